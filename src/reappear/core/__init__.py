@@ -1,0 +1,36 @@
+"""The words of the field. numpy only."""
+
+from .columns import lengths_to_offsets, offsets_to_owner
+from .distance import cosine_distance, unit_rows
+from .errors import InputError, MissingExtra, ReappearError, SettingsError, StorageError, WorkspaceError
+from .footage import Detections, Tracks, Video
+from .images import ImageTable
+from .progress import SILENT, Progress
+from .ranking import Ranking
+from .seeds import generator
+from .settings import settings
+from .tracklets import Assignment, TrackletSet
+
+__all__ = [
+    "SILENT",
+    "Assignment",
+    "Detections",
+    "ImageTable",
+    "InputError",
+    "MissingExtra",
+    "Progress",
+    "Ranking",
+    "ReappearError",
+    "SettingsError",
+    "StorageError",
+    "TrackletSet",
+    "Tracks",
+    "Video",
+    "WorkspaceError",
+    "cosine_distance",
+    "generator",
+    "lengths_to_offsets",
+    "offsets_to_owner",
+    "settings",
+    "unit_rows",
+]

@@ -1,0 +1,50 @@
+"""What training and evaluation read."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from .columns import require_equal_length
+from .errors import InputError
+
+Split = Literal["train", "query", "gallery"]
+SPLITS = ("train", "query", "gallery")
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """Images of people with their labels, one row each.
+
+    Attributes:
+        path: File names as text.
+        identity: -1 = junk (ignored by every protocol), 0 or more = a person; distractors are people nobody asks for.
+        camera: Camera of each image.
+        sequence: Tracklet or sequence of each image; -1 = unknown.
+        split: "train", "query" or "gallery".
+        skipped: Files that were left out, with the reason.
+    """
+
+    path: np.ndarray
+    identity: Int[np.ndarray, " n"]
+    camera: Int[np.ndarray, " n"]
+    sequence: Int[np.ndarray, " n"]
+    split: np.ndarray
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_equal_length(self, "path", "identity", "camera", "sequence", "split")
+        strange = set(np.unique(self.split).tolist()) - set(SPLITS)
+        if strange:
+            raise InputError(f"ImageTable.split: must be one of {', '.join(SPLITS)}, got {sorted(strange)}")
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def where(self, split: Split) -> "ImageTable":
+        """The rows of one split."""
+        mine = self.split == split
+        return ImageTable(
+            self.path[mine], self.identity[mine], self.camera[mine], self.sequence[mine], self.split[mine]
+        )

@@ -1,0 +1,231 @@
+"""What makes a step a step: done once, recorded, refused on changed settings, continued after a kill.
+
+A step works in `FOLDER.partial` and renames it to `FOLDER` when done, with a `record.json` inside. So a folder that
+exists is finished. What the step finds in its partial folder is its own earlier work under the same settings.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from reappear import __version__
+from reappear.core import SILENT, InputError, Progress, WorkspaceError
+from reappear.store import disk_errors, remove_folder, sync_folder, write_text
+
+from .settings import to_plain
+
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "timm",
+    "opencv-python-headless",
+    "opencv-python",
+    "av",
+    "trackers",
+    "onnxruntime",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step has to tell.
+
+    Attributes:
+        counts: How much there is of what.
+        dropped: Reason → how many were left out for it.
+    """
+
+    counts: dict[str, int | float] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """`record.json`: how a folder came to be.
+
+    Attributes:
+        step: Name of the step.
+        fingerprint: Hash of step, settings and inputs; what later steps name as their input.
+        settings: The resolved settings.
+        inputs: Name → fingerprint of a folder or sha256 of a file.
+        counts: How much there is of what.
+        dropped: Reason → how many were left out for it.
+        seconds: Time that the step worked, over all its runs.
+        peak_memory_mb: Largest resident memory of the process so far.
+        versions: Of reappear, Python and the packages that numbers depend on.
+        already_done: Whether this call found the work done. Not stored.
+    """
+
+    step: str
+    fingerprint: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    counts: dict[str, int | float]
+    dropped: dict[str, int]
+    seconds: float
+    peak_memory_mb: float
+    versions: dict[str, str]
+    already_done: bool = False
+
+    def to_json(self) -> str:
+        """As stored."""
+        plain = dataclasses.asdict(self)
+        del plain["already_done"]
+        return json.dumps(plain, indent=2) + "\n"
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a finished folder.
+
+    Raises:
+        InputError: The folder is not a finished step.
+    """
+    path = folder / "record.json"
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{folder} holds no finished work (no record.json); run the step that writes it") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove {folder} and run its step again") from error
+
+
+def run_step(
+    folder: Path,
+    *,
+    step: str,
+    settings: Any,
+    inputs: Mapping[str, Path | str],
+    work: Callable[[Path], Outcome],
+    progress: Progress = SILENT,
+) -> Record:
+    """Runs `work` once for these settings and inputs.
+
+    Args:
+        folder: Where the result goes.
+        step: Name of the step.
+        settings: A settings dataclass.
+        inputs: Name → finished folder, file, or a fingerprint as text.
+        work: Fills the folder that it is given. It may find there what an earlier, interrupted call left.
+        progress: Who is told.
+
+    Raises:
+        WorkspaceError: The folder was made with other settings or inputs; the message names the first difference.
+    """
+    plain = to_plain(settings)
+    hashed = {name: value if isinstance(value, str) else fingerprint(value) for name, value in inputs.items()}
+    mark = _hash({"step": step, "settings": plain, "inputs": hashed})
+    if folder.exists():
+        record = read_record(folder)
+        if record.fingerprint != mark:
+            raise WorkspaceError(
+                f"{folder} was made with another {_difference(record, step, plain, hashed)}; "
+                f"name another output, or remove the folder to make it anew"
+            )
+        progress.note(f"{step}: {folder} is already done")
+        return dataclasses.replace(record, already_done=True)
+
+    aside = folder.with_name(folder.name + ".partial")
+    begun, clock = aside / "begun.json", aside / "seconds.json"
+    with disk_errors(folder):
+        if aside.exists() and (not begun.exists() or json.loads(begun.read_text()) != mark):
+            progress.note(f"{step}: {aside} was begun with other settings; starting over")
+            remove_folder(aside)
+        aside.mkdir(parents=True, exist_ok=True)
+        before = float(json.loads(clock.read_text())) if clock.exists() else 0.0
+        if not begun.exists():
+            write_text(begun, json.dumps(mark))
+        start = time.perf_counter()
+        try:
+            outcome = work(aside)
+        finally:
+            if aside.exists():
+                _try_write(clock, json.dumps(before + time.perf_counter() - start))
+        record = Record(
+            step=step,
+            fingerprint=mark,
+            settings=plain,
+            inputs=hashed,
+            counts=outcome.counts,
+            dropped=outcome.dropped,
+            seconds=round(before + time.perf_counter() - start, 3),
+            peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            versions=_versions(),
+        )
+        begun.unlink()
+        clock.unlink()
+        write_text(aside / "record.json", record.to_json())
+        aside.rename(folder)
+        sync_folder(folder.parent)
+    return record
+
+
+def fingerprint(path: Path) -> str:
+    """What stands for `path` in the record of whoever reads it: a finished folder's own, or a file's sha256."""
+    if path.is_dir():
+        return read_record(path).fingerprint
+    return sha256(path)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; check the path") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _hash(plain: object) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _try_write(path: Path, text: str) -> None:
+    with contextlib.suppress(OSError):  # the disk is full: the error under way says so, and the clock is only a nicety
+        path.write_text(text, encoding="utf-8")
+
+
+def _difference(record: Record, step: str, settings: dict[str, Any], inputs: dict[str, str]) -> str:
+    if record.step != step:
+        return f"step ({record.step}, now {step})"
+    old, new = _flat(record.settings), _flat(settings)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            return f"{key} ({old.get(key)}, now {new.get(key)})"
+    changed = sorted(
+        name for name in record.inputs.keys() | inputs.keys() if record.inputs.get(name) != inputs.get(name)
+    )
+    return f"input: {', '.join(changed)}"
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def _versions() -> dict[str, str]:
+    found = {"reappear": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,29 @@
+"""What lies on disk, and how it gets there whole."""
+
+from .atomic import disk_errors, remove_folder, sync_folder, write_text, writing
+from .crops import CropStore
+from .embeddings import read_embeddings, write_embeddings
+from .identities import Identities, read_identities, write_identities
+from .shards import ShardReader, ShardWriter, members, shard_path
+from .tables import Columns, read_table, write_table
+
+__all__ = [
+    "Columns",
+    "CropStore",
+    "Identities",
+    "ShardReader",
+    "ShardWriter",
+    "disk_errors",
+    "members",
+    "read_embeddings",
+    "read_identities",
+    "read_table",
+    "remove_folder",
+    "shard_path",
+    "sync_folder",
+    "write_embeddings",
+    "write_identities",
+    "write_table",
+    "write_text",
+    "writing",
+]

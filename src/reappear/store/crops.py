@@ -1,0 +1,95 @@
+"""The folder that ingest writes and everything else reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from reappear.core import TrackletSet, Video, lengths_to_offsets
+
+from .shards import ShardReader
+from .tables import Columns, read_table
+
+
+@dataclass(frozen=True)
+class CropStore:
+    """Crops, tracklets and videos of one workspace.
+
+    Crop `i` is row `i` of `crops.parquet`; rows of a tracklet are consecutive and sorted by frame; tracklets of a
+    video are consecutive.
+
+    `crops.parquet`: video, frame, time (s), left, top, right, bottom (px), score, tracklet, shard, offset, size (bytes),
+    truth (the person's true id where footage comes with it, -1 = nobody or unknown).
+    `tracklets.parquet`: video, start, end (s), crops (count).
+    `videos.parquet`: name, path, camera, width, height, rate, frames, seconds, sha256, truth (whether it is known).
+    """
+
+    folder: Path
+
+    @cached_property
+    def crops(self) -> Columns:
+        """Columns of `crops.parquet`."""
+        return read_table(self.folder / "crops.parquet")
+
+    @cached_property
+    def tracklets(self) -> Columns:
+        """Columns of `tracklets.parquet`."""
+        return read_table(self.folder / "tracklets.parquet")
+
+    @cached_property
+    def videos(self) -> list[Video]:
+        """The videos, by number."""
+        rows = read_table(self.folder / "videos.parquet")
+        return [
+            Video(
+                i,
+                Path(rows["path"][i]),
+                (int(rows["width"][i]), int(rows["height"][i])),
+                float(rows["rate"][i]),
+                int(rows["frames"][i]),
+                str(rows["camera"][i]),
+            )
+            for i in range(len(rows["path"]))
+        ]
+
+    @cached_property
+    def has_truth(self) -> bool:
+        """Whether every video came with the true identities of its people."""
+        return bool(np.all(read_table(self.folder / "videos.parquet", "truth")["truth"]))
+
+    @cached_property
+    def camera(self) -> Int[np.ndarray, " n"]:
+        """The number of each crop's camera."""
+        names = np.array([video.camera for video in self.videos])
+        numbers = np.unique(names, return_inverse=True)[1] if len(names) else np.zeros(0, np.int64)
+        return np.asarray(numbers[self.crops["video"]], np.int64)
+
+    @cached_property
+    def offsets(self) -> Int[np.ndarray, " _"]:
+        """Rows of tracklet `t` are `offsets[t]:offsets[t+1]`."""
+        return lengths_to_offsets(self.tracklets["crops"])
+
+    @cached_property
+    def reader(self) -> ShardReader:
+        """Where the images are."""
+        return ShardReader(self.folder)
+
+    def __len__(self) -> int:
+        return len(self.crops["video"])
+
+    def image(self, crop: int) -> bytes:
+        """The JPEG of one crop."""
+        rows = self.crops
+        return self.reader.read(int(rows["shard"][crop]), int(rows["offset"][crop]), int(rows["size"][crop]))
+
+    def images(self) -> Iterator[bytes]:
+        """All JPEGs in order."""
+        return (self.image(crop) for crop in range(len(self)))
+
+    def tracklet_set(self, embeddings: np.ndarray) -> TrackletSet:
+        """The crops' embeddings as denoising reads them."""
+        rows = self.tracklets
+        return TrackletSet(embeddings, rows["video"], rows["start"], rows["end"], self.offsets)

@@ -1,0 +1,61 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from reappear.core import Assignment
+
+from .atomic import write_text
+from .tables import Columns, read_table, write_table
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What correlate writes.
+
+    Attributes:
+        assignment: Of crops to tracklets and of tracklets to identities.
+        links: Columns stage (text), first, second (tracklets), distance: why tracklets are one person.
+        moves: Columns stage (text), crop, source, target (tracklets; target -1 = discarded), distance.
+        report: Per stage: crops discarded, moved, tracklets merged, n_S, identities, and scores where truth is known.
+    """
+
+    assignment: Assignment
+    links: Columns
+    moves: Columns
+    report: dict[str, Any]
+
+
+def write_identities(folder: Path, found: Identities) -> None:
+    """Writes identities.parquet (per crop), tracklets.parquet, links.parquet, moves.parquet and report.json."""
+    crop_identity: Int[np.ndarray, " n"] = found.assignment.crop_identity
+    write_table(
+        folder / "identities.parquet",
+        {
+            "crop": np.arange(len(crop_identity)),
+            "tracklet": found.assignment.tracklet,
+            "identity": crop_identity,
+        },
+    )
+    write_table(
+        folder / "tracklets.parquet",
+        {"tracklet": np.arange(len(found.assignment.identity)), "identity": found.assignment.identity},
+    )
+    write_table(folder / "links.parquet", found.links)
+    write_table(folder / "moves.parquet", found.moves)
+    write_text(folder / "report.json", json.dumps(found.report, indent=2) + "\n")
+
+
+def read_identities(folder: Path) -> Identities:
+    """Reads what `write_identities` wrote."""
+    crops = read_table(folder / "identities.parquet", "tracklet")
+    tracklets = read_table(folder / "tracklets.parquet", "identity")
+    return Identities(
+        Assignment(crops["tracklet"], tracklets["identity"]),
+        read_table(folder / "links.parquet"),
+        read_table(folder / "moves.parquet"),
+        json.loads((folder / "report.json").read_text(encoding="utf-8")),
+    )

@@ -1,0 +1,133 @@
+"""Crops in tar files, read in any order.
+
+A shard is an ordinary tar (the WebDataset layout: one member per crop), so anybody's tools can read it. We read a
+member by `os.pread` over its recorded offset, which needs no shared file position and so is safe after a fork.
+"""
+
+import contextlib
+import io
+import os
+import tarfile
+from pathlib import Path
+from types import TracebackType
+
+from reappear.core import InputError, StorageError
+
+from .atomic import disk_errors, sync_folder
+
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class ShardWriter:
+    """Writes one shard, member by member; the file appears under its name when closed without an error.
+
+    An existing shard is appended to: its members stay where they are, so recorded offsets keep their meaning.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._aside = path.with_name(f".{path.name}.tmp")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._aside.open("wb")
+            if path.exists():
+                with path.open("rb") as old:
+                    end = _end_of_members(path)
+                    while old.tell() < end:
+                        self._file.write(old.read(min(1 << 20, end - old.tell())))
+        self._size = self._file.tell()
+
+    def add(self, name: str, data: bytes) -> tuple[int, int]:
+        """Adds a member.
+
+        Returns:
+            Offset and size of its bytes in the shard.
+        """
+        header = tarfile.TarInfo(name)
+        header.size = len(data)
+        head = header.tobuf(tarfile.USTAR_FORMAT)
+        offset = self._size + len(head)
+        padding = b"\0" * (-len(data) % _BLOCK)
+        with disk_errors(self.path):
+            self._file.write(head + data + padding)
+        self._size = offset + len(data) + len(padding)
+        return offset, len(data)
+
+    def close(self) -> None:
+        """Ends the tar, makes it durable, and gives it its name."""
+        with disk_errors(self.path):
+            self._file.write(b"\0" * 2 * _BLOCK)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._aside.replace(self.path)
+            sync_folder(self.path.parent)
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(OSError):  # the disk is full: the error under way says so
+            self._file.close()
+        self._aside.unlink(missing_ok=True)
+
+
+def _end_of_members(path: Path) -> int:
+    with tarfile.open(path) as tar:
+        end = 0
+        for member in tar:
+            end = member.offset_data + member.size + (-member.size % _BLOCK)
+        return end
+
+
+class ShardReader:
+    """Reads members of a folder's shards by number, offset and size. Safe after fork; pickles as its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._handles: dict[tuple[int, int], int] = {}
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """The bytes of one member.
+
+        Raises:
+            InputError: The shard is missing or shorter than its index says.
+        """
+        key = (os.getpid(), shard)
+        path = shard_path(self.folder, shard)
+        if key not in self._handles:
+            try:
+                self._handles[key] = os.open(path, os.O_RDONLY)
+            except FileNotFoundError as error:
+                raise InputError(f"{path} is missing; run ingest again into a new workspace") from error
+        try:
+            data = os.pread(self._handles[key], size, offset)
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        if len(data) != size:
+            raise InputError(f"{path} is shorter than its index says; it was damaged after ingest, run ingest again")
+        return data
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"folder": self.folder, "_handles": {}}
+
+    def __del__(self) -> None:
+        for (pid, _), handle in getattr(self, "_handles", {}).items():
+            if pid == os.getpid():
+                os.close(handle)
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Where shard `shard` lies."""
+    return folder / f"shard-{shard:05d}.tar"
+
+
+def members(path: Path) -> list[tuple[str, int, int]]:
+    """Name, offset and size of each member, read from the tar itself: the index can always be rebuilt."""
+    with tarfile.open(fileobj=io.BufferedReader(io.FileIO(path))) as tar:
+        return [(member.name, member.offset_data, member.size) for member in tar]

@@ -1,0 +1,44 @@
+"""Columns on disk: Parquet in, dictionary of arrays out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reappear.core import InputError
+
+from .atomic import writing
+
+Columns = dict[str, np.ndarray]
+
+
+def write_table(path: Path, columns: Mapping[str, np.ndarray | list[str]]) -> None:
+    """Writes columns of equal length as one Parquet file, whole or not at all."""
+    table = pa.table(
+        {
+            name: pa.array(np.asarray(values).tolist() if np.asarray(values).dtype.kind in "UO" else values)
+            for name, values in columns.items()
+        }
+    )
+    with writing(path) as aside:
+        pq.write_table(table, aside)
+
+
+def read_table(path: Path, *names: str) -> Columns:
+    """Reads the columns `names`, or all.
+
+    Raises:
+        InputError: The file is missing, is not Parquet, or lacks a column.
+    """
+    try:
+        table = pq.read_table(path, columns=list(names) or None)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; run the step that writes it") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    lacking = [name for name in names if name not in table.column_names]
+    if lacking:
+        raise InputError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(table.column_names)}")
+    return {name: table.column(name).to_numpy() for name in table.column_names}
