@@ -92,13 +92,7 @@ def resolve(cls: type[T], recipe: Mapping[str, Any] | None = None, overrides: Ma
     ):
         _put(cls, plain, path, value)
     _refuse_unknown(cls, plain, "")
-    try:
-        return TypeAdapter(cls).validate_python(plain)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if not (isinstance(part, str) and part in _kinds(cls)))
-        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
-        raise SettingsError(f"{where or cls.__name__}: {first['msg'][0].lower()}{first['msg'][1:]}{got}") from error
+    return _build(cls, plain, "")
 
 
 def to_plain(value: Any) -> Any:
@@ -160,12 +154,22 @@ def _kind_of(part: type[Any]) -> str:
     return str(get_args(hint)[0]) if hint is not None else ""
 
 
-def _kinds(cls: type[Any]) -> set[str]:
-    return (
-        {field.kind for field in describe(cls) if field.kind}
-        | {str(name) for field in describe(cls) if get_origin(field.type) is Literal for name in get_args(field.type)}
-        | {part.__name__ for hint in typing.get_type_hints(cls, include_extras=True).values() for part in _parts(hint)}
-    )
+def _build(cls: type[T], plain: Mapping[str, Any], prefix: str) -> T:
+    """Parts first, each as the class that its `kind` names, so that an error speaks of that class alone."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    values = dict(plain)
+    for key, value in plain.items():
+        chosen = _choose(_parts(hints[key]), value) if isinstance(value, Mapping) else None
+        if chosen is not None:
+            values[key] = _build(chosen, value, f"{prefix}{key}.")
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = prefix + str(first["loc"][0]) if first["loc"] else prefix.rstrip(".") or cls.__name__
+        if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
+            raise SettingsError(f"{where} must be given") from error
+        raise SettingsError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from error
 
 
 def _copy(plain: Any) -> Any:
