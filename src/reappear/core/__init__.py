@@ -10,6 +10,7 @@ from .ranking import Ranking
 from .seeds import generator
 from .settings import settings
 from .tracklets import Assignment, TrackletSet
+from .workers import process_pool
 
 __all__ = [
     "SILENT",
@@ -31,6 +32,7 @@ __all__ = [
     "generator",
     "lengths_to_offsets",
     "offsets_to_owner",
+    "process_pool",
     "settings",
     "unit_rows",
 ]

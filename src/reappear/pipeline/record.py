@@ -6,12 +6,13 @@ exists is finished. What the step finds in its partial folder is its own earlier
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +34,9 @@ _PACKAGES = (
     "trackers",
     "onnxruntime",
 )
+
+
+_BEGUN, _CLOCK, _LOCK = "begun.json", "seconds.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -134,38 +138,66 @@ def run_step(
         return dataclasses.replace(record, already_done=True)
 
     aside = folder.with_name(folder.name + ".partial")
-    begun, clock = aside / "begun.json", aside / "seconds.json"
     with disk_errors(folder):
-        if aside.exists() and (not begun.exists() or json.loads(begun.read_text()) != mark):
-            progress.note(f"{step}: {aside} was begun with other settings; starting over")
-            remove_folder(aside)
         aside.mkdir(parents=True, exist_ok=True)
-        before = float(json.loads(clock.read_text())) if clock.exists() else 0.0
-        if not begun.exists():
-            write_text(begun, json.dumps(mark))
-        start = time.perf_counter()
-        try:
-            outcome = work(aside)
-        finally:
-            if aside.exists():
-                _try_write(clock, json.dumps(before + time.perf_counter() - start))
-        record = Record(
-            step=step,
-            fingerprint=mark,
-            settings=plain,
-            inputs=hashed,
-            counts=outcome.counts,
-            dropped=outcome.dropped,
-            seconds=round(before + time.perf_counter() - start, 3),
-            peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            versions=_versions(),
-        )
-        begun.unlink()
-        clock.unlink()
-        write_text(aside / "record.json", record.to_json())
-        aside.rename(folder)
-        sync_folder(folder.parent)
+        with _alone_in(aside):
+            before = _take_up(aside, mark, step, progress)
+            start = time.perf_counter()
+            try:
+                outcome = work(aside)
+            finally:
+                seconds = before + time.perf_counter() - start
+                with contextlib.suppress(OSError):  # on a full disk the error under way is the one to tell
+                    (aside / _CLOCK).write_text(json.dumps(seconds))
+            record = Record(
+                step=step,
+                fingerprint=mark,
+                settings=plain,
+                inputs=hashed,
+                counts=outcome.counts,
+                dropped=outcome.dropped,
+                seconds=round(seconds, 3),
+                peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+                versions=_versions(),
+            )
+            for name in (_BEGUN, _CLOCK, _LOCK):
+                (aside / name).unlink(missing_ok=True)
+            write_text(aside / "record.json", record.to_json())
+            aside.rename(folder)
+            sync_folder(folder.parent)
     return record
+
+
+@contextlib.contextmanager
+def _alone_in(aside: Path) -> Iterator[None]:
+    """Holds the folder until done or dead: two processes never write into one."""
+    with (aside / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkspaceError(f"another process is working in {aside}; wait for it, or stop it") from error
+        yield
+
+
+def _take_up(aside: Path, mark: str, step: str, progress: Progress) -> float:
+    """Keeps what an earlier call under the same mark left, and returns the seconds it worked; clears anything else."""
+    begun, clock = aside / _BEGUN, aside / _CLOCK
+    try:
+        same = json.loads(begun.read_text()) == mark
+    except (FileNotFoundError, ValueError):
+        same = False
+    if not same:
+        leftovers = [path for path in aside.iterdir() if path.name != _LOCK]
+        if leftovers:
+            progress.note(f"{step}: {aside} was begun with other settings; starting over")
+        for path in leftovers:
+            remove_folder(path) if path.is_dir() else path.unlink()
+        write_text(begun, json.dumps(mark))
+        return 0.0
+    try:
+        return float(json.loads(clock.read_text()))
+    except (FileNotFoundError, ValueError):
+        return 0.0
 
 
 def fingerprint(path: Path) -> str:
@@ -191,11 +223,6 @@ def sha256(path: Path) -> str:
 
 def _hash(plain: object) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _try_write(path: Path, text: str) -> None:
-    with contextlib.suppress(OSError):  # the disk is full: the error under way says so, and the clock is only a nicety
-        path.write_text(text, encoding="utf-8")
 
 
 def _difference(record: Record, step: str, settings: dict[str, Any], inputs: dict[str, str]) -> str:
