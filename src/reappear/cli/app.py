@@ -1,0 +1,315 @@
+"""The commands: arguments in, one step called, tables and progress out.
+
+Exit codes: 0 done (also when some inputs were skipped: they are listed), 1 could not be done, 2 wrong usage.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reappear.core.errors import ReappearError, SettingsError
+
+from .progress import listener
+
+Command = Callable[..., None]
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="The workspace folder; made if missing, continued if begun.")]
+Videos = Annotated[list[Path], typer.Argument(help="Video files, folders of them, or MOTChallenge sequences.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes only.")]
+Work = Annotated[Path, typer.Argument(help="A workspace folder.")]
+Name = Annotated[str, typer.Option("--name", "-n", help="Name of the result in the workspace.")]
+
+_PIPELINE = "reappear.pipeline"
+
+
+def demo(
+    settings: Any,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("demo"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Films a synthetic world, runs everything on it, and compares the model with its baselines.
+
+    Needs no data, no weights and no network. With one seed it takes some minutes on two cores.
+    """
+    page = _step("demo")(out, settings, progress=listener(quiet))
+    _tell_report(page, as_json)
+
+
+def run(
+    settings: Any,
+    videos: Videos,
+    out: Out,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Takes videos to a model and a report: ingest, embed, correlate, pretrain, round by round.
+
+    With no --extractor, round 0 embeds with a colour descriptor that needs no weights, and each later round with the
+    model that the round before trained. Stop it whenever you like; the same command continues.
+    """
+    page = _step("run")(videos, _workspace(out), settings, progress=listener(quiet))
+    _tell_report(page, as_json)
+
+
+def ingest(
+    settings: Any,
+    videos: Videos,
+    out: Out,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Videos to crops: finds people, tracks them, cuts them out."""
+    _tell(_step("ingest")(videos, _workspace(out), settings, progress=listener(quiet)), as_json)
+
+
+def embed(
+    settings: Any,
+    work: Work,
+    name: Name = "round0",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Crops to embeddings: --extractor color, an ONNX or OpenVINO file, a timm name, or a model folder."""
+    _tell(_step("embed")(_workspace(work), name, settings, progress=listener(quiet)), as_json)
+
+
+def correlate(
+    settings: Any,
+    work: Work,
+    embeddings: Annotated[str, typer.Option(help="Which embeddings to read.")] = "round0",
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the result; as the embeddings.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Embeddings to identities: removes noise from tracklets and links those of one person across videos."""
+    made = _step("correlate")(
+        _workspace(work), name or embeddings, settings, embeddings=embeddings, progress=listener(quiet)
+    )
+    _tell(made, as_json)
+
+
+def pretrain(
+    settings: Any,
+    work: Work,
+    labels: Annotated[
+        str, typer.Option(help='Name of identities, or "instance", "tracklet", "true": what counts as one person.')
+    ] = "round0",
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the model; as the labels.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Identities to a model: identity-guided self-distillation (CION). Continues by itself after a kill."""
+    made = _step("pretrain")(_workspace(work), name or labels, settings, labels=labels, progress=listener(quiet))
+    _tell(made, as_json)
+
+
+def evaluate(
+    settings: Any,
+    data: Annotated[Path, typer.Argument(help="A folder in Market-1501 layout: query/ and bounding_box_test/.")],
+    out: Out,
+    name: Name = "model",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ranks a gallery for each query, and tells CMC, mAP and mINP."""
+    work = _workspace(out)
+    record = _step("evaluate")(work, name, settings, data=data, progress=listener(quiet))
+    if as_json:
+        typer.echo((work.evaluation(name) / "scores.json").read_text(encoding="utf-8"))
+    else:
+        _tell(record, as_json)
+
+
+def report(
+    settings: Any,
+    works: Annotated[list[Path], typer.Argument(help="A workspace, or several that differ in their seed alone.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where; the first workspace if not given.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Writes report.html, one file to look at, and report.json with every number."""
+    page = _step("report")([_workspace(work) for work in works], out or works[0], settings, progress=listener(quiet))
+    _tell_report(page, as_json)
+
+
+def synthesize(
+    settings: Any,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the films go.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Films a synthetic world: videos, ground truth across videos, and people to be tested on."""
+    _tell(_step("synthesize")(out, settings, progress=listener(quiet)), as_json)
+
+
+def doctor(
+    folder: Annotated[Path, typer.Argument(help="A folder that results would go to.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Checks this machine: packages, video codecs, accelerators, disk."""
+    from .doctor import examine
+
+    findings = examine(folder)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            typer.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.what:<{width}}  {finding.says}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _step(step: str) -> Any:
+    return getattr(import_module(f"{_PIPELINE}.{step}"), step)
+
+
+def _workspace(folder: Path) -> Any:
+    from reappear.pipeline.workspace import Workspace
+
+    return Workspace(folder)
+
+
+def _expand_files(overrides: dict[str, Any]) -> None:
+    """`--extractor file.onnx` says its kind by its ending; `--detector file.onnx` is YOLOX."""
+    for path in ("extractor", "detector", "ingest.detector"):
+        named = overrides.get(path)
+        if not isinstance(named, str):
+            continue
+        if path == "extractor":
+            from reappear.models.extractors import extractor_settings_for
+            from reappear.pipeline.settings import to_plain
+
+            overrides[path] = to_plain(extractor_settings_for(named))
+        elif named.endswith(".onnx"):
+            overrides[path] = {"kind": "yolox", "weights": named}
+
+
+def _tell(record: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(record.to_json())
+        return
+    for title, rows in (("", record.counts), ("left out: ", record.dropped)):
+        for name, value in rows.items():
+            typer.echo(
+                f"{title}{name.replace('_', ' ')}: {value:,.4g}"
+                if isinstance(value, float)
+                else f"{title}{name.replace('_', ' ')}: {value:,}"
+            )
+    typer.echo(f"{record.step}: {record.seconds:.1f} s" + (" (done before)" if record.already_done else ""))
+
+
+def _tell_report(page: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo((page.with_suffix(".json")).read_text(encoding="utf-8"))
+    else:
+        typer.echo(f"report: {page}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command, and where its settings class is."""
+
+    command: Command
+    panel: str
+    settings: str = ""
+    shortcuts: Mapping[str, str] = field(default_factory=dict)
+
+
+_INGEST_SHORTCUTS = {name: f"ingest.{name}" for name in ("detector", "tracker", "camera", "workers")}
+COMMANDS = {
+    "demo": Entry(demo, "From start to end", "demo:DemoSettings"),
+    "run": Entry(run, "From start to end", "run:RunSettings", _INGEST_SHORTCUTS),
+    "ingest": Entry(ingest, "Steps", "ingest:IngestSettings"),
+    "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
+    "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
+    "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings"),
+    "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
+    "report": Entry(report, "Steps", "report:ReportSettings"),
+    "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
+    "doctor": Entry(doctor, "Help"),
+}
+
+
+def build(named: str | None) -> typer.Typer:
+    """The application. Only the command that was named imports its step, so `reappear --help` stays quick."""
+    app = typer.Typer(
+        name="reappear",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name, entry in COMMANDS.items():
+        command = entry.command
+        if entry.settings and name == named:
+            from .options import with_settings
+
+            command = with_settings(command, f"{_PIPELINE}.{entry.settings}", entry.shortcuts, _expand_files)
+        elif entry.settings:
+            command = _listed(command)
+        app.command(name, rich_help_panel=entry.panel)(command)
+    return app
+
+
+def _listed(command: Command) -> Command:
+    """The command as the list of commands shows it."""
+
+    def listed() -> None: ...
+
+    listed.__doc__ = command.__doc__
+    return listed
+
+
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Videos of people in, a person re-identification model out, without labels.
+
+    Exit codes: 0 done (inputs that were skipped are listed), 1 could not be done, 2 wrong usage.
+    """
+    if version:
+        from reappear import __version__
+
+        typer.echo(f"reappear {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line. An error raised on purpose is one line; its kind decides the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    try:
+        build(named)(arguments)
+    except SettingsError as error:
+        _stop(str(error), 2)
+    except ReappearError as error:
+        _stop(str(error), 1)
+    except KeyboardInterrupt:
+        _stop("stopped; the same command continues where it was", 1)
+    except MemoryError:
+        _stop("out of memory; lower the batch or the memory setting of this step", 1)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("REAPPEAR_DEBUG"):
+            raise
+        _stop(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} "
+            "(a fault of reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",
+            1,
+        )
+
+
+def _stop(message: str, code: int) -> None:
+    typer.echo(f"reappear: {message}", err=True)
+    sys.exit(code)

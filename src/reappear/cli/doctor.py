@@ -1,0 +1,103 @@
+"""What this machine has of what reappear needs."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_NEEDED = {
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "pyarrow": "pyarrow",
+    "av": "av",
+    "cv2": "opencv-python-headless",
+    "trackers": "trackers",
+    "onnxruntime": "onnxruntime",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "safetensors": "safetensors",
+    "sklearn": "scikit-learn",
+    "matplotlib": "matplotlib",
+}
+_GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    what: str
+    ok: bool
+    says: str
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Examines packages, codecs, accelerators, memory and the disk under `folder`."""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory"
+    findings = [
+        Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()}"),
+        Finding("machine", True, machine),
+    ]
+    findings += [_package(module, package) for module, package in _NEEDED.items()]
+    findings += [_codec(), _accelerator(), _optional("openvino", "reads OpenVINO extractors"), _disk(folder)]
+    return findings
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
+
+
+def _package(module: str, package: str) -> Finding:
+    try:
+        import_module(module)
+    except Exception as error:
+        hint = "; install opencv-python-headless in its place" if "libGL" in str(error) else f"; pip install {package}"
+        return Finding(module, False, f"{' '.join(str(error).split())[:120]}{hint}")
+    try:
+        return Finding(module, True, version(package))
+    except PackageNotFoundError:
+        return Finding(module, True, "present")
+
+
+def _codec() -> Finding:
+    try:
+        import av
+
+        av.codec.Codec("h264", "r")
+        av.codec.Codec("libx264", "w")
+    except Exception as error:
+        return Finding("H.264", False, f"{error}; pip install --force-reinstall av")
+    return Finding("H.264", True, "reads and writes")
+
+
+def _accelerator() -> Finding:
+    try:
+        import torch
+    except Exception:
+        return Finding("accelerator", True, "unknown without torch")
+    if not torch.cuda.is_available():
+        return Finding("accelerator", True, "none; training runs on the CPU")
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return Finding("accelerator", True, names)
+
+
+def _optional(module: str, use: str) -> Finding:
+    try:
+        return Finding(module, True, version(module))
+    except PackageNotFoundError:
+        return Finding(module, True, f"not installed; {use} (pip install 'reappear[{module}]')")
+
+
+def _disk(folder: Path) -> Finding:
+    there = folder.resolve()
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK):
+        return Finding("disk", False, f"{there} is not writable; choose another folder")
+    free = shutil.disk_usage(there).free / _GIB
+    return Finding("disk", free > 1, f"{free:.0f} GiB free at {there}" + ("" if free > 1 else "; free some space"))
