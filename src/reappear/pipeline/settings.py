@@ -6,6 +6,7 @@ of parts is told apart by `kind`; naming another `kind` starts from that part's 
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from reappear.core import SettingsError
 
 T = TypeVar("T")
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +71,11 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def parse_value(text: str) -> Any:
     """Reads one value as YAML does, except that 1e-3 is a number."""
+    if _EXPONENT.fullmatch(text):
+        return float(text)
     try:
-        return (
-            float(text)
-            if text.replace(".", "", 1).replace("e", "", 1).replace("-", "").isdigit() and "e" in text
-            else yaml.safe_load(text)
-        )
-    except (yaml.YAMLError, ValueError):
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
         return text
 
 

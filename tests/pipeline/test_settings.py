@@ -1,0 +1,118 @@
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+
+from reappear.core import SettingsError, settings
+from reappear.pipeline.settings import describe, load_recipe, parse_override, parse_value, resolve, to_plain
+
+
+@settings
+class Motion:
+    kind: Literal["motion"] = "motion"
+    history: Annotated[int, "frames remembered"] = 300
+
+
+@settings
+class Network:
+    kind: Literal["network"] = "network"
+    weights: Annotated[Path, "an ONNX file"]
+    score: Annotated[float, "least score"] = 0.3
+
+
+@settings
+class Crop:
+    padding: Annotated[float, "share of the box"] = 0.05
+
+
+@settings
+class Job:
+    detector: Annotated[Motion | Network, "what finds people"] = field(default_factory=Motion)
+    crop: Annotated[Crop, ""] = field(default_factory=Crop)
+    stride: Annotated[int, "every n-th frame"] = 1
+    note: Annotated[str | None, "anything"] = None
+
+
+def test_defaults():
+    assert resolve(Job) == Job()
+
+
+def test_a_recipe_and_overrides_later_wins():
+    job = resolve(Job, {"stride": 2, "crop": {"padding": 0.1}}, {"crop.padding": 0.2})
+    assert (job.stride, job.crop.padding) == (2, 0.2)
+
+
+def test_a_kind_starts_from_its_own_defaults_in_any_order():
+    wanted = Job(detector=Network(weights=Path("w.onnx"), score=0.5))
+    given = {"detector.score": 0.5, "detector": "network", "detector.weights": "w.onnx"}
+    assert resolve(Job, {}, given) == wanted
+    assert resolve(Job, {}, dict(reversed(given.items()))) == wanted
+    assert resolve(Job, {"detector": {"history": 5, "kind": "motion"}}, given) == wanted
+
+
+def test_a_field_of_the_default_part_can_be_set_alone():
+    assert resolve(Job, {}, {"detector.history": 9}).detector == Motion(history=9)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"strid": 2}, "unknown setting strid; did you mean stride?"),
+        ({"crop.paddin": 2}, r"unknown setting crop.paddin; did you mean crop.padding\?"),
+        ({"zzz": 2}, "known here: detector, crop, stride, note"),
+        ({"detector": "netwrk"}, r"detector: no such kind 'netwrk'; did you mean network\?"),
+        ({"detector": "network"}, "detector.weights must be given"),
+        ({"detector.histori": 2}, "did you mean detector.history"),
+        ({"stride": "many"}, "stride: input should be a valid integer.*got 'many'"),
+        ({"crop.padding": "wide"}, "crop.padding: input should be a valid number.*got 'wide'"),
+        ({"crop": 3}, "crop"),
+    ],
+)
+def test_wrong_settings_are_named(given, said):
+    with pytest.raises(SettingsError, match=said):
+        resolve(Job, {}, given)
+
+
+def test_plain_and_back():
+    job = Job(detector=Network(weights=Path("w.onnx")), stride=3)
+    assert resolve(Job, to_plain(job)) == job
+
+
+def test_describe_lists_every_field_with_its_help():
+    found = {f.path: f for f in describe(Job)}
+    assert set(found) == {
+        "detector", "detector.history", "detector.weights", "detector.score", "crop.padding", "stride", "note",
+    }  # fmt: skip
+    assert found["detector.score"].kind == "network"
+    assert found["detector.score"].help == "least score"
+    assert found["detector"].default == "motion"
+    assert found["crop.padding"].kind is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("0.5", 0.5), ("1e-3", 0.001), ("2e4", 20000.0), ("yes", True), ("null", None), ("[1, 2]", [1, 2]), ("a b", "a b"), ("w.onnx", "w.onnx"), ("e", "e"), ("1e3x", "1e3x"), ("-2.5E1", -25.0)],
+)  # fmt: skip
+def test_values_are_read_as_yaml_with_exponents(text, value):
+    assert parse_value(text) == value
+
+
+def test_override_text():
+    assert parse_override("a.b=1e-3") == ("a.b", 0.001)
+    with pytest.raises(SettingsError, match="takes name=value"):
+        parse_override("a.b")
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [", "is not YAML"), ("- 1", "must hold `name: value` lines")])
+def test_bad_recipes(tmp_path, text, said):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_missing_and_empty_recipes(tmp_path):
+    with pytest.raises(SettingsError, match="does not exist"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert load_recipe(tmp_path / "empty.yaml") == {}
