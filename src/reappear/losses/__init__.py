@@ -1,0 +1,5 @@
+"""What training makes small."""
+
+from .identity_distillation import IdentityDistillationLoss, Weighting
+
+__all__ = ["IdentityDistillationLoss", "Weighting"]

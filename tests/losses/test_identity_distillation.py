@@ -1,0 +1,113 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reappear.core import InputError, SettingsError
+from reappear.losses import IdentityDistillationLoss
+
+from tests.references import identity_distillation as reference
+
+
+def _logits(seed: int, views: int, seen: int, ids: int, images: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    student = torch.randn(views, ids, images, width, generator=random, dtype=torch.float64)
+    teacher = torch.randn(seen, ids, images, width, generator=random, dtype=torch.float64)
+    return student, teacher
+
+
+@pytest.mark.parametrize("weighting", ["equation", "official"])
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    views=st.integers(2, 4),
+    seen=st.integers(1, 2),
+    ids=st.integers(1, 3),
+    images=st.integers(1, 3),
+)
+def test_value_and_gradient_are_those_of_the_pair_loops(
+    weighting: str, seed: int, views: int, seen: int, ids: int, images: int
+) -> None:
+    student, teacher = _logits(seed, views, seen, ids, images, 5)
+    loss = IdentityDistillationLoss(5, student_temperature=0.3, teacher_temperature=0.2, weighting=weighting).double()
+    loss.center.copy_(torch.linspace(-1, 1, 5))
+
+    ours = student.clone().requires_grad_()
+    value = loss(ours, teacher)
+    value.backward()
+    theirs = student.clone().requires_grad_()
+    expected = getattr(reference, weighting)(theirs, teacher, loss.center, teacher_t=0.2, student_t=0.3)
+    expected.backward()
+
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-10)
+
+
+def test_one_image_per_identity_is_dino() -> None:
+    student, teacher = _logits(0, 4, 2, 6, 1, 7)
+    values = [
+        IdentityDistillationLoss(7, weighting=weighting).double()(student, teacher)
+        for weighting in ("equation", "official")
+    ]
+    torch.testing.assert_close(values[0], values[1])
+
+
+def test_order_of_images_and_identities_is_no_matter() -> None:
+    student, teacher = _logits(1, 3, 2, 4, 3, 6)
+    loss = IdentityDistillationLoss(6).double()
+    people, images = torch.tensor([2, 0, 3, 1]), torch.tensor([1, 2, 0])
+    shuffled = loss(student[:, people][:, :, images], teacher[:, people][:, :, images])
+    torch.testing.assert_close(shuffled, loss(student, teacher))
+
+
+def test_other_people_are_no_matter() -> None:
+    student, teacher = _logits(2, 3, 2, 2, 2, 6)
+    loss = IdentityDistillationLoss(6).double()
+    apart = [loss(student[:, [p]], teacher[:, [p]]) for p in range(2)]
+    torch.testing.assert_close(loss(student, teacher), (apart[0] + apart[1]) / 2)
+
+
+def test_a_schedule_may_set_the_teacher_temperature() -> None:
+    student, teacher = _logits(3, 3, 2, 2, 2, 6)
+    warm = IdentityDistillationLoss(6, teacher_temperature=0.07).double()
+    cold = IdentityDistillationLoss(6, teacher_temperature=0.04).double()
+    torch.testing.assert_close(cold(student, teacher, teacher_temperature=0.07), warm(student, teacher))
+
+
+def test_center_moves_as_equation_8_says_and_only_when_told() -> None:
+    _, teacher = _logits(4, 2, 2, 3, 2, 5)
+    loss = IdentityDistillationLoss(5, center_momentum=0.7).double()
+    loss.center.copy_(torch.arange(5.0))
+    before = loss.center.clone()
+    loss(*_logits(4, 3, 2, 3, 2, 5))
+    torch.testing.assert_close(loss.center, before)
+    loss.update_center(teacher)
+    torch.testing.assert_close(loss.center, reference.center(before, teacher, 0.7))
+
+
+def test_the_center_is_part_of_the_state() -> None:
+    assert "center" in IdentityDistillationLoss(5).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"prototypes": 1}, "prototypes: must be 2 or more, got 1"),
+        ({"prototypes": 5, "student_temperature": 0.0}, "student_temperature: must be above 0, got 0.0"),
+        ({"prototypes": 5, "teacher_temperature": -1.0}, "teacher_temperature: must be above 0, got -1.0"),
+        ({"prototypes": 5, "center_momentum": 1.5}, "center_momentum: must lie in 0..1, got 1.5"),
+    ],
+)
+def test_settings_out_of_range_are_named(values: dict[str, float], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        IdentityDistillationLoss(**values)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    student, teacher = _logits(5, 2, 2, 2, 2, 5)
+    with pytest.raises(InputError, match="logits are 6 wide"):
+        IdentityDistillationLoss(6).double()(student, teacher)
+    with pytest.raises(InputError, match="first views"):
+        IdentityDistillationLoss(5).double()(student[:1], teacher)
+    with pytest.raises(InputError, match="nothing to be compared"):
+        IdentityDistillationLoss(5).double()(student[:1, :, :1], teacher[:1, :, :1])
