@@ -4,12 +4,29 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Protocol, runtime_checkable
 
 from reappear.core import Progress
 
 
-def listener(quiet: bool = False, stream: TextIO | None = None) -> Progress:
+@runtime_checkable
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Writes."""
+        ...
+
+    def flush(self) -> None:
+        """Makes it seen."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether a person is looking."""
+        ...
+
+
+def listener(quiet: bool = False, stream: Stream | None = None) -> Progress:
     """The listener that suits where stderr goes."""
     stream = stream or sys.stderr
     if quiet:
@@ -20,7 +37,7 @@ def listener(quiet: bool = False, stream: TextIO | None = None) -> Progress:
 class PlainLines:
     """One line when a task starts, every so often while it runs, and when it ends. For logs and pipes."""
 
-    def __init__(self, stream: TextIO, every: float = 10.0) -> None:
+    def __init__(self, stream: Stream, every: float = 10.0) -> None:
         self._stream = stream
         self._every = every
 
