@@ -1,0 +1,38 @@
+"""Videos in, tracklets out: decode, detect, track, crop."""
+
+from .crop import CropSettings, choose_crops, cut, encode_jpeg
+from .decode import Footage, Frame, open_footage, sequence_images
+from .detectors import Detector, DetectorSettings, Found, MotionSettings, MotSettings, YoloxSettings
+from .find import ENDINGS, find_videos
+from .track import ByteTrackSettings, OcSortSettings, SortSettings, Tracker, TrackerSettings
+from .tracklets import Followed, follow
+from .truth import match_truth, read_truth, truth_file
+
+__all__ = [
+    "ENDINGS",
+    "ByteTrackSettings",
+    "CropSettings",
+    "Detector",
+    "DetectorSettings",
+    "Followed",
+    "Footage",
+    "Found",
+    "Frame",
+    "MotSettings",
+    "MotionSettings",
+    "OcSortSettings",
+    "SortSettings",
+    "Tracker",
+    "TrackerSettings",
+    "YoloxSettings",
+    "choose_crops",
+    "cut",
+    "encode_jpeg",
+    "find_videos",
+    "follow",
+    "match_truth",
+    "open_footage",
+    "read_truth",
+    "sequence_images",
+    "truth_file",
+]

@@ -1,0 +1,117 @@
+"""Which boxes of a tracklet are worth keeping as pictures, and how they are cut out."""
+
+from collections import Counter
+from typing import Annotated
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from reappear.core import StorageError, Tracks, lengths_to_offsets, offsets_to_owner, settings
+
+from .overlap import area, intersection
+
+
+@settings
+class CropSettings:
+    """Quality rules, and how crops are cut and stored."""
+
+    height: Annotated[int, "boxes less tall are left out, pixels"] = 32
+    aspect: Annotated[tuple[float, float], "height over width of a box, least and most"] = (1.2, 5.0)
+    border: Annotated[int, "boxes nearer to the edge of the frame are left out, pixels; -1 keeps them"] = 2
+    overlap: Annotated[float, "boxes of which more than this fraction is covered by another are left out"] = 0.4
+    most: Annotated[int, "crops of a tracklet at most, spread over its time"] = 8
+    least: Annotated[int, "tracklets with fewer crops are left out"] = 2
+    padding: Annotated[float, "added on each side, as a fraction of the box's width and height"] = 0.05
+    tallest: Annotated[int, "crops taller than this are scaled down to it, pixels"] = 384
+    quality: Annotated[int, "JPEG quality, 1 to 100"] = 92
+
+
+def choose_crops(
+    tracks: Tracks,
+    size: tuple[int, int],
+    *,
+    height: int,
+    aspect: tuple[float, float],
+    border: int,
+    overlap: float,
+    most: int,
+    least: int,
+) -> tuple[list[Int[np.ndarray, " _"]], dict[str, int]]:
+    """The rows of `tracks` to keep, for each tracklet that stays, and how many boxes were left out for which reason.
+
+    Args:
+        tracks: The tracklets of one video.
+        size: Width and height of its frames in pixels.
+        height: Boxes less tall are left out.
+        aspect: Height over width, least and most.
+        border: Boxes nearer to the edge are left out; -1 keeps them.
+        overlap: Boxes of which more than this fraction is covered by another box of the frame are left out.
+        most: Crops of a tracklet at most; the good ones are thinned evenly from first to last.
+        least: Tracklets with fewer are left out.
+    """
+    sides = tracks.box[:, 2:] - tracks.box[:, :2]
+    ratio = sides[:, 1] / np.maximum(sides[:, 0], 1e-6)
+    margin = np.minimum(tracks.box[:, :2], np.asarray(size) - tracks.box[:, 2:]).min(axis=1, initial=np.inf)
+    rules = {
+        "boxes that are too small": sides[:, 1] < height,
+        "boxes of an odd shape": (ratio < aspect[0]) | (ratio > aspect[1]),
+        "boxes cut by the edge of the frame": margin < border if border >= 0 else np.zeros(len(ratio), bool),
+        "boxes covered by another": covered(tracks.frame, tracks.box) > overlap,
+    }
+    good = np.ones(len(tracks.frame), bool)
+    dropped: Counter[str] = Counter()
+    for reason, bad in rules.items():
+        dropped[reason] += int(np.sum(good & bad))
+        good &= ~bad
+    kept = []
+    for rows in np.split(np.flatnonzero(good), _cuts(good, tracks.offsets)):
+        if len(rows) < least:
+            dropped["boxes of tracklets with too few"] += len(rows)
+            continue
+        chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)]
+        dropped["boxes beyond what a tracklet keeps"] += len(rows) - len(chosen)
+        if len(chosen):
+            kept.append(chosen)
+    return kept, {reason: count for reason, count in dropped.items() if count}
+
+
+def covered(frame: Int[np.ndarray, " n"], box: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    """The largest fraction of each box that another box of the same frame covers."""
+    out = np.zeros(len(frame))
+    order = np.argsort(frame, kind="stable")
+    for mine in np.split(order, np.flatnonzero(np.diff(frame[order])) + 1):
+        if len(mine) > 1:
+            shared = intersection(box[mine], box[mine])
+            np.fill_diagonal(shared, 0)
+            out[mine] = shared.max(axis=1) / np.maximum(area(box[mine]), 1e-6)
+    return out
+
+
+def cut(
+    image: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, " 4"], *, padding: float, tallest: int
+) -> UInt8[np.ndarray, "_h _w 3"]:
+    """The padded box, clamped to the frame, at most `tallest` pixels high. It has at least one pixel."""
+    pad = padding * (box[2:] - box[:2])
+    height, width = image.shape[:2]
+    left, top = np.clip(np.floor(box[:2] - pad), 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(box[2:] + pad), (left + 1, top + 1), (width, height)).astype(int)
+    crop = image[top:bottom, left:right]
+    if len(crop) > tallest:
+        narrow = max(1, round(crop.shape[1] * tallest / len(crop)))
+        crop = cv2.resize(crop, (narrow, tallest), interpolation=cv2.INTER_AREA)
+    return np.asarray(crop)
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
+    """An RGB image as JPEG."""
+    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise StorageError(f"OpenCV could not encode an image of {image.shape[1]} x {image.shape[0]} pixels as JPEG")
+    return bytes(data)
+
+
+def _cuts(good: Bool[np.ndarray, " n"], offsets: Int[np.ndarray, " _"]) -> Int[np.ndarray, " _"]:
+    """Where the good rows are to be cut into tracklets."""
+    owners = offsets_to_owner(offsets)[good]
+    return lengths_to_offsets(np.bincount(owners, minlength=len(offsets) - 1))[1:-1]

@@ -1,0 +1,36 @@
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from reappear.core import InputError
+from reappear.core.columns import require_equal_length
+
+
+@dataclass(frozen=True)
+class Found:
+    """The people of one frame.
+
+    Attributes:
+        box: Left, top, right, bottom in pixels; may reach beyond the frame.
+        score: Confidence in [0, 1].
+        identity: Which tracklet each belongs to, from whoever knows; then no tracker is asked.
+    """
+
+    box: Float[np.ndarray, "n 4"]
+    score: Float[np.ndarray, " n"]
+    identity: Int[np.ndarray, " n"] | None = None
+
+    def __post_init__(self) -> None:
+        require_equal_length(self, "box", "score")
+        if self.identity is not None and len(self.identity) != len(self.box):
+            raise InputError(f"Found: {len(self.box)} boxes, but {len(self.identity)} identities")
+
+
+class Detector(Protocol):
+    """Finds people in the frames of one video, which come in order. Made anew for each video."""
+
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
+        """The people in frame `number`, an RGB image."""
+        ...

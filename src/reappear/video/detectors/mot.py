@@ -1,0 +1,78 @@
+"""Boxes that somebody already has: MOTChallenge text files beside the videos."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from reappear.core import InputError, settings
+
+from ..decode import Footage
+from ..motchallenge import read_boxes
+from .detector import Found
+
+_BESIDE_FILE = ("{stem}.det.txt", "{stem}.gt.txt")
+_IN_FOLDER = ("det/det.txt", "gt/gt.txt")
+
+
+@settings
+class MotSettings:
+    """Boxes from a text file, as MOTChallenge writes them."""
+
+    kind: Literal["mot"] = "mot"
+    boxes: Annotated[
+        str,
+        "path of the boxes, relative to the video (or inside a MOT folder); {stem} stands for the video's name without "
+        "its ending; empty = {stem}.det.txt, else {stem}.gt.txt; in a MOT folder det/det.txt, else gt/gt.txt",
+    ] = ""
+    ids: Annotated[bool, "take the file's ids as tracklets instead of tracking"] = False
+    score: Annotated[float, "boxes below this confidence are left out, 0 to 1"] = 0.0
+
+    def files(self, video: Path) -> dict[str, Path]:
+        """What the result depends on besides the video."""
+        return {"boxes": boxes_file(video, self.boxes)}
+
+    def build(self, footage: Footage) -> "MotBoxes":
+        """The boxes of one video."""
+        return MotBoxes(boxes_file(footage.path, self.boxes), ids=self.ids, score=self.score)
+
+
+def boxes_file(video: Path, template: str = "") -> Path:
+    """Where the boxes of a video are.
+
+    Raises:
+        InputError: In none of the places where they may be.
+    """
+    folder, names = (video, _IN_FOLDER) if video.is_dir() else (video.parent, _BESIDE_FILE)
+    places = [folder / name.replace("{stem}", video.stem) for name in ((template,) if template else names)]
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(f"{video} has no boxes: looked for {' and '.join(map(str, places))}; set detector.boxes")
+
+
+class MotBoxes:
+    """Gives the boxes of a file, frame by frame.
+
+    Args:
+        path: The file. Ground truth is read without the lines that it marks as not to be considered.
+        ids: Whether the file's ids are tracklets.
+        score: Boxes below it are left out.
+    """
+
+    def __init__(self, path: Path, *, ids: bool = False, score: float = 0.0) -> None:
+        boxes = read_boxes(path, people_only=path.name.endswith("gt.txt"))
+        if ids and np.any(boxes.identity < 0):
+            raise InputError(f"{path} holds boxes without an id (-1); leave detector.ids off, and they are tracked")
+        self._boxes = boxes.where(boxes.score >= score)
+        self._ids = ids
+
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
+        """See `Detector.detect`."""
+        rows = self._boxes.at(number)
+        return Found(
+            self._boxes.box[rows],
+            np.clip(self._boxes.score[rows], 0, 1),
+            self._boxes.identity[rows] if self._ids else None,
+        )

@@ -1,0 +1,120 @@
+"""YOLOX (Ge et al. 2021, arXiv:2107.08430) from an ONNX file, through onnxruntime."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import onnxruntime
+from jaxtyping import Float, UInt8
+
+from reappear.core import InputError, settings
+
+from ..decode import Footage
+from .detector import Found
+
+_STRIDES = (8, 16, 32)
+_PERSON = 0  # the first of COCO's 80 classes
+_GREY = 114  # what YOLOX pads with in training
+
+
+@settings
+class YoloxSettings:
+    """A YOLOX network in an ONNX file."""
+
+    kind: Literal["yolox"] = "yolox"
+    weights: Annotated[Path, "ONNX file of a YOLOX network trained on COCO, exported without decoding in the network"]
+    score: Annotated[float, "objectness times class probability that a person must have, 0 to 1"] = 0.3
+    nms: Annotated[float, "of two boxes whose IoU is above this, the worse is dropped"] = 0.45
+    threads: Annotated[int, "processor threads of the network, per video that is worked on"] = 1
+
+    def files(self, video: Path) -> dict[str, Path]:
+        """What the result depends on besides the video."""
+        return {"weights": self.weights}
+
+    def build(self, footage: Footage) -> "YoloxDetector":
+        """A detector for one video."""
+        return YoloxDetector(self.weights, score=self.score, nms=self.nms, threads=self.threads)
+
+
+class YoloxDetector:
+    """Finds people with a YOLOX network.
+
+    Args:
+        weights: The ONNX file: input 1 3 h w, BGR in 0..255, letterboxed to the top left; output 1 n 85, of which each
+            row is centre x and y (in cells, from the cell's corner), log width and height (in cells), objectness and
+            80 class probabilities, over the grids of strides 8, 16 and 32.
+        score: Objectness times class probability that a person must have.
+        nms: Of two boxes whose IoU is above this, the worse is dropped.
+        threads: Processor threads of the network.
+    """
+
+    def __init__(self, weights: Path, *, score: float = 0.3, nms: float = 0.45, threads: int = 1) -> None:
+        self._session = open_onnx(weights, threads=threads)
+        self._score, self._nms = score, nms
+        given, made = self._session.get_inputs(), self._session.get_outputs()
+        self._input = given[0].name
+        shape, outputs = given[0].shape, made[0].shape
+        right = len(given) == 1 and len(made) == 1 and len(shape) == 4 and shape[1] == 3 and len(outputs) == 3
+        if not right or not all(isinstance(side, int) and side % 32 == 0 for side in shape[2:]):
+            raise InputError(
+                f"{weights} is not a YOLOX network: it takes {shape} and gives {outputs}, not 1 3 h w and 1 n 85; "
+                "is it an embedding network? (those go to --extractor)"
+            )
+        self._size = (shape[2], shape[3])
+        self._corners, self._cells = _grid(*self._size)
+        if outputs[1:] != [len(self._cells), 85]:
+            raise InputError(
+                f"{weights} gives {outputs}, but a YOLOX network trained on COCO gives [1, {len(self._cells)}, 85]; "
+                "export it without decoding and without NMS"
+            )
+
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
+        """See `Detector.detect`."""
+        scale = min(self._size[0] / image.shape[0], self._size[1] / image.shape[1])
+        small = cv2.resize(
+            image, (round(image.shape[1] * scale), round(image.shape[0] * scale)), interpolation=cv2.INTER_LINEAR
+        )
+        canvas = np.full((*self._size, 3), _GREY, np.uint8)
+        canvas[: small.shape[0], : small.shape[1]] = small[..., ::-1]
+        pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], np.float32)
+        box, score = self._decode(self._session.run(None, {self._input: pixels})[0][0])
+        return Found(box / np.float32(scale), score)
+
+    def _decode(self, raw: Float[np.ndarray, "n 85"]) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"]]:
+        score = raw[:, 4] * raw[:, 5 + _PERSON]
+        likely = np.flatnonzero(score >= self._score)
+        centre = (raw[likely, :2] + self._corners[likely]) * self._cells[likely]
+        size = np.exp(raw[likely, 2:4]) * self._cells[likely]
+        box = np.concatenate([centre - size / 2, centre + size / 2], axis=1).astype(np.float32)
+        flat = np.concatenate([box[:, :2], size], axis=1)
+        kept = np.asarray(cv2.dnn.NMSBoxes(flat.tolist(), score[likely].tolist(), self._score, self._nms), np.int64)
+        return box[kept.reshape(-1)], score[likely][kept.reshape(-1)]
+
+
+def open_onnx(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the processor.
+
+    Raises:
+        InputError: The file is missing or is not an ONNX model.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; check the path of the weights")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise InputError(f"{path} is not an ONNX model that onnxruntime can read; check the file") from error
+
+
+def _grid(height: int, width: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 1"]]:
+    """Corner (x, y) of each cell in cells, and its side in pixels."""
+    corners, cells = [], []
+    for stride in _STRIDES:
+        rows, columns = np.mgrid[: height // stride, : width // stride]
+        corners.append(np.stack([columns, rows], axis=2).reshape(-1, 2))
+        cells.append(np.full((rows.size, 1), stride))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(cells).astype(np.float32)

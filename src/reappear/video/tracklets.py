@@ -1,0 +1,73 @@
+"""From the frames of one video to the tracklets of its people."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from reappear.core import Tracks, lengths_to_offsets
+
+from .decode import Footage
+from .detectors import Detector
+from .track import Tracker
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One video, looked through.
+
+    Attributes:
+        tracks: Its tracklets, in the order in which they begin.
+        time: Seconds of each row of `tracks`.
+        detections: Boxes found, in tracklets or not.
+        frames: Frames decoded.
+        seconds: Time of the last frame looked at.
+        damage: Why decoding ended early or skipped frames; empty when it did not.
+    """
+
+    tracks: Tracks
+    time: Float[np.ndarray, " n"]
+    detections: int
+    frames: int
+    seconds: float
+    damage: str
+
+
+def follow(
+    footage: Footage,
+    detector: Detector,
+    tracker: Tracker,
+    *,
+    stride: int = 1,
+    tick: Callable[[int], None] = lambda frames: None,
+) -> Followed:
+    """Detects and tracks the people of one video, on every `stride`-th frame."""
+    numbers, times, boxes, scores, owners = [], [], [], [], []
+    detections, seconds = 0, 0.0
+    for frame in footage.frames(stride=stride):
+        found = detector.detect(frame.image, frame.number)
+        ids = found.identity if found.identity is not None else tracker.update(found, frame.time)
+        detections += len(ids)
+        seconds = frame.time
+        mine = np.flatnonzero(ids >= 0)
+        numbers.append(np.full(len(mine), frame.number))
+        times.append(np.full(len(mine), frame.time))
+        boxes.append(found.box[mine])
+        scores.append(found.score[mine])
+        owners.append(ids[mine])
+        tick(stride)
+    owner = np.concatenate([*owners, np.zeros(0, np.int64)])
+    # Stable: within a tracklet the frames stay in order.
+    _, first, number, lengths = np.unique(owner, return_index=True, return_inverse=True, return_counts=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    order = np.argsort(rank[number], kind="stable")
+    tracks = Tracks(
+        frame=np.concatenate([*numbers, np.zeros(0, np.int64)])[order],
+        box=np.concatenate([*boxes, np.zeros((0, 4), np.float32)])[order],
+        score=np.concatenate([*scores, np.zeros(0, np.float32)])[order],
+        offsets=lengths_to_offsets(lengths[np.argsort(first)]),
+    )
+    time = np.concatenate([*times, np.zeros(0)])[order]
+    return Followed(tracks, time, detections, footage.frames_read, seconds, footage.damage)

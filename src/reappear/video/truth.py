@@ -1,0 +1,44 @@
+"""Who the people in the footage really are, where somebody wrote it down. Used to score and for nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from .motchallenge import Boxes, read_boxes
+from .overlap import iou
+
+
+def truth_file(video: Path) -> Path | None:
+    """`X.gt.txt` beside the film `X.mp4`, or `gt/gt.txt` in a MOTChallenge folder."""
+    path = video / "gt" / "gt.txt" if video.is_dir() else video.with_suffix(".gt.txt")
+    return path if path.is_file() else None
+
+
+def read_truth(video: Path) -> Boxes | None:
+    """The true boxes of a video's people, or None where nobody wrote them down."""
+    path = truth_file(video)
+    return read_boxes(path, people_only=True) if path else None
+
+
+def match_truth(
+    truth: Boxes, frame: Int[np.ndarray, " n"], box: Float[np.ndarray, "n 4"], *, minimum_iou: float = 0.5
+) -> Int[np.ndarray, " n"]:
+    """The true identity of each box; -1 = nobody.
+
+    Frame by frame, boxes and true boxes are matched one to one so that their summed IoU is largest; a match below
+    `minimum_iou` is none (the matching of the MOTChallenge and KITTI tracking benchmarks).
+    """
+    found = np.full(len(frame), -1, np.int64)
+    order = np.argsort(frame, kind="stable")
+    for mine in np.split(order, np.flatnonzero(np.diff(frame[order])) + 1):
+        if not len(mine):
+            continue
+        there = truth.at(int(frame[mine[0]]))
+        overlaps = iou(np.asarray(box[mine]), truth.box[there])
+        # A pair that may not match must not push out one that may.
+        rows, columns = linear_sum_assignment(np.where(overlaps >= minimum_iou, overlaps, 0), maximize=True)
+        good = overlaps[rows, columns] >= minimum_iou
+        found[mine[rows[good]]] = truth.identity[there][columns[good]]
+    return found
