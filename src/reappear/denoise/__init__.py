@@ -1,0 +1,31 @@
+"""From tracklets to identities: CION Sec. 3.1-3.2, a fold of stages over an assignment.
+
+    assignment = Assignment.untouched(tracklets)
+    for stage in (single_tracklet, single_video, cross_video):
+        assignment = stage(tracklets, assignment)
+
+`noise_score` is n_S (Eq. 3); `calibrate` chooses thresholds that suit the extractor; a `Trace` keeps the reasons.
+"""
+
+from .calibrate import Calibration, calibrate
+from .cross_video import cross_video
+from .noise import Noise, noise_score, noise_terms
+from .single_tracklet import single_tracklet
+from .single_video import single_video
+from .steps import RADIUS, SIGMA_CST, SIGMA_DRM
+from .trace import Trace
+
+__all__ = [
+    "RADIUS",
+    "SIGMA_CST",
+    "SIGMA_DRM",
+    "Calibration",
+    "Noise",
+    "Trace",
+    "calibrate",
+    "cross_video",
+    "noise_score",
+    "noise_terms",
+    "single_tracklet",
+    "single_video",
+]

@@ -1,0 +1,41 @@
+"""Long-range cross-video denoising, Eq. 7."""
+
+from reappear.core import Assignment, SettingsError, TrackletSet
+
+from .linking import find_links
+from .nodes import Nodes
+from .steps import RADIUS, SIGMA_DRM, check_sigma
+from .trace import Trace
+
+STAGE = "cross-video"
+
+
+def cross_video(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_drm: float = SIGMA_DRM,
+    radius: int = RADIUS,
+    constraints: bool = False,
+    trace: Trace | None = None,
+) -> Assignment:
+    """Joins identities of all videos within a sliding range (CION Sec. 3.2, Eq. 7).
+
+    Nodes are the identities that single-video denoising left, in the order of their first tracklet; a node's centroid
+    is the mean of all its crops. Nodes at most `radius` apart in that order and within `sigma_drm` are linked, and
+    each connected component is one identity. With `radius` at least the number of nodes every pair is looked at.
+
+    Args:
+        tracklets: All crops.
+        assignment: Where they are now.
+        sigma_drm: Threshold between centroids, 0..2 (σ_drm).
+        radius: Half width of the sliding range in nodes, 0 or more (r_s).
+        constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
+        trace: Is told the links.
+    """
+    check_sigma("sigma_drm", sigma_drm)
+    if radius < 0:
+        raise SettingsError(f"radius: must be 0 or more, got {radius}")
+    nodes = Nodes.of(tracklets, assignment)
+    links = find_links(nodes.centers, sigma_drm, reach=radius, thin=not constraints)
+    return nodes.joined(STAGE, tracklets, assignment, links, constraints, trace)

@@ -1,0 +1,126 @@
+"""Crops by the tracklet or identity that holds them, read in bounded blocks and never copied whole."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from reappear.core import InputError, lengths_to_offsets, offsets_to_owner
+
+_BLOCK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Rows of group `g` are `rows[offsets[g]:offsets[g+1]]`, in the order of the crops."""
+
+    rows: Int[np.ndarray, " n"]
+    offsets: Int[np.ndarray, " _"]
+
+    @classmethod
+    def of(cls, owner: Int[np.ndarray, " all"], count: int) -> "Groups":
+        """Groups rows by their owner in `0..count-1`; rows of -1 are in none."""
+        kept = np.flatnonzero(owner >= 0)
+        mine = owner[kept]
+        sizes = np.bincount(mine, minlength=count)
+        return cls(kept[np.argsort(mine, kind="stable")], lengths_to_offsets(sizes))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> Int[np.ndarray, " g"]:
+        """How many rows each group has."""
+        return np.diff(self.offsets)
+
+
+def read_unit(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
+    """These crops as float32 rows of unit length.
+
+    Raises:
+        InputError: A row is zero or not finite.
+    """
+    x = embeddings[rows].astype(np.float32)
+    norms = np.sqrt(np.einsum("nd,nd->n", x, x))
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(bad):
+        raise InputError(
+            f"embeddings: row {rows[bad[0]]} is zero or not finite, and {len(bad) - 1} more like it; "
+            f"discard these crops (tracklet -1) or embed them again"
+        )
+    x /= norms[:, None]
+    return np.asarray(x)
+
+
+def _blocks(
+    embeddings: Float[np.ndarray, "all d"], groups: Groups
+) -> Iterator[tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m d"]]]:
+    """The owner of each row and the row itself, block by block in the order of the groups."""
+    owner = offsets_to_owner(groups.offsets)
+    step = max(1, _BLOCK_BYTES // (4 * max(1, embeddings.shape[1])))
+    for begin in range(0, len(owner), step):
+        yield owner[begin : begin + step], read_unit(embeddings, groups.rows[begin : begin + step])
+
+
+def centroids(embeddings: Float[np.ndarray, "all d"], groups: Groups) -> Float[np.ndarray, "g d"]:
+    """The direction of the mean of each group's unit rows, as unit rows.
+
+    Cosine distance does not see a centroid's length, so it is dropped. Groups that are empty, or whose rows cancel
+    out, have a row of zeros: at distance 1 from everything.
+    """
+    total = np.zeros((len(groups), embeddings.shape[1]), np.float32)
+    for owner, x in _blocks(embeddings, groups):
+        here, segment = np.unique(owner, return_inverse=True)
+        pick = csr_array((np.ones(len(owner)), (segment, np.arange(len(owner)))), shape=(len(here), len(owner)))
+        total[here] += pick @ x
+    return to_unit(total)
+
+
+def to_unit(sums: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g d"]:
+    """Sums of unit rows scaled to unit length, in place; those that cancel out become zero."""
+    norms = np.sqrt(np.einsum("gd,gd->g", sums, sums))[:, None]
+    np.divide(sums, norms, out=sums, where=norms > 1e-5)
+    sums[norms[:, 0] <= 1e-5] = 0
+    return sums
+
+
+def distance_to_own(
+    embeddings: Float[np.ndarray, "all d"], groups: Groups, centers: Float[np.ndarray, "g d"]
+) -> Float[np.ndarray, " n"]:
+    """Cosine distance of each row of `groups.rows` to the centroid of its group."""
+    out = [1 - np.einsum("md,md->m", x, centers[owner]) for owner, x in _blocks(embeddings, groups)]
+    return np.concatenate([np.zeros(0, np.float32), *out])
+
+
+def usable_rows(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " _"]:
+    """Those of `rows` that hold an embedding: neither zero nor NaN."""
+    step = max(1, _BLOCK_BYTES // (4 * max(1, embeddings.shape[1])))
+    good = [
+        np.isfinite(x).all(1) & x.any(1)
+        for x in (embeddings[rows[begin : begin + step]] for begin in range(0, len(rows), step))
+    ]
+    return np.asarray(rows[np.concatenate([np.zeros(0, bool), *good])])
+
+
+def runs(values: Int[np.ndarray, " n"]) -> list[tuple[int, int]]:
+    """Begin and end of each stretch of equal values.
+
+    >>> runs(np.array([4, 4, 2]))
+    [(0, 2), (2, 3)]
+    """
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return list(pairwise(edges)) if len(values) else []
+
+
+def renumber(identity: Int[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:
+    """Numbers identities from 0 without gaps, in the order of their first tracklet; -1 stays."""
+    out = np.full(len(identity), -1, np.int64)
+    kept = np.flatnonzero(identity >= 0)
+    _, first, inverse = np.unique(identity[kept], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    out[kept] = rank[inverse]
+    return out

@@ -1,0 +1,58 @@
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from reappear.core import Assignment, TrackletSet
+
+from .constraints import Constraint
+from .groups import Groups, centroids, renumber
+from .linking import join
+from .links import Links
+from .trace import Trace
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """What linking joins: the identities found so far, in the order of their first tracklet.
+
+    Attributes:
+        of_tracklet: The node of each tracklet; -1 = it has no crop left.
+        leader: The first tracklet of each node.
+        centers: The direction of the mean of all crops of each node, a unit row.
+    """
+
+    of_tracklet: Int[np.ndarray, " t"]
+    leader: Int[np.ndarray, " n"]
+    centers: Float[np.ndarray, "n d"]
+
+    @classmethod
+    def of(cls, tracklets: TrackletSet, assignment: Assignment) -> "Nodes":
+        """The identities that have crops."""
+        kept = assignment.tracklet >= 0
+        held = np.bincount(assignment.tracklet[kept], minlength=len(tracklets)) > 0
+        node = renumber(np.where(held, assignment.identity, -1))
+        _, leader = np.unique(node, return_index=True)
+        leader = leader[node[leader] >= 0]
+        owner = np.full(len(kept), -1, np.int64)
+        owner[kept] = node[assignment.tracklet[kept]]
+        return cls(node, leader, centroids(tracklets.embeddings, Groups.of(owner, len(leader))))
+
+    def joined(
+        self,
+        stage: str,
+        tracklets: TrackletSet,
+        assignment: Assignment,
+        links: Links,
+        constraints: bool,
+        trace: Trace | None,
+    ) -> Assignment:
+        """The assignment in which linked nodes are one identity."""
+        veto = Constraint(tracklets, self.of_tracklet, len(self.leader)) if constraints else None
+        group, kept, refused = join(len(self.leader), links, veto)
+        if trace is not None:
+            trace.add_links(stage, self.leader[kept.first], self.leader[kept.second], kept.distance, refused)
+        identity = np.full(len(tracklets), -1, np.int64)
+        filled = self.of_tracklet >= 0
+        identity[filled] = group[self.of_tracklet[filled]]
+        return Assignment(assignment.tracklet, renumber(identity))

@@ -1,0 +1,146 @@
+"""Single-tracklet denoising, Eq. 4."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from reappear.core import Assignment, SettingsError, TrackletSet
+
+from .groups import Groups, read_unit, renumber
+from .steps import RESOLUTION, SIGMA_CST, check_sigma, deviates
+from .trace import Trace
+
+STAGE = "single-tracklet"
+_BATCH_BYTES = 32 << 20
+_GRAM_LIMIT = 512  # above it a Gram matrix costs more memory than the few rows that leave are worth
+_MARGIN = 1e-4  # far above the float32 error of the first look,
+_SHORT = 0.1  # unless the other crops nearly cancel out
+
+
+def single_tracklet(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_cst: float = SIGMA_CST,
+    minimum_crops: int = 1,
+    trace: Trace | None = None,
+) -> Assignment:
+    """Takes from each tracklet, one at a time, the crop that deviates most from the rest (CION Sec. 3.1, Eq. 4).
+
+    The crop farthest from the mean of the *other* crops leaves while that distance is at least `sigma_cst`; the
+    means then change. The next stage may give it to another tracklet. A tracklet of one crop stays as it is, for
+    there is nothing to compare it with. Of equal distances the earlier crop leaves.
+
+    Args:
+        tracklets: All crops.
+        assignment: Where they are now.
+        sigma_cst: Threshold of cosine distance, 0..2 (σ_cst).
+        minimum_crops: Tracklets left with fewer crops lose these too.
+        trace: Is told which crops left, and their distance.
+
+    Returns:
+        The assignment with deviating crops at tracklet -1. Doing it again changes nothing.
+    """
+    check_sigma("sigma_cst", sigma_cst)
+    if minimum_crops < 1:
+        raise SettingsError(f"minimum_crops: must be 1 or more, got {minimum_crops}")
+    groups = Groups.of(assignment.tracklet, len(tracklets))
+    owner = assignment.tracklet.astype(np.int64)
+    crops, distances = [], []
+    for members, present in _batches(groups, tracklets.embeddings.shape[1]):
+        gone, distance = _leavers(tracklets.embeddings, members, present, sigma_cst)
+        short = present.sum(1) - gone.sum(1) < minimum_crops
+        gone |= present & short[:, None]
+        crops.append(members[gone])
+        distances.append(distance[gone])
+    crop = np.concatenate([np.zeros(0, np.int64), *crops])
+    order = np.argsort(crop)
+    crop, distance = crop[order], np.concatenate([np.zeros(0), *distances])[order]
+    if trace is not None:
+        trace.add_moves(STAGE, crop, owner[crop], np.full(len(crop), -1), distance)
+    owner[crop] = -1
+    left = np.bincount(owner[owner >= 0], minlength=len(tracklets)) > 0
+    return Assignment(owner, renumber(np.where(left, assignment.identity, -1)))
+
+
+def _batches(groups: Groups, width: int) -> Iterator[tuple[Int[np.ndarray, "b m"], Bool[np.ndarray, "b m"]]]:
+    """Tracklets of about equal length, each a row of its crops; shorter ones are padded."""
+    sizes = groups.sizes
+    order = np.argsort(sizes, kind="stable")
+    order = order[sizes[order] > 0]
+    begin = 0
+    while begin < len(order):
+        shortest = sizes[order[begin]]
+        end = begin + np.searchsorted(sizes[order[begin:]], shortest * 5 // 4, side="right")
+        longest = sizes[order[end - 1]]
+        end = min(end, begin + max(1, int(_BATCH_BYTES // (4 * width * longest))))
+        mine = order[begin:end]
+        place = np.arange(sizes[mine].max())
+        present = place < sizes[mine][:, None]
+        yield groups.rows[np.where(present, groups.offsets[mine][:, None] + place, 0)], present
+        begin = end
+
+
+def _leavers(
+    embeddings: Float[np.ndarray, "n d"],
+    members: Int[np.ndarray, "b m"],
+    present: Bool[np.ndarray, "b m"],
+    sigma_cst: float,
+) -> tuple[Bool[np.ndarray, "b m"], Float[np.ndarray, "b m"]]:
+    """Which crops of each tracklet leave, and at which distance."""
+    b, m = members.shape
+    x = np.zeros((b, m, embeddings.shape[1]), np.float32)
+    x[present] = read_unit(embeddings, members[present])
+    gone = np.zeros((b, m), bool)
+    said = np.full((b, m), np.nan)
+    # A first look in float32 finds the tracklets where anything may have to leave; most are clean.
+    total = x.sum(1)
+    toward = np.matmul(x, total[:, :, None])[:, :, 0]
+    look, length = _distance(toward, np.einsum("bd,bd->b", total, total), present)
+    suspects = np.flatnonzero((present & ((look >= sigma_cst - _MARGIN) | (length < _SHORT))).any(1))
+    chunk = max(1, _BATCH_BYTES // (8 * m * (embeddings.shape[1] + m)))
+    for begin in range(0, len(suspects), chunk):
+        mine = suspects[begin : begin + chunk]
+        gone[mine], said[mine] = _remove(x[mine].astype(np.float64), present[mine], sigma_cst)
+    return gone, said
+
+
+def _remove(
+    x: Float[np.ndarray, "b m d"], present: Bool[np.ndarray, "b m"], sigma_cst: float
+) -> tuple[Bool[np.ndarray, "b m"], Float[np.ndarray, "b m"]]:
+    """Eq. 4 in float64, all tracklets in step; each pass costs a few numbers a crop.
+
+    With S the sum of a tracklet's crops, the mean of the others points along S - x_i, so inner products with S are
+    all that is needed; when x_r leaves, x_i · S falls by x_i · x_r.
+    """
+    b, m, _ = x.shape
+    inner = np.matmul(x, x.transpose(0, 2, 1)) if m <= _GRAM_LIMIT else None
+    total = x.sum(1)
+    toward = np.matmul(x, total[:, :, None])[:, :, 0]
+    square = np.einsum("bd,bd->b", total, total)
+    here = present.copy()
+    said = np.full((b, m), np.nan)
+    active = np.arange(b)
+    while len(active):
+        distance, _ = _distance(toward[active], square[active], here[active])
+        worst = np.argmax(distance >= distance.max(1, keepdims=True) - RESOLUTION, axis=1)
+        value = distance[np.arange(len(active)), worst]
+        leaves = deviates(value, sigma_cst)
+        active, worst = active[leaves], worst[leaves]
+        here[active, worst] = False
+        said[active, worst] = value[leaves]
+        square[active] += 1 - 2 * toward[active, worst]
+        column = inner[active, :, worst] if inner is not None else np.einsum("bmd,bd->bm", x[active], x[active, worst])
+        toward[active] -= column
+    return present & ~here, said
+
+
+def _distance(
+    toward: Float[np.ndarray, "b m"], square: Float[np.ndarray, " b"], here: Bool[np.ndarray, "b m"]
+) -> tuple[Float[np.ndarray, "b m"], Float[np.ndarray, "b m"]]:
+    """Cosine distance of each crop to the mean of the others, -inf where there is no crop or no other; and |S - x|."""
+    # |S - x|² = |S|² - 2 x·S + 1, and (S - x)·x = x·S - 1.
+    length = np.sqrt(np.maximum(square[:, None] - 2 * toward + 1, 0))
+    cosine = np.divide(toward - 1, length, out=np.zeros_like(toward), where=length > 1e-5)
+    return np.where(here & (here.sum(1) > 1)[:, None], 1 - cosine, -np.inf), length

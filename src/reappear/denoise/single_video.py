@@ -1,0 +1,131 @@
+"""Short-range single-video denoising, Eq. 5 and Eq. 6."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from reappear.core import Assignment, InputError, SettingsError, TrackletSet, offsets_to_owner
+
+from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit, usable_rows
+from .linking import find_links
+from .links import Links
+from .nodes import Nodes
+from .steps import RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
+from .trace import Trace
+
+STAGE = "single-video"
+Targets = Literal["frozen", "updated"]
+Merge = Literal["once", "repeat"]
+
+
+def single_video(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_cst: float = SIGMA_CST,
+    sigma_drm: float = SIGMA_DRM,
+    targets: Targets = "frozen",
+    merge: Merge = "once",
+    constraints: bool = False,
+    trace: Trace | None = None,
+) -> Assignment:
+    """Gives excluded crops to the right tracklet of their video, then joins its tracklets (CION Sec. 3.2, Eq. 5-6).
+
+    A discarded crop goes to the nearest *other* tracklet of its video if that is nearer than `sigma_cst`; otherwise
+    it stays discarded. Its own tracklet never takes it back, and a tracklet without crops takes none. Then identities
+    of one video whose centroids are within `sigma_drm` become one, and so on along chains (connected components).
+    Of equal distances the earlier tracklet wins.
+
+    Args:
+        tracklets: All crops.
+        assignment: Where they are now. Discarded crops whose row is zero or NaN stay where they are.
+        sigma_cst: Threshold between crop and centroid, 0..2 (σ_cst).
+        sigma_drm: Threshold between centroids, 0..2 (σ_drm).
+        targets: "frozen": centroids are taken once, so the order of crops does not matter. "updated": each crop that
+            is given away moves its new centroid before the next is looked at.
+        merge: "once": one look at all pairs. "repeat": centroids of what was joined are looked at again, until no
+            pair is left within `sigma_drm`.
+        constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
+        trace: Is told moves and links.
+    """
+    check_sigma("sigma_cst", sigma_cst)
+    check_sigma("sigma_drm", sigma_drm)
+    if targets not in ("frozen", "updated"):
+        raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
+    if merge not in ("once", "repeat"):
+        raise SettingsError(f"merge: must be once or repeat, got {merge!r}")
+    owner = _reallocate(tracklets, assignment.tracklet, sigma_cst, targets, trace)
+    out = Assignment(owner, assignment.identity)
+    while True:
+        before = out.identities
+        out = _merge(tracklets, out, sigma_drm, constraints, trace)
+        if merge == "once" or out.identities == before:
+            return out
+
+
+def _reallocate(
+    tracklets: TrackletSet, owner: Int[np.ndarray, " n"], sigma_cst: float, targets: Targets, trace: Trace | None
+) -> Int[np.ndarray, " n"]:
+    """Eq. 5."""
+    groups = Groups.of(owner, len(tracklets))
+    centers = centroids(tracklets.embeddings, groups)
+    filled = groups.sizes > 0
+    origin = tracklets.origin
+    excluded = usable_rows(tracklets.embeddings, np.flatnonzero(owner < 0))
+    sums = centers * _lengths(tracklets.embeddings, groups, centers)[:, None] if targets == "updated" else None
+
+    target = np.full(len(excluded), -1, np.int64)
+    said = np.full(len(excluded), np.nan)
+    video = tracklets.video[origin[excluded]]
+    range_of = {int(tracklets.video[begin]): (begin, end) for begin, end in runs(tracklets.video)}
+    step = 1 if targets == "updated" else 256
+    for number in np.unique(video).tolist():
+        begin, end = range_of[number]
+        in_video = np.flatnonzero(video == number)
+        for some in np.split(in_video, range(step, len(in_video), step)):
+            x = read_unit(tracklets.embeddings, excluded[some])
+            distance = 1 - x @ centers[begin:end].T
+            distance[:, ~filled[begin:end]] = np.inf
+            distance[np.arange(len(some)), origin[excluded[some]] - begin] = np.inf
+            nearest = np.argmax(distance <= distance.min(1, keepdims=True) + RESOLUTION, axis=1)
+            value = distance[np.arange(len(some)), nearest]
+            said[some] = np.where(np.isfinite(value), value, np.nan)
+            fits = np.isfinite(value) & ~deviates(value, sigma_cst)
+            target[some[fits]] = nearest[fits] + begin
+            if sums is not None and fits[0]:
+                taker = int(nearest[0]) + begin
+                sums[taker] += x[0]
+                centers[taker] = to_unit(sums[taker : taker + 1].copy())[0]
+    if trace is not None:
+        trace.add_moves(STAGE, excluded, origin[excluded], target, said)
+    out = owner.astype(np.int64)
+    out[excluded] = target
+    return out
+
+
+def _lengths(
+    embeddings: Float[np.ndarray, "n d"], groups: Groups, centers: Float[np.ndarray, "t d"]
+) -> Float[np.ndarray, " t"]:
+    """How long each group's sum of unit rows is."""
+    along = 1 - distance_to_own(embeddings, groups, centers)
+    return np.bincount(offsets_to_owner(groups.offsets), along, minlength=len(groups)).astype(np.float32)
+
+
+def _merge(
+    tracklets: TrackletSet, assignment: Assignment, sigma_drm: float, constraints: bool, trace: Trace | None
+) -> Assignment:
+    """Eq. 6."""
+    nodes = Nodes.of(tracklets, assignment)
+    video = tracklets.video[nodes.leader]
+    elsewhere = (nodes.of_tracklet >= 0) & (tracklets.video != video[nodes.of_tracklet])
+    if elsewhere.any():
+        identity = assignment.identity[np.flatnonzero(elsewhere)[0]]
+        raise InputError(f"single_video: identity {identity} lies in several videos; run it before cross_video")
+    links = Links.joined(
+        [
+            find_links(nodes.centers[begin:end], sigma_drm, thin=not constraints).shifted(begin)
+            for begin, end in runs(video)
+        ]
+    )
+    return nodes.joined(STAGE, tracklets, assignment, links, constraints, trace)
