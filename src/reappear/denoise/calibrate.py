@@ -54,6 +54,7 @@ def calibrate(
     outliers: float = 0.02,
     false_links: float = 0.05,
     radius: int | None = None,
+    sigma_cst: float | None = None,
 ) -> Calibration:
     """Chooses σ_cst and σ_drm for the extractor at hand. Not in the paper, whose 0.20 and 0.18 fit one network.
 
@@ -71,11 +72,14 @@ def calibrate(
         outliers: Share of crops to call noise, 0..1.
         false_links: Links between different people that are bearable, for each identity.
         radius: Half width of the sliding range that linking will use; `None` = all pairs.
+        sigma_cst: Where it is set by hand.
     """
     notes: list[str] = []
     own = _distance_to_rest(tracklets, assignment)
-    sigma_cst = float(np.quantile(own, 1 - outliers)) if len(own) >= _FEWEST_CROPS else SIGMA_CST
-    if len(own) < _FEWEST_CROPS:
+    if sigma_cst is None and len(own) >= _FEWEST_CROPS:
+        sigma_cst = float(np.quantile(own, 1 - outliers))
+    elif sigma_cst is None:
+        sigma_cst = SIGMA_CST
         notes.append(f"only {len(own)} crops have others to compare with; sigma_cst is the paper's {SIGMA_CST}")
 
     clean = single_tracklet(tracklets, assignment, sigma_cst=sigma_cst)
