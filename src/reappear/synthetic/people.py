@@ -1,0 +1,177 @@
+"""Who walks through the world: people told apart by many attributes, some of them by exactly one."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from reappear.core import generator
+
+Colour = str  # "#rrggbb"
+T = TypeVar("T")
+
+Sleeve = Literal["none", "short", "long"]
+Pattern = Literal["plain", "horizontal stripes", "vertical stripes", "check", "dots", "two-tone", "open jacket"]
+Lower = Literal["trousers", "shorts", "skirt"]
+Hair = Literal["bald", "short", "long", "ponytail"]
+Hat = Literal["none", "cap", "beanie", "sun hat"]
+Bag = Literal["none", "backpack", "shoulder bag", "handbag"]
+Logo = Literal["none", "chest", "back"]
+
+# fmt: off
+_CLOTH = (
+    "#1c1c20", "#3d4046", "#8b8f94", "#e9e7e2", "#1d2c54", "#2b5cae", "#86b3dd", "#b3232c", "#6b1f30",
+    "#2f7a45", "#6b7040", "#e2c13c", "#dd7b28", "#e59bb0", "#6d4592", "#cdb58c", "#6e4a2f", "#1f7f80",
+)
+_LEGS = ("#1d1e22", "#33415f", "#4a6690", "#6c7076", "#b3a179", "#5a4632", "#2d3b2f", "#d9d5cb", "#7a2c33")
+_SHOES = ("#17171a", "#efefec", "#6b4426", "#b02a2f", "#2a4a8c", "#8d9196", "#d0a53a")
+_SKIN = ("#f3d3bd", "#e5b896", "#cf9a72", "#a8714b", "#7c4d31", "#553322")
+_HAIR = ("#17130f", "#33231a", "#5c3a21", "#97652f", "#cfa95e", "#8f3a1e", "#a7a5a2")
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person, described by what a camera can see.
+
+    Attributes:
+        id: Holds across all films, from 1.
+        like: The person that this one differs from in exactly one attribute; 0 = nobody.
+        upper: Colour of the upper garment.
+        accent: Second colour of its pattern; of an open jacket, the shirt beneath.
+        height: Metres.
+        girth: Width of the body relative to its height; 1 = average.
+        logo: Where the upper garment carries a logo: the left chest or the back, so one side never shows it.
+    """
+
+    id: int
+    like: int
+    upper: Colour
+    accent: Colour
+    pattern: Pattern
+    sleeve: Sleeve
+    lower: Lower
+    lower_colour: Colour
+    shoes: Colour
+    skin: Colour
+    hair: Hair
+    hair_colour: Colour
+    hat: Hat
+    hat_colour: Colour
+    bag: Bag
+    bag_colour: Colour
+    height: float
+    girth: float
+    logo: Logo
+    logo_colour: Colour
+
+    def attributes(self) -> dict[str, object]:
+        """Everything but who it is."""
+        plain = dataclasses.asdict(self)
+        del plain["id"], plain["like"]
+        return plain
+
+
+def crowd(count: int, *, lookalikes: float, seed: int, first: int = 1) -> list[Person]:
+    """Draws people.
+
+    Args:
+        count: How many.
+        lookalikes: Share, in [0, 1], of those who differ in exactly one attribute from somebody else in the crowd.
+        seed: Of the draw.
+        first: The first id; the others follow.
+    """
+    alike = min(round(count * lookalikes), max(count - 1, 0))
+    rng = generator(seed, "crowd", first)
+    people = [_draw(rng, first + i) for i in range(count - alike)]
+    originals = len(people)
+    for i in range(alike):
+        people.append(_resemble(rng, first + originals + i, people[int(rng.integers(originals))]))
+    return people
+
+
+def rgb(colour: Colour) -> tuple[int, int, int]:
+    """The three channels, 0 to 255.
+
+    >>> rgb("#ff8000")
+    (255, 128, 0)
+    """
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _draw(rng: np.random.Generator, number: int) -> Person:
+    hat: Hat = _pick(rng, ("none", "cap", "beanie", "sun hat"), (0.68, 0.16, 0.1, 0.06))
+    upper = _dye(rng, _CLOTH)
+    return Person(
+        id=number,
+        like=0,
+        upper=upper,
+        accent=_other_dye(rng, _CLOTH, upper),
+        pattern=_pick(
+            rng,
+            ("plain", "horizontal stripes", "vertical stripes", "check", "dots", "two-tone", "open jacket"),
+            (0.34, 0.13, 0.08, 0.09, 0.08, 0.12, 0.16),
+        ),
+        sleeve=_pick(rng, ("none", "short", "long"), (0.1, 0.4, 0.5)),
+        lower=_pick(rng, ("trousers", "shorts", "skirt"), (0.62, 0.2, 0.18)),
+        lower_colour=_dye(rng, _LEGS),
+        shoes=_dye(rng, _SHOES),
+        skin=_dye(rng, _SKIN, spread=5),
+        hair=_pick(rng, ("bald", "short", "long", "ponytail"), (0.06, 0.44, 0.32, 0.18)),
+        hair_colour=_dye(rng, _HAIR, spread=6),
+        hat=hat,
+        hat_colour=_dye(rng, _CLOTH),
+        bag=_pick(rng, ("none", "backpack", "shoulder bag", "handbag"), (0.46, 0.24, 0.17, 0.13)),
+        bag_colour=_dye(rng, _CLOTH),
+        height=round(float(np.clip(rng.normal(1.71, 0.09), 1.5, 1.95)), 3),
+        girth=round(float(np.clip(rng.normal(1.0, 0.13), 0.8, 1.35)), 3),
+        logo=_pick(rng, ("none", "chest", "back"), (0.6, 0.22, 0.18)),
+        logo_colour=_other_dye(rng, _CLOTH, upper),
+    )
+
+
+def _resemble(rng: np.random.Generator, number: int, other: Person) -> Person:
+    """Changes one attribute to a value that a camera can tell from the old one."""
+    kinds: dict[str, tuple[str, ...]] = {
+        "pattern": ("plain", "horizontal stripes", "vertical stripes", "check", "dots", "two-tone"),
+        "sleeve": ("none", "short", "long"),
+        "lower": ("trousers", "shorts", "skirt"),
+        "hat": ("none", "cap", "beanie", "sun hat"),
+        "bag": ("none", "backpack", "shoulder bag", "handbag"),
+        "logo": ("none", "chest", "back"),
+    }
+    dyes = {"upper": _CLOTH, "lower_colour": _LEGS, "shoes": _SHOES}
+    if other.hair != "bald":
+        dyes["hair_colour"] = _HAIR
+    if other.bag != "none":
+        dyes["bag_colour"] = _CLOTH
+    names = [*kinds, *dyes, "girth"]
+    name = names[int(rng.integers(len(names)))]
+    old = getattr(other, name)
+    value: object
+    if name in kinds:
+        rest = [kind for kind in kinds[name] if kind != old]
+        value = rest[int(rng.integers(len(rest)))]
+    elif name in dyes:
+        value = _other_dye(rng, dyes[name], old)
+    else:
+        value = round(old + 0.25 if old < 1.08 else old - 0.25, 3)
+    change: dict[str, object] = {"id": number, "like": other.id, name: value}
+    return dataclasses.replace(other, **change)  # type: ignore[arg-type]
+
+
+def _pick(rng: np.random.Generator, values: tuple[T, ...], weights: tuple[float, ...]) -> T:
+    return values[int(rng.choice(len(values), p=np.asarray(weights) / sum(weights)))]
+
+
+def _dye(rng: np.random.Generator, palette: tuple[Colour, ...], spread: float = 9.0) -> Colour:
+    base = np.array(rgb(palette[int(rng.integers(len(palette)))]), float)
+    made = np.clip(np.rint(base + rng.normal(0, spread, 3)), 0, 255).astype(int)
+    return "#" + "".join(f"{channel:02x}" for channel in made)
+
+
+def _other_dye(rng: np.random.Generator, palette: tuple[Colour, ...], old: Colour) -> Colour:
+    """A colour of the palette that is plainly not `old`."""
+    far = [c for c in palette if np.abs(np.subtract(rgb(c), rgb(old))).sum() > 120]
+    return _dye(rng, far)
