@@ -37,7 +37,7 @@ class SynthesizeSettings:
     width: Annotated[int, "width of a frame in pixels; even"] = 448
     height: Annotated[int, "height of a frame in pixels; even"] = 320
     rate: Annotated[float, "frames a second"] = 8.0
-    quiet: Annotated[float, "seconds without people at the beginning of each film"] = 0.5
+    lead_in: Annotated[float, "seconds without people at the beginning of each film"] = 0.5
     crowding: Annotated[int, "how many people may be in view at once"] = 6
     overlap: Annotated[float, "largest share of a person's time that may be spent touching another in the picture"] = (
         0.25
@@ -79,7 +79,7 @@ def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress
             lookalikes=settings.lookalikes,
             size=(settings.width, settings.height),
             rate=settings.rate,
-            quiet=settings.quiet,
+            lead_in=settings.lead_in,
             crowding=settings.crowding,
             overlap=settings.overlap,
             cast=settings.cast,
@@ -193,6 +193,6 @@ def _check(settings: SynthesizeSettings) -> None:
         raise SettingsError(f"rate must lie between 1 and 60 frames a second, got {settings.rate}")
     if not 0 <= settings.cast < 1:
         raise SettingsError(f"cast must be at least 0 and less than 1, got {settings.cast}")
-    for name in ("quiet", "degrade"):
+    for name in ("lead_in", "degrade"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"{name} must not be negative, got {getattr(settings, name)}")

@@ -143,14 +143,14 @@ def outline(walk: Walk, person: Person, camera: Camera, times: Float[np.ndarray,
 
 
 def arrange(
-    walkers: list[Person], camera: Camera, *, quiet: float, crowd: int, overlap: float, seed: int, film: str
+    walkers: list[Person], camera: Camera, *, lead_in: float, crowd: int, overlap: float, seed: int, film: str
 ) -> tuple[list[Walk], int]:
     """Finds a time for everybody to set out, as early as the others allow.
 
     Args:
         walkers: Who walks, one entry for each time that they come.
         camera: Before which camera.
-        quiet: Seconds without people at the beginning.
+        lead_in: Seconds without people at the beginning.
         crowd: How many may be there at once.
         overlap: Largest share, in [0, 1], of somebody's time that may be spent touching somebody else in the picture.
         seed: Of the ways.
@@ -160,7 +160,7 @@ def arrange(
         The walks in the order of their start, and how many frames the film needs.
     """
     rate = camera.rate
-    first = int(np.ceil(quiet * rate)) + 1
+    first = int(np.ceil(lead_in * rate)) + 1
     boxes = np.full((first + 64, crowd, 4), np.nan)
     left: dict[int, int] = {}  # person -> first frame when they may come back
     walks: list[Walk] = []

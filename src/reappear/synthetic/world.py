@@ -115,7 +115,7 @@ def imagine(
     lookalikes: float = 0.15,
     size: tuple[int, int] = (448, 320),
     rate: float = 8.0,
-    quiet: float = 0.5,
+    lead_in: float = 0.5,
     crowding: int = 6,
     overlap: float = 0.25,
     cast: float = 0.12,
@@ -137,7 +137,7 @@ def imagine(
         lookalikes: Share of people who differ from somebody else in exactly one attribute.
         size: Width and height of a frame, in pixels.
         rate: Frames a second.
-        quiet: Seconds at the beginning of each film without people.
+        lead_in: Seconds at the beginning of each film without people.
         crowding: How many people may be in view at once.
         overlap: Largest share of a person's time that may be spent touching another in the picture.
         cast: Largest colour cast: each channel's gain lies within 1 ± cast.
@@ -152,7 +152,7 @@ def imagine(
 
     def film(name: str, camera: Camera, walkers: Sequence[Person]) -> Film:
         walks, frames = arrange(
-            list(walkers), camera, quiet=quiet, crowd=crowding, overlap=overlap, seed=seed, film=name
+            list(walkers), camera, lead_in=lead_in, crowd=crowding, overlap=overlap, seed=seed, film=name
         )
         return Film(name, camera.name, frames, tuple(walks))
 
