@@ -1,0 +1,73 @@
+"""The report: one page that a person reads, and every number as JSON.
+
+report.html   self-contained: pictures are data URIs, plots inline SVG; nothing is fetched
+report.json   what `numbers` returns: see `gather.numbers` for its layout
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from reappear.core import SILENT, InputError, Progress, SettingsError, settings
+from reappear.pipeline.workspace import Workspace
+from reappear.store import write_text
+
+__all__ = ["ReportSettings", "report"]
+
+
+@settings
+class ReportSettings:
+    """How much the page shows. The numbers are always all there."""
+
+    tracklets: Annotated[int, "rows of crops in the gallery of tracklets"] = 12
+    identities: Annotated[int, "identities shown, those that reach across most films first"] = 12
+    strips: Annotated[int, "tracklets shown of one identity"] = 12
+    crops: Annotated[int, "crops shown of one tracklet"] = 6
+    failures: Annotated[int, "wrong merges, and as many wrong splits, shown where truth is known"] = 3
+    discarded: Annotated[int, "crops shown of those thrown out"] = 24
+    queries: Annotated[int, "ranked lists shown of each kind: good, typical, worst"] = 3
+    projected: Annotated[int, "identities whose crops are drawn in the embedding plot"] = 15
+    projection: Annotated[Literal["tsne", "pca"], "how embeddings are brought to two dimensions"] = "tsne"
+    seed: Annotated[int, "seed of the projection"] = 0
+    height: Annotated[int, "height of the crops' thumbnails in px"] = 96
+
+    def __post_init__(self) -> None:
+        for name in ("tracklets", "identities", "strips", "crops", "failures", "discarded", "queries", "projected"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+        if not 16 <= self.height <= 512:
+            raise SettingsError(f"height: must lie in 16..512 px, got {self.height}")
+
+
+def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, progress: Progress = SILENT) -> Path:
+    """Writes `out/report.html` and `out/report.json`, always anew.
+
+    What a workspace does not hold is left out, with a line on the page that says why.
+
+    Args:
+        works: Workspaces of the same footage or world under different seeds. Pictures and curves are of the first;
+            numbers are of all, with mean and spread.
+        out: Folder to write to.
+        settings: How much the page shows.
+        progress: Told what is being drawn.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        InputError: No workspace was given, the first holds no crops, or a file in one is damaged.
+    """
+    # Drawing needs matplotlib, scikit-learn and jinja2, which nobody should wait for who only asks for help.
+    from .gather import numbers, read_runs
+    from .page import render
+
+    if not works:
+        raise InputError("a report needs a workspace; give the folder that `reappear run` wrote")
+    runs = read_runs(works)
+    found = numbers(runs)
+    page = render(runs[0], found, settings, progress=progress)
+    write_text(out / "report.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+    write_text(out / "report.html", page)
+    progress.note(f"report: {out / 'report.html'}")
+    return out / "report.html"

@@ -1,0 +1,363 @@
+"""Every number of one or several workspaces, from the files that their steps left."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from reappear.core import InputError
+from reappear.pipeline.record import Record, read_record
+from reappear.pipeline.workspace import Workspace
+from reappear.store import CropStore, Identities, read_identities, read_table
+
+Tree = dict[str, Any]
+
+_ROOMS = ("embeddings", "identities", "models", "evaluations")
+_DESCRIPTORS = ("untrained", "instance", "tracklet", "cion", "true_identity", "color")
+_MEASURES = ("pairwise", "bcubed")
+_CURVES = ("loss", "teacher_entropy", "batch_entropy", "probe_map", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one workspace holds.
+
+    Attributes:
+        label: What it is called among the others: the name of its folder.
+        work: Where it lies.
+        records: Step, such as "ingest" or "embed round0" → its record, in the order of the flow.
+        reports: Identities folder → its report, rounds in order.
+        training: Model → its metrics, one mapping a logged step.
+        scores: Evaluation → its scores.
+    """
+
+    label: str
+    work: Workspace
+    records: dict[str, Record]
+    reports: dict[str, Tree]
+    training: dict[str, list[Tree]]
+    scores: dict[str, Tree]
+
+    @cached_property
+    def store(self) -> CropStore:
+        """Its crops."""
+        return self.work.open_crops()
+
+    @cached_property
+    def identities(self) -> dict[str, Identities]:
+        """What each correlate found, rounds in order."""
+        return {name: read_identities(self.work.identities(name)) for name in self.reports}
+
+
+def read_runs(works: Sequence[Workspace]) -> list[Run]:
+    """Reads what the workspaces hold; equal folder names are told apart by their whole path.
+
+    Raises:
+        InputError: The first holds no crops, or a file is damaged.
+    """
+    works[0].open_crops()
+    names = [work.root.resolve().name for work in works]
+    labels = names if len(set(names)) == len(names) else [str(work.root) for work in works]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"a workspace is given twice: {', '.join(labels)}; name each once")
+    return [_read_run(label, work) for label, work in zip(labels, works, strict=True)]
+
+
+def numbers(runs: Sequence[Run]) -> Tree:
+    """All numbers of the runs, as written to report.json.
+
+    Every LEAF is `{"by_seed": {run: value}, "mean": m, "spread": s}`: one value a run that has it, their mean, and
+    their sample standard deviation (null for a single run). Lists are taken element by element. A ROUND is the name of
+    an identities folder, in the order of the rounds; a STEP is "ingest", "embed round0", "correlate round0", ...
+
+        runs         [label, ...]; the first is the one that the pictures show
+        footage      {films, cameras, seconds, frames, tracklets, crops, people (true ones, where known): LEAF}
+        noise        {ROUND: {stage: LEAF of n_S after the stage}}, Eq. 3 of CION; the first stage is the baseline
+        identities   {ROUND: {stage: {identities, crops_discarded, crops_moved, tracklets_merged, ...: LEAF,
+                     and where truth is known pairwise and bcubed: {precision, recall, f1: LEAF}, and the other
+                     clustering scores of `metrics`}}}
+        reach        {ROUND: {films: {"2": LEAF, ...}}} identities that have crops in so many films
+        discarded    {ROUND: {crops: LEAF, rightly: LEAF}}; rightly = the crop's truth is not that of most of its
+                     tracklet, or nobody (where truth is known)
+        retrieval    {descriptor: {protocol: text, mean_ap, mean_inp, cmc, queries, valid_queries, gallery: LEAF,
+                     reasons: {reason: LEAF}, skipped: LEAF}}; fractions in [0, 1]; `cmc.mean[k-1]` is rank k
+        training     {model: {steps: LEAF, first and last: {loss, teacher_entropy, batch_entropy, probe_map, ...: LEAF},
+                     probe: {run: [[step, mAP], ...]}}}
+        dropped      {STEP: {reason: LEAF}}
+        counts       {STEP: {what: LEAF}}
+        seconds      {STEP: LEAF}
+        peak_memory_mb {STEP: LEAF}
+        thresholds   {ROUND: {run: what correlate reports of its thresholds}}
+        versions     {package: [version, ...]}, more than one where steps differ
+        settings     {run: {STEP: settings}}
+    """
+    return {
+        "runs": [run.label for run in runs],
+        "footage": aggregate({run.label: _footage(run) for run in runs}),
+        "noise": _of(runs, lambda run: {name: _noise(report) for name, report in run.reports.items()}),
+        "identities": _of(runs, lambda run: {name: _stages(report) for name, report in run.reports.items()}),
+        "reach": _of(runs, lambda run: {name: _reach(run, found) for name, found in run.identities.items()}),
+        "discarded": _of(runs, lambda run: {name: _discarded(run, found) for name, found in run.identities.items()}),
+        "retrieval": _retrieval(runs),
+        "training": _training(runs),
+        "dropped": _of(runs, lambda run: {step: r.dropped for step, r in run.records.items() if r.dropped}),
+        "counts": _of(runs, lambda run: {step: r.counts for step, r in run.records.items() if r.counts}),
+        "seconds": _of(runs, lambda run: {step: r.seconds for step, r in run.records.items()}),
+        "peak_memory_mb": _of(runs, lambda run: {step: r.peak_memory_mb for step, r in run.records.items()}),
+        "thresholds": {
+            name: {run.label: _finite(run.reports[name].get("thresholds", {})) for run in runs if name in run.reports}
+            for name in _names(run.reports for run in runs)
+        },
+        "versions": _versions(runs),
+        "settings": {run.label: {step: _finite(r.settings) for step, r in run.records.items()} for run in runs},
+    }
+
+
+def aggregate(by_seed: Mapping[str, Any]) -> Tree:
+    """Trees of numbers of several runs as one tree of leaves; see `numbers`.
+
+    >>> aggregate({"a": {"mean_ap": 0.25}, "b": {"mean_ap": 0.75}})["mean_ap"]["mean"]
+    0.5
+    """
+    there = {label: value for label, value in by_seed.items() if value is not None}
+    if any(isinstance(value, Mapping) for value in there.values()):
+        keys = dict.fromkeys(key for value in there.values() for key in value)
+        return {str(key): aggregate({label: value.get(key) for label, value in there.items()}) for key in keys}
+    there = {label: _finite(value) for label, value in there.items()}
+    known = [value for value in there.values() if value is not None]
+    if not known:
+        return {"by_seed": there, "mean": None, "spread": None}
+    if isinstance(known[0], list):
+        columns = list(zip(*known, strict=False))
+        return {
+            "by_seed": there,
+            "mean": [_mean(column) for column in columns],
+            "spread": [_spread(column) for column in columns],
+        }
+    return {"by_seed": there, "mean": _mean(known), "spread": _spread(known)}
+
+
+def origin_truth(run: Run) -> Int[np.ndarray, " t"]:
+    """The true person of most crops of each tracklet as the tracker made it; -1 = nobody or unknown."""
+    truth, offsets = np.asarray(run.store.crops["truth"], np.int64), run.store.offsets
+    return np.array([majority(truth[a:b]) for a, b in pairwise(offsets)], np.int64)
+
+
+def majority(truth: Int[np.ndarray, " n"]) -> int:
+    """The commonest value, the smallest of equals; -1 for none."""
+    if not len(truth):
+        return -1
+    values, counts = np.unique(truth, return_counts=True)
+    return int(values[np.argmax(counts)])
+
+
+def natural(name: str) -> tuple[int, int, list[tuple[int, str]]]:
+    """Sorts rounds by number, then the descriptors of the demo, then other names, with numbers in names as numbers."""
+    rank = (
+        0
+        if re.fullmatch(r"round\d+", name)
+        else 1 + _DESCRIPTORS.index(name)
+        if name in _DESCRIPTORS
+        else 1 + len(_DESCRIPTORS)
+    )
+    parts = re.findall(r"\d+|\D+", name)
+    return rank, len(name) if rank == 0 else 0, [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+
+
+def _read_run(label: str, work: Workspace) -> Run:
+    # Steps on the footage first, then round by round, then what measures the models.
+    found: list[tuple[tuple[Any, ...], str, Record]] = []
+    for folder in _finished(work.root):
+        record = read_record(folder)
+        found.append(((0, folder.name == "crops", folder.name), record.step, record))
+    for place, room in enumerate(_ROOMS):
+        for folder in _finished(work.root / room):
+            record = read_record(folder)
+            key = (2,) if room == "evaluations" else (1, natural(folder.name), place)
+            found.append(((*key, natural(folder.name)), f"{record.step} {folder.name}", record))
+    records = {step: record for _, step, record in sorted(found, key=lambda item: item[0])}
+    return Run(
+        label=label,
+        work=work,
+        records=records,
+        reports={f.name: _read_json(f / "report.json") for f in _finished(work.root / "identities")},
+        training={
+            f.name: _read_lines(f / "metrics.jsonl")
+            for f in _finished(work.root / "models")
+            if (f / "metrics.jsonl").exists()
+        },
+        scores={f.name: _read_json(f / "scores.json") for f in _finished(work.root / "evaluations")},
+    )
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Folders of finished steps directly in `folder`, in natural order."""
+    if not folder.is_dir():
+        return []
+    inside = [f for f in folder.iterdir() if not f.name.endswith(".partial") and (f / "record.json").exists()]
+    return sorted(inside, key=lambda f: natural(f.name))
+
+
+def _read_json(path: Path) -> Tree:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; remove {path.parent} and run its step again") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); remove {path.parent} and run its step again") from error
+    if not isinstance(plain, dict):
+        raise InputError(f"{path} is damaged (no mapping); remove {path.parent} and run its step again")
+    return plain
+
+
+def _read_lines(path: Path) -> list[Tree]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); remove {path.parent} and run its step again") from error
+
+
+def _names(trees: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({name for tree in trees for name in tree}, key=natural)
+
+
+def _of(runs: Sequence[Run], what: Callable[[Run], Tree]) -> Tree:
+    return aggregate({run.label: what(run) for run in runs})
+
+
+def _footage(run: Run) -> Tree | None:
+    if "crops" not in {folder.name for folder in _finished(run.work.root)}:
+        return None
+    store = run.store
+    videos, truth = store.videos, store.crops["truth"]
+    seconds = read_table(store.folder / "videos.parquet", "seconds")["seconds"]
+    people = {"people": len(np.unique(truth[truth >= 0]))} if store.has_truth and len(videos) else {}
+    return {
+        "films": len(videos),
+        "cameras": len({video.camera for video in videos}),
+        "seconds": float(seconds.sum()),
+        "frames": sum(video.frames for video in videos),
+        "tracklets": len(store.offsets) - 1,
+        "crops": len(store),
+        **people,
+    }
+
+
+def _noise(report: Tree) -> Tree:
+    return {stage["name"]: stage["noise"] for stage in report.get("stages", [])}
+
+
+def _stages(report: Tree) -> Tree:
+    out: Tree = {}
+    for stage in report.get("stages", []):
+        mine: Tree = {key: value for key, value in stage.items() if _is_number(value) and key != "noise"}
+        for key, value in (stage.get("scores") or {}).items():
+            measure, _, score = key.partition("_")
+            if measure in _MEASURES:
+                mine.setdefault(measure, {})[score] = value
+            else:
+                mine[key] = value
+        out[stage["name"]] = mine
+    return out
+
+
+def _reach(run: Run, found: Identities) -> Tree:
+    mine, video = found.assignment.crop_identity, run.store.crops["video"]
+    pairs = np.unique(np.stack([mine[mine >= 0], video[mine >= 0]]), axis=1)
+    films = np.unique(pairs[0], return_counts=True)[1]
+    values, counts = np.unique(films, return_counts=True)
+    return {"films": {str(v): int(c) for v, c in zip(values, counts, strict=True)}}
+
+
+def _discarded(run: Run, found: Identities) -> Tree:
+    gone: Bool[np.ndarray, " n"] = found.assignment.crop_identity < 0
+    if not run.store.has_truth:
+        return {"crops": int(gone.sum())}
+    truth = run.store.crops["truth"]
+    usual = np.repeat(origin_truth(run), np.diff(run.store.offsets))
+    return {"crops": int(gone.sum()), "rightly": int((gone & ((truth != usual) | (truth < 0))).sum())}
+
+
+def _retrieval(runs: Sequence[Run]) -> Tree:
+    out: Tree = {}
+    for name in _names([run.scores for run in runs]):
+        of = {run.label: run.scores[name] for run in runs if name in run.scores}
+        plain = {
+            label: {
+                key: len(value) if key == "skipped" and not _is_number(value) else value
+                for key, value in scores.items()
+                if key not in ("name", "protocol") and (key == "skipped" or not isinstance(value, str))
+            }
+            for label, scores in of.items()
+        }
+        protocols = dict.fromkeys(str(scores.get("protocol", "")) for scores in of.values())
+        out[name] = {"protocol": ", ".join(protocols), **aggregate(plain)}
+    return out
+
+
+def _training(runs: Sequence[Run]) -> Tree:
+    out: Tree = {}
+    for name in _names([run.training for run in runs]):
+        of = {run.label: run.training[name] for run in runs if run.training.get(name)}
+        ends = {
+            label: {
+                "steps": rows[-1].get("step"),
+                "first": {key: value for key in _CURVES if (value := _known(rows, key, 0)) is not None},
+                "last": {key: value for key in _CURVES if (value := _known(rows, key, -1)) is not None},
+            }
+            for label, rows in of.items()
+        }
+        probe = {
+            label: [[row["step"], _finite(row["probe_map"])] for row in rows if row.get("probe_map") is not None]
+            for label, rows in of.items()
+        }
+        out[name] = {**aggregate(ends), "probe": probe}
+    return out
+
+
+def _known(rows: list[Tree], key: str, which: int) -> float | None:
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return values[which] if values else None
+
+
+def _versions(runs: Sequence[Run]) -> dict[str, list[str]]:
+    out: dict[str, list[str]] = {}
+    for run in runs:
+        for record in run.records.values():
+            for package, version in record.versions.items():
+                if version not in out.setdefault(package, []):
+                    out[package].append(version)
+    return out
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null stands for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    known = [value for value in values if _is_number(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _spread(values: Sequence[Any]) -> float | None:
+    known = [value for value in values if _is_number(value)]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None

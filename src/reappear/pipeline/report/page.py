@@ -1,0 +1,338 @@
+"""Puts numbers, pictures and plots on the page."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reappear.core import Progress
+from reappear.store import read_embeddings
+
+from . import ReportSettings
+from .gather import Run, Tree, natural
+from .pictures import Album, clock
+from .plots import colour, lines, project, scatter, wheel
+
+STAGES = {
+    "tracklet = person": ("as tracked", "Each tracklet is taken for a person of its own: where everything starts."),
+    "single-tracklet": (
+        "within one tracklet",
+        "Crops that look unlike the rest of their tracklet are taken out, the farthest first.",
+    ),
+    "single-video": (
+        "within one film",
+        "Crops taken out that fit another tracklet of the same film go there, the others are dropped; "
+        "then tracklets of the film that look alike are joined.",
+    ),
+    "cross-video": ("across films", "Tracklets of different films that look alike are joined, and who they lead to."),
+}
+DESCRIPTORS = {
+    "untrained": "the network before any training",
+    "instance": "trained with each image as its own person",
+    "tracklet": "trained with each tracklet as its own person",
+    "cion": "trained on the identities found here",
+    "true_identity": "trained on the true identities: what perfect labels would give",
+    "color": "no network: colour histograms in stripes",
+}
+_REFERENCES = tuple(name for name in DESCRIPTORS if name != "cion")
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Embeddings of one round in the plane."""
+
+    title: str
+    svg: Markup
+    agreement: float | None
+
+
+def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progress) -> str:
+    """The page of one run, with the numbers of all."""
+    rounds = list(found["noise"])
+    last = next((name for name in reversed(rounds) if name in run.reports), None)
+    album = Album(run, height=settings.height, name=last, stages={key: said for key, (said, _) in STAGES.items()})
+    curves = _curves(run)
+    ours = _ours(found)
+    shown = ours if ours is not None and ours in run.scores else next(reversed(run.scores), None)
+    with progress.task("report", 4) as done:
+        people = album.people(settings.identities, settings.strips, settings.crops)
+        done(1)
+        clouds, legend = _clouds(run, album, settings)
+        done(1)
+        ranked = album.ranked(shown, settings.queries) if shown is not None else []
+        done(1)
+        environment = Environment(
+            loader=PackageLoader(__package__, "."),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update(number=_number, percent=_percent, clock=clock, wheel=wheel, duration=_duration)
+        page = environment.get_template("template.html").render(
+            found=found,
+            first=run.label,
+            last=last,
+            ours=ours,
+            shown=shown,
+            sentence=_sentence(found, last, ours),
+            figures=_figures(found, last, ours),
+            films=album.films(),
+            tracklets=album.tracklets(settings.tracklets, settings.crops + 2),
+            people=people,
+            discarded=album.discarded(settings.discarded),
+            merges=album.wrong_merges(settings.failures, settings.crops),
+            splits=album.wrong_splits(settings.failures, settings.crops),
+            truth=run.store.has_truth,
+            stages=STAGES,
+            rises=_rises(found),
+            descriptors=DESCRIPTORS,
+            clouds=clouds,
+            legend=legend,
+            projection={"tsne": "t-SNE", "pca": "principal components"}[settings.projection],
+            curves=curves,
+            probed=any(curve["title"] == "Probe" for curve in curves),
+            ranked=ranked,
+            collapse=_collapse(run),
+        )
+        done(1)
+    return page
+
+
+def _ours(found: Tree) -> str | None:
+    """The descriptor that the page is about: `cion`, or the last one that is no yardstick."""
+    names = [name for name in found["retrieval"] if name not in _REFERENCES]
+    return "cion" if "cion" in names else names[-1] if names else None
+
+
+def _identities(found: Tree, last: str | None) -> Tree | None:
+    """The last stage of the last round."""
+    if last is None or not found["identities"].get(last):
+        return None
+    stage: Tree = found["identities"][last][list(found["identities"][last])[-1]]
+    return stage
+
+
+def _sentence(found: Tree, last: str | None, ours: str | None) -> str:
+    footage = _means(found["footage"])
+    films = f"{_number(footage['films'])} film{'s' if footage['films'] != 1 else ''}"
+    cameras = f"{_number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
+    said = f"In {films} from {cameras} we followed {_number(round(footage['tracklets']))} tracklets"
+    stage = _identities(found, last)
+    if stage is not None:
+        said += f" and took them for {_number(round(stage['identities']['mean']))} people"
+        reach = found["reach"][last].get("films", {})
+        several = sum(leaf["mean"] or 0 for films_, leaf in reach.items() if int(films_) > 1)
+        if several:
+            said += f", {_number(round(several))} of whom come back in another film"
+    if ours is not None and (score := found["retrieval"][ours]["mean_ap"]["mean"]) is not None:
+        said += f". Asked for people it has never seen, the model trained on them ranks with {_percent(score)} % mAP"
+        before = found["retrieval"].get("untrained", {}).get("mean_ap", {}).get("mean")
+        if before is not None:
+            said += f"; untrained it reached {_percent(before)} %"
+    return said + "."
+
+
+def _figures(found: Tree, last: str | None, ours: str | None) -> list[tuple[str, str, str]]:
+    """Value, what it is, and what to hold it against."""
+    footage = _means(found["footage"])
+    out = [
+        (
+            _number(footage["films"]),
+            "films",
+            f"{_duration(footage['seconds'])} from {_number(footage['cameras'])} cameras",
+        ),
+        (_number(round(footage["tracklets"])), "tracklets", f"{_number(round(footage['crops']))} crops of people"),
+    ]
+    stage = _identities(found, last)
+    if stage is not None:
+        true = footage.get("people")
+        out.append(
+            (
+                _number(stage["identities"]["mean"]),
+                "people found",
+                f"in truth {_number(true)}" if true is not None else "joined by looks alone",
+            )
+        )
+    if ours is not None and found["retrieval"][ours]["mean_ap"]["mean"] is not None:
+        cmc = found["retrieval"][ours].get("cmc", {}).get("mean")
+        out.append(
+            (
+                f"{_percent(found['retrieval'][ours]['mean_ap']['mean'])} %",
+                "mAP on unseen people",
+                f"right at rank 1: {_percent(cmc[0])} %" if cmc else "",
+            )
+        )
+    return out
+
+
+def _rises(found: Tree) -> list[str]:
+    """Where noise grew from one stage to the next."""
+    out = []
+    for name, stages in found["noise"].items():
+        for (_, before), (stage, after) in pairwise(stages.items()):
+            if None not in (before["mean"], after["mean"]) and after["mean"] > before["mean"]:
+                said = STAGES[stage][0] if stage in STAGES else stage.replace("_", " ")
+                out.append(f"in {name}, {said}: from {before['mean']:.3f} to {after['mean']:.3f}")
+    return out
+
+
+def _means(tree: Tree) -> dict[str, float]:
+    return {key: leaf["mean"] for key, leaf in tree.items()}
+
+
+def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Cloud], list[tuple[str, str]]]:
+    """Embeddings of the same crops by the first extractor and by the last, and the names of colours."""
+    names = sorted((key.removeprefix("embed ") for key in run.records if key.startswith("embed ")), key=natural)
+    store = run.store
+    group = album.truth if store.has_truth else None
+    if group is None and album.found is not None:
+        group = np.asarray(album.found.assignment.crop_identity, np.int64)
+    if group is None or not names or settings.projected == 0:
+        return [], []
+    chosen = _projected(group, store.camera, settings.projected)
+    rows = np.concatenate(
+        [_sample(np.flatnonzero(group == g), store.camera) for g in chosen] or [np.zeros(0, np.int64)]
+    )
+    if len(rows) < 3:
+        return [], []
+    clouds = []
+    for number, name in enumerate(dict.fromkeys((names[0], names[-1]))):
+        vectors, meta = read_embeddings(run.work.embeddings(name))
+        some = np.asarray(vectors[rows], np.float32)
+        there = np.linalg.norm(some, axis=1) > 0
+        title = f"{'Before' if number == 0 and len(names) > 1 else 'After' if number else 'Embeddings'}: {name}"
+        extractor = meta.get("extractor", meta.get("name"))
+        if isinstance(extractor, str) and extractor != name:
+            title += f" ({extractor})"
+        svg = scatter(
+            project(some[there], how=settings.projection, seed=settings.seed),
+            np.searchsorted(chosen, group[rows[there]]),
+            store.camera[rows[there]],
+            name=f"cloud{number}",
+            alt=f"{int(there.sum())} crops of {len(chosen)} people in the plane, embedded by {name}",
+        )
+        agreement = _agreement(some[there], group[rows[there]], store.camera[rows[there]]) if store.has_truth else None
+        clouds.append(Cloud(title, Markup(svg), agreement))  # noqa: S704 (drawn by matplotlib, its words escaped)
+    word = "true person" if store.has_truth else "person"
+    return clouds, [(wheel(i, len(chosen)), f"{word} {g}") for i, g in enumerate(chosen.tolist())]
+
+
+def _projected(group: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " g"]:
+    """The people seen by most cameras, then with most crops, in rising order."""
+    known = group >= 0
+    values, counts = np.unique(group[known], return_counts=True)
+    pairs = np.unique(np.stack([group[known], camera[known]]), axis=1)[0]
+    cameras = np.searchsorted(pairs, values, side="right") - np.searchsorted(pairs, values)
+    order = np.lexsort([values, -counts, -cameras])
+    return np.sort(values[order[:most]])
+
+
+def _sample(rows: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], each: int = 6) -> Int[np.ndarray, " k"]:
+    """At most `each` rows a camera, evenly spread."""
+    out = []
+    for c in np.unique(camera[rows]):
+        mine = rows[camera[rows] == c]
+        out.append(mine[np.unique(np.linspace(0, len(mine) - 1, min(each, len(mine))).round().astype(int))])
+    return np.concatenate(out) if out else rows
+
+
+def _agreement(
+    vectors: Float[np.ndarray, "n d"], group: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"]
+) -> float | None:
+    """How often the nearest crop of another camera shows the same person."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    near = np.where(camera[:, None] != camera[None], unit @ unit.T, -np.inf)
+    fair = ((group[:, None] == group[None]) & (camera[:, None] != camera[None])).any(axis=1)
+    if not fair.any():
+        return None
+    return float((group[near.argmax(axis=1)] == group)[fair].mean())
+
+
+def _series(rows: list[Tree], key: str) -> tuple[list[float], list[float]]:
+    pairs = [
+        (float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None and math.isfinite(row[key])
+    ]
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def _curves(run: Run) -> list[Tree]:
+    """Loss and probe of all models in one chart each."""
+    out = []
+    for key, title, text in (
+        (
+            "loss",
+            "Loss",
+            "How far the student is from what the teacher says of another view of the same person. Levels of different "
+            "labels are not to be compared: the more varied the pictures of a person, the harder the task.",
+        ),
+        ("probe_map", "Probe", "mAP, in percent, on people kept aside, measured now and then while training."),
+    ):
+        series = {name: pairs for name, rows in run.training.items() if (pairs := _series(rows, key))[0]}
+        if not series:
+            continue
+        colours = [colour(list(run.training).index(name)) for name in series]
+        svg = lines(
+            series,
+            name=f"curve-{key}",
+            alt=f"{title} by step of {', '.join(series)}",
+            colours=colours,
+            marked=key == "probe_map",
+            percent=key == "probe_map",
+            zero=key == "probe_map",
+        )
+        keys = list(zip(series, colours, strict=True))
+        out.append({"title": title, "text": text, "svg": Markup(svg), "keys": keys})  # noqa: S704
+    return out
+
+
+def _collapse(run: Run) -> list[Tree]:
+    """Teacher entropy against the entropy of its batch mean, a chart a model."""
+    out = []
+    for number, (name, rows) in enumerate(run.training.items()):
+        each, mean = _series(rows, "teacher_entropy"), _series(rows, "batch_entropy")
+        if not each[0] or not mean[0]:
+            continue
+        svg = lines(
+            {"one image": each, "whole batch": mean},
+            name=f"collapse{number}",
+            alt=f"entropy of the teacher by step of model {name}: of one image and of the batch's mean",
+            colours=[colour(0), colour(1)],
+            zero=True,
+        )
+        gap = mean[1][-1] - each[1][-1]
+        out.append(
+            {
+                "name": name,
+                "svg": Markup(svg),  # noqa: S704
+                "gap": gap,
+                "told_apart": math.exp(gap),
+                "collapsed": gap < math.log(2),
+            }
+        )
+    return out
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    """With thin spaces between thousands; means of whole numbers with one digit where they need it."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if digits == 0 and value != round(value):
+        digits = 1
+    return f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

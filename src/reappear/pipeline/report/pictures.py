@@ -1,0 +1,474 @@
+"""Which crops, people and queries the page shows, as small pictures inside the page."""
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+from PIL import Image, UnidentifiedImageError
+
+from reappear.core import InputError
+from reappear.store import Columns, CropStore, Identities, read_table
+
+from .gather import Run, majority
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image on the page.
+
+    Attributes:
+        source: A data URI; "" where the image cannot be read.
+        alt: What it shows, for those who do not see it.
+        mark: "" or what happened to it: "thrown", "moved", "hit", "miss".
+        caption: A few characters below it.
+        wrong: Whether truth says that it is of somebody else than the row it stands in.
+    """
+
+    source: str
+    alt: str
+    mark: str = ""
+    caption: str = ""
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of crops under one heading.
+
+    Attributes:
+        title: What the crops have in common.
+        notes: What happened: links, moves, crops thrown out.
+        pictures: In order of time.
+        link: How the strip was joined to another: (distance, tracklet, stage).
+    """
+
+    title: str
+    pictures: list[Picture]
+    notes: list[str] = field(default_factory=list)
+    link: tuple[float, int, str] | None = None
+
+
+@dataclass(frozen=True)
+class Person:
+    """An identity, or a true person, as strips under camera names.
+
+    Attributes:
+        title: Its name on the page.
+        facts: Short facts about it.
+        cameras: Camera → strips.
+        hidden: How many strips are not shown.
+    """
+
+    title: str
+    facts: list[str]
+    cameras: dict[str, list[Strip]]
+    hidden: int = 0
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film and what was found in it."""
+
+    name: str
+    camera: str
+    seconds: float
+    tracklets: int
+    crops: int
+    poster: Picture | None
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """A query with the first of its gallery.
+
+    Attributes:
+        place: Its place among the queries sorted by average precision, best first, from 1.
+        average_precision: In [0, 1].
+    """
+
+    place: int
+    average_precision: float
+    query: Picture
+    gallery: list[Picture]
+
+
+def data_uri(image: bytes | Path, height: int) -> str:
+    """A JPEG of at most `height` px as a data URI; "" when it cannot be read."""
+    try:
+        with Image.open(image if isinstance(image, Path) else io.BytesIO(image)) as opened:
+            small = opened.convert("RGB")
+            if small.height > height:
+                small = small.resize((max(1, round(small.width * height / small.height)), height), Image.Resampling.BOX)
+            out = io.BytesIO()
+            small.save(out, "JPEG", quality=82, optimize=True)
+    except (OSError, UnidentifiedImageError, ValueError):
+        return ""
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+class Album:
+    """Pictures of one workspace.
+
+    Args:
+        run: The workspace.
+        height: Of crops' thumbnails, px.
+        name: The identities shown; None where nothing was correlated.
+        stages: Stage → how the page calls it.
+    """
+
+    def __init__(self, run: Run, *, height: int, name: str | None, stages: dict[str, str]) -> None:
+        self.run = run
+        self.height = height
+        self.stages = stages
+        self.found: Identities | None = run.identities[name] if name is not None else None
+        if self.found is not None and len(self.found.assignment.tracklet) != len(run.store):
+            raise InputError(
+                f"{run.work.identities(name or '')}: {len(self.found.assignment.tracklet)} crops, but "
+                f"{run.work.crops} holds {len(run.store)}; correlate again"
+            )
+
+    @property
+    def store(self) -> CropStore:
+        """The crops."""
+        return self.run.store
+
+    @cached_property
+    def origin(self) -> Int[np.ndarray, " n"]:
+        """The tracklet that each crop came in."""
+        return np.repeat(np.arange(len(self.store.offsets) - 1), np.diff(self.store.offsets))
+
+    @cached_property
+    def truth(self) -> Int[np.ndarray, " n"]:
+        """The true person of each crop; -1 = nobody or unknown."""
+        return np.asarray(self.store.crops["truth"], np.int64)
+
+    @cached_property
+    def _videos(self) -> Columns:
+        return read_table(self.store.folder / "videos.parquet", "name", "seconds")
+
+    @cached_property
+    def film_names(self) -> list[str]:
+        """The films' names, as ingest tells them apart."""
+        return [str(name) for name in self._videos["name"]]
+
+    def crop(self, crop: int, *, mark: str = "", caption: str = "", wrong: bool = False) -> Picture:
+        """One crop."""
+        rows = self.store.crops
+        film, frame = self.film_names[int(rows["video"][crop])], int(rows["frame"][crop])
+        alt = f"person in film {film}, frame {frame}" + (f", {mark}" if mark else "")
+        return Picture(data_uri(self.store.image(crop), self.height), alt, mark, caption, wrong)
+
+    def films(self) -> list[Film]:
+        """All films."""
+        tracklets = np.bincount(self.store.tracklets["video"], minlength=len(self.store.videos))
+        crops = np.bincount(self.store.crops["video"], minlength=len(self.store.videos))
+        out = []
+        for video, name in zip(self.store.videos, self.film_names, strict=True):
+            path = self.store.folder / "posters" / f"{video.id:05d}.jpg"
+            source = data_uri(path, 200) if path.exists() else ""
+            out.append(
+                Film(
+                    name=name,
+                    camera=video.camera,
+                    seconds=float(self._videos["seconds"][video.id]),
+                    tracklets=int(tracklets[video.id]),
+                    crops=int(crops[video.id]),
+                    poster=Picture(source, f"a frame of film {name}") if source else None,
+                )
+            )
+        return out
+
+    def tracklets(self, most: int, crops: int) -> list[Strip]:
+        """Tracklets spread evenly over all that have at least two crops, as the tracker made them."""
+        lengths = np.diff(self.store.offsets)
+        return [
+            Strip(self.title(t), [self.crop(c) for c in _even(self.rows(t), crops)])
+            for t in _even(np.flatnonzero(lengths > 1), most)
+        ]
+
+    def rows(self, tracklet: int) -> Int[np.ndarray, " k"]:
+        """The crops that the tracker put into a tracklet."""
+        return np.arange(self.store.offsets[tracklet], self.store.offsets[tracklet + 1])
+
+    def title(self, tracklet: int) -> str:
+        """Number, film, time and length of a tracklet."""
+        rows = self.store.tracklets
+        start, end = float(rows["start"][tracklet]), float(rows["end"][tracklet])
+        count = int(rows["crops"][tracklet])
+        return (
+            f"tracklet {tracklet} · {self.film_names[int(rows['video'][tracklet])]} · {clock(start)}–{clock(end)}"
+            f" · {count} crop{'s' if count != 1 else ''}"
+        )
+
+    def people(self, most: int, strips: int, crops: int) -> list[Person]:
+        """Identities that reach across most films, then most cameras, tracklets, crops."""
+        if self.found is None:
+            return []
+        mine = self.found.assignment.crop_identity
+        kept = mine >= 0
+        sizes = np.bincount(mine[kept])
+        reach = [
+            _distinct(mine[kept], values[kept], len(sizes))
+            for values in (self.store.crops["video"], self.store.camera, self.found.assignment.tracklet)
+        ]
+        order = np.lexsort([np.arange(len(sizes)), -sizes, -reach[2], -reach[1], -reach[0]])
+        return [self._person(self.found, int(k), strips, crops) for k in order[:most] if sizes[k]]
+
+    def discarded(self, most: int) -> list[Picture]:
+        """Crops thrown out, those farthest from their tracklet first."""
+        last = [(distance, crop) for crop, (stage, _, target, distance) in self.moves.items() if target < 0]
+        return [
+            self.crop(crop, mark="thrown", caption=f"{distance:.2f}")
+            for distance, crop in sorted(last, key=lambda item: (-item[0], item[1]))[:most]
+        ]
+
+    def wrong_merges(self, most: int, crops: int) -> list[Person]:
+        """Identities with most crops of other people than their usual one; truth must be known."""
+        if self.found is None or not self.store.has_truth:
+            return []
+        mine = self.found.assignment.crop_identity
+        return [
+            self._mixture(f"Person {k} is {len(parts)} people", mine == k, self.truth, "true person", crops)
+            for k, parts in _mixed(mine, self.truth)[:most]
+        ]
+
+    def wrong_splits(self, most: int, crops: int) -> list[Person]:
+        """True people with most crops outside the identity that holds most of them; truth must be known."""
+        if self.found is None or not self.store.has_truth:
+            return []
+        mine = self.found.assignment.crop_identity
+        return [
+            self._mixture(
+                f"True person {k} became {len(parts)} identities",
+                (self.truth == k) & (mine >= 0),
+                mine,
+                "person",
+                crops,
+            )
+            for k, parts in _mixed(self.truth, mine)[:most]
+        ]
+
+    def ranked(self, name: str, each: int) -> list[tuple[str, list[RankedList]]]:
+        """Ranked lists by rule: around the upper tenth of average precision, around its median, and the worst."""
+        path = self.run.work.evaluation(name) / "ranking.npz"
+        if not path.exists() or each == 0:
+            return []
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                columns = {key: stored[key] for key in ("query_path", "gallery_path", "top", "hit", "distance", "ap")}
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is damaged ({error}); remove {path.parent} and evaluate again") from error
+        ap = np.asarray(columns["ap"], float)
+        order = np.flatnonzero(np.isfinite(ap))
+        order = order[np.argsort(-ap[order], kind="stable")]
+        free = list(range(len(order)))
+        out = []
+        for title, at in (("Good", 0.1), ("Typical", 0.5), ("Worst", 1.0)):
+            middle = at * (len(order) - 1)
+            near = sorted(sorted(free, key=lambda place: (abs(place - middle), place))[:each])
+            free = [place for place in free if place not in near]
+            lists = [self._ranked_list(columns, int(order[place]), place + 1) for place in near]
+            if lists:
+                out.append((title, lists))
+        return out
+
+    @cached_property
+    def moves(self) -> dict[int, tuple[str, int, int, float]]:
+        """Crop → stage, source, target and distance of its last move."""
+        if self.found is None:
+            return {}
+        rows = self.found.moves
+        return {
+            int(crop): (str(stage), int(source), int(target), float(distance))
+            for stage, crop, source, target, distance in zip(
+                rows["stage"], rows["crop"], rows["source"], rows["target"], rows["distance"], strict=True
+            )
+        }
+
+    def _person(self, found: Identities, identity: int, strips: int, crops: int) -> Person:
+        """One identity with everything that was joined, moved and thrown out."""
+        mine = found.assignment.crop_identity == identity
+        members = np.flatnonzero(found.assignment.identity == identity)
+        usual = majority(self.truth[mine]) if self.store.has_truth else -1
+        parents = self._parents(found, members)
+        cameras: dict[str, list[Strip]] = {}
+        videos = self.store.videos
+        shown = sorted(
+            members.tolist(),
+            key=lambda t: (videos[int(self.store.tracklets["video"][t])].camera, t),
+        )
+        # A strip for which there is no room is left out where the identity has most tracklets, at its end.
+        for t in shown[:strips]:
+            camera = videos[int(self.store.tracklets["video"][t])].camera
+            cameras.setdefault(camera, []).append(self._strip(found, t, crops, usual, parents.get(t)))
+        films = len(np.unique(self.store.crops["video"][mine]))
+        cams = len(np.unique(self.store.camera[mine]))
+        facts = [
+            _count(int(mine.sum()), "crop"),
+            _count(len(members), "tracklet"),
+            _count(films, "film"),
+            _count(cams, "camera"),
+        ]
+        if parents:
+            facts.append(f"weakest link {max(d for d, _, _ in parents.values()):.3f}")
+        if self.store.has_truth:
+            people = np.unique(self.truth[mine & (self.truth >= 0)])
+            others = int((mine & (self.truth != usual)).sum())
+            facts.append(
+                "in truth one person"
+                if len(people) == 1 and not others
+                else f"in truth {_count(others, 'crop')} of somebody else"
+                if len(people)
+                else "in truth nobody"
+            )
+        return Person(f"Person {identity}", facts, cameras, max(0, len(members) - strips))
+
+    def _strip(
+        self, found: Identities, tracklet: int, most: int, usual: int, link: tuple[float, int, str] | None
+    ) -> Strip:
+        now = found.assignment.tracklet
+        own = np.flatnonzero(((self.origin == tracklet) & (now < 0)) | (now == tracklet))
+        special = np.array([c for c in own if now[c] < 0 or self.origin[c] != tracklet], np.int64)
+        special = _even(special, max(1, most // 2))
+        plain = _even(
+            np.setdiff1d(own, np.flatnonzero((now != tracklet) | (self.origin != tracklet))), most - len(special)
+        )
+        pictures, thrown, moved = [], [], []
+        for crop in sorted({*special.tolist(), *plain.tolist()}):
+            stage, source, _, distance = self.moves.get(crop, ("", -1, -1, float("nan")))
+            known = np.isfinite(distance)
+            mark = "thrown" if now[crop] < 0 else "moved" if self.origin[crop] != tracklet else ""
+            wrong = bool(usual >= 0 and self.truth[crop] != usual)
+            caption = f"{distance:.2f}" if mark and known else ""
+            pictures.append(self.crop(crop, mark=mark, caption=caption, wrong=wrong))
+        for crop in own.tolist():
+            stage, source, _, distance = self.moves.get(crop, ("", -1, -1, float("nan")))
+            if now[crop] < 0:
+                thrown.append((self._stage(stage), distance))
+            elif self.origin[crop] != tracklet:
+                moved.append((self._stage(stage), int(self.origin[crop]), distance))
+        notes = []
+        for stage in dict.fromkeys(stage for stage, _ in thrown):
+            at = [d for s, d in thrown if s == stage and np.isfinite(d)]
+            notes.append(f"{_count(sum(s == stage for s, _ in thrown), 'crop')} thrown out {stage}{_range(at)}")
+        for stage, source in dict.fromkeys((stage, source) for stage, source, _ in moved):
+            at = [d for s, f, d in moved if (s, f) == (stage, source) and np.isfinite(d)]
+            count = sum((s, f) == (stage, source) for s, f, _ in moved)
+            notes.append(f"{_count(count, 'crop')} moved here from tracklet {source} {stage}{_range(at)}")
+        return Strip(self.title(tracklet), pictures, notes, link and (link[0], link[1], self._stage(link[2])))
+
+    def _stage(self, name: str) -> str:
+        return self.stages.get(name, name.replace("_", " "))
+
+    def _parents(self, found: Identities, members: Int[np.ndarray, " t"]) -> dict[int, tuple[float, int, str]]:
+        """The shortest links that hold an identity together: tracklet → distance, the tracklet it hangs on, stage."""
+        rows = found.links
+        inside = np.flatnonzero(np.isin(rows["first"], members) & np.isin(rows["second"], members))
+        group = {int(t): int(t) for t in members}
+        near: dict[int, list[tuple[int, int]]] = {}
+
+        def root(t: int) -> int:
+            while group[t] != t:
+                t = group[t]
+            return t
+
+        # Kruskal's spanning tree, then hung up at the first tracklet, so that each other one has one link to tell.
+        for i in inside[np.argsort(rows["distance"][inside], kind="stable")].tolist():
+            first, second = int(rows["first"][i]), int(rows["second"][i])
+            if (a := root(first)) != (b := root(second)):
+                group[max(a, b)] = min(a, b)
+                near.setdefault(first, []).append((second, i))
+                near.setdefault(second, []).append((first, i))
+        out: dict[int, tuple[float, int, str]] = {}
+        reached: set[int] = set()
+        for start in sorted(near):
+            open_ends = [] if start in reached else [start]
+            reached.add(start)
+            while open_ends:
+                here = open_ends.pop()
+                for there, i in near[here]:
+                    if there not in reached:
+                        reached.add(there)
+                        open_ends.append(there)
+                        out[there] = (float(rows["distance"][i]), here, str(rows["stage"][i]))
+        return out
+
+    def _mixture(
+        self, title: str, rows: Bool[np.ndarray, " n"], part: Int[np.ndarray, " n"], word: str, crops: int
+    ) -> Person:
+        where = np.flatnonzero(rows)
+        values, counts = np.unique(part[where], return_counts=True)
+        strips = []
+        for i in np.argsort(-counts, kind="stable")[:6]:
+            mine = where[part[where] == values[i]]
+            films = sorted({self.film_names[int(v)] for v in np.unique(self.store.crops["video"][mine])})
+            name = f"{word} {values[i]}" if values[i] >= 0 else "nobody (no true person at this place)"
+            more = f" and {len(films) - 3} more" if len(films) > 3 else ""
+            title_of = f"{name} · {_count(int(counts[i]), 'crop')} · {', '.join(films[:3])}{more}"
+            strips.append(Strip(title_of, [self.crop(c) for c in _even(mine, crops)]))
+        return Person(title, [_count(len(where), "crop")], {"": strips}, max(0, len(values) - 6))
+
+    def _ranked_list(self, columns: dict[str, np.ndarray], query: int, place: int) -> RankedList:
+        gallery = []
+        for at, hit, distance in zip(
+            columns["top"][query], columns["hit"][query], columns["distance"][query], strict=True
+        ):
+            if at < 0:
+                continue
+            mark = "hit" if hit else "miss"
+            source = data_uri(Path(str(columns["gallery_path"][at])), self.height)
+            alt = f"{'the same' if hit else 'another'} person at distance {distance:.3f}"
+            gallery.append(Picture(source, alt, mark, f"{distance:.2f}"))
+        source = data_uri(Path(str(columns["query_path"][query])), self.height)
+        return RankedList(place, float(columns["ap"][query]), Picture(source, "the query"), gallery)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds.
+
+    >>> clock(83.4)
+    '1:23'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _mixed(group: Int[np.ndarray, " n"], part: Int[np.ndarray, " n"]) -> list[tuple[int, dict[int, int]]]:
+    """Groups whose crops fall into several parts, those with most crops outside their largest part first."""
+    both = (group >= 0) & (part >= 0)
+    parts: dict[int, dict[int, int]] = {}
+    pairs, counts = np.unique(np.stack([group[both], part[both]]), axis=1, return_counts=True)
+    for (g, p), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        parts.setdefault(g, {})[p] = count
+    mixed = [(g, of) for g, of in parts.items() if len(of) > 1]
+    return sorted(mixed, key=lambda item: (max(item[1].values()) - sum(item[1].values()), item[0]))
+
+
+def _distinct(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"], groups: int) -> Int[np.ndarray, " g"]:
+    """How many distinct values each group has."""
+    pairs = np.unique(np.stack([group, values]), axis=1)
+    return np.asarray(np.bincount(pairs[0], minlength=groups), np.int64)
+
+
+def _even(values: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " k"]:
+    """At most `most` of the values, evenly spread, first and last among them."""
+    if len(values) <= most:
+        return values
+    return values[np.round(np.linspace(0, len(values) - 1, most)).astype(int)]
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
+
+
+def _range(distances: Iterable[Any]) -> str:
+    known = sorted(distances)
+    if not known:
+        return ""
+    low, high = f"{known[0]:.2f}", f"{known[-1]:.2f}"
+    return f" at {low}" if low == high else f" at {low}–{high}"

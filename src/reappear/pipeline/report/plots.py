@@ -1,0 +1,198 @@
+"""Plots as inline SVG that takes its colours from the page, so that it follows light and dark."""
+
+import html
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Colours that stand for the page's own; matplotlib writes them, `_inline` puts the page's variable in their place.
+_INK, _MUTED, _LINE = "#010203", "#040506", "#070809"
+_VARIABLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _LINE: "var(--line)"}
+_SERIES = ("#d1603d", "#4a86c5", "#4f9d69", "#b58a2b", "#8f6cc0", "#3fa3a3", "#c7658f", "#7f8791")
+_MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "reappear",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": _LINE,
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.7,
+    "lines.solid_capstyle": "round",
+}
+_LONGEST = 300
+
+
+def colour(number: int) -> str:
+    """The colour of the nth series."""
+    return _SERIES[number % len(_SERIES)]
+
+
+def lines(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    name: str,
+    alt: str,
+    colours: Sequence[str],
+    marked: bool = False,
+    percent: bool = False,
+    levels: Mapping[str, float] | None = None,
+    zero: bool = False,
+) -> str:
+    """A line chart over training steps.
+
+    Args:
+        series: Label → steps and values.
+        name: Unique on the page.
+        alt: What the chart shows, in words.
+        colours: One a series.
+        marked: Whether each value gets a dot.
+        percent: Whether values are shown as percent.
+        levels: Label → height of a dashed level.
+        zero: Whether the axis begins at 0.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        for (_, (steps, values)), line in zip(series.items(), colours, strict=True):
+            stride = max(1, math.ceil(len(steps) / _LONGEST))
+            axes.plot(
+                list(steps)[::stride],
+                np.asarray(list(values)[::stride]) * (100 if percent else 1),
+                color=line,
+                marker="o" if marked else None,
+                markersize=3.5,
+            )
+        for label, level in (levels or {}).items():
+            axes.axhline(level, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
+            axes.annotate(
+                label,
+                (1, level),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                color=_MUTED,
+                fontsize=8.5,
+            )
+        if zero:
+            axes.set_ylim(bottom=0)
+        axes.set_xlabel("step")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        return _inline(figure, name, alt)
+
+
+def scatter(
+    points: Float[np.ndarray, "n 2"],
+    group: Int[np.ndarray, " n"],
+    shape: Int[np.ndarray, " n"],
+    *,
+    name: str,
+    alt: str,
+) -> str:
+    """Points in the plane, coloured by group, with one marker a shape."""
+    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+        figure, axes = _axes(size=(4.6, 4.3))
+        groups = np.unique(group)
+        for number, g in enumerate(groups):
+            for s in np.unique(shape[group == g]):
+                mine = (group == g) & (shape == s)
+                axes.plot(
+                    points[mine, 0],
+                    points[mine, 1],
+                    linestyle="none",
+                    marker=_MARKERS[int(s) % len(_MARKERS)],
+                    markersize=5.5,
+                    markeredgewidth=0,
+                    color=wheel(number, len(groups)),
+                    alpha=0.85,
+                )
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+        return _inline(figure, name, alt)
+
+
+def wheel(number: int, of: int) -> str:
+    """Colours far apart on the colour wheel, alternating between two lightnesses."""
+    hue = number / max(of, 1)
+    lightness = 0.48 if number % 2 else 0.62
+    a = 0.62 * min(lightness, 1 - lightness)
+
+    def channel(n: int) -> int:
+        k = (n + hue * 12) % 12
+        return round(255 * (lightness - a * max(-1.0, min(k - 3, 9 - k, 1.0))))
+
+    return f"#{channel(0):02x}{channel(8):02x}{channel(4):02x}"
+
+
+def project(vectors: Float[np.ndarray, "n d"], *, how: str, seed: int) -> Float[np.ndarray, "n 2"]:
+    """Brings embeddings to the plane: t-SNE started from the principal components, or these alone."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows = np.asarray(vectors, np.float32)
+    if len(rows) < 3 or not np.ptp(rows, axis=0).any():
+        return np.zeros((len(rows), 2), np.float32)
+    plane = PCA(2, svd_solver="full").fit_transform(rows)
+    if how == "tsne" and len(rows) >= 12:
+        scaled = plane / max(float(plane[:, 0].std()), 1e-12) * 1e-4
+        plane = TSNE(
+            2,
+            init=scaled.astype(np.float32),
+            perplexity=min(30.0, (len(rows) - 1) / 4),
+            metric="cosine",
+            random_state=seed,
+            n_jobs=1,
+        ).fit_transform(rows)
+    return np.asarray(plane, np.float32)
+
+
+def _axes(size: tuple[float, float] = (4.6, 2.9)) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_visible(False)
+    axes: Any = figure.add_subplot()
+    axes.patch.set_visible(False)
+    axes.tick_params(length=0)
+    return figure, axes
+
+
+def _inline(figure: Figure, name: str, alt: str) -> str:
+    """The SVG without what only a file of its own needs, its ids unique on the page."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", text)
+    text = text.replace("xlink:href", "href")
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    for stands_for, variable in _VARIABLES.items():
+        text = text.replace(stands_for, variable)
+    box = re.search(r'viewBox="[^"]*"', text)
+    head = f'<svg {box[0] if box else ""} role="img" aria-label="{html.escape(alt)}">'
+    return re.sub(r"\n\s*", "\n", head + text[text.index(">") + 1 :])
