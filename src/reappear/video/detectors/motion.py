@@ -121,7 +121,9 @@ class MotionDetector:
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         least = self._height * len(mask)
         parts = [
-            (np.array([x, y, x + w, y + h]), int(area)) for x, y, w, h, area in stats[1:count] if area > 0.1 * least**2 / 4
+            (np.array([x, y, x + w, y + h]), int(area))
+            for x, y, w, h, area in stats[1:count]
+            if area > 0.1 * least**2 / 4
         ]
         merged = _merge_stacked(parts, self._aspect[1])
         box = np.array([b for b, _ in merged], np.float32).reshape(-1, 4)

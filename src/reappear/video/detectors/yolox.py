@@ -1,11 +1,10 @@
 """YOLOX (Ge et al. 2021, arXiv:2107.08430) from an ONNX file, through onnxruntime."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-import onnxruntime
 from jaxtyping import Float, UInt8
 
 from reappear.core import InputError, settings
@@ -92,7 +91,7 @@ class YoloxDetector:
         return box[kept.reshape(-1)], score[likely][kept.reshape(-1)]
 
 
-def open_onnx(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+def open_onnx(path: Path, *, threads: int) -> Any:
     """A session on the processor.
 
     Raises:
@@ -100,6 +99,8 @@ def open_onnx(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path of the weights")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,0 +1,51 @@
+"""Images of people to vectors. A new extractor is one file, named here; networks are imported when one is built."""
+
+from pathlib import Path
+
+from reappear.core import InputError
+
+from .color import ColorExtractor, ColorSettings
+from .extractor import Extractor
+from .onnx import OnnxExtractor, OnnxSettings
+from .openvino import OpenVinoExtractor, OpenVinoSettings
+from .timm import ModelExtractor, ModelSettings
+
+ExtractorSettings = ColorSettings | ModelSettings | OnnxSettings | OpenVinoSettings
+
+__all__ = [
+    "ColorExtractor",
+    "ColorSettings",
+    "Extractor",
+    "ExtractorSettings",
+    "ModelExtractor",
+    "ModelSettings",
+    "OnnxExtractor",
+    "OnnxSettings",
+    "OpenVinoExtractor",
+    "OpenVinoSettings",
+    "extractor_settings_for",
+]
+
+
+def extractor_settings_for(text: str) -> ExtractorSettings:
+    """The extractor that a person means by one word: "color", a file of weights, a model folder, or a timm name.
+
+    Raises:
+        InputError: It looks like a path, and there is nothing.
+    """
+    path = Path(text)
+    if text == "color":
+        return ColorSettings()
+    if path.suffix in (".onnx", ".xml"):
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; check the path of the weights")
+        return OnnxSettings(weights=path) if path.suffix == ".onnx" else OpenVinoSettings(weights=path)
+    if path.is_dir():
+        if not (path / "config.json").is_file() or not (path / "model.safetensors").is_file():
+            raise InputError(f"{path} is not a model folder: it needs model.safetensors and config.json")
+        return ModelSettings(name=text)
+    if "/" in text and not text.startswith("hf-hub:"):
+        raise InputError(
+            f"{path} does not exist; an extractor is color, a .onnx or .xml file, a model folder or a name"
+        )
+    return ModelSettings(name=text)

@@ -1,0 +1,51 @@
+from collections.abc import Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+Image = UInt8[np.ndarray, "_h _w 3"]
+
+
+class Extractor(Protocol):
+    """Turns images of people into vectors.
+
+    Attributes:
+        name: What it is, for records and reports.
+        width: Length of its vectors.
+    """
+
+    name: str
+    width: int
+
+    def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
+        """Vectors of RGB images of any sizes, as float32; not necessarily of unit length."""
+        ...
+
+
+def resized(images: Sequence[Image], height: int, width: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """Images brought to one size: averaged where they shrink, cubic where they grow."""
+    out = np.empty((len(images), height, width, 3), np.uint8)
+    for slot, image in zip(out, images, strict=True):
+        shrinks = image.shape[0] >= height and image.shape[1] >= width
+        cv2.resize(image, (width, height), dst=slot, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return out
+
+
+def normalised(
+    images: UInt8[np.ndarray, "n h w 3"],
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    scale: float,
+    channels: str,
+) -> Float[np.ndarray, "n 3 h w"]:
+    """Pixels as a network wants them: `(pixel / scale - mean) / std`, channels in the order "rgb" or "bgr".
+
+    `mean` and `std` are in the order of `channels`.
+    """
+    ordered = images if channels == "rgb" else images[..., ::-1]
+    per_pixel = 1 / (np.float32(scale) * np.asarray(std, np.float32))
+    shifted = ordered * per_pixel - np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(shifted.transpose(0, 3, 1, 2), np.float32)

@@ -1,0 +1,132 @@
+"""Any embedding network in an ONNX file, through onnxruntime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from reappear.core import InputError, settings
+
+from .extractor import Image, normalised, resized
+
+
+@settings
+class OnnxSettings:
+    """An embedding network in an ONNX file. The defaults suit torchreid's OSNet and most others."""
+
+    kind: Literal["onnx"] = "onnx"
+    weights: Annotated[Path, "ONNX file: one input, batch 3 height width; one output, batch d"]
+    height: Annotated[int, "input height in pixels; used where the file leaves it open"] = 256
+    width: Annotated[int, "input width in pixels; used where the file leaves it open"] = 128
+    mean: Annotated[tuple[float, float, float], "subtracted after scaling, in the channels' order"] = (
+        0.485,
+        0.456,
+        0.406,
+    )
+    std: Annotated[tuple[float, float, float], "divided by, in the channels' order"] = (0.229, 0.224, 0.225)
+    scale: Annotated[float, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 255.0
+    channels: Annotated[Literal["rgb", "bgr"], "order of the colour channels"] = "rgb"
+    threads: Annotated[int, "processor threads; 0 = all"] = 0
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What the vectors depend on besides the images."""
+        return {"weights": self.weights}
+
+    def build(self) -> "OnnxExtractor":
+        """The extractor."""
+        return OnnxExtractor(
+            self.weights,
+            height=self.height,
+            width=self.width,
+            mean=self.mean,
+            std=self.std,
+            scale=self.scale,
+            channels=self.channels,
+            threads=self.threads,
+        )
+
+
+class OnnxExtractor:
+    """Runs an ONNX embedding network on the processor.
+
+    Args:
+        weights: The file.
+        height: Input height where the file leaves it open.
+        width: Input width where the file leaves it open.
+        mean: See `normalised`.
+        std: See `normalised`.
+        scale: See `normalised`.
+        channels: See `normalised`.
+        threads: Processor threads; 0 = all.
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        *,
+        height: int = 256,
+        width: int = 128,
+        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+        scale: float = 255.0,
+        channels: Literal["rgb", "bgr"] = "rgb",
+        threads: int = 0,
+    ) -> None:
+        self._session = _session(weights, threads)
+        given, made = self._session.get_inputs(), self._session.get_outputs()
+        shape, outputs = given[0].shape, made[0].shape
+        if len(given) != 1 or len(shape) != 4 or shape[1] not in (3, None) or not _is_embedding(outputs):
+            raise InputError(
+                f"{weights} is not an embedding network: it takes {shape} and gives {outputs}, not batch 3 height width "
+                "and batch d; is it a detector? (those go to --detector)"
+            )
+        self._input, self._output = given[0].name, made[0].name
+        self._type = np.float16 if given[0].type == "tensor(float16)" else np.float32
+        self._batch = shape[0] if isinstance(shape[0], int) else None
+        self._size = (
+            shape[2] if isinstance(shape[2], int) else height,
+            shape[3] if isinstance(shape[3], int) else width,
+        )
+        self._look: dict[str, Any] = {"mean": mean, "std": std, "scale": scale, "channels": channels}
+        self.name = weights.stem
+        known = outputs[1]
+        self.width = known if isinstance(known, int) else self._run(np.zeros((1, 3, *self._size), np.float32)).shape[1]
+
+    def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
+        """See `Extractor`."""
+        if not images:
+            return np.zeros((0, self.width), np.float32)
+        return self._run(normalised(resized(images, *self._size), **self._look))
+
+    def _run(self, pixels: Float[np.ndarray, "n 3 h w"]) -> Float[np.ndarray, "n d"]:
+        batch = self._batch or len(pixels)
+        out = []
+        for first in range(0, len(pixels), batch):
+            piece = pixels[first : first + batch]
+            lacking = batch - len(piece)  # a file of fixed batch size is fed whole batches
+            whole = np.concatenate([piece, np.zeros((lacking, *piece.shape[1:]), piece.dtype)]) if lacking else piece
+            made = self._session.run([self._output], {self._input: whole.astype(self._type)})[0]
+            out.append(np.asarray(made, np.float32).reshape(batch, -1)[: len(piece)])
+        return np.concatenate(out)
+
+
+def _is_embedding(shape: Sequence[int | str | None]) -> bool:
+    """Batch d, or batch d 1 1."""
+    return len(shape) == 2 or (len(shape) == 4 and list(shape[2:]) == [1, 1])
+
+
+def _session(path: Path, threads: int) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; check the path of the weights")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise InputError(f"{path} is not an ONNX model that onnxruntime can read; check the file") from error

@@ -1,0 +1,107 @@
+"""Any embedding network in OpenVINO's format (.xml with its .bin), such as those of the Open Model Zoo."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from reappear.core import InputError, MissingExtra, settings
+
+from .extractor import Image, normalised, resized
+
+
+@settings
+class OpenVinoSettings:
+    """An embedding network in OpenVINO's format. The defaults suit the Open Model Zoo: BGR, 0..255."""
+
+    kind: Literal["openvino"] = "openvino"
+    weights: Annotated[Path, ".xml file of the network; its .bin lies beside it"]
+    height: Annotated[int, "input height in pixels; used where the file leaves it open"] = 256
+    width: Annotated[int, "input width in pixels; used where the file leaves it open"] = 128
+    mean: Annotated[tuple[float, float, float], "subtracted after scaling, in the channels' order"] = (0.0, 0.0, 0.0)
+    std: Annotated[tuple[float, float, float], "divided by, in the channels' order"] = (1.0, 1.0, 1.0)
+    scale: Annotated[float, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 1.0
+    channels: Annotated[Literal["rgb", "bgr"], "order of the colour channels"] = "bgr"
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What the vectors depend on besides the images."""
+        return {"weights": self.weights, "bin": self.weights.with_suffix(".bin")}
+
+    def build(self) -> "OpenVinoExtractor":
+        """The extractor."""
+        return OpenVinoExtractor(
+            self.weights,
+            height=self.height,
+            width=self.width,
+            mean=self.mean,
+            std=self.std,
+            scale=self.scale,
+            channels=self.channels,
+        )
+
+
+class OpenVinoExtractor:
+    """Runs an OpenVINO embedding network on the processor.
+
+    Args:
+        weights: The .xml file.
+        height: Input height where the file leaves it open.
+        width: Input width where the file leaves it open.
+        mean: See `normalised`.
+        std: See `normalised`.
+        scale: See `normalised`.
+        channels: See `normalised`.
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        *,
+        height: int = 256,
+        width: int = 128,
+        mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        scale: float = 1.0,
+        channels: Literal["rgb", "bgr"] = "bgr",
+    ) -> None:
+        core = _core()
+        for path in (weights, weights.with_suffix(".bin")):
+            if not path.is_file():
+                raise InputError(f"{path} does not exist; a network in OpenVINO's format is a .xml and a .bin")
+        try:
+            model = core.read_model(str(weights))
+        except RuntimeError as error:
+            raise InputError(f"{weights} is not a network in OpenVINO's format; check the file") from error
+        shape = model.inputs[0].get_partial_shape()
+        outputs = model.outputs[0].get_partial_shape()
+        if len(model.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(outputs) not in (2, 4):
+            raise InputError(f"{weights} is not an embedding network: it takes {shape} and gives {outputs}")
+        self._size = (
+            height if shape[2].is_dynamic else shape[2].get_length(),
+            width if shape[3].is_dynamic else shape[3].get_length(),
+        )
+        # One image at a time: files of a fixed batch are the rule, and the result then depends on no neighbour.
+        model.reshape([1, 3, *self._size])
+        self._network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self._look: dict[str, Any] = {"mean": mean, "std": std, "scale": scale, "channels": channels}
+        self.name = weights.stem
+        self.width = int(np.prod(self._network.outputs[0].shape))
+
+    def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
+        """See `Extractor`."""
+        out = np.zeros((len(images), self.width), np.float32)
+        pixels = normalised(resized(images, *self._size), **self._look)
+        for i in range(len(images)):
+            out[i] = self._network(pixels[i : i + 1])[0].reshape(-1)
+        return out
+
+
+def _core() -> Any:
+    try:
+        from openvino import Core
+    except ModuleNotFoundError as error:
+        raise MissingExtra("networks in OpenVINO's format need a package: pip install 'reappear[openvino]'") from error
+    return Core()
