@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -55,8 +55,10 @@ def _embed_all(
     crops: CropStore, extractor: Extractor, aside: Path, settings: EmbedSettings, progress: Progress
 ) -> Outcome:
     rows, mark = aside / "rows.f16", aside / "rows.json"
-    told = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {"done": 0, "dropped": {}}
-    dropped = Counter(told["dropped"])
+    told: dict[str, Any] = {"done": 0, "dropped": {}}
+    if mark.exists():
+        told = json.loads(mark.read_text(encoding="utf-8"))
+    dropped: Counter[str] = Counter(told["dropped"])
     with disk_errors(rows), rows.open("r+b" if told["done"] else "w+b") as file:
         # Bytes beyond the mark are of a block that was interrupted.
         file.truncate(told["done"] * extractor.width * 2)
@@ -88,13 +90,14 @@ def _embed_batch(
     jpegs: Sequence[bytes], extractor: Extractor, *, flip: bool
 ) -> tuple[Float[np.ndarray, "n d"], Counter[str]]:
     """Unit rows, zeros where there is none, and why there is none."""
-    images = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) for jpeg in jpegs]
-    readable = [i for i, image in enumerate(images) if image is not None]
+    decoded = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) for jpeg in jpegs]
+    readable = [i for i, image in enumerate(decoded) if image is not None]
+    images = [np.asarray(image, np.uint8) for image in decoded if image is not None]
     out = np.zeros((len(jpegs), extractor.width), np.float32)
     if readable:
-        vectors = _unit(extractor([images[i] for i in readable]))
+        vectors = _unit(extractor(images))
         if flip:
-            vectors = _unit(vectors + _unit(extractor([np.ascontiguousarray(images[i][:, ::-1]) for i in readable])))
+            vectors = _unit(vectors + _unit(extractor([np.ascontiguousarray(image[:, ::-1]) for image in images])))
         out[readable] = vectors
     failed = Counter({"images that cannot be decoded": len(jpegs) - len(readable)})
     failed["vectors that are zero or not finite"] = len(readable) - int(np.any(out, axis=1).sum())

@@ -83,9 +83,7 @@ class _Source:
     frames_stated: int
 
 
-def ingest(
-    videos: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress = SILENT
-) -> Record:
+def ingest(videos: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress = SILENT) -> Record:
     """Finds the people of `videos` and writes their crops to `WORK/crops`.
 
     A video that cannot be read is left out, with a note and a count. A finished video is not worked on again after an

@@ -8,6 +8,7 @@ import configparser
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def _decode_images(footage: Footage) -> Iterator[tuple[int, float, Callable[[], 
             lost += 1
             footage.damage = f"{lost} images cannot be read, the last is {path.name}"
             continue
-        yield number, number / footage.clock, lambda image=image: image
+        yield number, number / footage.clock, partial(np.asarray, image)
 
 
 def _sequence(folder: Path) -> dict[str, str]:

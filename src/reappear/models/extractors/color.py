@@ -80,22 +80,23 @@ class ColorExtractor:
         centre: float = 0.2,
     ) -> None:
         for name, value in {"stripes": stripes, "hues": hues, "values": values, "greys": greys}.items():
-            if value < 1:
-                raise SettingsError(f"color {name}: must be 1 or more, got {value}")
+            if not 1 <= value <= _HEIGHT // 2:
+                raise SettingsError(f"color {name}: must lie in 1..{_HEIGHT // 2}, got {value}")
         if not 0 <= balance <= 1 or centre <= 0:
             raise SettingsError(f"color: balance must lie in 0..1 and centre above 0, got {balance} and {centre}")
         self._balance = np.float32(balance)
         self._bins = _bins_of_colours(hues, values, greys)
-        self._stripes = _weights_of_pixels(stripes, centre)
-        self.width = len(self._stripes) * self._bins.shape[1]
+        self._rows, self._columns = _weights_of_rows(stripes), _weights_of_columns(centre)
+        self.width = len(self._rows) * self._bins.shape[1]
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """Vectors of unit length."""
         out = np.empty((len(images), self.width), np.float32)
         for first in range(0, len(images), _CHUNK):
             small = resized(images[first : first + _CHUNK], _HEIGHT, _WIDTH)
-            histograms = self._stripes @ self._bins[_colours(self._balanced(small))]
-            out[first : first + _CHUNK] = np.sqrt(histograms / len(self._stripes)).reshape(len(small), -1)
+            bins = self._bins[_colours(self._balanced(small))]
+            histograms = self._rows @ (self._columns @ bins)  # small products, which BLAS does not spread over threads
+            out[first : first + _CHUNK] = np.sqrt(histograms / len(self._rows)).reshape(len(small), -1)
         return out
 
     def _balanced(self, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
@@ -104,10 +105,10 @@ class ColorExtractor:
         return np.asarray(np.minimum(images * gains[:, None, None], np.float32(255)).astype(np.uint8))
 
 
-def _colours(images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n hw"]:
+def _colours(images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
     """The row of the table of colours for each pixel."""
     r, g, b = (images[..., channel].astype(np.intp) >> (8 - _BITS) for channel in range(3))
-    return np.asarray((r << 2 * _BITS | g << _BITS | b).reshape(len(images), -1))
+    return np.asarray(r << 2 * _BITS | g << _BITS | b)
 
 
 def _bins_of_colours(hues: int, values: int, greys: int) -> Float[np.ndarray, "colours bins"]:
@@ -128,11 +129,15 @@ def _shares(place: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, "n 
     return np.asarray(np.clip(1 - np.abs(place[:, None] - np.arange(count)), 0, 1), np.float32)
 
 
-def _weights_of_pixels(stripes: int, centre: float) -> Float[np.ndarray, "stripes hw"]:
-    """What each pixel weighs in each stripe; rows sum to 1."""
+def _weights_of_rows(stripes: int) -> Float[np.ndarray, "stripes h"]:
+    """What each row of pixels weighs in each stripe; a stripe's weights sum to 1."""
     height = (np.arange(_HEIGHT) + 0.5) / _HEIGHT * stripes
     away = np.abs(height - (np.arange(stripes)[:, None] + 0.5))
-    rows = np.clip(1 - away / 0.75, 0, None)
-    columns = np.exp(-0.5 * (((np.arange(_WIDTH) + 0.5) / _WIDTH - 0.5) / centre) ** 2)
-    weights = (rows[:, :, None] * columns).reshape(stripes, -1)
+    weights = np.clip(1 - away / 0.75, 0, None)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def _weights_of_columns(centre: float) -> Float[np.ndarray, " w"]:
+    """What each column of pixels weighs; they sum to 1."""
+    weights = np.exp(-0.5 * (((np.arange(_WIDTH) + 0.5) / _WIDTH - 0.5) / centre) ** 2)
+    return np.asarray(weights / weights.sum(), np.float32)

@@ -80,8 +80,8 @@ class OnnxExtractor:
         shape, outputs = given[0].shape, made[0].shape
         if len(given) != 1 or len(shape) != 4 or shape[1] not in (3, None) or not _is_embedding(outputs):
             raise InputError(
-                f"{weights} is not an embedding network: it takes {shape} and gives {outputs}, not batch 3 height width "
-                "and batch d; is it a detector? (those go to --detector)"
+                f"{weights} is not an embedding network: it takes {shape} and gives {outputs}, not batch 3 height "
+                "width and batch d; is it a detector? (those go to --detector)"
             )
         self._input, self._output = given[0].name, made[0].name
         self._type = np.float16 if given[0].type == "tensor(float16)" else np.float32

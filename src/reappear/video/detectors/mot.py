@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from reappear.core import InputError, settings
+from reappear.video.decode import Footage
+from reappear.video.motchallenge import read_boxes
 
-from ..decode import Footage
-from ..motchallenge import read_boxes
 from .detector import Found
 
 _BESIDE_FILE = ("{stem}.det.txt", "{stem}.gt.txt")

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from reappear.core import settings
+from reappear.video.decode import Footage
 
-from ..decode import Footage
 from .detector import Found
 
 _SHADOW_TO = 127  # MOG2 marks shadows so; 255 is foreground
@@ -115,9 +115,8 @@ class MotionDetector:
         )
 
     def _people(self, moving: Bool[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
-        mask = moving.astype(np.uint8)
-        mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-        mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 7)))
+        clean = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+        mask = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 7)))
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         least = self._height * len(mask)
         parts = [

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from reappear.core import InputError, settings
+from reappear.video.decode import Footage
 
-from ..decode import Footage
 from .detector import Found
 
 _STRIDES = (8, 16, 32)
