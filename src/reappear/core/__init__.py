@@ -2,7 +2,7 @@
 
 from .columns import lengths_to_offsets, offsets_to_owner
 from .distance import cosine_distance, unit_rows
-from .errors import InputError, MissingExtra, ReappearError, SettingsError, StorageError, WorkspaceError
+from .errors import InputError, MissingExtra, ReappearError, SettingsError, StorageError, TrainingError, WorkspaceError
 from .footage import Detections, Tracks, Video
 from .images import ImageTable
 from .progress import SILENT, Progress
@@ -26,6 +26,7 @@ __all__ = [
     "StorageError",
     "TrackletSet",
     "Tracks",
+    "TrainingError",
     "Video",
     "WorkspaceError",
     "cosine_distance",

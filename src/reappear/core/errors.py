@@ -5,6 +5,7 @@
     ├── StorageError     the disk refused: full, read-only, gone             exit code 1
     ├── WorkspaceError   a finished folder disagrees with what was asked     exit code 1
     ├── MissingExtra     an optional package is not installed                exit code 1
+    ├── TrainingError    a training diverged                                 exit code 1
     └── SettingsError    a setting is unknown, of a wrong type or range      exit code 2
 
 A message is one line: what is wrong, where, and what to do about it.
@@ -29,6 +30,10 @@ class WorkspaceError(ReappearError):
 
 class MissingExtra(ReappearError):
     """An optional package is needed and absent."""
+
+
+class TrainingError(ReappearError):
+    """A training cannot go on."""
 
 
 class SettingsError(ReappearError):

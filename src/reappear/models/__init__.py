@@ -1,0 +1,39 @@
+"""Backbones: images of people in, a feature vector each out.
+
+Nothing here imports torch until it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoints import LoadReport, load_checkpoint
+    from .folder import load_model, save_model
+    from .heads import DistillationHead
+    from .registry import create_model, list_models
+
+_HOMES = {
+    "DistillationHead": "heads",
+    "LoadReport": "checkpoints",
+    "create_model": "registry",
+    "list_models": "registry",
+    "load_checkpoint": "checkpoints",
+    "load_model": "folder",
+    "save_model": "folder",
+}
+
+__all__ = [
+    "DistillationHead",
+    "LoadReport",
+    "create_model",
+    "list_models",
+    "load_checkpoint",
+    "load_model",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,61 @@
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reappear.core import SettingsError
+
+
+class DistillationHead(nn.Module):
+    """DINO's projection head: features → MLP → unit bottleneck → scores against unit prototypes.
+
+    The prototypes are weight-normalised without a gain: their length is no parameter at all.
+
+    Args:
+        in_features: Width of the backbone's features.
+        hidden: Width of the hidden layers.
+        bottleneck: Width of the unit vectors that are compared with the prototypes.
+        prototypes: How many (K).
+        layers: Of the MLP, 1 or more.
+        batch_norm: After each hidden layer. DINO has none; small networks slide to the uniform distribution without.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        prototypes: int = 65536,
+        layers: int = 3,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("hidden", hidden), ("bottleneck", bottleneck), ("layers", layers)):
+            if value < 1:
+                raise SettingsError(f"{name}: must be 1 or more, got {value}")
+        widths = [in_features, *[hidden] * (layers - 1), bottleneck]
+        mlp: list[nn.Module] = []
+        for before, after in pairwise(widths[:-1]):
+            mlp.append(nn.Linear(before, after))
+            if batch_norm:
+                mlp.append(nn.BatchNorm1d(after))
+            mlp.append(nn.GELU())
+        mlp.append(nn.Linear(*widths[-2:]))
+        for module in mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        self.mlp = nn.Sequential(*mlp)
+        # Only directions count: whatever the scale, the normalised rows are uniform on the sphere.
+        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck) * bottleneck**-0.5)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Cosines with the prototypes: the logits, in [-1, 1]."""
+        return F.linear(self.embed(features), F.normalize(self.prototypes, dim=-1))
+
+    def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n bottleneck"]:
+        """Unit bottleneck vectors."""
+        return F.normalize(self.mlp(features), dim=-1)

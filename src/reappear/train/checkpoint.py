@@ -1,0 +1,60 @@
+"""The state of a training on disk: written aside, checked, rotated."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reappear.core import InputError, Progress
+from reappear.store import writing
+
+_DIGITS = 16
+
+
+class Checkpoints:
+    """The last `keep` states of one training.
+
+    A state is one file whose name holds its step and the hash of its bytes, so a file that was cut short or changed is
+    recognised, and the one before it is used. Files are read without running any code of theirs.
+
+    Args:
+        folder: Where they lie; made when the first is saved.
+        keep: How many stay.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        self.folder, self.keep = folder, keep
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Saves the state after `step` finished steps, then removes the oldest beyond `keep`."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getbuffer()
+        path = self.folder / f"step-{step:09d}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.pt"
+        with writing(path) as aside:
+            aside.write_bytes(data)
+        for old in self._newest_first()[self.keep :]:
+            old.unlink()
+
+    def load(self, progress: Progress) -> tuple[int, dict[str, Any]] | None:
+        """The newest state that is whole, with its step; None if nothing was saved.
+
+        Raises:
+            InputError: States exist, but none is whole.
+        """
+        found = self._newest_first()
+        for path in found:
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest()[:_DIGITS] != path.stem.rpartition("-")[2]:
+                progress.note(f"{path} is damaged; falling back to the one before")
+                continue
+            state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return int(path.stem.split("-")[1]), state
+        if found:
+            raise InputError(f"no checkpoint in {self.folder} is whole; remove {self.folder.parent} to start over")
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.pt"), reverse=True)

@@ -1,0 +1,60 @@
+"""Several processes as one, started by `torchrun`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[tuple[int, int]]:
+    """Joins the processes that torchrun started, if it did; yields this one's rank and how many there are.
+
+    Communication is NCCL between GPUs and gloo between CPUs.
+    """
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1 or dist.is_initialized():
+        yield rank_and_world()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield rank_and_world()
+    finally:
+        dist.destroy_process_group()
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def share_gradients(module: nn.Module) -> nn.Module:
+    """The module to call in training, so that gradients are means over all processes."""
+    if rank_and_world()[1] == 1:
+        return module
+    return nn.parallel.DistributedDataParallel(module)
+
+
+def share_statistics(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with batch norm over all processes. Only GPUs can; CPU processes keep their own statistics."""
+    if rank_and_world()[1] == 1 or device.type != "cuda":
+        return module
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is up in any process."""
+    if rank_and_world()[1] == 1:
+        return flag
+    shared = torch.tensor(float(flag), device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return bool(shared)
+
+
+def tell(message: str | None) -> str:
+    """What process 0 says, in every process."""
+    said: list[str | None] = [message]
+    dist.broadcast_object_list(said, src=0)
+    return str(said[0])

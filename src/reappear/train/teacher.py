@@ -1,0 +1,28 @@
+from typing import Literal
+
+import torch
+from torch import nn
+
+Buffers = Literal["own", "average", "copy"]
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float, buffers: Buffers = "own") -> None:
+    """Moves the teacher towards the student: `t <- m t + (1 - m) s` (exponential moving average).
+
+    Args:
+        teacher: Changed in place.
+        student: Of the same architecture.
+        momentum: m in [0, 1].
+        buffers: Running statistics of batch norm: `"own"` leaves those that the teacher gathers in its own forward
+            passes (as the public code does), `"average"` treats them like weights, `"copy"` takes the student's.
+    """
+    theirs, mine = list(teacher.parameters()), list(student.parameters())
+    torch._foreach_lerp_(theirs, [p.detach() for p in mine], 1 - momentum)
+    if buffers == "own":
+        return
+    for old, new in zip(teacher.buffers(), student.buffers(), strict=True):
+        if buffers == "average" and old.is_floating_point():
+            old.lerp_(new, 1 - momentum)
+        else:
+            old.copy_(new)

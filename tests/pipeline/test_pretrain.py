@@ -1,0 +1,272 @@
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from reappear.core import InputError, SettingsError, TrainingError, WorkspaceError
+from reappear.models import load_model
+from reappear.pipeline.pretrain import CropImages, PretrainSettings, Probe, pretrain
+from reappear.pipeline.settings import load_recipe, resolve
+from reappear.pipeline.workspace import Workspace
+from reappear.train.views import ViewSettings
+
+from .pretrain_fixture import make_probe, make_workspace
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "pretrain"
+TINY = PretrainSettings(
+    arguments={"width": 4},
+    height=32,
+    width=16,
+    local_height=16,
+    local_width=8,
+    views=ViewSettings(local_views=1),
+    steps=5,
+    images_per_step=12,
+    curriculum=((0.0, 2), (0.6, 4)),
+    head_hidden=16,
+    head_bottleneck=8,
+    prototypes=16,
+    warmup_steps=2,
+    log_every=2,
+    checkpoint_every=2,
+    device="cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("work"))
+
+
+def _weights(work: Workspace, name: str) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(work.model(name) / "model.safetensors")
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_leaves_a_model_with_its_card_and_curve(work: Workspace) -> None:
+    record = pretrain(work, "whole", TINY, labels="found")
+    folder = work.model("whole")
+    assert record.counts["identities"] == 8
+    assert record.counts["crops"] == 48
+    assert {path.name for path in folder.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "README.md",
+        "metrics.jsonl",
+        "record.json",
+    }
+    model, config = load_model(folder)
+    assert (config["architecture"], config["height"], config["width"], config["exported"]) == (
+        "cnn6",
+        32,
+        16,
+        "student",
+    )
+    assert config["features"] == model.num_features == 16
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 4, 5]
+    assert [row["images_per_identity"] for row in rows] == [2, 2, 4, 4]
+    assert {"loss", "teacher_entropy", "batch_entropy", "center_norm", "feature_spread", "lr"} <= rows[0].keys()
+    assert pretrain(work, "whole", TINY, labels="found").already_done
+
+
+@pytest.mark.parametrize(
+    ("labels", "identities", "crops", "dropped"),
+    [
+        ("instance", 48, 48, {}),
+        ("tracklet", 16, 48, {}),
+        ("true", 8, 47, {"of nobody that the ground truth knows": 1}),
+    ],
+)
+def test_labels_say_what_one_person_is(
+    work: Workspace, labels: str, identities: int, crops: int, dropped: dict[str, int]
+) -> None:
+    record = pretrain(work, f"by-{labels}", TINY, labels=labels)
+    assert (record.counts["identities"], record.counts["crops"], record.dropped) == (identities, crops, dropped)
+
+
+def test_zero_steps_export_the_network_as_it_was_drawn(work: Workspace) -> None:
+    first = pretrain(work, "untrained", dataclasses.replace(TINY, steps=0), labels="instance")
+    pretrain(work, "untrained-too", dataclasses.replace(TINY, steps=0, export="teacher"), labels="found")
+    assert first.counts["steps"] == 0
+    assert _same(_weights(work, "untrained"), _weights(work, "untrained-too"))
+
+
+def test_epochs_count_where_steps_are_not_given(work: Workspace) -> None:
+    settings = dataclasses.replace(TINY, steps=None, epochs=1.5)
+    assert pretrain(work, "epochs", settings, labels="found").counts["steps"] == 6
+
+
+def test_init_starts_from_given_weights(work: Workspace) -> None:
+    pretrain(work, "start", TINY, labels="found")
+    settings = dataclasses.replace(TINY, steps=0, init=work.model("start"), seed=7)
+    pretrain(work, "from-start", settings, labels="found")
+    assert _same(_weights(work, "start"), _weights(work, "from-start"))
+
+
+def test_memory_and_workers_change_nothing(work: Workspace) -> None:
+    pretrain(work, "held", TINY, labels="found")
+    pretrain(work, "read", dataclasses.replace(TINY, memory_mb=0, workers=1), labels="found")
+    assert _same(_weights(work, "held"), _weights(work, "read"))
+
+
+def test_tall_crops_are_shrunk_the_same_way_held_or_read(work: Workspace) -> None:
+    rows = np.arange(4)
+    held = CropImages(work.open_crops(), rows, tallest=20, memory_mb=10)
+    read = CropImages(work.open_crops(), rows, tallest=20, memory_mb=0)
+    for i in range(4):
+        assert held[i].shape == (20, 10, 3)
+        np.testing.assert_array_equal(held[i], read[i])
+
+
+def test_probe_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path) -> None:
+    probe = make_probe(tmp_path / "probe")
+    pretrain(work, "probed", dataclasses.replace(TINY, probe=probe, probe_every=2), labels="found")
+    rows = [json.loads(line) for line in (work.model("probed") / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "probe_map" in row] == [2, 4, 5]
+    model, _ = load_model(work.model("probed"))
+    again = Probe.read(probe, 32, 16).score(model, torch.device("cpu"))
+    assert rows[-1]["probe_map"] == pytest.approx(again, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"images_per_step": 10}, SettingsError, "images_per_step: 10 is not a multiple of 4"),
+        ({"warmup_steps": 5}, SettingsError, "warmup_steps: must be fewer than the 5 steps"),
+        ({"curriculum": ((0.1, 2),)}, SettingsError, "curriculum: shares must rise from 0"),
+        ({"lr": 0.0}, SettingsError, "lr: must be above 0"),
+        ({"lr": float("inf")}, TrainingError, "the loss is nan at step 1; lower lr"),
+        ({"device": "tpu9"}, SettingsError, "device: must be auto, cpu, cuda"),
+        ({"precision": "bfloat16"}, SettingsError, "precision: bfloat16 needs a GPU"),
+        ({"backbone": "cnn7"}, InputError, "no model is called 'cnn7'; did you mean cnn6"),
+        ({"arguments": {"depth": 3}}, SettingsError, "cnn6 cannot be built with {'depth': 3}"),
+        ({"backbone": "vit_tiny_patch16_224", "arguments": {}}, SettingsError, "does not take images of 32x16"),
+        ({"momentum": 2.0}, SettingsError, "momentum: must lie in 0..1"),
+        ({"log_every": 0}, SettingsError, "log_every: must be 1 or more"),
+    ],
+)
+def test_bad_settings_are_told_in_one_line(
+    tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    work = make_workspace(tmp_path, people=4)
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        pretrain(work, "bad", dataclasses.replace(TINY, **changes), labels="found")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_that_are_not_there(work: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no identities 'lost'; labels are instance, tracklet, true, found"):
+        pretrain(work, "m", TINY, labels="lost")
+    with pytest.raises(InputError, match="holds no crops yet"):
+        pretrain(Workspace(tmp_path), "m", TINY, labels="instance")
+
+
+def test_other_settings_for_a_finished_name_are_refused(work: Workspace) -> None:
+    pretrain(work, "fixed", TINY, labels="found")
+    with pytest.raises(WorkspaceError, match=r"seed \(0, now 1\)"):
+        pretrain(work, "fixed", dataclasses.replace(TINY, seed=1), labels="found")
+
+
+_RUN = """
+import sys, dataclasses
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.pipeline.test_pretrain import TINY
+from reappear.pipeline.pretrain import pretrain
+from reappear.pipeline.workspace import Workspace
+settings = dataclasses.replace(TINY, steps=int(sys.argv[4]), images_per_step=24, **eval(sys.argv[5]))
+pretrain(Workspace(Path(sys.argv[2])), sys.argv[3], settings, labels="found")
+"""
+
+
+def _start(work: Workspace, name: str, steps: int, changes: str = "{}", *launcher: str) -> subprocess.Popen[str]:
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, *(launcher or ("-c", _RUN)), root, str(work.root), name, str(steps), changes]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def _steps_done(work: Workspace, name: str) -> int:
+    path = work.root / "models" / f"{name}.partial" / "metrics.jsonl"
+    try:
+        return json.loads(path.read_text().splitlines()[-1])["step"]
+    except (FileNotFoundError, IndexError, ValueError):
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path, number: signal.Signals) -> None:
+    work = make_workspace(tmp_path)
+    steps = 60
+    assert _start(work, "undisturbed", steps).wait() == 0
+    kills = 0
+    for after in (1, 14, 30, 47):
+        process = _start(work, "killed", steps)
+        while process.poll() is None and _steps_done(work, "killed") < after:
+            time.sleep(0.002)
+        if process.poll() is None:
+            process.send_signal(number)
+            kills += 1
+        process.communicate()
+    assert kills >= 3
+    assert _start(work, "killed", steps).wait() == 0
+    assert _same(_weights(work, "undisturbed"), _weights(work, "killed"))
+    undisturbed, killed = (
+        [json.loads(line)["loss"] for line in (work.model(name) / "metrics.jsonl").read_text().splitlines()]
+        for name in ("undisturbed", "killed")
+    )
+    assert undisturbed == killed
+
+
+@pytest.mark.slow
+def test_sigterm_saves_the_step_that_it_came_in(tmp_path: Path) -> None:
+    work = make_workspace(tmp_path)
+    process = _start(work, "stopped", 500, "{'checkpoint_every': 10000}")
+    while _steps_done(work, "stopped") < 4:
+        time.sleep(0.002)
+    process.terminate()
+    _, said = process.communicate()
+    assert process.returncode == -signal.SIGTERM, said
+    saved = list((work.root / "models" / "stopped.partial" / "checkpoints").glob("step-*.pt"))
+    assert len(saved) == 1
+    assert int(saved[0].name.split("-")[1]) >= 4
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    work = make_workspace(tmp_path)
+    # No batch norm anywhere: each process would have its own statistics. resnetv2 without pre-set norm is too large here.
+    changes = (
+        "{'backbone': 'convnext_atto', 'arguments': {'depths': (1, 1, 1, 1), 'dims': (8, 8, 8, 8), 'patch_size': 2},"
+        " 'head_batch_norm': False, 'lr': 1e-4, 'clip': 0.0}"
+    )
+    assert _start(work, "one", 4, changes).wait() == 0
+    script = tmp_path / "run.py"
+    script.write_text(_RUN)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script))
+    process = _start(work, "two", 4, changes, *launcher)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    one, two = _weights(work, "one"), _weights(work, "two")
+    before = dataclasses.replace(
+        TINY, steps=0, backbone="convnext_atto", arguments={"depths": (1,) * 4, "dims": (8,) * 4, "patch_size": 2}
+    )
+    pretrain(work, "before", before, labels="found")
+    start = _weights(work, "before")
+    assert any(not torch.allclose(one[name], start[name], atol=1e-5) for name in one)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
