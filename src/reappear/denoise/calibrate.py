@@ -1,48 +1,55 @@
-"""Thresholds that suit the extractor, from what the footage itself proves."""
+"""Thresholds that suit the extractor, from what the footage itself tells."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from reappear.core import Assignment, TrackletSet
+from reappear.core import Assignment, SettingsError, TrackletSet, generator, offsets_to_owner
 
 from .constraints import overlapping_pairs
-from .groups import Groups, centroids, distance_to_own
+from .groups import Groups, centroids, distance_to_own, read_unit
 from .linking import find_links, shortest_forest
 from .single_tracklet import single_tracklet
-from .steps import SIGMA_CST, SIGMA_DRM
+from .steps import OVERLAP, SIGMA_CST, SIGMA_DRM, check_sigma
 
-_MOST_PAIRS = 200_000
-_FEWEST_PAIRS = 50
+_MOST = 1_000_000  # distances looked at for one distribution
 _FEWEST_CROPS = 200
-_TAIL = 0.02
-_FEWEST_IN_TAIL = 10
+_FEWEST_APART = 50
+_FEWEST_PAIRS = 1000
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds and the evidence behind them.
+    """Thresholds and the evidence behind them; NaN = no evidence of that kind.
 
     Attributes:
         sigma_cst: Threshold inside an identity.
         sigma_drm: Threshold between identities.
-        crops: Crops compared with the rest of their tracklet.
-        halves: Tracklets cut into two halves, which are one person.
-        halves_linked: Share of them whose halves lie within `sigma_drm`; NaN without halves.
-        apart: Pairs of tracklets seen at the same time, which are two people.
-        apart_linked: Share of them within `sigma_drm`; NaN without such pairs.
-        false_links: Links between different people to expect at `sigma_drm` among all pairs compared.
+        crops: Crops compared with the other crops of their tracklet.
+        crops_outside: Share of them at least `sigma_cst` from these.
+        apart: Pairs of tracklets seen at the same time in one video, which are two people.
+        strangers_inside: Share of crops within `sigma_cst` of a tracklet seen at the same time.
+        apart_linked: Share of pairs seen at the same time within `sigma_drm`.
+        halves: Tracklets of four crops or more, whose halves are one person.
+        halves_linked: Share of them whose halves are within `sigma_drm`.
+        pairs: Pairs of tracklets that linking compares.
+        pairs_linked: How many of them are within `sigma_drm`.
+        false_links: How many of these to expect between different people.
         notes: What the evidence did not carry, in words.
     """
 
     sigma_cst: float
     sigma_drm: float
     crops: int
+    crops_outside: float
+    apart: int
+    strangers_inside: float
+    apart_linked: float
     halves: int
     halves_linked: float
-    apart: int
-    apart_linked: float
+    pairs: int
+    pairs_linked: int
     false_links: float
     notes: tuple[str, ...]
 
@@ -51,113 +58,182 @@ def calibrate(
     tracklets: TrackletSet,
     assignment: Assignment,
     *,
-    outliers: float = 0.02,
+    outliers: float = 0.1,
+    strangers: float = 0.05,
     false_links: float = 0.05,
     radius: int | None = None,
+    overlap: float = OVERLAP,
     sigma_cst: float | None = None,
 ) -> Calibration:
     """Chooses σ_cst and σ_drm for the extractor at hand. Not in the paper, whose 0.20 and 0.18 fit one network.
 
-    σ_cst is where the share `outliers` of all crops deviates from the rest of its tracklet.
+    A tracklet is one person, and tracklets seen at the same time in one video are two. σ_cst is where no more than
+    the share `strangers` of crops would pass as a member of a tracklet seen at the same time, but no less than what
+    keeps all but the share `outliers` of crops in their own.
 
-    σ_drm weighs each link against what it risks. Tracklets that share a moment in one video are two people; how often
-    such pairs come within a distance d tells how many of the P compared pairs are false links at d: P · F(d). The lower
-    tail of F, where pairs are rare, follows a power law whose exponent is Hill's estimate. σ_drm is the largest d at
-    which false links stay below `false_links` for each identity that linking at d would leave: a false link joins two
-    people whole, so what counts is how many there are for each person, not their share of all pairs.
+    σ_drm weighs links against what a false one costs: it joins two people whole, so that what counts is how many there
+    are for each person. Almost all pairs of tracklets are two people, so the bulk of all distances is that of
+    strangers; its lower tail, in which the pairs of one person hide, is continued from its 1 % and 10 % quantiles as a
+    power law, which is how distances near zero thin out in a space of any dimension. Where pairs seen at the same
+    time promise fewer strangers that close, they are believed instead (a few people who come often make the bulk their
+    own). σ_drm is the longest link at which the false ones expected stay below `false_links` for each identity that
+    linking leaves.
 
     Args:
         tracklets: All crops.
         assignment: Where they are now; each tracklet is taken for one person.
-        outliers: Share of crops to call noise, 0..1.
-        false_links: Links between different people that are bearable, for each identity.
+        outliers: Largest share of crops to call noise, 0..1.
+        strangers: Share of crops that may pass for somebody seen at the same time, 0..1.
+        false_links: Links between different people that are bearable, for each identity left; more than 0.
         radius: Half width of the sliding range that linking will use; `None` = all pairs.
+        overlap: Seconds that two tracklets must share in one video to be two people.
         sigma_cst: Where it is set by hand.
     """
+    for name, share in (("outliers", outliers), ("strangers", strangers)):
+        if not 0 < share < 1:
+            raise SettingsError(f"{name}: must lie between 0 and 1, got {share}")
+    if not false_links > 0:
+        raise SettingsError(f"false_links: must be more than 0, got {false_links}")
     notes: list[str] = []
-    own = _distance_to_rest(tracklets, assignment)
-    if sigma_cst is None and len(own) >= _FEWEST_CROPS:
-        sigma_cst = float(np.quantile(own, 1 - outliers))
-    elif sigma_cst is None:
-        sigma_cst = SIGMA_CST
-        notes.append(f"only {len(own)} crops have others to compare with; sigma_cst is the paper's {SIGMA_CST}")
+    groups = Groups.of(assignment.tracklet, len(tracklets))
+    own = _distance_to_rest(tracklets, groups)
+    pairs = _spread(overlapping_pairs(tracklets, groups.sizes > 0, overlap), _MOST)
+    other = _distance_to_others(tracklets, groups, pairs)
+    if sigma_cst is None:
+        sigma_cst = _choose_cst(own, other, len(pairs), outliers, strangers, notes)
+    check_sigma("sigma_cst", sigma_cst)
 
-    clean = single_tracklet(tracklets, assignment, sigma_cst=sigma_cst)
-    groups = Groups.of(clean.tracklet, len(tracklets))
-    centers = centroids(tracklets.embeddings, groups)
-    filled = groups.sizes > 0
-    halves = _distance_of_halves(tracklets, groups)
-    pairs = overlapping_pairs(tracklets, filled)
-    pairs = pairs[:: max(1, -(-len(pairs) // _MOST_PAIRS))]
-    apart = np.sort(1 - np.einsum("pd,pd->p", centers[pairs[:, 0]], centers[pairs[:, 1]]).astype(np.float64))
-
-    nodes = centers[filled]
+    clean = Groups.of(single_tracklet(tracklets, assignment, sigma_cst=sigma_cst).tracklet, len(tracklets))
+    centers = centroids(tracklets.embeddings, clean)
+    apart = 1 - np.einsum("pd,pd->p", centers[pairs[:, 0]], centers[pairs[:, 1]], dtype=np.float64)
+    halves = _distance_of_halves(tracklets, clean)
+    nodes = centers[clean.sizes > 0]
     count = len(nodes)
-    reach = count if radius is None else min(radius, count)
+    reach = max(0, min(count - 1, count if radius is None else radius))
     compared = reach * count - reach * (reach + 1) // 2
-    if len(apart) >= _FEWEST_PAIRS:
-        tail = _Tail.of(apart)
-        ceiling = tail.quantile(false_links * count / max(1, compared))
-        forest = np.sort(shortest_forest(count, find_links(nodes, min(2.0, ceiling), reach=reach)).distance)
-        # The largest d with P·F(d) <= false_links · identities(d): candidates are the links themselves.
-        expected = compared * tail.share(forest)
-        bearable = expected <= false_links * (count - np.arange(1, len(forest) + 1))
-        sigma_drm = float(forest[bearable][-1]) if bearable.any() else float(ceiling)
-        expected_links = float(compared * tail.share(np.array([sigma_drm]))[0])
+    tails = [_Tail.of(apart)] if len(apart) >= _FEWEST_APART else []
+    tails += [_Tail.of(_distances(nodes, reach, compared))] if compared >= _FEWEST_PAIRS else []
+    if tails:
+        sigma_drm = _choose_drm(nodes, reach, compared, tails, false_links)
+        expected = compared * min(float(tail.share(np.array([sigma_drm]))[0]) for tail in tails)
+        if len(apart) < _FEWEST_APART:
+            notes.append(
+                f"only {len(apart)} pairs of tracklets are seen at the same time; "
+                f"sigma_drm supposes that few of all pairs are one person"
+            )
     else:
         sigma_drm = min(SIGMA_DRM, float(np.quantile(halves, 0.9)) if len(halves) else SIGMA_DRM)
-        expected_links = float("nan")
+        expected = float("nan")
         notes.append(
-            f"only {len(apart)} pairs of tracklets share a moment; sigma_drm is {sigma_drm:.4f}: the paper's "
-            f"{SIGMA_DRM}, or less where 9 of 10 tracklets have halves that are closer"
+            f"{count} tracklets, {len(apart)} pairs of them seen at the same time, are too few to tell people apart; "
+            f"sigma_drm is the paper's {SIGMA_DRM}, or less where 9 of 10 tracklets have halves that are closer"
         )
     return Calibration(
         sigma_cst=sigma_cst,
         sigma_drm=sigma_drm,
         crops=len(own),
-        halves=len(halves),
-        halves_linked=float(np.mean(halves <= sigma_drm)) if len(halves) else float("nan"),
+        crops_outside=_share(own >= sigma_cst),
         apart=len(apart),
-        apart_linked=float(np.mean(apart <= sigma_drm)) if len(apart) else float("nan"),
-        false_links=expected_links,
+        strangers_inside=_share(other < sigma_cst),
+        apart_linked=_share(apart <= sigma_drm),
+        halves=len(halves),
+        halves_linked=_share(halves <= sigma_drm),
+        pairs=compared,
+        pairs_linked=len(find_links(nodes, sigma_drm, reach=reach)),
+        false_links=expected,
         notes=tuple(notes),
     )
 
 
+def _choose_cst(
+    own: Float[np.ndarray, " n"],
+    other: Float[np.ndarray, " m"],
+    apart: int,
+    outliers: float,
+    strangers: float,
+    notes: list[str],
+) -> float:
+    if len(own) < _FEWEST_CROPS:
+        notes.append(f"only {len(own)} crops have others to compare with; sigma_cst is the paper's {SIGMA_CST}")
+        return SIGMA_CST
+    keeps = float(np.quantile(own, 1 - outliers))
+    if apart < _FEWEST_APART:
+        notes.append(
+            f"only {apart} pairs of tracklets are seen at the same time; sigma_cst is the paper's {SIGMA_CST}, "
+            f"or more where that would lose more than {outliers:.0%} of crops"
+        )
+        return max(SIGMA_CST, keeps)
+    return min(2.0, max(keeps, float(np.quantile(other, strangers))))
+
+
+def _choose_drm(
+    nodes: Float[np.ndarray, "n d"], reach: int, compared: int, tails: "list[_Tail]", false_links: float
+) -> float:
+    # No more identities than nodes can be left, which bounds the search.
+    ceiling = max(tail.quantile(false_links * len(nodes) / compared) for tail in tails)
+    forest = shortest_forest(len(nodes), find_links(nodes, min(2.0, ceiling), reach=reach)).distance.astype(np.float64)
+    left = len(nodes) - np.arange(1, len(forest) + 1)
+    expected = compared * np.min([tail.share(forest) for tail in tails], axis=0)
+    bearable = np.flatnonzero(expected <= false_links * left)
+    if not len(bearable):
+        return min(tail.quantile(false_links / compared) for tail in tails)
+    return float(forest[bearable[-1]])
+
+
 @dataclass(frozen=True)
 class _Tail:
-    """Distribution of distances between people: as counted, and below the lowest few a power law (Hill 1975)."""
+    """The lower tail of the distances between strangers: a power law through two quantiles."""
 
-    ordered: Float[np.ndarray, " n"]
-    edge: float
-    mass: float
+    low: float
+    share_at_low: float
     exponent: float
 
     @classmethod
-    def of(cls, ordered: Float[np.ndarray, " n"]) -> "_Tail":
-        size = min(len(ordered) - 1, max(_FEWEST_IN_TAIL, round(_TAIL * len(ordered))))
-        edge = max(float(ordered[size]), 1e-6)
-        spread = float(np.mean(np.log(edge / np.maximum(ordered[:size], 1e-6))))
-        return cls(ordered, edge, size / len(ordered), 1 / max(spread, 1e-3))
+    def of(cls, distance: Float[np.ndarray, " n"]) -> "_Tail":
+        near = max(0.01, 5 / len(distance))
+        far = min(0.5, 10 * near)
+        low, high = (max(1e-6, float(q)) for q in np.quantile(distance, (near, far)))
+        return cls(low, near, np.log(far / near) / max(1e-3, np.log(high / low)))
 
     def share(self, distance: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
-        """Share of pairs of different people within each distance."""
-        counted = np.searchsorted(self.ordered, distance, side="right") / len(self.ordered)
-        return np.where(
-            distance < self.edge, self.mass * np.power(np.maximum(distance, 0) / self.edge, self.exponent), counted
+        """Share of pairs of strangers within each distance."""
+        return np.asarray(
+            np.minimum(1, self.share_at_low * np.power(np.maximum(distance, 0) / self.low, self.exponent))
         )
 
     def quantile(self, share: float) -> float:
-        """The distance within which this share of pairs lies."""
-        if share < self.mass:
-            return float(self.edge * (share / self.mass) ** (1 / self.exponent))
-        return float(np.quantile(self.ordered, min(1.0, share)))
+        """The distance within which this share of them lies."""
+        return float(self.low * (share / self.share_at_low) ** (1 / self.exponent))
 
 
-def _distance_to_rest(tracklets: TrackletSet, assignment: Assignment) -> Float[np.ndarray, " n"]:
+def _share(marks: np.ndarray) -> float:
+    return float(np.mean(marks)) if len(marks) else float("nan")
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """Evenly spaced rows, at most `most`."""
+    return rows[:: max(1, -(-len(rows) // most))]
+
+
+def _distances(nodes: Float[np.ndarray, "n d"], reach: int, compared: int) -> Float[np.ndarray, " p"]:
+    """Distances of pairs at most `reach` apart, drawn evenly."""
+    draw = generator(0, "calibrate")
+    gap = draw.integers(1, reach + 1, min(2 * compared, _MOST))
+    first = draw.integers(0, len(nodes), len(gap))
+    inside = first + gap < len(nodes)
+    first, second = first[inside], (first + gap)[inside]
+    step = 65_536
+    return np.concatenate(
+        [
+            1 - np.einsum("pd,pd->p", nodes[first[i : i + step]], nodes[second[i : i + step]], dtype=np.float64)
+            for i in range(0, len(first), step)
+        ]
+    )
+
+
+def _distance_to_rest(tracklets: TrackletSet, groups: Groups) -> Float[np.ndarray, " n"]:
     """Cosine distance of each crop to the mean of the other crops of its tracklet, where it has at least two others."""
-    groups = Groups.of(assignment.tracklet, len(tracklets))
-    owner = np.repeat(np.arange(len(groups)), groups.sizes)
+    owner = offsets_to_owner(groups.offsets)
     centers = centroids(tracklets.embeddings, groups)
     cosine = (1 - distance_to_own(tracklets.embeddings, groups, centers)).astype(np.float64)
     # x·S and |S| follow from the distance to the full mean: |S| is the sum of x·c over the tracklet.
@@ -167,9 +243,27 @@ def _distance_to_rest(tracklets: TrackletSet, assignment: Assignment) -> Float[n
     return np.asarray((1 - (toward - 1) / rest)[groups.sizes[owner] >= 3])
 
 
+def _distance_to_others(tracklets: TrackletSet, groups: Groups, pairs: Int[np.ndarray, "p 2"]) -> np.ndarray:
+    """Cosine distance of crops to the tracklets seen at the same time; of each pair the middle crops, both ways."""
+    both = _spread(np.concatenate([pairs, pairs[:, ::-1]]), _MOST // 4)
+    centers = centroids(tracklets.embeddings, groups)
+    middle = groups.rows[groups.offsets[both[:, 0]] + groups.sizes[both[:, 0]] // 2]
+    step = 65_536
+    return np.concatenate(
+        [np.zeros(0)]
+        + [
+            1
+            - np.einsum(
+                "pd,pd->p", read_unit(tracklets.embeddings, middle[i : i + step]), centers[both[i : i + step, 1]]
+            )
+            for i in range(0, len(both), step)
+        ]
+    )
+
+
 def _distance_of_halves(tracklets: TrackletSet, groups: Groups) -> Float[np.ndarray, " h"]:
     """Cosine distance between the first and the second half of each tracklet of four crops or more."""
-    owner = np.repeat(np.arange(len(groups)), groups.sizes)
+    owner = offsets_to_owner(groups.offsets)
     place = np.arange(len(owner)) - groups.offsets[owner]
     half = np.full(len(tracklets.embeddings), -1, np.int64)
     half[groups.rows] = 2 * owner + (place >= groups.sizes[owner] // 2)

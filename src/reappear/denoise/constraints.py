@@ -9,10 +9,12 @@ from .groups import runs
 from .links import Links
 
 
-def overlapping_pairs(tracklets: TrackletSet, present: Bool[np.ndarray, " t"]) -> Int[np.ndarray, "p 2"]:
-    """All pairs of tracklets of one video that share a moment, from those that are `present`.
+def overlapping_pairs(
+    tracklets: TrackletSet, present: Bool[np.ndarray, " t"], overlap: float
+) -> Int[np.ndarray, "p 2"]:
+    """All pairs of tracklets of one video that share `overlap` seconds or more, from those that are `present`.
 
-    Both ends belong to a tracklet: two that share one frame have two boxes in it.
+    With 0 a shared frame is enough: two boxes in it are two people, if the detector never cuts one body in two.
     """
     kept = np.flatnonzero(present)
     order = kept[np.lexsort((tracklets.start[kept], tracklets.video[kept]))]
@@ -24,15 +26,17 @@ def overlapping_pairs(tracklets: TrackletSet, present: Bool[np.ndarray, " t"]) -
         left = np.repeat(np.arange(begin, stop), length)
         right = left + 1 + np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
         pairs.append(np.sort(order[np.stack([left, right], axis=1)], axis=1))
-    return np.concatenate(pairs)
+    both = np.concatenate(pairs)
+    ends = np.minimum(tracklets.end[both[:, 0]], tracklets.end[both[:, 1]])
+    return np.asarray(both[ends - np.maximum(tracklets.start[both[:, 0]], tracklets.start[both[:, 1]]) >= overlap])
 
 
 class Constraint:
-    """Nodes that must not be joined, because they hold tracklets that share a moment in one video."""
+    """Nodes that must not be joined, because they hold tracklets that share a stretch of one video."""
 
-    def __init__(self, tracklets: TrackletSet, node: Int[np.ndarray, " t"], count: int) -> None:
+    def __init__(self, tracklets: TrackletSet, node: Int[np.ndarray, " t"], count: int, overlap: float) -> None:
         """`node` is the node of each tracklet; -1 = in none."""
-        pairs = np.sort(node[overlapping_pairs(tracklets, node >= 0)], axis=1)
+        pairs = np.sort(node[overlapping_pairs(tracklets, node >= 0, overlap)], axis=1)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         self._pairs = np.unique(pairs, axis=0)
         self._count = count

@@ -4,7 +4,7 @@ from reappear.core import Assignment, SettingsError, TrackletSet
 
 from .linking import find_links
 from .nodes import Nodes
-from .steps import RADIUS, SIGMA_DRM, check_sigma
+from .steps import OVERLAP, RADIUS, SIGMA_DRM, check_sigma
 from .trace import Trace
 
 STAGE = "cross-video"
@@ -17,6 +17,7 @@ def cross_video(
     sigma_drm: float = SIGMA_DRM,
     radius: int = RADIUS,
     constraints: bool = False,
+    overlap: float = OVERLAP,
     trace: Trace | None = None,
 ) -> Assignment:
     """Joins identities of all videos within a sliding range (CION Sec. 3.2, Eq. 7).
@@ -31,6 +32,7 @@ def cross_video(
         sigma_drm: Threshold between centroids, 0..2 (σ_drm).
         radius: Half width of the sliding range in nodes, 0 or more (r_s).
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
+        overlap: Seconds that two tracklets must share in one video to be two people.
         trace: Is told the links.
     """
     check_sigma("sigma_drm", sigma_drm)
@@ -38,4 +40,4 @@ def cross_video(
         raise SettingsError(f"radius: must be 0 or more, got {radius}")
     nodes = Nodes.of(tracklets, assignment)
     links = find_links(nodes.centers, sigma_drm, reach=radius, thin=not constraints)
-    return nodes.joined(STAGE, tracklets, assignment, links, constraints, trace)
+    return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)

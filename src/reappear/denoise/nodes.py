@@ -45,10 +45,11 @@ class Nodes:
         assignment: Assignment,
         links: Links,
         constraints: bool,
+        overlap: float,
         trace: Trace | None,
     ) -> Assignment:
         """The assignment in which linked nodes are one identity."""
-        veto = Constraint(tracklets, self.of_tracklet, len(self.leader)) if constraints else None
+        veto = Constraint(tracklets, self.of_tracklet, len(self.leader), overlap) if constraints else None
         group, kept, refused = join(len(self.leader), links, veto)
         if trace is not None:
             trace.add_links(stage, self.leader[kept.first], self.leader[kept.second], kept.distance, refused)

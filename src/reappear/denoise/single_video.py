@@ -11,7 +11,7 @@ from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit
 from .linking import find_links
 from .links import Links
 from .nodes import Nodes
-from .steps import RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
+from .steps import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
 from .trace import Trace
 
 STAGE = "single-video"
@@ -28,6 +28,7 @@ def single_video(
     targets: Targets = "frozen",
     merge: Merge = "once",
     constraints: bool = False,
+    overlap: float = OVERLAP,
     trace: Trace | None = None,
 ) -> Assignment:
     """Gives excluded crops to the right tracklet of their video, then joins its tracklets (CION Sec. 3.2, Eq. 5-6).
@@ -47,6 +48,7 @@ def single_video(
         merge: "once": one look at all pairs. "repeat": centroids of what was joined are looked at again, until no
             pair is left within `sigma_drm`.
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
+        overlap: Seconds that two tracklets must share in one video to be two people.
         trace: Is told moves and links.
     """
     check_sigma("sigma_cst", sigma_cst)
@@ -59,7 +61,7 @@ def single_video(
     out = Assignment(owner, assignment.identity)
     while True:
         before = out.identities
-        out = _merge(tracklets, out, sigma_drm, constraints, trace)
+        out = _merge(tracklets, out, sigma_drm, constraints, overlap, trace)
         if merge == "once" or out.identities == before:
             return out
 
@@ -113,7 +115,12 @@ def _lengths(
 
 
 def _merge(
-    tracklets: TrackletSet, assignment: Assignment, sigma_drm: float, constraints: bool, trace: Trace | None
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    sigma_drm: float,
+    constraints: bool,
+    overlap: float,
+    trace: Trace | None,
 ) -> Assignment:
     """Eq. 6."""
     nodes = Nodes.of(tracklets, assignment)
@@ -128,4 +135,4 @@ def _merge(
             for begin, end in runs(video)
         ]
     )
-    return nodes.joined(STAGE, tracklets, assignment, links, constraints, trace)
+    return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)

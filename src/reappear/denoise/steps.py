@@ -19,6 +19,9 @@ SIGMA_CST = 0.20
 SIGMA_DRM = 0.18
 """The paper's threshold between identities (σ_drm), which fits the authors' own extractor."""
 
+OVERLAP = 1.0
+"""Seconds that two tracklets must share in one video to be two people; a detector cuts one body in two for moments."""
+
 RADIUS = 1000
 """The paper's sliding half width (r_s), in nodes."""
 

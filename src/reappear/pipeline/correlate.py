@@ -44,9 +44,12 @@ class CorrelateSettings:
         float | None, "cosine distance from which a crop is noise in its tracklet; sets it by hand"
     ] = None
     sigma_drm: Annotated[float | None, "cosine distance up to which two are one person; sets it by hand"] = None
-    outliers: Annotated[float, "share of crops that automatic thresholds call noise, 0..1"] = 0.02
+    outliers: Annotated[float, "automatic thresholds: largest share of crops to call noise, 0..1"] = 0.1
+    strangers: Annotated[
+        float, "automatic thresholds: share of crops that may pass for somebody seen at the same time, 0..1"
+    ] = 0.05
     false_links: Annotated[
-        float, "links between different people that automatic thresholds accept, for each identity they leave"
+        float, "automatic thresholds: links between different people that are bearable, for each identity left"
     ] = 0.05
     radius: Annotated[int, "half width of the sliding range across videos, in identities (r_s)"] = 1000
     single_tracklet: Annotated[bool, "take deviating crops out of each tracklet (Eq. 4)"] = True
@@ -60,6 +63,7 @@ class CorrelateSettings:
         Literal["once", "repeat"], "Eq. 6: one look at all pairs, or again with new centroids until none is left"
     ] = "once"
     constraints: Annotated[bool, "never join people who are seen at the same time in one video"] = True
+    overlap: Annotated[float, "seconds that two tracklets must share in one video to be two people"] = 1.0
 
 
 def correlate(
@@ -154,8 +158,15 @@ def _stages(settings: CorrelateSettings, cst: float, drm: float) -> list[tuple[s
         targets=settings.targets,
         merge=settings.merge,
         constraints=settings.constraints,
+        overlap=settings.overlap,
     )
-    third = partial(cross_video, sigma_drm=drm, radius=settings.radius, constraints=settings.constraints)
+    third = partial(
+        cross_video,
+        sigma_drm=drm,
+        radius=settings.radius,
+        constraints=settings.constraints,
+        overlap=settings.overlap,
+    )
     stages = (
         (settings.single_tracklet, "single-tracklet", first),
         (settings.single_video, "single-video", second),
@@ -188,10 +199,6 @@ def _thresholds(
         value = getattr(settings, key)
         if value is not None and not 0 <= value <= 2:
             raise SettingsError(f"{key}: must be a cosine distance in 0..2, got {value}")
-    if not 0 < settings.outliers < 1:
-        raise SettingsError(f"outliers: must lie between 0 and 1, got {settings.outliers}")
-    if not settings.false_links > 0:
-        raise SettingsError(f"false_links: must be more than 0, got {settings.false_links}")
     cst, drm = settings.sigma_cst, settings.sigma_drm
     said: dict[str, Any] = {"rule": settings.thresholds}
     if settings.thresholds == "auto" and (cst is None or drm is None):
@@ -199,8 +206,10 @@ def _thresholds(
             tracklets,
             assignment,
             outliers=settings.outliers,
+            strangers=settings.strangers,
             false_links=settings.false_links,
             radius=settings.radius,
+            overlap=settings.overlap,
             sigma_cst=cst,
         )
         for note in evidence.notes:
