@@ -18,7 +18,6 @@ from reappear.synthetic import Film, World, imagine, record, shoot_probe
 from .record import Outcome, Record, run_step
 from .settings import to_plain
 
-
 # What to do, with which film, and the file that shows that it is done.
 Job = tuple[Callable[[World, Film, Path], None], Film, Path]
 
@@ -98,6 +97,8 @@ def film_world(world: World, folder: Path, *, workers: int = 1, progress: Progre
     """Films everything of a world that is not yet in `folder`."""
     jobs: list[Job] = [(_film, film, folder / "films" / f"{film.name}.mp4") for film in world.films]
     jobs += [(_probe, film, folder / "probe" / f".{film.camera}.done") for film in world.probe if film.walks]
+    for stale in folder.glob("*/.*.tmp"):  # of a call that was cut off
+        stale.unlink()
     left = [job for job in jobs if not job[2].exists()]
     if len(left) < len(jobs):
         progress.note(f"synthesize: {len(jobs) - len(left)} of {len(jobs)} recordings are already there")

@@ -4,6 +4,7 @@ from .cameras import Camera, install
 from .films import Shot, record, shoot, shoot_probe
 from .people import Person, crowd
 from .scenes import Frame, picture
+from .tracklets import TrackletPlan, TrackletTruth, draw_tracklets, embedded_tracklets, tracklets
 from .walks import Walk
 from .world import Film, World, imagine
 
@@ -13,13 +14,18 @@ __all__ = [
     "Frame",
     "Person",
     "Shot",
+    "TrackletPlan",
+    "TrackletTruth",
     "Walk",
     "World",
     "crowd",
+    "draw_tracklets",
+    "embedded_tracklets",
     "imagine",
     "install",
     "picture",
     "record",
     "shoot",
     "shoot_probe",
+    "tracklets",
 ]

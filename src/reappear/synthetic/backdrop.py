@@ -140,7 +140,20 @@ def _blotches(rng: np.random.Generator, shape: tuple[int, int], strength: float)
 
 
 def _vary(rng: np.random.Generator, base: RGB, spread: float) -> RGB:
-    r, g, b = (int(np.clip(channel + rng.normal(0, spread), 0, 255)) for channel in base)
+    """A colour near `base`: lighter or darker, and a little off."""
+    tone, *off = (rng.normal(0, 1, 4) * spread).tolist()
+    return _colour([channel + tone + 0.25 * part for channel, part in zip(base, off, strict=True)])
+
+
+def _colour(channels: list[float]) -> RGB:
+    r, g, b = (min(max(int(channel), 0), 255) for channel in channels)
+    return r, g, b
+
+
+def _hue(rng: np.random.Generator) -> RGB:
+    """A colour of a poster, an awning, or goods in a shop window."""
+    hue, value = int(rng.integers(180)), int(rng.integers(120, 215))
+    r, g, b = cv2.cvtColor(np.array([[[hue, 130, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return r, g, b
 
 
@@ -156,13 +169,13 @@ def _tiles(
     """Covers an image with bricks or slabs of a size in metres, every other row shifted by half."""
     image[:] = joint
     rows, columns = int(image.shape[0] / _METRE / height) + 1, int(image.shape[1] / _METRE / width) + 2
-    tones = rng.normal(0, spread, (rows, columns))
+    tones = rng.normal(0, spread, (rows, columns)).tolist()
     gap = 1 / _METRE
     for i in range(rows):
         for j in range(columns):
             x, y = (j - 0.5 * (i % 2)) * width, i * height
-            r, g, b = (int(np.clip(channel + tones[i, j], 0, 255)) for channel in colour)
-            _rectangle(image, x + gap, y + gap, x + width - gap, y + height - gap, (r, g, b))
+            tile = _colour([channel + tones[i][j] for channel in colour])
+            _rectangle(image, x + gap, y + gap, x + width - gap, y + height - gap, tile)
 
 
 def _paint_ground(camera: Camera, rng: np.random.Generator) -> UInt8[np.ndarray, "a b 3"]:
@@ -171,32 +184,32 @@ def _paint_ground(camera: Camera, rng: np.random.Generator) -> UInt8[np.ndarray,
     image = np.zeros((*shape, 3), np.uint8)
     middle = (camera.near + camera.wall) / 2
     if camera.theme == "street":
-        _tiles(rng, image, 0.9, 0.6, _vary(rng, (172, 168, 160), 5), 5, (140, 136, 130))
+        _tiles(rng, image, 0.9, 0.6, _vary(rng, (172, 168, 160), 5.0), 5.0, (140, 136, 130))
         kerb = middle - 1.2
-        _rectangle(image, 0, 0, 2 * _SPAN, kerb, _vary(rng, (104, 106, 110), 5))
-        _rectangle(image, 0, kerb, 2 * _SPAN, kerb + 0.16, (198, 196, 190))
+        _rectangle(image, 0.0, 0.0, 2 * _SPAN, kerb, _vary(rng, (104, 106, 110), 5.0))
+        _rectangle(image, 0.0, kerb, 2 * _SPAN, kerb + 0.16, (198, 196, 190))
         for x in np.arange(0.4, 2 * _SPAN, 2.4):
             _rectangle(image, x, kerb - 1.5, x + 1.3, kerb - 1.38, (214, 212, 204))
         strength = 0.03
     elif camera.theme == "plaza":
-        _tiles(rng, image, 1.2, 1.2, _vary(rng, (196, 180, 158), 5), 6, (160, 146, 128))
+        _tiles(rng, image, 1.2, 1.2, _vary(rng, (196, 180, 158), 5.0), 6.0, (160, 146, 128))
         for x in np.arange(1.0, 2 * _SPAN, 4.8):
-            _rectangle(image, x, 0, x + 0.3, _DEPTH, (148, 122, 104))
+            _rectangle(image, x, 0.0, x + 0.3, _DEPTH, (148, 122, 104))
         strength = 0.025
     elif camera.theme == "station":
-        _tiles(rng, image, 0.8, 0.8, _vary(rng, (186, 190, 194), 4), 3.5, (164, 168, 172))
+        _tiles(rng, image, 0.8, 0.8, _vary(rng, (186, 190, 194), 4.0), 3.5, (164, 168, 172))
         for z in (camera.wall - 1.3, camera.near + 0.5):
-            _rectangle(image, 0, z, 2 * _SPAN, z + 0.28, (206, 184, 92))
+            _rectangle(image, 0.0, z, 2 * _SPAN, z + 0.28, (206, 184, 92))
         strength = 0.02
     else:
-        image[:] = _vary(rng, (106, 132, 74), 5)
+        image[:] = _vary(rng, (106, 132, 74), 5.0)
         blades = rng.integers(0, [shape[1], shape[0]], (9000, 2))
         for x, y in blades.tolist():
-            cv2.line(image, (x, y), (x + 2, y + 6), _vary(rng, (98, 128, 66), 14), 2)
+            cv2.line(image, (x, y), (x + 2, y + 6), _vary(rng, (98, 128, 66), 14.0), 2)
         bend = 0.35 * np.sin(np.linspace(0, 7, 60))
         x = np.linspace(0, 2 * _SPAN, 60)
         edge = np.concatenate([np.stack([x, middle - 2.3 + bend], 1), np.stack([x, middle + 1.7 + bend], 1)[::-1]])
-        cv2.fillPoly(image, [np.rint(edge * _METRE).astype(np.int32)], _vary(rng, (190, 172, 138), 5))
+        cv2.fillPoly(image, [np.rint(edge * _METRE).astype(np.int32)], _vary(rng, (190, 172, 138), 5.0))
         strength = 0.05
     return np.asarray(np.clip(image * _blotches(rng, shape, strength), 0, 255).astype(np.uint8))
 
@@ -207,19 +220,19 @@ def _paint_wall(camera: Camera, rng: np.random.Generator) -> UInt8[np.ndarray, "
     image = np.zeros((*shape, 3), np.uint8)
     foot = _WALL_HEIGHT
     if camera.theme == "street":
-        _tiles(rng, image, 0.36, 0.12, _vary(rng, (156, 92, 72), 8), 9, (176, 160, 146))
-        _rectangle(image, 0, foot - 0.45, 2 * _SPAN, foot, (120, 112, 106))
+        _tiles(rng, image, 0.36, 0.12, _vary(rng, (156, 92, 72), 8.0), 9.0, (176, 160, 146))
+        _rectangle(image, 0.0, foot - 0.45, 2 * _SPAN, foot, (120, 112, 106))
     elif camera.theme == "plaza":
-        _tiles(rng, image, 1.6, 0.8, _vary(rng, (214, 200, 174), 5), 4, (180, 166, 142))
-        _rectangle(image, 0, foot - 0.3, 2 * _SPAN, foot, (150, 136, 118))
+        _tiles(rng, image, 1.6, 0.8, _vary(rng, (214, 200, 174), 5.0), 4.0, (180, 166, 142))
+        _rectangle(image, 0.0, foot - 0.3, 2 * _SPAN, foot, (150, 136, 118))
     elif camera.theme == "station":
-        _tiles(rng, image, 0.4, 0.4, _vary(rng, (176, 200, 204), 5), 4, (206, 214, 214))
-        _rectangle(image, 0, foot - 0.5, 2 * _SPAN, foot, (74, 98, 112))
-        _rectangle(image, 0, foot - 2.95, 2 * _SPAN, foot - 2.72, (44, 84, 140))
+        _tiles(rng, image, 0.4, 0.4, _vary(rng, (176, 200, 204), 5.0), 4.0, (206, 214, 214))
+        _rectangle(image, 0.0, foot - 0.5, 2 * _SPAN, foot, (74, 98, 112))
+        _rectangle(image, 0.0, foot - 2.95, 2 * _SPAN, foot - 2.72, (44, 84, 140))
     else:
         image[:] = (52, 78, 44)
         for x, y in rng.integers(0, [shape[1], shape[0]], (15000, 2)).tolist():
-            cv2.circle(image, (x, y), int(rng.integers(3, 8)), _vary(rng, (62, 96, 50), 15), -1)
+            cv2.circle(image, (x, y), int(rng.integers(3, 8)), _vary(rng, (62, 96, 50), 15.0), -1)
     taken = list(camera.doors)
     for door in camera.doors:
         _paint_door(image, camera, rng, door + _SPAN)
@@ -255,7 +268,7 @@ def _paint_door(image: np.ndarray, camera: Camera, rng: np.random.Generator, x: 
     side = np.array([(x - half, foot), (x - 0.62 * half, foot - 0.55), (x - 0.62 * half, top + 0.2), (x - half, top)])
     cv2.fillConvexPoly(image, np.rint(side * _METRE).astype(np.int32), tuple(int(1.22 * c) for c in deep))
     if camera.theme == "street":
-        awning = _vary(rng, (170, 52, 48), 30)
+        awning = _hue(rng)
         for k in range(8):
             x0 = x - half - 0.3 + k * (2 * half + 0.6) / 8
             colour = awning if k % 2 else (236, 230, 220)
@@ -268,20 +281,20 @@ def _paint_bay(image: np.ndarray, camera: Camera, rng: np.random.Generator, x: f
     if camera.theme == "park":
         for _ in range(26):
             at = (round((x + rng.uniform(0, w)) * _METRE), round((foot - abs(rng.normal(0, 0.5))) * _METRE))
-            cv2.circle(image, at, int(rng.integers(8, 20)), _vary(rng, (84, 118, 60), 14), -1)
+            cv2.circle(image, at, int(rng.integers(8, 20)), _vary(rng, (84, 118, 60), 14.0), -1)
         return
     if camera.theme == "station":
-        paper = _vary(rng, (226, 222, 214), 12)
+        paper = _vary(rng, (226, 222, 214), 12.0)
         _rectangle(image, x - 0.05, foot - 2.35, x + min(w, 1.3) + 0.05, foot - 0.75, (70, 74, 80))
         _rectangle(image, x, foot - 2.3, x + min(w, 1.3), foot - 0.8, paper)
         for _ in range(4):
             x0, y0 = x + rng.uniform(0.05, 0.6), foot - rng.uniform(1.2, 2.2)
-            colour = _vary(rng, (150, 120, 110), 60)
+            colour = _hue(rng)
             _rectangle(image, x0, y0, min(x0 + rng.uniform(0.2, 0.7), x + min(w, 1.3) - 0.05), y0 + 0.3, colour)
         return
     low, high = (0.95, 2.3) if camera.theme == "street" else (0.35, 2.6)
     frame = (232, 228, 220) if camera.theme == "street" else (92, 76, 64)
-    glass = _vary(rng, (92, 108, 118), 8)
+    glass = _vary(rng, (92, 108, 118), 8.0)
     _rectangle(image, x - 0.08, foot - high - 0.08, x + w + 0.08, foot - low + 0.08, frame)
     _rectangle(image, x, foot - high, x + w, foot - low, glass)
     for k in range(3):  # a reflection
@@ -291,9 +304,11 @@ def _paint_bay(image: np.ndarray, camera: Camera, rng: np.random.Generator, x: f
             cv2.fillConvexPoly(image, np.rint(band * _METRE).astype(np.int32), tuple(c + 18 for c in glass))
     if camera.theme == "plaza":
         for k in range(int(w / 0.35)):
-            colour = _vary(rng, (150, 130, 110), 40)
+            colour = _hue(rng)
             _rectangle(image, x + 0.1 + k * 0.35, foot - 1.1, x + 0.32 + k * 0.35, foot - 0.5, colour)
-        _rectangle(image, x - 0.08, foot - high - 0.5, x + w + 0.08, foot - high - 0.12, _vary(rng, (84, 96, 108), 25))
+        _rectangle(
+            image, x - 0.08, foot - high - 0.5, x + w + 0.08, foot - high - 0.12, _vary(rng, (84, 96, 108), 25.0)
+        )
     else:
         _rectangle(image, x + w / 2 - 0.03, foot - high, x + w / 2 + 0.03, foot - low, frame)
         _rectangle(image, x - 0.14, foot - low + 0.02, x + w + 0.14, foot - low + 0.14, (206, 200, 190))
@@ -343,7 +358,7 @@ def _place(camera: Camera, kind: str, x: float, z: float, rng: np.random.Generat
     cv2.ellipse(canvas, centre, (round(spread * pixel), round(0.05 * pixel)), 0, 0, 360, (0, 0, 0, 90), -1, cv2.LINE_AA)
     if kind == "planter":
         for _ in range(60):
-            leaf = _vary(rng, (74, 116, 56), 16)
+            leaf = _vary(rng, (74, 116, 56), 16.0)
             round_part(float(rng.normal(0, 0.18)), float(0.75 + abs(rng.normal(0, 0.17))), 0.09, leaf)
         part(-0.42, 0.05, 0.42, 0.55, (132, 96, 74))
         part(-0.46, 0.5, 0.46, 0.6, (150, 112, 88))
@@ -352,7 +367,7 @@ def _place(camera: Camera, kind: str, x: float, z: float, rng: np.random.Generat
         for x0 in (-0.68, 0.6):
             part(x0, 0.03, x0 + 0.08, 0.85, (58, 58, 60))
         for y0 in (0.4, 0.58, 0.74):
-            part(-0.78, y0, 0.78, y0 + 0.1, _vary(rng, (140, 98, 60), 6))
+            part(-0.78, y0, 0.78, y0 + 0.1, _vary(rng, (140, 98, 60), 6.0))
         part(-0.8, 0.34, 0.8, 0.42, (120, 82, 50))
     elif kind == "bin":
         part(-0.2, 0.04, 0.2, 0.8, (70, 92, 78))
@@ -362,7 +377,7 @@ def _place(camera: Camera, kind: str, x: float, z: float, rng: np.random.Generat
         part(-0.09, 0.04, 0.09, 3.0, (104, 80, 60))
         part(0.02, 0.04, 0.09, 3.0, (86, 64, 48))
         for _ in range(170):
-            leaf = _vary(rng, (86, 126, 62), 18)
+            leaf = _vary(rng, (86, 126, 62), 18.0)
             round_part(float(rng.normal(0, 0.5)), float(3.6 + rng.normal(0, 0.32)), 0.16, leaf)
     elif kind == "lamp":
         part(-0.045, 0.04, 0.045, 4.3, (62, 66, 70))
@@ -372,7 +387,7 @@ def _place(camera: Camera, kind: str, x: float, z: float, rng: np.random.Generat
         part(-0.09, 0.04, 0.09, 0.9, (96, 100, 106))
         part(0.02, 0.04, 0.09, 0.9, (78, 82, 88))
         part(-0.1, 0.7, 0.1, 0.8, (206, 196, 170))
-        round_part(0, 0.9, 0.09, (106, 110, 116))
+        round_part(0.0, 0.9, 0.09, (106, 110, 116))
     shrunk = cv2.resize(
         canvas, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA
     )

@@ -181,6 +181,6 @@ def _install(
         gamma=draw(0.88, 1.15),
         blur=round(degrade * draw(0.35, 0.8), 3),
         noise=round(degrade * draw(1.5, 3.5), 3),
-        crf=int(np.clip(round(18 + degrade * draw(4, 10)), 0, 40)),
+        crf=int(np.clip(round(18 + degrade * draw(4.0, 10.0)), 0, 40)),
         light=draw(0.3, 0.8) * (1 if rng.random() < 0.5 else -1),
     )

@@ -256,18 +256,18 @@ def _dress(c: _Canvas, person: Person, pose: Pose) -> None:
 
     if person.lower == "skirt":
         cloth = np.full((4, _AROUND, 3), lower, np.uint8)
-        c.tube(at(0, 0.55, 0), at(0, 0.29, 0), _SKIRT_KNOTS, _SKIRT * girth, 0.75, cloth)
+        c.tube(at(0.0, 0.55, 0.0), at(0.0, 0.29, 0.0), _SKIRT_KNOTS, _SKIRT * girth, 0.75, cloth)
     else:
-        c.limb(at(0.035 * girth, 0.53, 0), at(-0.035 * girth, 0.53, 0), 0.062 * girth, 0.062 * girth, lower)
-    neck_top, neck = at(0, 0.89, 0.012), at(0, 0.82, 0)
+        c.limb(at(0.035 * girth, 0.53, 0.0), at(-0.035 * girth, 0.53, 0.0), 0.062 * girth, 0.062 * girth, lower)
+    neck_top, neck = at(0.0, 0.89, 0.012), at(0.0, 0.82, 0.0)
     c.limb(neck_top, neck, 0.03, 0.034, shade(skin, 0.86))
-    c.tube(at(0, 0.845, 0.005), at(0, 0.495, 0), _TRUNK_KNOTS, _TRUNK * girth, 0.66, _trunk_texture(person))
+    c.tube(at(0.0, 0.845, 0.005), at(0.0, 0.495, 0.0), _TRUNK_KNOTS, _TRUNK * girth, 0.66, _trunk_texture(person))
     if pouch and pouch[2] >= -0.03:
         c.box(pouch, 0.03 + 0.05 * abs(c.sine), 0.055, bag)
     if pack and back:
         _backpack(c, at, girth, bag)
 
-    crown, chin = at(0, 0.998, 0.015), at(0, 0.858, 0.015)
+    crown, chin = at(0.0, 0.998, 0.015), at(0.0, 0.858, 0.015)
     if person.hair == "ponytail" and not back:
         _ponytail(c, at, hair)
     c.tube(crown, chin, _HEAD_KNOTS, _HEAD, 1.12, _head_texture(person))
@@ -351,19 +351,19 @@ def _paint_arm(
 
 def _backpack(c: _Canvas, at: _Place, girth: float, colour: RGB) -> None:
     half = 0.088 * abs(c.cosine) + 0.05 * abs(c.sine)
-    c.box(at(0, 0.705, -0.075 * girth - 0.04), half, 0.115, colour)
+    c.box(at(0.0, 0.705, -0.075 * girth - 0.04), half, 0.115, colour)
     if c.cosine < 0.3:
-        c.box(at(0, 0.66, -0.085 * girth - 0.055), 0.75 * half, 0.05, shade(colour, 0.85))
+        c.box(at(0.0, 0.66, -0.085 * girth - 0.055), 0.75 * half, 0.05, shade(colour, 0.85))
 
 
 def _mane(c: _Canvas, at: _Place, person: Person) -> None:
     cloth = np.full((4, _AROUND, 3), rgb(person.hair_colour), np.uint8)
-    c.tube(at(0, 0.985, -0.02), at(0, 0.77, -0.05), _MANE_KNOTS, _MANE, 0.75, cloth)
+    c.tube(at(0.0, 0.985, -0.02), at(0.0, 0.77, -0.05), _MANE_KNOTS, _MANE, 0.75, cloth)
 
 
 def _ponytail(c: _Canvas, at: _Place, colour: RGB) -> None:
-    c.limb(at(0, 0.945, -0.055), at(0, 0.925, -0.085), 0.014, 0.02, colour)
-    c.limb(at(0, 0.925, -0.085), at(0, 0.82, -0.085), 0.022, 0.01, colour)
+    c.limb(at(0.0, 0.945, -0.055), at(0.0, 0.925, -0.085), 0.014, 0.02, colour)
+    c.limb(at(0.0, 0.925, -0.085), at(0.0, 0.82, -0.085), 0.022, 0.01, colour)
 
 
 def _brim(c: _Canvas, at: _Place, person: Person) -> None:
@@ -371,10 +371,10 @@ def _brim(c: _Canvas, at: _Place, person: Person) -> None:
     if person.hat == "cap" and c.cosine > -0.75:
         c.limb(at(0.0, 0.95, 0.06), at(0.0, 0.943, 0.105), 0.02 + 0.025 * abs(c.cosine), 0.012, shade(colour, 0.85))
     elif person.hat == "sun hat":
-        c.disc(at(0, 0.957, 0.01), 0.108, 0.022 + 0.1 * c.tilt, shade(colour, 0.8))
-        c.disc(at(0, 0.985, 0.01), 0.057, 0.034, colour)
+        c.disc(at(0.0, 0.957, 0.01), 0.108, 0.022 + 0.1 * c.tilt, shade(colour, 0.8))
+        c.disc(at(0.0, 0.985, 0.01), 0.057, 0.034, colour)
     elif person.hat == "beanie":
-        c.disc(at(0, 1.005, 0.0), 0.014, 0.014, shade(colour, 1.15))
+        c.disc(at(0.0, 1.005, 0.0), 0.014, 0.014, shade(colour, 1.15))
 
 
 def _lay_shadow(

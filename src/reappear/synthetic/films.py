@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import av
 import cv2
@@ -13,12 +13,12 @@ from jaxtyping import UInt8
 from reappear.core import generator
 
 from .cameras import Camera
+from .crops import cut
 from .scenes import Frame, picture
 from .world import Film, World
 
 PROBE_STEP = 0.75  # seconds between the painted frames of a probe recording
 _PROBE_VISIBLE = 0.7  # least visible share of a body in a probe image
-_JITTER = 0.03  # standard deviation of a probe box's edges, as a share of its size: a detector is no ruler
 _JPEG = 90
 
 
@@ -40,7 +40,7 @@ def shoot(world: World, film: Film, numbers: Iterable[int] | None = None) -> Ite
         yield number, Frame(seen, frame.person, frame.box, frame.visibility)
 
 
-def record(world: World, film: Film, video: BinaryIO) -> str:
+def record(world: World, film: Film, video: BufferedIOBase) -> str:
     """Films it.
 
     Args:
@@ -108,18 +108,10 @@ def shoot_probe(world: World, film: Film) -> list[Shot]:
         for person, box, visibility in zip(frame.person.tolist(), frame.box, frame.visibility, strict=True):
             if visibility >= _PROBE_VISIBLE:
                 rng = generator(world.seed, "jitter", film.name, number, person)
-                taken.setdefault(person, []).append(Shot(person, number, _cut(frame.image, box, rng)))
+                taken.setdefault(person, []).append(Shot(person, number, cut(frame.image, box, rng)))
     out = []
     for person in sorted(taken):
         mine = taken[person]
         chosen = np.unique(np.rint(np.linspace(0, len(mine) - 1, min(world.shots, len(mine)))).astype(int))
         out += [mine[i] for i in chosen]
     return out
-
-
-def _cut(image: UInt8[np.ndarray, "h w 3"], box: np.ndarray, rng: np.random.Generator) -> UInt8[np.ndarray, "a b 3"]:
-    height, width = image.shape[:2]
-    size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
-    x0, y0, x1, y1 = np.rint(box + _JITTER * size * rng.normal(0, 1, 4)).astype(int)
-    x0, y0 = min(max(x0, 0), width - 2), min(max(y0, 0), height - 2)
-    return image[y0 : max(min(y1, height), y0 + 2), x0 : max(min(x1, width), x0 + 2)].copy()

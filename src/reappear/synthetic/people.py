@@ -117,9 +117,9 @@ def _draw(rng: np.random.Generator, number: int) -> Person:
         lower=_pick(rng, ("trousers", "shorts", "skirt"), (0.62, 0.2, 0.18)),
         lower_colour=_dye(rng, _LEGS),
         shoes=_dye(rng, _SHOES),
-        skin=_dye(rng, _SKIN, spread=5),
+        skin=_dye(rng, _SKIN, spread=5.0),
         hair=_pick(rng, ("bald", "short", "long", "ponytail"), (0.06, 0.44, 0.32, 0.18)),
-        hair_colour=_dye(rng, _HAIR, spread=6),
+        hair_colour=_dye(rng, _HAIR, spread=6.0),
         hat=hat,
         hat_colour=_dye(rng, _CLOTH),
         bag=_pick(rng, ("none", "backpack", "shoulder bag", "handbag"), (0.46, 0.24, 0.17, 0.13)),
@@ -141,7 +141,7 @@ def _resemble(rng: np.random.Generator, number: int, other: Person) -> Person:
         "bag": ("none", "backpack", "shoulder bag", "handbag"),
         "logo": ("none", "chest", "back"),
     }
-    dyes = {"upper": _CLOTH, "lower_colour": _LEGS, "shoes": _SHOES}
+    dyes: dict[str, tuple[Colour, ...]] = {"upper": _CLOTH, "lower_colour": _LEGS, "shoes": _SHOES}
     if other.hair != "bald":
         dyes["hair_colour"] = _HAIR
     if other.bag != "none":
@@ -173,5 +173,5 @@ def _dye(rng: np.random.Generator, palette: tuple[Colour, ...], spread: float = 
 
 def _other_dye(rng: np.random.Generator, palette: tuple[Colour, ...], old: Colour) -> Colour:
     """A colour of the palette that is plainly not `old`."""
-    far = [c for c in palette if np.abs(np.subtract(rgb(c), rgb(old))).sum() > 120]
+    far = tuple(c for c in palette if np.abs(np.subtract(rgb(c), rgb(old))).sum() > 120)
     return _dye(rng, far)

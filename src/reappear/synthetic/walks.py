@@ -123,7 +123,7 @@ def wander(person: Person, camera: Camera, rng: np.random.Generator) -> Walk:
             outside(side, lane(0.5, 1.0)),
             inside(lane(0.5, 1.0)),
             inside(lane(0.0, 0.3)),
-            outside(-side, lane(0, 0.4)),
+            outside(-side, lane(0.0, 0.4)),
         ]
     knots, time = [], 0.0
     for i, (x, z) in enumerate(way):

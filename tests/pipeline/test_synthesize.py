@@ -1,0 +1,209 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reappear.core import SettingsError, StorageError, WorkspaceError
+from reappear.pipeline import synthesize as step
+from reappear.pipeline.synthesize import SynthesizeSettings, synthesize
+from reappear.synthetic import World
+
+SMALL: dict[str, Any] = {
+    "people": 3,
+    "probe_people": 2,
+    "cameras": 2,
+    "films": 1,
+    "appearances": 2,
+    "width": 192,
+    "height": 144,
+    "rate": 2.0,
+    "workers": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "world"
+    synthesize(folder, SynthesizeSettings(**SMALL))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "record.json"
+    }
+
+
+def test_a_world_lies_where_the_other_steps_look(made: Path) -> None:
+    names = list(contents(made))
+    films = [name for name in names if name.startswith("films")]
+    assert films == ["films/c0_00.gt.txt", "films/c0_00.mp4", "films/c1_00.gt.txt", "films/c1_00.mp4"]
+    assert "world.yaml" in names
+    query = sorted(path.name for path in (made / "probe" / "query").iterdir())
+    gallery = sorted(path.name for path in (made / "probe" / "bounding_box_test").iterdir())
+    keys = {tuple(name.split("s1_")[0].split("_")) for name in query}
+    assert len(keys) == len(query) >= 3
+    assert {person for person, _ in keys} <= {"0001", "0002"}
+    assert {camera for _, camera in keys} == {"c1", "c2"}
+    assert len(gallery) >= 2 * len(query)
+    assert not set(query) & set(gallery)
+
+
+def test_ids_hold_across_films_and_exclude_the_probe(made: Path) -> None:
+    world = World.from_yaml((made / "world.yaml").read_text())
+    ids = [set(np.loadtxt(path, delimiter=",")[:, 1].astype(int)) for path in sorted(made.glob("films/*.gt.txt"))]
+    assert ids[0] == ids[1] == {1, 2, 3}
+    assert {person.id for person in world.probe_people}.isdisjoint(ids[0] | ids[1])
+
+
+def test_the_description_films_the_same_world_again(made: Path, tmp_path: Path) -> None:
+    world = World.from_yaml((made / "world.yaml").read_text())
+    step.film_world(world, tmp_path)
+    again = contents(tmp_path)
+    assert again == {name: data for name, data in contents(made).items() if name != "world.yaml"}
+
+
+def test_another_seed_gives_other_truth(made: Path, tmp_path: Path) -> None:
+    synthesize(
+        tmp_path / "other",
+        SynthesizeSettings(**SMALL | {"seed": 1, "people": 1, "cameras": 1, "appearances": 1, "probe_people": 0}),
+    )
+    assert contents(tmp_path / "other")["films/c0_00.gt.txt"] != contents(made)["films/c0_00.gt.txt"]
+    assert not (tmp_path / "other" / "probe").exists()
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_films_the_same(made: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path / "world", SynthesizeSettings(**SMALL | {"workers": 2}))
+    assert contents(tmp_path / "world") == contents(made)
+
+
+def test_done_is_done_with_any_number_of_workers_and_refused_with_other_settings(made: Path) -> None:
+    assert synthesize(made, SynthesizeSettings(**SMALL | {"workers": 3})).already_done
+    with pytest.raises(WorkspaceError, match="cast"):
+        synthesize(made, SynthesizeSettings(**SMALL | {"cast": 0.3}))
+
+
+class Listener:
+    """Counts what is filmed."""
+
+    def __init__(self) -> None:
+        self.total, self.done, self.notes = 0, 0, list[str]()
+
+    @contextmanager
+    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        self.total += total or 0
+
+        def advance(done: int) -> None:
+            self.done += done
+
+        yield advance
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_a_run_that_was_cut_off_continues_with_the_next_film(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "world"
+    real, calls = step.record, list[str]()
+
+    def record(world: World, film: Any, video: Any) -> str:
+        calls.append(film.name)
+        if len(calls) == 2:
+            real(world, film, video)
+            raise KeyboardInterrupt
+        return real(world, film, video)
+
+    monkeypatch.setattr(step, "record", record)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(folder, SynthesizeSettings(**SMALL))
+    partial = folder.with_name("world.partial")
+    assert (partial / "films" / "c0_00.mp4").exists()
+    assert not (partial / "films" / "c1_00.mp4").exists()
+    (partial / "films" / ".c1_00.mp4.1.tmp").write_bytes(b"left by a killed process")
+    listener = Listener()
+    synthesize(folder, SynthesizeSettings(**SMALL), progress=listener)
+    assert calls == ["c0_00", "c1_00", "c1_00"]
+    assert contents(folder) == contents(made)
+    assert listener.done == listener.total > 0
+    assert "1 of 4 recordings are already there" in listener.notes[0]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_process_behind_and_continues(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "world"
+    script = f"""
+from pathlib import Path
+from reappear.pipeline.synthesize import *
+if __name__ == "__main__":
+    synthesize(Path({str(folder)!r}), SynthesizeSettings(**{SMALL | {"workers": 2}!r}))
+"""
+    (tmp_path / "run.py").write_text(script)
+    run = subprocess.Popen([sys.executable, tmp_path / "run.py"], start_new_session=True)
+    films = folder.with_name("world.partial") / "films"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(films.glob(".*.tmp")):
+        time.sleep(0.02)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    while time.monotonic() < deadline and _alive(run.pid):
+        time.sleep(0.05)
+    assert not _alive(run.pid)
+    synthesize(folder, SynthesizeSettings(**SMALL))
+    assert contents(folder) == contents(made)
+
+
+def _alive(group: int) -> bool:
+    """Whether any process of the group still runs."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            return True
+    return False
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(world: World, film: Any, video: Any) -> str:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"frame")
+        return ""
+
+    monkeypatch.setattr(step, "record", record)
+    with pytest.raises(StorageError, match="disk is full") as error:
+        synthesize(tmp_path / "world", SynthesizeSettings(**SMALL))
+    assert isinstance(error.value.__cause__, OSError)
+    assert error.value.__cause__.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("people", 0, "people must be 1 or more, got 0"),
+        ("shots", 1, "shots must be 2 or more"),
+        ("width", 191, "width must be even"),
+        ("overlap", 1.5, "overlap must lie between 0 and 1"),
+        ("rate", 0.0, "rate must lie between 1 and 60"),
+        ("cast", 1.0, "cast must be at least 0 and less than 1"),
+        ("degrade", -1.0, "degrade must not be negative"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(tmp_path: Path, name: str, value: float, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        synthesize(tmp_path / "world", SynthesizeSettings(**SMALL | {name: value}))
+    assert not list(tmp_path.iterdir())
