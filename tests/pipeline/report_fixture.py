@@ -219,7 +219,7 @@ def _embeddings(work: Workspace, name: str, person: np.ndarray, *, spread: float
     write_embeddings(
         work.embeddings(name),
         rows / np.linalg.norm(rows, axis=1, keepdims=True),
-        {"name": "color" if name == "round0" else "model"},
+        {"extractor": "color" if name == "round0" else "cnn6"},
     )
     _record(work.embeddings(name), "embed", counts={"crops": len(rows), "width": 32}, seconds=3.5)
 

@@ -234,7 +234,7 @@ def _of(runs: Sequence[Run], what: Callable[[Run], Tree]) -> Tree:
 
 
 def _footage(run: Run) -> Tree | None:
-    if "crops" not in {folder.name for folder in _finished(run.work.root)}:
+    if not (run.work.crops / "record.json").exists():
         return None
     store = run.store
     videos, truth = store.videos, store.crops["truth"]
@@ -323,7 +323,7 @@ def _training(runs: Sequence[Run]) -> Tree:
     return out
 
 
-def _known(rows: list[Tree], key: str, which: int) -> float | None:
+def _known(rows: list[Tree], key: str, which: int) -> int | float | None:
     values = [row[key] for row in rows if row.get(key) is not None]
     return values[which] if values else None
 

@@ -1,5 +1,6 @@
 """Puts numbers, pictures and plots on the page."""
 
+import json
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -56,6 +57,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
     last = next((name for name in reversed(rounds) if name in run.reports), None)
     album = Album(run, height=settings.height, name=last, stages={key: said for key, (said, _) in STAGES.items()})
     curves = _curves(run)
+    filmed = "synthesize" in run.records  # then those asked for are known to be in none of the films
     ours = _ours(found)
     shown = ours if ours is not None and ours in run.scores else next(reversed(run.scores), None)
     with progress.task("report", 4) as done:
@@ -72,15 +74,16 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters.update(number=_number, percent=_percent, clock=clock, wheel=wheel, duration=_duration)
+        environment.filters.update(number=_number, percent=_percent, clock=clock, duration=_duration, json=_json)
         page = environment.get_template("template.html").render(
             found=found,
             first=run.label,
             last=last,
             ours=ours,
             shown=shown,
-            sentence=_sentence(found, last, ours),
-            figures=_figures(found, last, ours),
+            sentence=_sentence(found, last, ours, filmed=filmed),
+            filmed=filmed,
+            figures=_figures(found, last, ours, filmed=filmed),
             films=album.films(),
             tracklets=album.tracklets(settings.tracklets, settings.crops + 2),
             people=people,
@@ -90,6 +93,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             truth=run.store.has_truth,
             stages=STAGES,
             rises=_rises(found),
+            dropped=any(leaf["mean"] for reasons in found["dropped"].values() for leaf in reasons.values()),
             descriptors=DESCRIPTORS,
             clouds=clouds,
             legend=legend,
@@ -117,7 +121,7 @@ def _identities(found: Tree, last: str | None) -> Tree | None:
     return stage
 
 
-def _sentence(found: Tree, last: str | None, ours: str | None) -> str:
+def _sentence(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> str:
     footage = _means(found["footage"])
     films = f"{_number(footage['films'])} film{'s' if footage['films'] != 1 else ''}"
     cameras = f"{_number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
@@ -130,14 +134,15 @@ def _sentence(found: Tree, last: str | None, ours: str | None) -> str:
         if several:
             said += f", {_number(round(several))} of whom come back in another film"
     if ours is not None and (score := found["retrieval"][ours]["mean_ap"]["mean"]) is not None:
-        said += f". Asked for people it has never seen, the model trained on them ranks with {_percent(score)} % mAP"
+        asked = "Asked for people it has never seen" if filmed else "Asked to find labelled people"
+        said += f". {asked}, the model trained on them ranks with {_percent(score)}% mAP"
         before = found["retrieval"].get("untrained", {}).get("mean_ap", {}).get("mean")
         if before is not None:
-            said += f"; untrained it reached {_percent(before)} %"
+            said += f"; untrained it reached {_percent(before)}%"
     return said + "."
 
 
-def _figures(found: Tree, last: str | None, ours: str | None) -> list[tuple[str, str, str]]:
+def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> list[tuple[str, str, str]]:
     """Value, what it is, and what to hold it against."""
     footage = _means(found["footage"])
     out = [
@@ -153,7 +158,7 @@ def _figures(found: Tree, last: str | None, ours: str | None) -> list[tuple[str,
         true = footage.get("people")
         out.append(
             (
-                _number(stage["identities"]["mean"]),
+                _number(round(stage["identities"]["mean"])),
                 "people found",
                 f"in truth {_number(true)}" if true is not None else "joined by looks alone",
             )
@@ -162,9 +167,9 @@ def _figures(found: Tree, last: str | None, ours: str | None) -> list[tuple[str,
         cmc = found["retrieval"][ours].get("cmc", {}).get("mean")
         out.append(
             (
-                f"{_percent(found['retrieval'][ours]['mean_ap']['mean'])} %",
-                "mAP on unseen people",
-                f"right at rank 1: {_percent(cmc[0])} %" if cmc else "",
+                f"{_percent(found['retrieval'][ours]['mean_ap']['mean'])}%",
+                "mAP on people never seen before" if filmed else "mAP on labelled pictures",
+                f"right at rank 1: {_percent(cmc[0])}%" if cmc else "",
             )
         )
     return out
@@ -181,7 +186,7 @@ def _rises(found: Tree) -> list[str]:
     return out
 
 
-def _means(tree: Tree) -> dict[str, float]:
+def _means(tree: Tree) -> dict[str, int | float]:
     return {key: leaf["mean"] for key, leaf in tree.items()}
 
 
@@ -206,9 +211,8 @@ def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Clou
         some = np.asarray(vectors[rows], np.float32)
         there = np.linalg.norm(some, axis=1) > 0
         title = f"{'Before' if number == 0 and len(names) > 1 else 'After' if number else 'Embeddings'}: {name}"
-        extractor = meta.get("extractor", meta.get("name"))
-        if isinstance(extractor, str) and extractor != name:
-            title += f" ({extractor})"
+        if meta.get("extractor"):
+            title += f" ({meta['extractor']})"
         svg = scatter(
             project(some[there], how=settings.projection, seed=settings.seed),
             np.searchsorted(chosen, group[rows[there]]),
@@ -232,7 +236,7 @@ def _projected(group: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], most
     return np.sort(values[order[:most]])
 
 
-def _sample(rows: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], each: int = 6) -> Int[np.ndarray, " k"]:
+def _sample(rows: Int[np.ndarray, " k"], camera: Int[np.ndarray, " n"], each: int = 6) -> Int[np.ndarray, " m"]:
     """At most `each` rows a camera, evenly spread."""
     out = []
     for c in np.unique(camera[rows]):
@@ -270,7 +274,7 @@ def _curves(run: Run) -> list[Tree]:
             "How far the student is from what the teacher says of another view of the same person. Levels of different "
             "labels are not to be compared: the more varied the pictures of a person, the harder the task.",
         ),
-        ("probe_map", "Probe", "mAP, in percent, on people kept aside, measured now and then while training."),
+        ("probe_map", "Probe", "mAP, in percent, on labelled people, measured now and then while training."),
     ):
         series = {name: pairs for name, rows in run.training.items() if (pairs := _series(rows, key))[0]}
         if not series:
@@ -317,7 +321,11 @@ def _collapse(run: Run) -> list[Tree]:
     return out
 
 
-def _number(value: float | None, digits: int = 0) -> str:
+def _json(plain: object) -> str:
+    return json.dumps(plain, indent=2, ensure_ascii=False)
+
+
+def _number(value: int | float | None, digits: int = 0) -> str:
     """With thin spaces between thousands; means of whole numbers with one digit where they need it."""
     if value is None or not math.isfinite(value):
         return "–"
@@ -326,11 +334,11 @@ def _number(value: float | None, digits: int = 0) -> str:
     return f"{value:,.{digits}f}".replace(",", "\u202f")
 
 
-def _percent(value: float | None) -> str:
+def _percent(value: int | float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: int | float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     if seconds < 3600:

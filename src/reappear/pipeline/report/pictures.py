@@ -2,11 +2,11 @@
 
 import base64
 import io
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -334,33 +334,22 @@ class Album:
     ) -> Strip:
         now = found.assignment.tracklet
         own = np.flatnonzero(((self.origin == tracklet) & (now < 0)) | (now == tracklet))
-        special = np.array([c for c in own if now[c] < 0 or self.origin[c] != tracklet], np.int64)
-        special = _even(special, max(1, most // 2))
-        plain = _even(
-            np.setdiff1d(own, np.flatnonzero((now != tracklet) | (self.origin != tracklet))), most - len(special)
-        )
-        pictures, thrown, moved = [], [], []
-        for crop in sorted({*special.tolist(), *plain.tolist()}):
-            stage, source, _, distance = self.moves.get(crop, ("", -1, -1, float("nan")))
-            known = np.isfinite(distance)
+        told = (now[own] != tracklet) | (self.origin[own] != tracklet)
+        special = _even(own[told], min(most, max(1, most // 2)))
+        plain = _even(own[~told], most - len(special))
+        pictures = []
+        for crop in sorted({*special, *plain}):
             mark = "thrown" if now[crop] < 0 else "moved" if self.origin[crop] != tracklet else ""
-            wrong = bool(usual >= 0 and self.truth[crop] != usual)
-            caption = f"{distance:.2f}" if mark and known else ""
-            pictures.append(self.crop(crop, mark=mark, caption=caption, wrong=wrong))
-        for crop in own.tolist():
-            stage, source, _, distance = self.moves.get(crop, ("", -1, -1, float("nan")))
-            if now[crop] < 0:
-                thrown.append((self._stage(stage), distance))
-            elif self.origin[crop] != tracklet:
-                moved.append((self._stage(stage), int(self.origin[crop]), distance))
-        notes = []
-        for stage in dict.fromkeys(stage for stage, _ in thrown):
-            at = [d for s, d in thrown if s == stage and np.isfinite(d)]
-            notes.append(f"{_count(sum(s == stage for s, _ in thrown), 'crop')} thrown out {stage}{_range(at)}")
-        for stage, source in dict.fromkeys((stage, source) for stage, source, _ in moved):
-            at = [d for s, f, d in moved if (s, f) == (stage, source) and np.isfinite(d)]
-            count = sum((s, f) == (stage, source) for s, f, _ in moved)
-            notes.append(f"{_count(count, 'crop')} moved here from tracklet {source} {stage}{_range(at)}")
+            distance = self.moves[crop][3] if mark and crop in self.moves else math.nan
+            caption = "" if math.isnan(distance) else f"{distance:.2f}"
+            pictures.append(self.crop(crop, mark=mark, caption=caption, wrong=usual not in (-1, self.truth[crop])))
+        happened: dict[str, list[float]] = {}
+        for crop in own[told].tolist():
+            stage, _, _, distance = self.moves.get(crop, ("", -1, -1, math.nan))
+            what = "thrown out" if now[crop] < 0 else f"moved here from tracklet {self.origin[crop]}"
+            how = self._stage(stage) if stage else "as it could not be embedded"
+            happened.setdefault(f"{what} {how}", []).append(distance)
+        notes = [f"{_count(len(at), 'crop')} {what}{_range(at)}" for what, at in happened.items()]
         return Strip(self.title(tracklet), pictures, notes, link and (link[0], link[1], self._stage(link[2])))
 
     def _stage(self, name: str) -> str:
@@ -429,7 +418,7 @@ class Album:
         return RankedList(place, float(columns["ap"][query]), Picture(source, "the query"), gallery)
 
 
-def clock(seconds: float) -> str:
+def clock(seconds: int | float) -> str:
     """Minutes and seconds.
 
     >>> clock(83.4)
@@ -452,22 +441,22 @@ def _mixed(group: Int[np.ndarray, " n"], part: Int[np.ndarray, " n"]) -> list[tu
 def _distinct(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"], groups: int) -> Int[np.ndarray, " g"]:
     """How many distinct values each group has."""
     pairs = np.unique(np.stack([group, values]), axis=1)
-    return np.asarray(np.bincount(pairs[0], minlength=groups), np.int64)
+    return np.bincount(pairs[0], minlength=groups).astype(np.int64)
 
 
-def _even(values: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " k"]:
+def _even(values: Int[np.ndarray, " n"], most: int) -> list[int]:
     """At most `most` of the values, evenly spread, first and last among them."""
-    if len(values) <= most:
-        return values
-    return values[np.round(np.linspace(0, len(values) - 1, most)).astype(int)]
+    if len(values) > most:
+        values = values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
+    return [int(value) for value in values]
 
 
 def _count(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
-def _range(distances: Iterable[Any]) -> str:
-    known = sorted(distances)
+def _range(distances: Sequence[float]) -> str:
+    known = sorted(distance for distance in distances if not math.isnan(distance))
     if not known:
         return ""
     low, high = f"{known[0]:.2f}", f"{known[-1]:.2f}"

@@ -58,7 +58,6 @@ def lines(
     colours: Sequence[str],
     marked: bool = False,
     percent: bool = False,
-    levels: Mapping[str, float] | None = None,
     zero: bool = False,
 ) -> str:
     """A line chart over training steps.
@@ -70,7 +69,6 @@ def lines(
         colours: One a series.
         marked: Whether each value gets a dot.
         percent: Whether values are shown as percent.
-        levels: Label → height of a dashed level.
         zero: Whether the axis begins at 0.
     """
     with mpl.rc_context(_STYLE):
@@ -83,17 +81,6 @@ def lines(
                 color=line,
                 marker="o" if marked else None,
                 markersize=3.5,
-            )
-        for label, level in (levels or {}).items():
-            axes.axhline(level, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
-            axes.annotate(
-                label,
-                (1, level),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                color=_MUTED,
-                fontsize=8.5,
             )
         if zero:
             axes.set_ylim(bottom=0)

@@ -1,0 +1,471 @@
+import json
+import math
+import re
+import statistics
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reappear.core import InputError, SettingsError
+from reappear.pipeline.report import ReportSettings, report
+from reappear.pipeline.report.gather import aggregate, majority, natural, numbers, read_runs
+from reappear.pipeline.report.pictures import Album, data_uri
+from reappear.pipeline.report.plots import lines, project
+from reappear.pipeline.workspace import Workspace
+from reappear.store import read_table
+
+from .report_fixture import ALL, DESCRIPTORS, STAGES, build
+
+SMALL = ReportSettings(tracklets=2, identities=2, failures=1, queries=1, discarded=3, projection="pca")
+_VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
+
+
+class Page(HTMLParser):
+    """Refuses what is not closed, and keeps what was read."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()} closes another tag"
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text += data
+
+    def with_class(self, name: str) -> int:
+        return sum(name in (attrs.get("class") or "").split() for _, attrs in self.tags)
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory: pytest.TempPathFactory) -> list[Workspace]:
+    base = tmp_path_factory.mktemp("works")
+    return [build(base / f"seed{seed}", seed=seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def made(works: list[Workspace], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    assert report(works, out, ReportSettings()) == out / "report.html"
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(made: Path) -> Page:
+    return Page((made / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def found(made: Path) -> dict:
+    return json.loads((made / "report.json").read_text(encoding="utf-8"))
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_fetches_nothing(made: Path, page: Page) -> None:
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        for key in ("src", "href", "xlink:href", "srcset", "poster", "data", "action"):
+            assert (attrs.get(key) or "#").startswith(("#", "data:image/")), f"{tag} {key}={attrs[key]}"
+    text = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", (made / "report.html").read_text(encoding="utf-8"))
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(made: Path, page: Page) -> None:
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    text = (made / "report.html").read_text(encoding="utf-8")
+    wanted = {attrs["href"] for _, attrs in page.tags if (attrs.get("href") or "").startswith("#")}
+    wanted |= set(re.findall(r"url\((#[^)]+)\)", text))
+    assert {name[1:] for name in wanted} <= set(ids)
+
+
+def test_who_does_not_see_is_told(page: Page) -> None:
+    assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
+    assert all(attrs.get("aria-label") for tag, attrs in page.tags if tag == "svg")
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+
+
+def test_the_page_stays_small(made: Path) -> None:
+    assert (made / "report.html").stat().st_size < 6e6
+
+
+def test_plots_take_the_colours_of_the_page(made: Path) -> None:
+    text = (made / "report.html").read_text(encoding="utf-8")
+    plots = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert len(plots) == 2 + 2 + 3  # before and after; loss and probe; entropies of three models
+    for plot in plots:
+        assert "var(--line)" in plot
+        assert "#000000" not in plot
+        assert "#ffffff" not in plot
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_retrieval_is_what_evaluate_wrote(works: list[Workspace], found: dict, name: str) -> None:
+    source = {work.root.name: read(work.evaluation(name) / "scores.json") for work in works}
+    mine = found["retrieval"][name]
+    assert mine["protocol"] == "market1501"
+    for key in ("mean_ap", "mean_inp", "queries", "valid_queries", "gallery", "skipped", "cmc"):
+        assert mine[key]["by_seed"] == {label: scores[key] for label, scores in source.items()}
+    values = [scores["mean_ap"] for scores in source.values()]
+    assert mine["mean_ap"]["mean"] == pytest.approx(statistics.mean(values))
+    assert mine["mean_ap"]["spread"] == pytest.approx(statistics.stdev(values))
+    third = [scores["cmc"][2] for scores in source.values()]
+    assert mine["cmc"]["mean"][2] == pytest.approx(statistics.mean(third))
+    assert mine["cmc"]["spread"][2] == pytest.approx(statistics.stdev(third), abs=1e-12)
+    assert list(found["retrieval"]) == list(DESCRIPTORS)
+
+
+@pytest.mark.parametrize("name", ["round0", "round1"])
+def test_noise_and_identities_are_what_correlate_wrote(works: list[Workspace], found: dict, name: str) -> None:
+    source = {work.root.name: read(work.identities(name) / "report.json")["stages"] for work in works}
+    assert list(found["noise"][name]) == list(STAGES)
+    for number, stage in enumerate(STAGES):
+        rows = {label: stages[number] for label, stages in source.items()}
+        assert found["noise"][name][stage]["by_seed"] == {label: row["noise"] for label, row in rows.items()}
+        mine = found["identities"][name][stage]
+        for key in ("identities", "crops_discarded", "crops_moved", "tracklets_merged", "seconds"):
+            assert mine[key]["by_seed"] == {label: row[key] for label, row in rows.items()}
+        for measure in ("pairwise", "bcubed"):
+            for score in ("precision", "recall", "f1"):
+                wanted = {label: row["scores"][f"{measure}_{score}"] for label, row in rows.items()}
+                assert mine[measure][score]["by_seed"] == wanted
+        assert mine["purity"]["mean"] == pytest.approx(0.9)
+    thresholds = {label: read(works[0].identities(name) / "report.json")["thresholds"] for label in source}
+    assert found["thresholds"][name] == thresholds
+
+
+def test_records_are_what_the_steps_wrote(works: list[Workspace], found: dict) -> None:
+    steps = {
+        "ingest": works[0].crops,
+        "embed round0": works[0].embeddings("round0"),
+        "correlate round1": works[0].identities("round1"),
+        "pretrain instance": works[0].model("instance"),
+        "evaluate cion": works[0].evaluation("cion"),
+    }
+    for step, folder in steps.items():
+        record = read(folder / "record.json")
+        assert found["seconds"][step]["by_seed"]["seed0"] == record["seconds"]
+        assert found["peak_memory_mb"][step]["by_seed"]["seed0"] == record["peak_memory_mb"]
+        assert found["settings"]["seed0"][step] == record["settings"]
+        assert {k: leaf["by_seed"]["seed0"] for k, leaf in found["counts"][step].items()} == record["counts"]
+    assert found["dropped"]["ingest"]["too_small"] == {
+        "by_seed": {"seed0": 12, "seed1": 13, "seed2": 14},
+        "mean": 13.0,
+        "spread": 1.0,
+    }
+    assert found["versions"] == {"reappear": ["0.1.0"], "numpy": ["2.0.0"]}
+    assert list(found["seconds"])[:4] == ["ingest", "embed round0", "correlate round0", "pretrain round0"]
+    assert list(found["seconds"])[-1] == "evaluate color"
+
+
+def test_training_is_what_the_metrics_say(works: list[Workspace], found: dict) -> None:
+    rows = [json.loads(line) for line in (works[1].model("round0") / "metrics.jsonl").read_text().splitlines()]
+    mine = found["training"]["round0"]
+    assert mine["steps"]["by_seed"]["seed1"] == rows[-1]["step"]
+    assert mine["first"]["loss"]["by_seed"]["seed1"] == rows[0]["loss"]
+    assert mine["last"]["batch_entropy"]["by_seed"]["seed1"] == rows[-1]["batch_entropy"]
+    assert mine["probe"]["seed1"] == [[row["step"], row["probe_map"]] for row in rows if "probe_map" in row]
+
+
+def test_footage_reach_and_discarded_are_counted_from_the_crops(works: list[Workspace], found: dict) -> None:
+    crops = read_table(works[0].crops / "crops.parquet")
+    footage = {key: leaf["by_seed"]["seed0"] for key, leaf in found["footage"].items()}
+    assert footage["crops"] == len(crops["video"])
+    assert footage["people"] == len(set(crops["truth"].tolist()))
+    assert (footage["films"], footage["cameras"], footage["seconds"]) == (6, 3, 360.0)
+    identity = read_table(works[0].identities("round1") / "identities.parquet")["identity"]
+    films: dict[int, set[int]] = {}
+    for person, video in zip(identity.tolist(), crops["video"].tolist(), strict=True):
+        if person >= 0:
+            films.setdefault(person, set()).add(video)
+    for count, leaf in found["reach"]["round1"]["films"].items():
+        assert leaf["by_seed"].get("seed0", 0) == sum(len(of) == int(count) for of in films.values())
+    gone = identity < 0
+    assert found["discarded"]["round1"]["crops"]["by_seed"]["seed0"] == gone.sum()
+    rightly = 0
+    for tracklet in np.unique(crops["tracklet"]):
+        mine = crops["tracklet"] == tracklet
+        rightly += int((gone & mine & (crops["truth"] != majority(crops["truth"][mine]))).sum())
+    assert found["discarded"]["round1"]["rightly"]["by_seed"]["seed0"] == rightly
+
+
+def test_the_page_says_the_numbers(page: Page, found: dict) -> None:
+    text = " ".join(page.text.split())
+    assert f"ranks with {100 * found['retrieval']['cion']['mean_ap']['mean']:.1f}% mAP" in text
+    cion = found["retrieval"]["cion"]["mean_ap"]
+    assert f"{100 * cion['mean']:.1f} ± {100 * cion['spread']:.1f}" in text
+    noise = found["noise"]["round1"]["cross-video"]
+    assert f"{noise['mean']:.3f} ± {noise['spread']:.3f}" in text
+    assert "Numbers are means over 3 runs" in text
+
+
+def test_one_run_has_no_spread(works: list[Workspace], tmp_path: Path) -> None:
+    report(works[:1], tmp_path, SMALL)
+    found = read(tmp_path / "report.json")
+    assert found["retrieval"]["cion"]["mean_ap"]["spread"] is None
+    assert "±" not in Page((tmp_path / "report.html").read_text()).text
+
+
+def test_the_same_input_gives_the_same_files(works: list[Workspace], made: Path, tmp_path: Path) -> None:
+    report(works, tmp_path, ReportSettings())
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("parts", "absent"),
+    [
+        (("crops",), ("Nothing was correlated", "no embeddings", "No model was trained", "No model was examined")),
+        (("crops", "embeddings"), ("Nothing was correlated", "No model was trained", "No model was examined")),
+        (("crops", "identities"), ("no embeddings", "No model was trained", "No model was examined")),
+        (("crops", "models"), ("Nothing was correlated", "no embeddings", "No model was examined")),
+        (("crops", "evaluations"), ("Nothing was correlated", "no embeddings", "No model was trained")),
+    ],
+)
+def test_what_is_not_there_is_left_out_with_a_reason(
+    tmp_path: Path, parts: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    work = build(tmp_path / "work", parts=parts, people=4)
+    text = Page(report([work], tmp_path, SMALL).read_text()).text
+    assert all(line in text for line in absent)
+    assert "In 6 films from 3 cameras we followed" in text
+
+
+def test_without_truth_nothing_is_scored(tmp_path: Path) -> None:
+    work = build(tmp_path / "work", parts=ALL[:4], truth=False, people=5)
+    page = Page(report([work], tmp_path, SMALL).read_text())
+    found = read(tmp_path / "report.json")
+    assert "pairwise" not in found["identities"]["round1"]["cross-video"]
+    assert "people" not in found["footage"]
+    assert "rightly" not in found["discarded"]["round1"]
+    assert "The films came without truth, so identities cannot be scored." in page.text
+    assert "in truth" not in page.text
+    assert page.with_class("wrong") == 0
+
+
+def test_names_from_outside_are_shown_as_text(tmp_path: Path) -> None:
+    evil = '<script>alert("x")<\\script><img src=x onerror=alert(1)>'
+    work = build(tmp_path / evil, film_suffix=evil, people=4, descriptors={"untrained": 0.1, evil: 0.2})
+    work.model("instance").rename(work.model(evil))
+    work.embeddings("final").rename(work.embeddings(evil))
+    record = read(work.crops / "record.json")
+    record["dropped"] = {evil: 3}
+    record["settings"] = {"name": evil}
+    (work.crops / "record.json").write_text(json.dumps(record))
+    page = Page(report([work], tmp_path / "out", SMALL).read_text())
+    assert not any(tag == "script" or "onerror" in attrs for tag, attrs in page.tags)
+    assert all((attrs["src"] or "").startswith("data:") for tag, attrs in page.tags if tag == "img")
+    assert page.text.count("<script>") >= 6  # film, camera, model, evaluation, reason, run
+
+
+def test_settings_say_how_much_is_shown(works: list[Workspace], tmp_path: Path) -> None:
+    page = Page(report(works[:1], tmp_path, SMALL).read_text())
+    assert page.with_class("person") == 2 + 1 + 1
+    assert page.with_class("query") == 3
+    assert sum(attrs.get("class") == "crops wall" for _, attrs in page.tags) == 1
+    none = ReportSettings(
+        tracklets=0, identities=0, failures=0, queries=0, discarded=0, projected=0, strips=0, crops=0, height=32
+    )
+    empty = Page(report(works[:1], tmp_path, none).read_text())
+    assert empty.with_class("crop") == 0
+    assert empty.with_class("person") == 0
+
+
+def test_pictures_are_made_small(works: list[Workspace]) -> None:
+    image = works[0].open_crops().image(0)
+    assert len(data_uri(image, 32)) < len(data_uri(image, 64))
+    assert data_uri(b"no picture", 32) == ""
+
+
+def test_an_image_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    work = build(tmp_path / "work", people=4)
+    for path in (tmp_path / "work" / "probe").iterdir():
+        path.unlink()
+    assert Page(report([work], tmp_path, SMALL).read_text()).text.count("not readable") == 3 * 11
+
+
+def test_people_are_shown_with_what_happened_to_them(works: list[Workspace]) -> None:
+    (run,) = read_runs(works[:1])
+    album = Album(run, height=32, name="round1", stages={"single-tracklet": "within one tracklet"})
+    people = album.people(5, 99, 6)
+    films = [int(re.search(r"(\d+) films?$", person.facts[2])[1]) for person in people]
+    assert films == sorted(films, reverse=True)
+    identity = read_table(works[0].identities("round1") / "tracklets.parquet")["identity"]
+    links = read_table(works[0].identities("round1") / "links.parquet")
+    known = {
+        (a, b): d
+        for a, b, d in zip(links["first"].tolist(), links["second"].tolist(), links["distance"].tolist(), strict=True)
+    }
+    for person in people:
+        members = set(np.flatnonzero(identity == int(person.title.split()[1])).tolist())
+        strips = [strip for of in person.cameras.values() for strip in of]
+        assert {int(strip.title.split()[1]) for strip in strips} == members
+        told = [(int(strip.title.split()[1]), strip.link) for strip in strips if strip.link]
+        assert len(told) == len(members) - 1  # the links of a tree that holds all together
+        for tracklet, (distance, other, _) in told:
+            assert known[min(tracklet, other), max(tracklet, other)] == distance
+            assert other in members
+
+
+def test_thrown_and_moved_crops_carry_their_distance(works: list[Workspace]) -> None:
+    (run,) = read_runs(works[:1])
+    album = Album(run, height=32, name="round1", stages={})
+    moves = read_table(works[0].identities("round1") / "moves.parquet")
+    final = read_table(works[0].identities("round1") / "identities.parquet")["tracklet"]
+    thrown = {crop for crop in moves["crop"].tolist() if final[crop] < 0}
+    wall = album.discarded(1000)
+    assert len(wall) == len(thrown)
+    distances = [float(picture.caption) for picture in wall]
+    assert distances == sorted(distances, reverse=True)
+    marks = [
+        p.mark for who in album.people(999, 999, 999) for of in who.cameras.values() for s in of for p in s.pictures
+    ]
+    assert marks.count("moved") == sum(1 for crop in set(moves["crop"].tolist()) if final[crop] >= 0)
+    assert marks.count("thrown") == len(thrown)
+
+
+def test_mistakes_are_the_worst_ones(works: list[Workspace]) -> None:
+    (run,) = read_runs(works[:1])
+    album = Album(run, height=32, name="round1", stages={})
+    identity = album.found.assignment.crop_identity
+    outside = {}
+    for k in np.unique(identity[identity >= 0]):
+        counts = np.bincount(album.truth[(identity == k) & (album.truth >= 0)])
+        outside[int(k)] = int(counts.sum() - counts.max())
+    merges = album.wrong_merges(2, 4)
+    shown = [outside[int(person.title.split()[1])] for person in merges]
+    assert shown == sorted(outside.values(), reverse=True)[:2]
+    for split in album.wrong_splits(2, 4):
+        true = int(split.title.split()[2])
+        assert len(np.unique(identity[(album.truth == true) & (identity >= 0)])) == int(split.title.split()[4])
+
+
+def test_queries_are_chosen_by_their_place_alone(works: list[Workspace]) -> None:
+    (run,) = read_runs(works[:1])
+    ranked = dict(Album(run, height=32, name=None, stages={}).ranked("cion", 2))
+    with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
+        ap = np.sort(stored["ap"])[::-1]
+    places = {kind: [one.place for one in of] for kind, of in ranked.items()}
+    assert places == {"Good": [2, 3], "Typical": [8, 9], "Worst": [15, 16]}
+    for one in (one for of in ranked.values() for one in of):
+        assert one.average_precision == pytest.approx(ap[one.place - 1])
+        assert len(one.gallery) == 10
+
+
+def test_hits_and_misses_are_framed_as_ranked(works: list[Workspace]) -> None:
+    (run,) = read_runs(works[:1])
+    ranked = Album(run, height=32, name=None, stages={}).ranked("cion", 1)
+    with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
+        order = np.argsort(-stored["ap"], kind="stable")
+        for _, (one,) in ranked:
+            query = order[one.place - 1]
+            assert [p.mark == "hit" for p in one.gallery] == stored["hit"][query].tolist()
+            assert [p.caption for p in one.gallery] == [f"{d:.2f}" for d in stored["distance"][query]]
+
+
+def test_a_rise_of_noise_is_not_hidden(tmp_path: Path) -> None:
+    work = build(tmp_path / "work", parts=("crops", "identities"), people=4)
+    path = work.identities("round0") / "report.json"
+    plain = read(path)
+    plain["stages"][2]["noise"] = 9.0
+    path.write_text(json.dumps(plain))
+    text = Page(report([work], tmp_path, SMALL).read_text()).text
+    assert re.search(r"Here it rises: in round0, within one film: from \d\.\d{3} to 9\.000", text)
+
+
+def test_collapse_is_called_so(page: Page) -> None:
+    assert page.text.count("Healthy:") == 2
+    assert page.text.count("Collapsed or close to it:") == 1  # the fixture's instance model
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    works = [build(tmp_path / side / "work", parts=("crops",), people=3) for side in "ab"]
+    assert numbers(read_runs(works))["runs"] == [str(work.root) for work in works]
+
+
+def test_what_cannot_be_reported_is_said_in_one_line(tmp_path: Path) -> None:
+    work = build(tmp_path / "work", people=4)
+    with pytest.raises(InputError, match="needs a workspace"):
+        report([], tmp_path, SMALL)
+    with pytest.raises(InputError, match="holds no crops yet"):
+        report([Workspace(tmp_path / "nothing")], tmp_path, SMALL)
+    with pytest.raises(InputError, match="given twice"):
+        report([work, work], tmp_path, SMALL)
+    (work.evaluation("cion") / "ranking.npz").write_bytes(b"PK no zip")
+    with pytest.raises(InputError, match=r"ranking.npz is damaged"):
+        report([work], tmp_path, SMALL)
+    (work.evaluation("cion") / "scores.json").write_text("{")
+    with pytest.raises(InputError, match=r"scores.json is damaged"):
+        report([work], tmp_path, SMALL)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"identities": -1}, {"height": 4}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        ReportSettings(**wrong)
+
+
+def test_unfinished_steps_are_not_reported(tmp_path: Path) -> None:
+    work = build(tmp_path / "work", people=3, parts=("crops", "models"))
+    work.model("round1").rename(work.model("round1.partial"))
+    (work.model("round0") / "record.json").unlink()
+    (run,) = read_runs([work])
+    assert list(run.training) == ["instance"]
+
+
+def test_no_number_is_null_and_null_is_no_number() -> None:
+    leaf = aggregate({"a": math.nan, "b": 0.5, "c": None})
+    assert leaf == {"by_seed": {"a": None, "b": 0.5}, "mean": 0.5, "spread": None}
+    assert aggregate({"a": {}, "b": {}}) == {}
+    assert aggregate({"a": [1, 2, 3], "b": [3, 4]})["mean"] == [2.0, 3.0]
+
+
+def test_names_are_ordered_as_one_reads_them() -> None:
+    names = ["final", "color", "round10", "b2", "b10", "untrained", "round2", "cion"]
+    assert sorted(names, key=natural) == ["round2", "round10", "untrained", "cion", "color", "b2", "b10", "final"]
+
+
+@pytest.mark.parametrize("how", ["tsne", "pca"])
+def test_projection_keeps_groups_apart(how: str) -> None:
+    random = np.random.default_rng(0)
+    rows = np.repeat(np.eye(8, dtype=np.float32)[:2], 12, axis=0) + 0.01 * random.normal(size=(24, 8))
+    plane = project(rows, how=how, seed=0)
+    a, b = plane[:12], plane[12:]
+    spread = max(np.linalg.norm(a - a.mean(0), axis=1).max(), np.linalg.norm(b - b.mean(0), axis=1).max())
+    assert np.linalg.norm(a.mean(0) - b.mean(0)) > spread
+
+
+def test_projection_of_next_to_nothing() -> None:
+    assert project(np.ones((2, 4), np.float32), how="tsne", seed=0).tolist() == [[0, 0], [0, 0]]
+    assert not project(np.ones((20, 4), np.float32), how="pca", seed=0).any()
+
+
+def test_words_in_plots_are_escaped() -> None:
+    svg = lines({"a": ([1.0, 2.0], [1.0, 2.0])}, name="x", alt='a "<b>" & c', colours=["#123456"])
+    assert 'aria-label="a &quot;&lt;b&gt;&quot; &amp; c"' in svg
+    assert 'id="x-' in svg
+    Page(svg)
