@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from reappear.core import SILENT, Progress, SettingsError, settings
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
@@ -69,7 +69,7 @@ def _embed_all(
                 last = min(first + _BLOCK, len(crops))
                 for start in range(first, last, settings.batch):
                     batch = range(start, min(start + settings.batch, last))
-                    vectors, failed = _embed_batch([crops.image(i) for i in batch], extractor, flip=settings.flip)
+                    vectors, failed = embed_images([crops.image(i) for i in batch], extractor, flip=settings.flip)
                     file.write(vectors.astype(np.float16).tobytes())
                     dropped.update(failed)
                     tick(len(batch))
@@ -86,13 +86,13 @@ def _embed_all(
     return Outcome({"crops": len(crops), "width": extractor.width}, dict(dropped))
 
 
-def _embed_batch(
+def embed_images(
     jpegs: Sequence[bytes], extractor: Extractor, *, flip: bool
 ) -> tuple[Float[np.ndarray, "n d"], Counter[str]]:
-    """Unit rows, zeros where there is none, and why there is none."""
-    decoded = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) for jpeg in jpegs]
+    """Unit rows of images in files' bytes, zeros where there is none, and why there is none: reason → count."""
+    decoded = [_decode(jpeg) for jpeg in jpegs]
     readable = [i for i, image in enumerate(decoded) if image is not None]
-    images = [np.asarray(image, np.uint8) for image in decoded if image is not None]
+    images = [image for image in decoded if image is not None]
     out = np.zeros((len(jpegs), extractor.width), np.float32)
     if readable:
         vectors = _unit(extractor(images))
@@ -102,6 +102,12 @@ def _embed_batch(
     failed = Counter({"images that cannot be decoded": len(jpegs) - len(readable)})
     failed["vectors that are zero or not finite"] = len(readable) - int(np.any(out, axis=1).sum())
     return out, +failed
+
+
+def _decode(jpeg: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+    # OpenCV raises on no bytes at all, and gives None for anything else that it cannot read.
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if jpeg else None
+    return None if image is None else np.asarray(image, np.uint8)
 
 
 def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
