@@ -8,7 +8,7 @@ import configparser
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,16 @@ class Frame:
     Attributes:
         number: From 0, in decoding order; frames that could not be decoded keep their number.
         time: Seconds since the first frame.
-        image: RGB.
     """
 
     number: int
     time: float
-    image: UInt8[np.ndarray, "h w 3"]
+    _convert: Callable[[], np.ndarray] = field(repr=False)
+
+    @cached_property
+    def image(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture as RGB, converted when first asked for."""
+        return self._convert()
 
 
 @dataclass
@@ -54,7 +58,7 @@ class Footage:
     size: tuple[int, int]
     rate: float
     frames_stated: int
-    _decode: Callable[["Footage"], Iterator[tuple[int, float, Callable[[], np.ndarray]]]] = field(repr=False)
+    _decode: Callable[["Footage"], Iterator[Frame]] = field(repr=False)
     frames_read: int = 0
     damage: str = ""
 
@@ -64,7 +68,7 @@ class Footage:
         return self.rate or ASSUMED_RATE
 
     def frames(self, *, stride: int = 1, only: frozenset[int] | None = None) -> Iterator[Frame]:
-        """Decodes from the start. Only frames that are yielded are converted to RGB.
+        """Decodes from the start. Frames are converted to RGB only when their image is asked for.
 
         Args:
             stride: Yields frames 0, stride, 2 stride, ...
@@ -74,11 +78,11 @@ class Footage:
         last = max(only, default=-1) if only is not None else None
         if last == -1:
             return
-        for number, time, convert in self._decode(self):
+        for frame in self._decode(self):
             self.frames_read += 1
-            if number % stride == 0 if only is None else number in only:
-                yield Frame(number, time, convert())
-            if number == last:
+            if frame.number % stride == 0 if only is None else frame.number in only:
+                yield frame
+            if frame.number == last:
                 return
 
 
@@ -131,7 +135,7 @@ def _opened(path: Path) -> Iterator[Any]:
         yield container
 
 
-def _decode_file(footage: Footage) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
+def _decode_file(footage: Footage) -> Iterator[Frame]:
     with _opened(footage.path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # videos run in parallel, and errors stay with their packet
@@ -161,7 +165,7 @@ def _decode_file(footage: Footage) -> Iterator[tuple[int, float, Callable[[], np
                     if frame.pts is not None and start is None:
                         start = frame.time
                     time = number / footage.clock if frame.pts is None else frame.time - start
-                    yield number, float(time), _converter(frame)
+                    yield Frame(number, float(time), _converter(frame))
                 number += 1
         if not footage.damage and number < stream.frames:
             footage.damage = f"the file ends after {number} of {stream.frames} frames"
@@ -193,7 +197,7 @@ def _open_images(folder: Path) -> Footage:
     raise InputError(f"{folder}: no image can be decoded")
 
 
-def _decode_images(footage: Footage) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
+def _decode_images(footage: Footage) -> Iterator[Frame]:
     lost = 0
     for path in sequence_images(footage.path):
         # The number is in the name: 000001.jpg is frame 0.
@@ -203,7 +207,7 @@ def _decode_images(footage: Footage) -> Iterator[tuple[int, float, Callable[[], 
             lost += 1
             footage.damage = f"{lost} images cannot be read, the last is {path.name}"
             continue
-        yield number, number / footage.clock, partial(np.asarray, image)
+        yield Frame(number, number / footage.clock, partial(np.asarray, image))
 
 
 def _sequence(folder: Path) -> dict[str, str]:

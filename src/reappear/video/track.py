@@ -25,7 +25,7 @@ class ByteTrackSettings:
     kind: Literal["bytetrack"] = "bytetrack"
     begin: Annotated[float, "score from which a box may begin a tracklet, 0 to 1"] = 0.5
     high: Annotated[float, "score from which a box is matched in the first round, 0 to 1"] = 0.5
-    iou: Annotated[float, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.15
+    iou: Annotated[float, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
     lost: Annotated[float, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
     steady: Annotated[int, "frames in a row before a tracklet counts"] = 2
 

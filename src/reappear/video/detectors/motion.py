@@ -1,9 +1,11 @@
 """What moves before a still background is a person if it is shaped like one. No weights.
 
 Background subtraction by a mixture of Gaussians per pixel (Zivkovic 2004, OpenCV's MOG2), shadows left out, connected
-components, parts stacked on each other merged. Needs a camera that stands still.
+components, parts stacked on each other merged. Groups are left out: they are taller or wider than people usually are
+where they stand. Needs a camera that stands still.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +19,11 @@ from reappear.video.decode import Footage
 from .detector import Found
 
 _SHADOW_TO = 127  # MOG2 marks shadows so; 255 is foreground
-_SAMPLES = 96
+_SAMPLES = 128  # frames from which the background is learned
+_ENOUGH = 30  # people from whom the usual height is learned
+_SPECK = 0.025  # parts smaller than this, in squares of the least height, are noise
+
+_Part = tuple[Int[np.ndarray, " 4"], int]  # box and area
 
 
 @settings
@@ -26,12 +32,18 @@ class MotionSettings:
 
     kind: Literal["motion"] = "motion"
     width: Annotated[int, "frames wider than this are worked on at this width, pixels"] = 480
-    study: Annotated[int, "frames from the start that the empty background is learned from before detecting"] = 1500
+    study: Annotated[
+        int,
+        "frames from the start that are looked through first, for the empty background and the usual height of people",
+    ] = 1500
     history: Annotated[int, "frames over which the background follows changes of light"] = 500
     variance: Annotated[float, "squared distance, in variances, from which a pixel is not background"] = 16.0
     shadow: Annotated[float, "a pixel darker than the background by up to this factor is its shadow, 0 to 1"] = 0.6
     height: Annotated[float, "people are at least this tall, as a fraction of the frame's height"] = 0.08
     aspect: Annotated[tuple[float, float], "height over width of people, least and most"] = (1.25, 5.0)
+    tolerance: Annotated[
+        float, "people are as tall as is usual where they stand, give or take this fraction; 1 or more = any height"
+    ] = 0.2
     fill: Annotated[float, "fraction of a person's box that moves, at least"] = 0.3
 
     def files(self, video: Path) -> dict[str, Path]:
@@ -47,6 +59,7 @@ class MotionSettings:
             shadow=self.shadow,
             height=self.height,
             aspect=self.aspect,
+            tolerance=self.tolerance,
             fill=self.fill,
         )
         detector.study(footage, frames=self.study)
@@ -63,6 +76,7 @@ class MotionDetector:
         shadow: A pixel darker than the background by up to this factor is its shadow.
         height: People are at least this tall, as a fraction of the frame's height.
         aspect: Height over width of people, least and most.
+        tolerance: People are as tall as is usual where they stand, give or take this fraction.
         fill: Fraction of a person's box that moves, at least. The score grows from 0.5 at `fill` to 1 at twice of it.
     """
 
@@ -75,17 +89,20 @@ class MotionDetector:
         shadow: float = 0.6,
         height: float = 0.08,
         aspect: tuple[float, float] = (1.25, 5.0),
+        tolerance: float = 0.2,
         fill: float = 0.3,
     ) -> None:
         self._width, self._history = width, history
-        self._height, self._aspect, self._fill = height, aspect, fill
+        self._height, self._aspect, self._tolerance, self._fill = height, aspect, tolerance, fill
+        self._usual: Callable[[np.ndarray], np.ndarray] | None = None
         self._background = cv2.createBackgroundSubtractorMOG2(history, variance, detectShadows=True)
         self._background.setShadowThreshold(shadow)
 
     def study(self, footage: Footage, *, frames: int) -> None:
-        """Learns the background from frames spread over the first `frames`, so that people of the first frame are seen.
+        """Looks at frames spread over the first `frames`: what is background, and how tall people are at each place.
 
-        Keeps every s-th frame, and doubles s whenever there are too many: memory is bounded and one reading is enough.
+        So people who stand in the first frame are seen. Keeps every s-th frame, and doubles s whenever there are too
+        many: memory is bounded and one reading is enough.
         """
         kept: list[np.ndarray] = []
         step = 1
@@ -97,6 +114,13 @@ class MotionDetector:
         # Neighbours show the same people in the same places; the mixture must not take them for background.
         for seen, i in enumerate(_spread(len(kept))):
             self._background.apply(kept[i], learningRate=1 / (seen + 1))
+        whole = []
+        for image in kept:
+            box, _ = self._people(self._background.apply(image, learningRate=0) > _SHADOW_TO)
+            inside = (box[:, :2] > 0).all(axis=1) & (box[:, 2:] < image.shape[1::-1]).all(axis=1)
+            whole.append(box[inside])
+        if whole:
+            self._usual = _usual_height(np.concatenate(whole))
 
     def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
         """See `Detector.detect`."""
@@ -115,6 +139,7 @@ class MotionDetector:
         )
 
     def _people(self, moving: Bool[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
+        """Boxes of person-shaped parts, and the fraction of each that moves."""
         clean = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
         mask = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 7)))
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -122,40 +147,58 @@ class MotionDetector:
         parts = [
             (np.array([x, y, x + w, y + h]), int(area))
             for x, y, w, h, area in stats[1:count]
-            if area > 0.1 * least**2 / 4
+            if area > _SPECK * least**2
         ]
-        merged = _merge_stacked(parts, self._aspect[1])
+        merged = self._merge_stacked(parts)
         box = np.array([b for b, _ in merged], np.float32).reshape(-1, 4)
-        size = box[:, 2:] - box[:, :2]
-        fill = np.array([area for _, area in merged], np.float32) / np.maximum(size.prod(axis=1), 1)
-        ratio = size[:, 1] / np.maximum(size[:, 0], 1)
-        good = (size[:, 1] >= least) & (ratio >= self._aspect[0]) & (ratio <= self._aspect[1]) & (fill >= self._fill)
+        width, height = (box[:, 2:] - box[:, :2]).T
+        fill = np.array([area for _, area in merged], np.float32) / np.maximum(width * height, 1)
+        ratio = height / np.maximum(width, 1)
+        good = (height >= least) & (ratio >= self._aspect[0]) & (ratio <= self._aspect[1]) & (fill >= self._fill)
+        if self._usual is not None:
+            good &= np.abs(height / self._usual(box[:, 3]) - 1) <= self._tolerance
         return box[good], fill[good]
 
+    def _merge_stacked(self, parts: list[_Part]) -> list[_Part]:
+        """Joins parts that stand on each other, such as a head and legs, of a coat coloured like the background."""
+        parts = sorted(parts, key=lambda part: (part[0][1], part[0][0]))
+        pairs = ((i, j) for i in range(len(parts)) for j in range(i + 1, len(parts)))
+        for i, j in pairs:
+            (a, area_a), (b, area_b) = parts[i], parts[j]
+            whole = np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])])
+            shared = min(a[2], b[2]) - max(a[0], b[0])
+            gap = max(a[1], b[1]) - min(a[3], b[3])
+            width, height = whole[2:] - whole[:2]
+            stacked = shared >= 0.5 * min(a[2] - a[0], b[2] - b[0]) and gap <= 0.15 * height
+            if stacked and height <= self._tallest(width, whole[3]):
+                rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+                return self._merge_stacked([*rest, (whole, area_a + area_b)])
+        return parts
 
-def _merge_stacked(
-    parts: list[tuple[Int[np.ndarray, " 4"], int]], tallest: float
-) -> list[tuple[Int[np.ndarray, " 4"], int]]:
-    """Joins parts that stand on each other, such as a head and a coat that differ from a dress like the background."""
-    parts = sorted(parts, key=lambda part: (part[0][1], part[0][0]))
-    joined = True
-    while joined:
-        joined = False
-        for i in range(len(parts)):
-            for j in range(i + 1, len(parts)):
-                (a, area_a), (b, area_b) = parts[i], parts[j]
-                whole = np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])])
-                shared = min(a[2], b[2]) - max(a[0], b[0])
-                gap = max(a[1], b[1]) - min(a[3], b[3])
-                width, height = whole[2] - whole[0], whole[3] - whole[1]
-                if shared >= 0.5 * min(a[2] - a[0], b[2] - b[0]) and gap <= 0.15 * height and height <= tallest * width:
-                    parts[i] = (whole, area_a + area_b)
-                    del parts[j]
-                    joined = True
-                    break
-            if joined:
-                break
-    return parts
+    def _tallest(self, width: float, foot: float) -> float:
+        if self._usual is None:
+            return self._aspect[1] * width
+        return (1 + self._tolerance) * float(self._usual(np.array([foot], np.float32))[0])
+
+
+def _usual_height(box: Float[np.ndarray, "n 4"]) -> Callable[[np.ndarray], np.ndarray] | None:
+    """How tall people are whose feet are at a given height of the picture: a line, as on flat ground under perspective.
+
+    Groups and halves of people lie off the line and are left out of it round by round. None where there are too few
+    people to say.
+    """
+    foot, height = box[:, 3], box[:, 3] - box[:, 1]
+    if len(box) < _ENOUGH:
+        return None
+    near = np.ones(len(box), bool)
+    line = np.zeros(2)
+    for _ in range(10):
+        line = np.polyfit(foot[near], height[near], 1) if np.ptp(foot[near]) > 0 else np.array([0, np.median(height)])
+        near = np.abs(height / np.maximum(np.polyval(line, foot), 1) - 1) < 0.3
+        if near.sum() < _ENOUGH:
+            return None
+    low, high = np.quantile(foot[near], (0.02, 0.98))
+    return lambda at: np.asarray(np.maximum(np.polyval(line, np.clip(at, low, high)), 1), np.float32)
 
 
 def _spread(count: int) -> list[int]:
