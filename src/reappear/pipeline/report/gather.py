@@ -264,7 +264,7 @@ def _stages(report: Tree) -> Tree:
             if measure in _MEASURES:
                 mine.setdefault(measure, {})[score] = value
             else:
-                mine[key] = value
+                mine.setdefault(key, value)
         out[stage["name"]] = mine
     return out
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -343,13 +343,16 @@ class Album:
             distance = self.moves[crop][3] if mark and crop in self.moves else math.nan
             caption = "" if math.isnan(distance) else f"{distance:.2f}"
             pictures.append(self.crop(crop, mark=mark, caption=caption, wrong=usual not in (-1, self.truth[crop])))
-        happened: dict[str, list[float]] = {}
+        thrown: dict[str, list[tuple[int, float]]] = {}
+        moved: dict[str, list[tuple[int, float]]] = {}
         for crop in own[told].tolist():
             stage, _, _, distance = self.moves.get(crop, ("", -1, -1, math.nan))
-            what = "thrown out" if now[crop] < 0 else f"moved here from tracklet {self.origin[crop]}"
             how = self._stage(stage) if stage else "as it could not be embedded"
-            happened.setdefault(f"{what} {how}", []).append(distance)
-        notes = [f"{_count(len(at), 'crop')} {what}{_range(at)}" for what, at in happened.items()]
+            (thrown if now[crop] < 0 else moved).setdefault(how, []).append((int(self.origin[crop]), distance))
+        notes = [f"{_count(len(of), 'crop')} thrown out {how}{_range(d for _, d in of)}" for how, of in thrown.items()]
+        for how, of in moved.items():
+            sources = ", ".join(map(str, dict.fromkeys(source for source, _ in of)))
+            notes.append(f"{_count(len(of), 'crop')} moved here from {sources} {how}{_range(d for _, d in of)}")
         return Strip(self.title(tracklet), pictures, notes, link and (link[0], link[1], self._stage(link[2])))
 
     def _stage(self, name: str) -> str:
@@ -455,7 +458,7 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
-def _range(distances: Sequence[float]) -> str:
+def _range(distances: Iterable[float]) -> str:
     known = sorted(distance for distance in distances if not math.isnan(distance))
     if not known:
         return ""
