@@ -60,7 +60,7 @@ def calibrate(
     *,
     outliers: float = 0.1,
     strangers: float = 0.05,
-    false_links: float = 0.05,
+    false_links: float = 0.1,
     radius: int | None = None,
     overlap: float = OVERLAP,
     sigma_cst: float | None = None,

@@ -50,7 +50,7 @@ class CorrelateSettings:
     ] = 0.05
     false_links: Annotated[
         float, "automatic thresholds: links between different people that are bearable, for each identity left"
-    ] = 0.05
+    ] = 0.1
     radius: Annotated[int, "half width of the sliding range across videos, in identities (r_s)"] = 1000
     single_tracklet: Annotated[bool, "take deviating crops out of each tracklet (Eq. 4)"] = True
     single_video: Annotated[bool, "give such crops to another tracklet, join tracklets of a video (Eq. 5-6)"] = True
