@@ -352,15 +352,16 @@ def _evaluation(work: Workspace, name: str, level: float, seed: int) -> None:
     )
     scores = {
         "name": name,
-        "protocol": "market1501",
+        "extractor": "cnn6",
+        "protocol": "market",
         "mean_ap": level,
         "mean_inp": round(level / 2, 6),
         "cmc": [round(min(1.0, level * (1.4 + 0.2 * k)), 6) for k in range(20)],
         "queries": people,
         "valid_queries": people,
-        "reasons": {},
+        "reasons": {"its person is not in the gallery": 1},
         "gallery": len(gallery),
-        "skipped": 0,
+        "skipped": {"images that cannot be decoded": 2 + seed},
     }
     (folder / "scores.json").write_text(json.dumps(scores))
     _record(folder, "evaluate", counts={"queries": people}, seconds=1.5)

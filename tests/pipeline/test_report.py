@@ -126,9 +126,11 @@ def test_plots_take_the_colours_of_the_page(made: Path) -> None:
 def test_retrieval_is_what_evaluate_wrote(works: list[Workspace], found: dict, name: str) -> None:
     source = {work.root.name: read(work.evaluation(name) / "scores.json") for work in works}
     mine = found["retrieval"][name]
-    assert mine["protocol"] == "market1501"
-    for key in ("mean_ap", "mean_inp", "queries", "valid_queries", "gallery", "skipped", "cmc"):
+    assert (mine["protocol"], mine["extractor"]) == ("market", "cnn6")
+    for key in ("mean_ap", "mean_inp", "queries", "valid_queries", "gallery", "cmc"):
         assert mine[key]["by_seed"] == {label: scores[key] for label, scores in source.items()}
+    assert mine["reasons"]["its person is not in the gallery"]["mean"] == 1
+    assert mine["skipped"]["images that cannot be decoded"]["by_seed"] == {"seed0": 2, "seed1": 3, "seed2": 4}
     values = [scores["mean_ap"] for scores in source.values()]
     assert mine["mean_ap"]["mean"] == pytest.approx(statistics.mean(values))
     assert mine["mean_ap"]["spread"] == pytest.approx(statistics.stdev(values))

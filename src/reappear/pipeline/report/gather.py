@@ -87,8 +87,9 @@ def numbers(runs: Sequence[Run]) -> Tree:
         reach        {ROUND: {films: {"2": LEAF, ...}}} identities that have crops in so many films
         discarded    {ROUND: {crops: LEAF, rightly: LEAF}}; rightly = the crop's truth is not that of most of its
                      tracklet, or nobody (where truth is known)
-        retrieval    {descriptor: {protocol: text, mean_ap, mean_inp, cmc, queries, valid_queries, gallery: LEAF,
-                     reasons: {reason: LEAF}, skipped: LEAF}}; fractions in [0, 1]; `cmc.mean[k-1]` is rank k
+        retrieval    {descriptor: {protocol and extractor: text, mean_ap, mean_inp, cmc, queries, valid_queries,
+                     gallery: LEAF, reasons and skipped: {reason: LEAF}}}; fractions in [0, 1]; `cmc.mean[k-1]` is
+                     rank k
         training     {model: {steps: LEAF, first and last: {loss, teacher_entropy, batch_entropy, probe_map, ...: LEAF},
                      probe: {run: [[step, mAP], ...]}}}
         dropped      {STEP: {reason: LEAF}}
@@ -290,16 +291,15 @@ def _retrieval(runs: Sequence[Run]) -> Tree:
     out: Tree = {}
     for name in _names([run.scores for run in runs]):
         of = {run.label: run.scores[name] for run in runs if name in run.scores}
-        plain = {
-            label: {
-                key: len(value) if key == "skipped" and not _is_number(value) else value
-                for key, value in scores.items()
-                if key not in ("name", "protocol") and (key == "skipped" or not isinstance(value, str))
-            }
+        words = {
+            key: ", ".join(dict.fromkeys(str(scores[key]) for scores in of.values() if key in scores))
+            for key in ("protocol", "extractor")
+        }
+        measured = {
+            label: {key: value for key, value in scores.items() if not isinstance(value, str)}
             for label, scores in of.items()
         }
-        protocols = dict.fromkeys(str(scores.get("protocol", "")) for scores in of.values())
-        out[name] = {"protocol": ", ".join(protocols), **aggregate(plain)}
+        out[name] = {**words, **aggregate(measured)}
     return out
 
 

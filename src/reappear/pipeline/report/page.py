@@ -39,6 +39,11 @@ DESCRIPTORS = {
     "true_identity": "trained on the true identities: what perfect labels would give",
     "color": "no network: colour histograms in stripes",
 }
+PROTOCOLS = {
+    "market": "pictures of the same person by the query's own camera are passed over",
+    "cross-camera": "everybody seen by the query's own camera is passed over",
+    "no-camera": "cameras play no part",
+}
 _REFERENCES = tuple(name for name in DESCRIPTORS if name != "cion")
 
 
@@ -95,6 +100,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             rises=_rises(found),
             dropped=any(leaf["mean"] for reasons in found["dropped"].values() for leaf in reasons.values()),
             descriptors=DESCRIPTORS,
+            protocols=PROTOCOLS,
             clouds=clouds,
             legend=legend,
             projection={"tsne": "t-SNE", "pca": "principal components"}[settings.projection],
