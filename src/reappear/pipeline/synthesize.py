@@ -1,17 +1,13 @@
 """Films the synthetic world: videos, their ground truth, and a probe set of people who are never in them."""
 
-import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
-import cv2
-
-from reappear.core import SILENT, Progress, ReappearError, SettingsError, settings
+from reappear.core import SILENT, Progress, ReappearError, SettingsError, process_pool, settings
 from reappear.store import write_text, writing
 from reappear.synthetic import Film, World, imagine, record, shoot_probe
 
@@ -39,7 +35,7 @@ class SynthesizeSettings:
     lead_in: Annotated[float, "seconds without people at the beginning of each film"] = 0.5
     crowding: Annotated[int, "how many people may be in view at once"] = 6
     overlap: Annotated[float, "largest share of a person's time that may be spent touching another in the picture"] = (
-        0.25
+        0.15
     )
     cast: Annotated[float, "largest colour cast: each camera's channel gains lie within 1 ± cast"] = 0.12
     degrade: Annotated[float, "factor of blur, noise and compression; 1 = ordinary surveillance, 0 = none"] = 1.0
@@ -47,7 +43,7 @@ class SynthesizeSettings:
     visible: Annotated[float, "least visible share of a body from which ground truth names it"] = 0.25
     shots: Annotated[int, "probe images of each person and camera; the first becomes the query"] = 4
     seed: Annotated[int, "seed of the world"] = 0
-    workers: Annotated[int, "processes that film at the same time; the films are the same for any number"] = 2
+    workers: Annotated[int, "films made at the same time; 0 = one per processor. The films are the same"] = 0
 
 
 def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress = SILENT) -> Record:
@@ -124,14 +120,13 @@ def film_world(world: World, folder: Path, *, workers: int = 1, progress: Progre
 
 def _each(world: World, jobs: Sequence[Job], workers: int) -> Iterator[Film]:
     """Does the jobs, yielding what is finished."""
-    if workers == 1 or len(jobs) < 2:
+    workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    if workers <= 1:
         for work, film, path in jobs:
             work(world, film, path)
             yield film
         return
-    # Not forked: the caller may have threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, _begin_worker) as pool:
+    with process_pool(workers) as pool:
         waiting = {pool.submit(work, world, film, path): film for work, film, path in jobs}
         try:
             for done in as_completed(waiting):
@@ -139,22 +134,8 @@ def _each(world: World, jobs: Sequence[Job], workers: int) -> Iterator[Film]:
                 yield waiting[done]
         except BrokenProcessPool as error:
             raise ReappearError(
-                "a filming process was killed, perhaps for want of memory; run the same command again, with workers 1"
+                "a filming process was killed, perhaps for want of memory; run the same command again with workers 1"
             ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)  # the command was killed: leave no orphan behind
-
-        threading.Thread(target=follow, daemon=True).start()
 
 
 def _film(world: World, film: Film, path: Path) -> None:
@@ -181,7 +162,7 @@ def _probe(world: World, film: Film, done: Path) -> None:
 
 def _check(settings: SynthesizeSettings) -> None:
     least = {"people": 1, "probe_people": 0, "cameras": 1, "films": 1, "appearances": 1, "crowding": 1, "shots": 2}
-    for name, low in {**least, "workers": 1, "seed": 0, "width": 96, "height": 96}.items():
+    for name, low in {**least, "workers": 0, "seed": 0, "width": 96, "height": 96}.items():
         if getattr(settings, name) < low:
             raise SettingsError(f"{name} must be {low} or more, got {getattr(settings, name)}")
     for name in ("returns", "lookalikes", "overlap", "shadow", "visible"):

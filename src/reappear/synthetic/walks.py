@@ -81,7 +81,7 @@ def wander(person: Person, camera: Camera, rng: np.random.Generator) -> Walk:
 
     People cross, come out of a door, go in at one, walk about, or turn round and leave where they came from.
     """
-    speed = float(rng.uniform(1.25, 1.85))
+    speed = float(rng.uniform(1.35, 1.95))
     kind = ("cross", "slant", "out of a door", "into a door", "turn back", "stroll")[
         int(rng.choice(6, p=(0.26, 0.24, 0.16, 0.14, 0.1, 0.1)))
     ]

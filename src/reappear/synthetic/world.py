@@ -117,7 +117,7 @@ def imagine(
     rate: float = 8.0,
     lead_in: float = 0.5,
     crowding: int = 6,
-    overlap: float = 0.25,
+    overlap: float = 0.15,
     cast: float = 0.12,
     degrade: float = 1.0,
     shadow: float = 0.4,
