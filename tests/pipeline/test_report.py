@@ -294,6 +294,7 @@ def test_settings_say_how_much_is_shown(works: list[Workspace], tmp_path: Path) 
     empty = Page(report(works[:1], tmp_path, none).read_text())
     assert empty.with_class("crop") == 0
     assert empty.with_class("person") == 0
+    assert empty.with_class("absent") == 0  # what was not asked for is not missing
 
 
 def test_pictures_are_made_small(works: list[Workspace]) -> None:

@@ -82,6 +82,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
         environment.filters.update(number=_number, percent=_percent, clock=clock, duration=_duration, json=_json)
         page = environment.get_template("template.html").render(
             found=found,
+            settings=settings,
             first=run.label,
             last=last,
             ours=ours,
