@@ -1,6 +1,6 @@
 """Boxes of one person in frame after frame become a tracklet. The trackers are those of the `trackers` package."""
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -10,6 +10,7 @@ from reappear.core import settings
 from .detectors import Found
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Follows the people of one video, whose frames come in order. Made anew for each video."""
 

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 Image = UInt8[np.ndarray, "_h _w 3"]
 
 
+@runtime_checkable
 class Extractor(Protocol):
     """Turns images of people into vectors.
 

@@ -1,5 +1,5 @@
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -28,6 +28,7 @@ class Found:
             raise InputError(f"Found: {len(self.box)} boxes, but {len(self.identity)} identities")
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds people in the frames of one video, which come in order. Made anew for each video."""
 

@@ -31,7 +31,7 @@ class MotionSettings:
     """Background subtraction: no weights, for cameras that stand still."""
 
     kind: Literal["motion"] = "motion"
-    width: Annotated[int, "frames wider than this are worked on at this width, pixels"] = 480
+    width: Annotated[int, "frames wider than this are worked on at this width, pixels"] = 320
     study: Annotated[
         int,
         "frames from the start that are looked through first, for the empty background and the usual height of people",
@@ -83,7 +83,7 @@ class MotionDetector:
     def __init__(
         self,
         *,
-        width: int = 480,
+        width: int = 320,
         history: int = 500,
         variance: float = 16.0,
         shadow: float = 0.6,

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from reappear.core import InputError
+from reappear.video import find_videos
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b/x.MP4", "b/notes.txt", "a.mkv", "c/d/e.264", "b/.hidden.mp4", "m/img1/000001.jpg", "m/seqinfo.ini"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(root: Path, *paths: str) -> list[str]:
+    return [str(path.relative_to(root)) for path in find_videos([root / path for path in paths])]
+
+
+def test_folders_are_searched_through_in_order(tree):
+    assert names(tree, "") == ["a.mkv", "b/x.MP4", "c/d/e.264", "m"]
+
+
+def test_a_file_is_taken_whatever_it_is_called(tree):
+    assert names(tree, "b/notes.txt") == ["b/notes.txt"]
+
+
+def test_each_video_once_in_the_order_given(tree):
+    assert names(tree, "c", "a.mkv", "") == ["c/d/e.264", "a.mkv", "b/x.MP4", "m"]
+
+
+def test_patterns(tree):
+    assert names(tree, "*/x.*") == ["b/x.MP4"]
+    assert names(tree, "**/*") == ["a.mkv", "b/x.MP4", "c/d/e.264", "m"]
+
+
+def test_what_is_not_there(tree):
+    with pytest.raises(InputError, match=r"nothing\.mp4 does not exist"):
+        find_videos([tree / "nothing.mp4"])
+    (tree / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty holds no videos; read are \.mp4 .* and MOTChallenge folders"):
+        find_videos([tree / "empty"])
+    with pytest.raises(InputError, match="holds no videos"):
+        find_videos([tree / "*.webm"])
+    with pytest.raises(InputError, match="no videos were named"):
+        find_videos([])
