@@ -19,10 +19,14 @@ from .people import Person, rgb
 _SCALE = 2  # the figure is painted this many times larger and shrunk, beside the antialiasing of every edge
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 _AROUND, _DOWN = 128, 64  # size of a texture
-_ARC = np.linspace(-np.pi / 2, np.pi / 2, 7)
+# The outline of a capsule that points to the right: half a circle around its end, half a circle around its start.
+_ARC = np.concatenate([np.linspace(-np.pi / 2, np.pi / 2, 7), np.linspace(np.pi / 2, 3 * np.pi / 2, 7)])
+_CAPSULE = np.stack([np.cos(_ARC), np.sin(_ARC)], axis=1)
+_AT_END = np.repeat([[1.0], [0.0]], 7, axis=0)
 
 RGB = tuple[int, int, int]
 Point = tuple[float, float, float]  # right, up, depth
+Bone = tuple[Point, Point, float, float]  # from, to, half of the width there and there
 _Place = Callable[[float, float, float], Point]  # from the body's axes to the picture's
 
 
@@ -106,23 +110,21 @@ class _Canvas:
         fixed = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillConvexPoly(self.pixels, fixed, (*colour, 255), cv2.LINE_AA, _SHIFT)
 
-    def limb(self, start: Point, end: Point, r0: float, r1: float, colour: RGB) -> None:
-        """A tapered capsule, lit from one side."""
-        x0, y0 = self.x + start[0] * self.unit, self.y - start[1] * self.unit
-        x1, y1 = self.x + end[0] * self.unit, self.y - end[1] * self.unit
-        a, b = r0 * self.unit, r1 * self.unit
-        along = math.atan2(y1 - y0, x1 - x0)
-        far, near = along + _ARC, along + math.pi + _ARC
-        unit = np.empty((14, 2))
-        unit[:7, 0], unit[:7, 1] = np.cos(far), np.sin(far)
-        unit[7:, 0], unit[7:, 1] = np.cos(near), np.sin(near)
-        centre = np.empty((14, 2))
-        centre[:7], centre[7:] = (x1, y1), (x0, y0)
-        radius = np.empty((14, 1))
-        radius[:7], radius[7:] = b, a
-        self.polygon(centre + radius * unit, shade(colour, 0.72))
-        lit = centre + np.array([self.light * 0.2, -0.1]) * (a + b) / 2
-        self.polygon(lit + 0.74 * radius * unit, colour)
+    def limb(self, colour: RGB, *bones: Bone) -> None:
+        """Tapered capsules in one cloth or skin, lit from one side; no seam shows where they meet."""
+        lit = []
+        for start, end, r0, r1 in bones:
+            x, y = self.x + start[0] * self.unit, self.y - start[1] * self.unit
+            dx, dy = (end[0] - start[0]) * self.unit, (start[1] - end[1]) * self.unit
+            length = math.hypot(dx, dy) or 1.0
+            c, s = dx / length, dy / length
+            a, b = r0 * self.unit, r1 * self.unit
+            axis = (x, y) + _AT_END * (dx, dy)
+            rim = (a + _AT_END * (b - a)) * (_CAPSULE @ ((c, s), (-s, c)))
+            self.polygon(axis + rim, shade(colour, 0.74))
+            lit.append(axis + 0.76 * rim + (self.light * 0.1 * (a + b), -0.04 * (a + b)))
+        for points in lit:
+            self.polygon(points, colour)
 
     def box(self, at: Point, half_width: float, half_height: float, colour: RGB) -> None:
         """A box with rounded corners."""
@@ -188,11 +190,12 @@ class _Canvas:
         half = np.maximum(np.interp(down, knots, widths) * (reach * self.unit), 0.25).astype(np.float32)[:, None]
         axis = (x0 + (x1 - x0) * down).astype(np.float32)[:, None]
         across = (np.arange(column0, column1, dtype=np.float32) + 0.5)[None] - axis
-        angle = np.arcsin(np.clip(across / half, -1, 1))
-        around = ((angle - turn) * (_AROUND / (2 * np.pi)) + _AROUND / 2 - 0.5) % _AROUND
+        sine = np.clip(across / half, -1, 1)
+        around = (np.arcsin(sine) - np.float32(turn)) * np.float32(_AROUND / (2 * np.pi)) + (_AROUND / 2 - 0.5)
         height = np.repeat((down * (len(texture) - 1)).astype(np.float32)[:, None], column1 - column0, axis=1)
         seen = cv2.remap(texture, around, height, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        light = 0.66 + 0.34 * np.cos(angle - 0.7 * self.light)
+        sun = 0.7 * self.light  # cos(angle - sun), without the angle
+        light = 0.66 + 0.34 * (np.sqrt(1 - sine * sine) * math.cos(sun) + sine * math.sin(sun))
         cover = np.clip(half - np.abs(across) + 0.5, 0, 1)
         cover *= np.clip(np.minimum(rows + 0.5 - y0, y1 - rows + 0.5), 0, 1).astype(np.float32)[:, None]
         region = self.pixels[row0:row1, column0:column1]
@@ -258,9 +261,9 @@ def _dress(c: _Canvas, person: Person, pose: Pose) -> None:
         cloth = np.full((4, _AROUND, 3), lower, np.uint8)
         c.tube(at(0.0, 0.55, 0.0), at(0.0, 0.29, 0.0), _SKIRT_KNOTS, _SKIRT * girth, 0.75, cloth)
     else:
-        c.limb(at(0.035 * girth, 0.53, 0.0), at(-0.035 * girth, 0.53, 0.0), 0.062 * girth, 0.062 * girth, lower)
+        c.limb(lower, (at(0.035 * girth, 0.53, 0.0), at(-0.035 * girth, 0.53, 0.0), 0.062 * girth, 0.062 * girth))
     neck_top, neck = at(0.0, 0.89, 0.012), at(0.0, 0.82, 0.0)
-    c.limb(neck_top, neck, 0.03, 0.034, shade(skin, 0.86))
+    c.limb(shade(skin, 0.86), (neck_top, neck, 0.03, 0.034))
     c.tube(at(0.0, 0.845, 0.005), at(0.0, 0.495, 0.0), _TRUNK_KNOTS, _TRUNK * girth, 0.66, _trunk_texture(person))
     if pouch and pouch[2] >= -0.03:
         c.box(pouch, 0.03 + 0.05 * abs(c.sine), 0.055, bag)
@@ -301,7 +304,7 @@ def _arm(side: int, pose: Pose, girth: float) -> tuple[Point, Point, Point]:
     phase = pose.phase + (math.pi if side > 0 else 0)
     swing = 0.5 * pose.stride * math.sin(phase)
     bend = 0.18 + 0.3 * pose.stride * max(0.0, math.sin(phase))
-    x = side * 0.107 * girth
+    x = side * 0.103 * girth
     shoulder = (x, _SHOULDER, 0.0)
     elbow = (x + side * 0.02, _SHOULDER - 0.165 * math.cos(swing), 0.165 * math.sin(swing))
     lower = swing + bend
@@ -320,15 +323,14 @@ def _paint_leg(
     tone = 0.9 if hip[2] + 0.3 * knee[2] < 0 else 1.0  # the far leg lies in the shade of the near one
     lower, skin = shade(lower, tone), shade(skin, tone)
     heel = (ankle[0] - 0.25 * (toe[0] - ankle[0]), ankle[1] - 0.014, ankle[2])
-    c.limb(heel, toe, 0.026, 0.018, shade(shoes, tone))
+    c.limb(shade(shoes, tone), (heel, toe, 0.026, 0.018))
     if person.lower == "trousers":
-        c.limb(knee, _between(knee, ankle, 0.97), 0.044 * thick, 0.034 * thick, lower)
-        c.limb(hip, knee, 0.066 * thick, 0.046 * thick, lower)
+        shin = (knee, _between(knee, ankle, 0.97), 0.046 * thick, 0.034 * thick)
+        c.limb(lower, shin, (hip, knee, 0.066 * thick, 0.046 * thick))
         return
-    c.limb(knee, ankle, 0.034 * thick, 0.023, skin)
-    c.limb(hip, knee, 0.052 * thick, 0.036 * thick, skin)
+    c.limb(skin, (knee, ankle, 0.035 * thick, 0.022), (hip, knee, 0.052 * thick, 0.035 * thick))
     if person.lower == "shorts":
-        c.limb(hip, _between(hip, knee, 0.82), 0.068 * thick, 0.056 * thick, lower)
+        c.limb(lower, (hip, _between(hip, knee, 0.82), 0.068 * thick, 0.056 * thick))
 
 
 def _paint_arm(
@@ -337,16 +339,14 @@ def _paint_arm(
     thick = 0.5 + 0.5 * person.girth
     if person.bag == "handbag" and side > 0:
         c.box((hand[0], hand[1] - 0.075, hand[2]), 0.03 + 0.045 * abs(c.sine), 0.05, bag)
-        c.limb(hand, (hand[0], hand[1] - 0.04, hand[2]), 0.007, 0.007, shade(bag, 0.8))
-    c.limb(elbow, hand, 0.026 * thick, 0.02, skin)
-    c.limb(_between(elbow, hand, 0.97), _between(elbow, hand, 1.12), 0.021, 0.016, skin)
+        c.limb(shade(bag, 0.8), (hand, (hand[0], hand[1] - 0.04, hand[2]), 0.007, 0.007))
+    fingers = (_between(elbow, hand, 0.97), _between(elbow, hand, 1.12), 0.021, 0.016)
+    c.limb(skin, (shoulder, elbow, 0.034 * thick, 0.027 * thick), (elbow, hand, 0.027 * thick, 0.02), fingers)
     if person.sleeve == "long":
-        c.limb(elbow, _between(elbow, hand, 0.92), 0.033 * thick, 0.027 * thick, upper)
-        c.limb(shoulder, elbow, 0.042 * thick, 0.034 * thick, upper)
-    else:
-        c.limb(shoulder, elbow, 0.034 * thick, 0.027 * thick, skin)
-        if person.sleeve == "short":
-            c.limb(shoulder, _between(shoulder, elbow, 0.66), 0.043 * thick, 0.04 * thick, upper)
+        wrist = _between(elbow, hand, 0.92)
+        c.limb(upper, (shoulder, elbow, 0.041 * thick, 0.034 * thick), (elbow, wrist, 0.034 * thick, 0.027 * thick))
+    elif person.sleeve == "short":
+        c.limb(upper, (shoulder, _between(shoulder, elbow, 0.66), 0.042 * thick, 0.04 * thick))
 
 
 def _backpack(c: _Canvas, at: _Place, girth: float, colour: RGB) -> None:
@@ -362,14 +362,15 @@ def _mane(c: _Canvas, at: _Place, person: Person) -> None:
 
 
 def _ponytail(c: _Canvas, at: _Place, colour: RGB) -> None:
-    c.limb(at(0.0, 0.945, -0.055), at(0.0, 0.925, -0.085), 0.014, 0.02, colour)
-    c.limb(at(0.0, 0.925, -0.085), at(0.0, 0.82, -0.085), 0.022, 0.01, colour)
+    knot = at(0.0, 0.925, -0.085)
+    c.limb(colour, (at(0.0, 0.945, -0.055), knot, 0.014, 0.02), (knot, at(0.0, 0.82, -0.085), 0.022, 0.01))
 
 
 def _brim(c: _Canvas, at: _Place, person: Person) -> None:
     colour = rgb(person.hat_colour)
     if person.hat == "cap" and c.cosine > -0.75:
-        c.limb(at(0.0, 0.95, 0.06), at(0.0, 0.943, 0.105), 0.02 + 0.025 * abs(c.cosine), 0.012, shade(colour, 0.85))
+        visor = (at(0.0, 0.95, 0.06), at(0.0, 0.943, 0.105), 0.02 + 0.025 * abs(c.cosine), 0.012)
+        c.limb(shade(colour, 0.85), visor)
     elif person.hat == "sun hat":
         c.disc(at(0.0, 0.957, 0.01), 0.108, 0.022 + 0.1 * c.tilt, shade(colour, 0.8))
         c.disc(at(0.0, 0.985, 0.01), 0.057, 0.034, colour)
