@@ -400,7 +400,7 @@ def test_a_rise_of_noise_is_not_hidden(tmp_path: Path) -> None:
 
 
 def test_collapse_is_called_so(page: Page) -> None:
-    assert page.text.count("Healthy:") == 2
+    assert page.text.count("No collapse:") == 2
     assert page.text.count("Collapsed or close to it:") == 1  # the fixture's instance model
 
 
