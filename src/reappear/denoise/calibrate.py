@@ -72,12 +72,11 @@ def calibrate(
     keeps all but the share `outliers` of crops in their own.
 
     σ_drm weighs links against what a false one costs: it joins two people whole, so that what counts is how many there
-    are for each person. Almost all pairs of tracklets are two people, so the bulk of all distances is that of
-    strangers; its lower tail, in which the pairs of one person hide, is continued from its 1 % and 10 % quantiles as a
-    power law, which is how distances near zero thin out in a space of any dimension. Where pairs seen at the same
-    time promise fewer strangers that close, they are believed instead (a few people who come often make the bulk their
-    own). σ_drm is the longest link at which the false ones expected stay below `false_links` for each identity that
-    linking leaves.
+    are for each person. How often strangers come within a distance is read off the pairs seen at the same time, and off
+    all pairs, almost all of which are two people. The lower tail, where pairs of one person hide, is continued from
+    higher quantiles (1 and 10 %, 5 and 20 %) as a power law, which is how distances near zero thin out in a space of
+    any dimension. Pairs of one person only ever add to a tail, so the lowest of these estimates is taken. σ_drm is the
+    longest link at which the false ones expected stay below `false_links` for each identity that linking leaves.
 
     Args:
         tracklets: All crops.
@@ -111,8 +110,8 @@ def calibrate(
     count = len(nodes)
     reach = max(0, min(count - 1, count if radius is None else radius))
     compared = reach * count - reach * (reach + 1) // 2
-    tails = [_Tail.of(apart)] if len(apart) >= _FEWEST_APART else []
-    tails += [_Tail.of(_distances(nodes, reach, compared))] if compared >= _FEWEST_PAIRS else []
+    tails = _tails(apart) if len(apart) >= _FEWEST_APART else []
+    tails += _tails(_distances(nodes, reach, compared)) if compared >= _FEWEST_PAIRS else []
     if tails:
         sigma_drm = _choose_drm(nodes, reach, compared, tails, false_links)
         expected = compared * min(float(tail.share(np.array([sigma_drm]))[0]) for tail in tails)
@@ -189,9 +188,7 @@ class _Tail:
     exponent: float
 
     @classmethod
-    def of(cls, distance: Float[np.ndarray, " n"]) -> "_Tail":
-        near = max(0.01, 5 / len(distance))
-        far = min(0.5, 10 * near)
+    def through(cls, distance: Float[np.ndarray, " n"], near: float, far: float) -> "_Tail":
         low, high = (max(1e-6, float(q)) for q in np.quantile(distance, (near, far)))
         return cls(low, near, np.log(far / near) / max(1e-3, np.log(high / low)))
 
@@ -204,6 +201,12 @@ class _Tail:
     def quantile(self, share: float) -> float:
         """The distance within which this share of them lies."""
         return float(self.low * (share / self.share_at_low) ** (1 / self.exponent))
+
+
+def _tails(distance: Float[np.ndarray, " n"]) -> list[_Tail]:
+    """Tails through the 1 % and 10 % quantiles, where there are enough distances, and through those of 5 % and 20 %."""
+    ranges = [(0.05, 0.2), *([(0.01, 0.1)] if len(distance) >= _FEWEST_PAIRS else [])]
+    return [_Tail.through(distance, near, far) for near, far in ranges]
 
 
 def _share(marks: np.ndarray) -> float:

@@ -78,6 +78,7 @@ def correlate(
         embeddings: Name of the embeddings to read.
         progress: Who is told.
     """
+    _require(work, embeddings)
     return run_step(
         work.identities(name),
         step="correlate",
@@ -86,6 +87,16 @@ def correlate(
         work=lambda aside: _correlate(work, settings, embeddings, aside, progress),
         progress=progress,
     )
+
+
+def _require(work: Workspace, embeddings: str) -> None:
+    work.open_crops()
+    if not (work.embeddings(embeddings) / "record.json").exists():
+        folders = work.embeddings(embeddings).parent.glob("*/record.json")
+        there = ", ".join(sorted(path.parent.name for path in folders)) or "none"
+        raise InputError(
+            f"{work.root} holds no embeddings {embeddings!r} (there: {there}); run `reappear embed`, or name others"
+        )
 
 
 def _correlate(

@@ -1,0 +1,22 @@
+import pytest
+
+from reappear.core import InputError
+from reappear.data import read
+
+from .test_market1501 import fill
+
+
+def test_each_folder_is_a_person(tmp_path):
+    fill(tmp_path, ["ann/b.jpg", "ann/a.png", "bob/x.jpeg", "empty/notes.txt", "stray.jpg"])
+    table = read("folder", tmp_path)
+    assert [path.rsplit("/", 2)[1:] for path in table.path] == [["ann", "a.png"], ["ann", "b.jpg"], ["bob", "x.jpeg"]]
+    assert table.identity.tolist() == [0, 0, 1]
+    assert set(table.split.tolist()) == {"train"}
+    assert set(table.camera.tolist()) == {-1}
+    assert sorted(table.skipped.values()) == ["no image in it", "not an image file", "not in the folder of a person"]
+
+
+def test_images_without_folders(tmp_path):
+    fill(tmp_path, ["a.jpg", "b.jpg"])
+    with pytest.raises(InputError, match="one folder for each person"):
+        read("folder", tmp_path)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from reappear.core import InputError
+from reappear.data import read
+
+
+def fill(root, names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def test_names_say_person_camera_and_sequence(tmp_path):
+    fill(
+        tmp_path,
+        [
+            "bounding_box_train/0002_c1s1_000451_03.jpg",
+            "query/0001_c2s3_000000_00.jpg",
+            "bounding_box_test/-1_c3s1_000000_00.jpg",
+            "bounding_box_test/0000_c4s2_000000_00.png",
+            "bounding_box_test/0007.JPG",
+        ],
+    )
+    table = read("market1501", tmp_path)
+    rows = list(
+        zip(table.split.tolist(), table.identity.tolist(), table.camera.tolist(), table.sequence.tolist(), strict=True)
+    )
+    assert rows == [
+        ("train", 2, 1, 1),
+        ("query", 1, 2, 3),
+        ("gallery", -1, 3, 1),
+        ("gallery", 0, 4, 2),
+        ("gallery", 7, -1, -1),
+    ]
+    assert table.where("query").path.tolist() == [str(tmp_path / "query/0001_c2s3_000000_00.jpg")]
+
+
+def test_strange_files_are_skipped_with_a_reason(tmp_path):
+    fill(
+        tmp_path,
+        ["query/0001_c1s1_0_0.jpg", "query/Thumbs.db", "query/cat.jpg", "query/0002x.jpg", "query/.hidden.jpg"],
+    )
+    table = read("market1501", tmp_path)
+    assert len(table) == 1
+    reasons = {path.rsplit("/", 1)[1]: reason for path, reason in table.skipped.items()}
+    assert reasons["Thumbs.db"] == "not an image file"
+    assert reasons.keys() == {"Thumbs.db", "cat.jpg", "0002x.jpg"}
+    assert "does not begin with a person's number" in reasons["cat.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["readme.txt"], "holds none of bounding_box_train, query, bounding_box_test"),
+        (["Market-1501-v15.09.15/query/0001_c1s1_0_0.jpg"], "did you mean .*Market-1501-v15.09.15"),
+        (["query/cat.jpg"], r"holds no image named as in Market-1501 \(1 files skipped\)"),
+    ],
+)
+def test_what_is_not_market(tmp_path, files, said):
+    fill(tmp_path, files)
+    with pytest.raises(InputError, match=said):
+        read("market1501", tmp_path)
+
+
+def test_wrong_names_and_places(tmp_path):
+    with pytest.raises(InputError, match="did you mean market1501"):
+        read("market", tmp_path)
+    with pytest.raises(InputError, match="is not a folder; give the folder that holds the data set"):
+        read("market1501", tmp_path / "absent")
+
+
+@pytest.mark.real
+def test_cuhk03_np(real_data):
+    table = read("market1501", real_data / "cuhk03_np")
+    assert set(table.split.tolist()) == {"train"}
+    assert len(np.unique(table.identity)) > 100
+    assert set(table.camera.tolist()) == {1, 2}

@@ -1,0 +1,186 @@
+import json
+
+import numpy as np
+import pytest
+
+from reappear.core import InputError, SettingsError, WorkspaceError, generator
+from reappear.denoise import noise_score
+from reappear.pipeline.correlate import BASELINE, CorrelateSettings, correlate, identify
+from reappear.pipeline.record import Outcome, run_step
+from reappear.pipeline.workspace import Workspace
+from reappear.store import read_embeddings, read_identities, write_embeddings, write_table
+
+PEOPLE, VIDEOS, CROPS, WIDTH = 60, 4, 6, 12
+
+
+def pretend(root, *, truth=True, empty=(), rows=None, people=PEOPLE):
+    """A workspace as ingest and embed leave it: people pass through each video, and some crops show another."""
+    work = Workspace(root)
+    draw = generator(0, "people")
+    center = draw.normal(size=(people, WIDTH))
+    shown, video, start = [], [], []
+    for v in range(VIDEOS):
+        for order, who in enumerate(draw.permutation(np.append(np.arange(people - 10), np.arange(10)))):
+            others = draw.integers(0, people, CROPS)
+            shown.append(np.where(draw.random(CROPS) < 0.08, others, who))
+            video.append(v)
+            start.append(order * 1.0)
+    shown, video, start = np.array(shown), np.array(video), np.array(start)
+    crops = shown.size
+    vectors = center[shown.ravel()] + 0.35 * draw.normal(size=(crops, WIDTH))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[list(empty)] = 0
+
+    def fill_crops(aside):
+        write_table(aside / "crops.parquet", {"video": np.repeat(video, CROPS), "truth": shown.ravel()})
+        write_table(
+            aside / "tracklets.parquet",
+            {"video": video, "start": start, "end": start + 4, "crops": np.full(len(video), CROPS)},
+        )
+        columns = {"path": [f"{v}.mp4" for v in range(VIDEOS)], "camera": [f"c{v}" for v in range(VIDEOS)]}
+        numbers = dict.fromkeys(("width", "height", "frames"), np.full(VIDEOS, 9)) | {"rate": np.full(VIDEOS, 8.0)}
+        write_table(aside / "videos.parquet", columns | numbers | {"truth": np.full(VIDEOS, truth)})
+        return Outcome()
+
+    def fill_embeddings(aside):
+        write_embeddings(aside, vectors[:rows], {"extractor": "pretended"})
+        return Outcome()
+
+    run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill_crops)
+    run_step(work.embeddings("e"), step="embed", settings={}, inputs={}, work=fill_embeddings)
+    return work
+
+
+def report_of(work, name="i"):
+    return json.loads((work.identities(name) / "report.json").read_text())
+
+
+def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path):
+    work = pretend(tmp_path)
+    record = correlate(work, "i", CorrelateSettings(), embeddings="e")
+    report = report_of(work)
+    stages = report["stages"]
+    assert [stage["name"] for stage in stages] == [BASELINE, "single-tracklet", "single-video", "cross-video"]
+    first, last = stages[0]["scores"], stages[-1]["scores"]
+    assert last["pairwise_f1"] > first["pairwise_f1"] + 0.3
+    assert last["bcubed_f1"] > first["bcubed_f1"] + 0.3
+    noise = [stage["noise"] for stage in stages]
+    assert noise == sorted(noise, reverse=True)
+    assert noise[-1] < noise[0]
+    assert report["thresholds"]["rule"] == "auto"
+    assert report["thresholds"]["evidence"]["apart"] > 50
+    assert report["embeddings"] == {"name": "e", "extractor": "pretended", "rows": 1440, "width": WIDTH}
+
+    found = read_identities(work.identities("i"))
+    assert found.assignment.identities == stages[-1]["identities"] == record.counts["identities"]
+    assert len(found.links["first"]) == sum(stage["tracklets_merged"] for stage in stages)
+    assert len(found.links["first"]) == stages[0]["identities"] - stages[-1]["identities"]
+    gone = int((found.assignment.tracklet < 0).sum())
+    assert record.dropped["unlike its tracklet, and like no other of its video"] == gone
+    assert stages[1]["crops_discarded"] - stages[2]["crops_moved"] == gone
+
+    vectors, _ = read_embeddings(work.embeddings("e"))
+    tracklets = work.open_crops().tracklet_set(vectors)
+    sigmas = {key: report["thresholds"][key] for key in ("sigma_cst", "sigma_drm")}
+    assert noise[-1] == pytest.approx(noise_score(tracklets, found.assignment, **sigmas))
+
+
+def test_truth_scores_and_decides_nothing(tmp_path):
+    work = pretend(tmp_path)
+    crops = work.open_crops()
+    vectors, _ = read_embeddings(work.embeddings("e"))
+    tracklets, truth = crops.tracklet_set(vectors), crops.crops["truth"]
+    one, _ = identify(tracklets, CorrelateSettings(), truth=truth)
+    other, _ = identify(tracklets, CorrelateSettings(), truth=None)
+    assert one.assignment.identity.tolist() == other.assignment.identity.tolist()
+    assert one.assignment.tracklet.tolist() == other.assignment.tracklet.tolist()
+    assert "scores" not in other.report["stages"][-1]
+
+
+def test_without_truth_there_are_no_scores(tmp_path):
+    work = pretend(tmp_path, truth=False)
+    correlate(work, "i", CorrelateSettings(), embeddings="e")
+    assert all("scores" not in stage for stage in report_of(work)["stages"])
+
+
+def test_crops_without_embeddings_are_left_out_first(tmp_path):
+    work = pretend(tmp_path, empty=[*range(CROPS), 100])
+    record = correlate(work, "i", CorrelateSettings(), embeddings="e")
+    assert record.dropped["could not be embedded"] == CROPS + 1
+    found = read_identities(work.identities("i")).assignment
+    assert found.identity[0] == -1
+    assert found.tracklet[100] == -1
+    assert report_of(work)["stages"][0]["identities"] == PEOPLE * VIDEOS - 1
+
+
+def test_thresholds_of_the_paper_and_by_hand(tmp_path):
+    work = pretend(tmp_path)
+    correlate(work, "paper", CorrelateSettings(thresholds="paper", constraints=False), embeddings="e")
+    said = report_of(work, "paper")["thresholds"]
+    assert said == {"rule": "paper", "sigma_cst": 0.2, "sigma_drm": 0.18, "by_hand": []}
+    correlate(work, "hand", CorrelateSettings(sigma_drm=0.05), embeddings="e")
+    said = report_of(work, "hand")["thresholds"]
+    assert said["sigma_drm"] == 0.05
+    assert said["by_hand"] == ["sigma_drm"]
+    assert said["sigma_cst"] not in (0.2, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("off", "left"),
+    [
+        ("single_tracklet", ["single-video", "cross-video"]),
+        ("single_video", ["single-tracklet", "cross-video"]),
+        ("cross_video", ["single-tracklet", "single-video"]),
+    ],
+)
+def test_stages_can_be_left_out(tmp_path, off, left):
+    work = pretend(tmp_path)
+    correlate(work, "i", CorrelateSettings(**{off: False}), embeddings="e")
+    assert [stage["name"] for stage in report_of(work)["stages"]] == [BASELINE, *left]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"minimum_crops": 6},
+        {"targets": "updated", "sigma_cst": 0.6},
+        {"merge": "repeat", "sigma_drm": 0.4},
+        {"constraints": False, "sigma_drm": 0.3},
+        {"overlap": 9.0, "sigma_drm": 0.3},
+        {"radius": 3},
+        {"outliers": 0.001},
+        {"strangers": 0.5},
+        {"false_links": 5.0},
+    ],
+)
+def test_every_setting_does_something(tmp_path, changed):
+    work = pretend(tmp_path)
+    vectors, _ = read_embeddings(work.embeddings("e"))
+    tracklets = work.open_crops().tracklet_set(vectors)
+    base = {key: value for key, value in changed.items() if key.startswith("sigma")}
+    plain, _ = identify(tracklets, CorrelateSettings(**base))
+    other, _ = identify(tracklets, CorrelateSettings(**changed))
+    same = np.array_equal(plain.assignment.crop_identity, other.assignment.crop_identity)
+    assert not (same and plain.report["thresholds"] == other.report["thresholds"])
+
+
+def test_mistakes_are_named(tmp_path):
+    work = pretend(tmp_path / "short", rows=100)
+    with pytest.raises(InputError, match="holds 100 rows for 1440 crops; embed these crops anew"):
+        correlate(work, "i", CorrelateSettings(), embeddings="e")
+    with pytest.raises(InputError, match=r"holds no embeddings 'absent' \(there: e\)"):
+        correlate(work, "i", CorrelateSettings(), embeddings="absent")
+    work = pretend(tmp_path / "zero", empty=range(1440))
+    with pytest.raises(InputError, match="no crop could be embedded"):
+        correlate(work, "i", CorrelateSettings(), embeddings="e")
+    work = pretend(tmp_path / "whole")
+    with pytest.raises(SettingsError, match=r"sigma_cst: must be a cosine distance in 0..2, got 3"):
+        correlate(work, "i", CorrelateSettings(sigma_cst=3.0), embeddings="e")
+
+
+def test_done_once_and_refused_on_other_settings(tmp_path):
+    work = pretend(tmp_path)
+    assert not correlate(work, "i", CorrelateSettings(), embeddings="e").already_done
+    assert correlate(work, "i", CorrelateSettings(), embeddings="e").already_done
+    with pytest.raises(WorkspaceError, match="radius"):
+        correlate(work, "i", CorrelateSettings(radius=5), embeddings="e")
