@@ -46,7 +46,12 @@ def pictures(frames: int, walkers: Sequence[Walker] = WALKERS, seed: int = 0) ->
 
 
 def write_film(
-    path: Path, images: Sequence[np.ndarray], *, rate: int = 10, times: Sequence[int] | None = None, faststart: bool = False
+    path: Path,
+    images: Sequence[np.ndarray],
+    *,
+    rate: int = 10,
+    times: Sequence[int] | None = None,
+    faststart: bool = False,
 ) -> Path:
     """H.264; `times` are time stamps in units of 1/rate, if they are not 0, 1, 2, ..."""
     path.parent.mkdir(parents=True, exist_ok=True)

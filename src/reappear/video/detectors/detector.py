@@ -4,7 +4,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from reappear.core import InputError
 from reappear.core.columns import require_equal_length
 
 
@@ -24,8 +23,6 @@ class Found:
 
     def __post_init__(self) -> None:
         require_equal_length(self, "box", "score")
-        if self.identity is not None and len(self.identity) != len(self.box):
-            raise InputError(f"Found: {len(self.box)} boxes, but {len(self.identity)} identities")
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from reappear.video.decode import Footage
 from .detector import Found
 
 _SHADOW_TO = 127  # MOG2 marks shadows so; 255 is foreground
+_STILL = 0.7  # of the time a place must be seen empty; more, and people who pass often become background
 _SAMPLES = 128  # frames from which the background is learned
 _ENOUGH = 30  # people from whom the usual height is learned
 _SPECK = 0.025  # parts smaller than this, in squares of the least height, are noise
@@ -97,6 +98,7 @@ class MotionDetector:
         self._usual: Callable[[np.ndarray], np.ndarray] | None = None
         self._background = cv2.createBackgroundSubtractorMOG2(history, variance, detectShadows=True)
         self._background.setShadowThreshold(shadow)
+        self._background.setBackgroundRatio(_STILL)
 
     def study(self, footage: Footage, *, frames: int) -> None:
         """Looks at frames spread over the first `frames`: what is background, and how tall people are at each place.
@@ -170,7 +172,7 @@ class MotionDetector:
             gap = max(a[1], b[1]) - min(a[3], b[3])
             width, height = whole[2:] - whole[:2]
             stacked = shared >= 0.5 * min(a[2] - a[0], b[2] - b[0]) and gap <= 0.15 * height
-            if stacked and height <= self._tallest(width, whole[3]):
+            if stacked and height <= self._tallest(float(width), float(whole[3])):
                 rest = [part for k, part in enumerate(parts) if k not in (i, j)]
                 return self._merge_stacked([*rest, (whole, area_a + area_b)])
         return parts

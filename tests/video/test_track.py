@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from reappear.video import ByteTrackSettings, OcSortSettings, SortSettings, Tracker
+from reappear.video.detectors import Found
+
+TRACKERS = {"bytetrack": ByteTrackSettings(), "ocsort": OcSortSettings(), "sort": SortSettings()}
+
+
+def walkers(frame: int, scores=(0.9, 0.9)) -> Found:
+    box = np.array([[10 + 2 * frame, 20, 30 + 2 * frame, 70], [200 - 2 * frame, 20, 220 - 2 * frame, 70]], np.float32)
+    return Found(box, np.array(scores, np.float32))
+
+
+def follow(tracker, founds, rate=10.0):
+    return np.array([tracker.update(found, i / rate) for i, found in enumerate(founds)])
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+class TestEveryTracker:
+    def test_follows_each_of_two_people(self, kind):
+        tracker = TRACKERS[kind].build(rate=10.0)
+        assert isinstance(tracker, Tracker)
+        ids = follow(tracker, [walkers(i) for i in range(20)])
+        assert (ids[:2] == -1).any()  # not yet steady
+        assert len(set(ids[4:, 0])) == len(set(ids[4:, 1])) == 1
+        assert ids[4, 0] >= 0
+        assert ids[4, 0] != ids[4, 1]
+
+    def test_the_order_of_the_boxes_does_not_matter(self, kind):
+        def swapped(found):
+            return Found(found.box[::-1].copy(), found.score[::-1].copy())
+
+        founds = [walkers(i) for i in range(12)]
+        mixed = [swapped(found) if i % 2 else found for i, found in enumerate(founds)]
+        straight = follow(TRACKERS[kind].build(rate=10.0), founds)
+        turned = follow(TRACKERS[kind].build(rate=10.0), mixed)
+        turned[1::2] = turned[1::2, ::-1]
+        same_person = straight[:, :, None] == straight[-1]
+        assert np.array_equal(same_person, turned[:, :, None] == turned[-1])
+
+    def test_bears_frames_without_people_and_clocks_that_stand_still(self, kind):
+        tracker = TRACKERS[kind].build(rate=10.0)
+        empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        assert tracker.update(empty, 0.0).shape == (0,)
+        ids = [tracker.update(walkers(i), 0.0) for i in range(12)]
+        assert ids[-1].min() >= 0
+        assert tracker.update(empty, 0.0).shape == (0,)
+
+    def test_waits_as_long_as_it_is_told(self, kind):
+        empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        seen = [walkers(i) for i in range(10)]
+        again = [walkers(i) for i in range(16, 24)]
+        for lost, same in ((2.0, True), (0.2, False)):
+            tracker = type(TRACKERS[kind])(lost=lost).build(rate=10.0)
+            ids = follow(tracker, seen)
+            for i in range(10, 16):
+                tracker.update(empty, i / 10)
+            later = np.array([tracker.update(found, (16 + i) / 10) for i, found in enumerate(again)])
+            assert bool(later[-1, 0] == ids[-1, 0]) == same
+
+
+def test_boxes_of_low_score_extend_a_tracklet_and_begin_none():
+    tracker = ByteTrackSettings(begin=0.5, high=0.5).build(rate=10.0)
+    ids = follow(tracker, [walkers(i, scores=(0.9 if i < 5 else 0.3, 0.3)) for i in range(12)])
+    assert ids[-1, 0] == ids[3, 0] >= 0
+    assert np.all(ids[:, 1] == -1)
