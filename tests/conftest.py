@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,23 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real footage is not here: set REAPPEAR_REAL_DATA ({folder} does not exist)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory) -> Path:
+    """Twelve people in the films of two cameras, and six others in the probe set; filmed once for all test workers."""
+    from reappear.core import WorkspaceError
+    from reappear.pipeline.synthesize import SynthesizeSettings, synthesize
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "tiny_world"
+    settings = SynthesizeSettings(people=12, probe_people=6, cameras=2, films=2, appearances=3, workers=1)
+    while True:
+        try:
+            synthesize(folder, settings)
+        except WorkspaceError:  # another worker is filming it
+            time.sleep(0.2)
+        else:
+            return folder

@@ -63,7 +63,7 @@ class Record:
         inputs: Name → fingerprint of a folder or sha256 of a file.
         counts: How much there is of what.
         dropped: Reason → how many were left out for it.
-        seconds: Time that the step worked, over all its runs.
+        seconds: Time that the step worked; a run that was killed outright is not in it.
         peak_memory_mb: Largest resident memory of the process so far.
         versions: Of reappear, Python and the packages that numbers depend on.
         already_done: Whether this call found the work done. Not stored.

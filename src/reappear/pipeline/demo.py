@@ -1,0 +1,83 @@
+"""The whole on a filmed synthetic world, beside the baselines that tell what each part is worth."""
+
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated
+
+from reappear.core import SILENT, Progress, SettingsError, process_pool, settings
+from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
+
+from .evaluate import EvaluateSettings, evaluate
+from .ingest import IngestSettings, ingest
+from .pretrain import PretrainSettings, pretrain
+from .report import report
+from .run import RunSettings, correlate_in_rounds, count_rounds
+from .synthesize import SynthesizeSettings, synthesize
+from .workspace import Workspace
+
+# What counts as one person in each baseline: each image its own, each tracklet its own, and the truth.
+BASELINES = {"instance": "instance", "tracklet": "tracklet", "true_identity": "true"}
+
+
+@settings
+class DemoSettings:
+    """A world, what to do with its films, and how often."""
+
+    seeds: Annotated[int, "how many times, each with a world and a training of its own"] = 1
+    seed: Annotated[int, "the first seed"] = 0
+    world: Annotated[SynthesizeSettings, "the world that is filmed"] = field(default_factory=SynthesizeSettings)
+    run: Annotated[RunSettings, "what is done with the films"] = field(
+        default_factory=lambda: RunSettings(ingest=IngestSettings(camera="prefix", workers=2))
+    )
+
+
+def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> Path:
+    """Films, ingests, correlates, trains, trains the baselines at equal steps and images, and compares all.
+
+    Args:
+        out: `seed0/world`, `seed0` (a workspace), `seed1` ..., and the report over all.
+        settings: See `DemoSettings`.
+        progress: Who is told.
+
+    Returns:
+        The report, `report.html`, with `report.json` beside it.
+    """
+    if settings.seeds < 1:
+        raise SettingsError(f"seeds: must be 1 or more, got {settings.seeds}")
+    works = []
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        if settings.seeds > 1:
+            progress.note(f"seed {seed}")
+        works.append(_one_world(Workspace(out / f"seed{seed}"), settings, seed, progress))
+    return report(works, out, settings.run.report, progress=progress)
+
+
+def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Progress) -> Workspace:
+    world = work.root / "world"
+    synthesize(world, replace(settings.world, seed=seed), progress=progress)
+    rounds = count_rounds(settings.run)
+    training = replace(settings.run.pretrain, seed=seed)
+    todo = replace(settings.run, pretrain=training)
+    ingest([world / "films"], work, todo.ingest, progress=progress)
+    with process_pool(1) as beside:  # small networks use one core well and two badly: two trainings run side by side
+        baselines = beside.submit(_train_baselines, work, training)
+        correlate_in_rounds(work, todo, rounds, progress=progress)
+        with progress.task("baselines", None):
+            baselines.result()
+    for name, extractor in _descriptors(work, rounds).items():
+        evaluate(work, name, EvaluateSettings(extractor=extractor), data=world / "probe", progress=progress)
+    return work
+
+
+def _train_baselines(work: Workspace, training: PretrainSettings) -> None:
+    pretrain(work, "untrained", replace(training, steps=0), labels="instance")
+    for name, labels in BASELINES.items():
+        pretrain(work, name, training, labels=labels)
+
+
+def _descriptors(work: Workspace, rounds: int) -> dict[str, ExtractorSettings]:
+    models = {"untrained": "untrained", **{name: name for name in BASELINES}, "cion": f"round{rounds - 1}"}
+    return {
+        **{name: ModelSettings(name=str(work.model(model))) for name, model in models.items()},
+        "color": ColorSettings(),
+    }

@@ -1,0 +1,82 @@
+"""All arrows from videos to the report, round by round."""
+
+from collections.abc import Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated
+
+from reappear.core import SILENT, Progress, SettingsError, settings
+from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
+
+from .correlate import CorrelateSettings, correlate
+from .embed import EmbedSettings, embed
+from .ingest import IngestSettings, ingest
+from .pretrain import PretrainSettings, pretrain
+from .report import ReportSettings, report
+from .workspace import Workspace
+
+
+@settings
+class RunSettings:
+    """Settings of every step, under its name."""
+
+    extractor: Annotated[
+        ExtractorSettings | None,
+        "what embeds the crops in round 0 (a name or a file); the colour descriptor if not given",
+    ] = None
+    rounds: Annotated[
+        int | None, "rounds of embed, correlate, pretrain; 2 if not given, or 1 with an extractor of your own"
+    ] = None
+    ingest: Annotated[IngestSettings, "videos to crops"] = field(default_factory=IngestSettings)
+    correlate: Annotated[CorrelateSettings, "embeddings to identities"] = field(default_factory=CorrelateSettings)
+    pretrain: Annotated[PretrainSettings, "identities to a model"] = field(default_factory=PretrainSettings)
+    report: Annotated[ReportSettings, "the page"] = field(default_factory=ReportSettings)
+
+
+def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progress: Progress = SILENT) -> Path:
+    """Takes videos to a model and a report.
+
+    Args:
+        videos: Files, folders, or MOTChallenge sequences.
+        work: Where everything goes. What is finished there is not done again.
+        settings: Of every step.
+        progress: Who is told.
+
+    Returns:
+        The report, `report.html`, with `report.json` beside it.
+    """
+    rounds = count_rounds(settings)
+    ingest(videos, work, settings.ingest, progress=progress)
+    correlate_in_rounds(work, settings, rounds, progress=progress)
+    return report([work], work.root, settings.report, progress=progress)
+
+
+def correlate_in_rounds(work: Workspace, settings: RunSettings, rounds: int, *, progress: Progress = SILENT) -> None:
+    """The loop of the whole: each round embeds with the model of the round before, and trains a better one.
+
+    Leaves embeddings, identities and models `round0`, `round1`, ..., and the embeddings `final` of the last model.
+    """
+    for number in range(rounds):
+        name = f"round{number}"
+        embed(work, name, EmbedSettings(extractor=_extractor(work, settings, number)), progress=progress)
+        correlate(work, name, settings.correlate, embeddings=name, progress=progress)
+        pretrain(work, name, settings.pretrain, labels=name, progress=progress)
+    embed(work, "final", EmbedSettings(extractor=_trained(work, rounds - 1)), progress=progress)
+
+
+def count_rounds(settings: RunSettings) -> int:
+    """How many rounds the settings ask for."""
+    rounds = settings.rounds if settings.rounds is not None else (2 if settings.extractor is None else 1)
+    if rounds < 1:
+        raise SettingsError(f"rounds: must be 1 or more, got {rounds}")
+    return rounds
+
+
+def _extractor(work: Workspace, settings: RunSettings, number: int) -> ExtractorSettings:
+    if number:
+        return _trained(work, number - 1)
+    return settings.extractor or ColorSettings()
+
+
+def _trained(work: Workspace, number: int) -> ModelSettings:
+    return ModelSettings(name=str(work.model(f"round{number}")))

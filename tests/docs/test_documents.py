@@ -1,0 +1,51 @@
+"""What the documents tell people to type works, and what they point at is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_files_exist(document):
+    text = document.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:src|tests|docs|recipes|benchmarks)/[\w/.-]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_command_in_the_documents_exists():
+    from reappear.cli.app import COMMANDS
+
+    for document in DOCUMENTS:
+        for name in re.findall(r"(?:^|`)reappear ([a-z]+)", document.read_text(encoding="utf-8"), re.MULTILINE):
+            assert name in COMMANDS, f"{document.name}: reappear {name}"
+
+
+def test_the_tutorial_runs_as_written(tmp_path):
+    environment = dict(os.environ)
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    blocks = BLOCK.findall(text)
+    assert sum(language == "sh" for language, _ in blocks) >= 5
+    for language, block in blocks:
+        command = {"sh": ["bash", "-euo", "pipefail", "-c", block], "python": [sys.executable, "-c", block]}.get(language)
+        if command is None:
+            continue
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "work" / "report.html").stat().st_size > 10_000
