@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path} is not readable as safetensors: {error}") from error
     try:
         # argparse.Namespace holds settings and nothing that runs; DINO and CION store theirs in checkpoints.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is whether it loads
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
@@ -98,7 +100,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             "save its state_dict alone and load that"
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not readable as a PyTorch file: {str(error).splitlines()[0]}") from error
+        said = " ".join(str(error).split())[:120] or "it ends at once"
+        raise InputError(f"{path} is not readable as a PyTorch file: {said}") from error
     while isinstance(found, Mapping):
         nest = next((name for name in _NESTS if isinstance(found.get(name), Mapping)), None)
         if nest is None:

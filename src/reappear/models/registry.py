@@ -22,12 +22,13 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in small.OWN if name in names] + [name for name in names if name not in small.OWN]
 
 
-def create_model(name: str, *, pretrained: str | Path | None = None, **kw: Any) -> nn.Module:
+def create_model(name: str, *, pretrained: str | Path | bool | None = None, **kw: Any) -> nn.Module:
     """A backbone without a classifier.
 
     Args:
         name: One of `list_models()`.
-        pretrained: A model folder or checkpoint file to start from; None = random weights. Nothing is downloaded.
+        pretrained: A model folder or checkpoint file to start from; None or False = random weights. Nothing is
+            downloaded, so True is refused.
         kw: Passed to the architecture, such as `width=48` or `img_size=(256, 128)`.
 
     Returns:
@@ -37,7 +38,7 @@ def create_model(name: str, *, pretrained: str | Path | None = None, **kw: Any) 
         InputError: No such name, or the weights do not fit.
         SettingsError: The architecture does not take an argument.
     """
-    if isinstance(pretrained, bool):
+    if pretrained is True:
         raise InputError("pretrained: nothing is downloaded here; give the path of a model folder or checkpoint file")
     if name not in (known := timm.list_models()):
         near = difflib.get_close_matches(name, known, n=1)
@@ -49,7 +50,7 @@ def create_model(name: str, *, pretrained: str | Path | None = None, **kw: Any) 
         raise SettingsError(f"{name} cannot be built with {kw}: {' '.join(str(error).split())}") from error
     # Some timm models end in a layer that num_features does not count (GhostNet: 960, in truth 1280).
     model.num_features = getattr(model, "head_hidden_size", None) or model.num_features
-    if pretrained is not None:
+    if pretrained:
         from .checkpoints import load_checkpoint
 
         load_checkpoint(model, pretrained)

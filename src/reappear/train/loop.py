@@ -180,7 +180,6 @@ def train(
             }
             checkpoints.save(done, state)
 
-    source = batches(data, first, schedule.steps, workers=workers, pin=device.type == "cuda")
     forked = [device] if device.type == "cuda" else []
     with (
         progress.task("training", schedule.steps) as advance,
@@ -188,6 +187,7 @@ def train(
         torch.random.fork_rng(forked),
     ):
         advance(first)
+        source = batches(data, first, schedule.steps, workers=workers, pin=device.type == "cuda")
         window, since = time.perf_counter(), first
         for step in range(first, schedule.steps):
             torch.manual_seed(int(generator(seed, "network", step, rank).integers(1 << 62)))

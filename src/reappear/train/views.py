@@ -15,7 +15,7 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 Range = tuple[float, float]
 
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop, before it takes the middle
-_NUMBERS = 2 * _ATTEMPTS + 12  # random numbers that one view may use; a fixed count keeps views independent
+_NUMBERS = 2 * _ATTEMPTS + 15  # random numbers that one view may use; a fixed count keeps views independent
 _LUMA = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
@@ -36,6 +36,7 @@ class ViewSettings:
     contrast: Annotated[float, "contrast is multiplied by up to 1 ± this"] = 0.4
     saturation: Annotated[float, "saturation is multiplied by up to 1 ± this"] = 0.2
     hue: Annotated[float, "hue turns by up to ± this share of the colour circle"] = 0.1
+    cast: Annotated[float, "beyond the paper: each channel is multiplied by 1 ± this, as cameras differ; 0 = not"] = 0.0
     gray: Annotated[float, "probability of a view without colour"] = 0.2
     blur: Annotated[
         tuple[float, float, float], "probability of blur in the first and second global view and in local views"
@@ -45,6 +46,7 @@ class ViewSettings:
 
     def build(self, *, height: int, width: int, local_height: int, local_width: int) -> "MultiCrop":
         """The views at these sizes in pixels."""
+        _require(self.local_views >= 0, "views.local_views: must be 0 or more", self.local_views)
         first, second, local = self.blur
         shapes = [
             View(height, width, self.global_scale, blur=first, solarise=0.0),
@@ -60,6 +62,7 @@ class ViewSettings:
             contrast=self.contrast,
             saturation=self.saturation,
             hue=self.hue,
+            cast=self.cast,
             gray=self.gray,
             blur_radius=self.blur_radius,
         )
@@ -92,6 +95,7 @@ class MultiCrop:
         contrast: Factor 1 ± this, about the mean luma of the view.
         saturation: Factor 1 ± this.
         hue: Turn, in shares of the circle, ± this.
+        cast: Factor of each channel by itself, 1 ± this; part of the jitter.
         gray: Probability of no colour.
         blur_radius: Least and largest standard deviation in pixels.
     """
@@ -107,6 +111,7 @@ class MultiCrop:
         contrast: float,
         saturation: float,
         hue: float,
+        cast: float,
         gray: float,
         blur_radius: Range,
     ) -> None:
@@ -117,7 +122,12 @@ class MultiCrop:
         _require(0 < blur_radius[0] <= blur_radius[1], "views.blur_radius: must rise and lie above 0", blur_radius)
         for name, value in (("flip", flip), ("jitter", jitter), ("gray", gray), *(("blur", v.blur) for v in views)):
             _require(0 <= value <= 1, f"views.{name}: a probability lies in 0..1", value)
-        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+        for name, value in (
+            ("brightness", brightness),
+            ("contrast", contrast),
+            ("saturation", saturation),
+            ("cast", cast),
+        ):
             _require(0 <= value <= 1, f"views.{name}: must lie in 0..1", value)
         _require(0 <= hue <= 0.5, "views.hue: must lie in 0..0.5", hue)
         self.views = tuple(views)
@@ -128,7 +138,7 @@ class MultiCrop:
         self._ratio = ratio
         self._flip, self._jitter, self._gray = flip, jitter, gray
         self._strength = np.array([brightness, contrast, saturation])
-        self._hue = hue
+        self._hue, self._cast = hue, cast
         self._blur_radius = blur_radius
 
     def __call__(self, image: Image, random: np.random.Generator) -> list[Image]:
@@ -136,7 +146,7 @@ class MultiCrop:
         numbers = random.random((len(self.views), _NUMBERS))
         boxes = self._boxes(image.shape[0], image.shape[1], numbers[:, : 2 * _ATTEMPTS + 2])
         chances = numbers[:, 2 * _ATTEMPTS + 2 :]
-        recoloured, matrices = self._colours(chances[:, :6])
+        recoloured, matrices = self._colours(chances[:, [0, 1, 2, 3, 4, 5, 10, 11, 12]])
         flips = (chances[:, 6] < self._flip).tolist()
         blurs = np.where(
             chances[:, 7] < self._blur,
@@ -183,7 +193,7 @@ class MultiCrop:
         top = np.where(found, numbers[:, -1] * (height - h + 1), (height - h) / 2).astype(np.int64)
         return np.stack([left, top, w, h], axis=1).tolist()
 
-    def _colours(self, numbers: Float[np.ndarray, "v 6"]) -> tuple[list[bool], Float[np.ndarray, "v 3 4"]]:
+    def _colours(self, numbers: Float[np.ndarray, "v 9"]) -> tuple[list[bool], Float[np.ndarray, "v 3 4"]]:
         """Whether colours change, and the colour matrix; its last column is per unit of mean luma.
 
         Saturation and hue leave gray as it is, so contrast's shift towards the mean passes through them unchanged.
@@ -199,8 +209,9 @@ class MultiCrop:
         turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = c, -s, s, c
         # In YIQ, saturation scales the colour plane and gray empties it.
         turn[:, 1:] *= np.where(gray, 0.0, saturation)[:, None, None]
-        linear = (contrast * brightness)[:, None, None] * (_FROM_YIQ @ turn @ _TO_YIQ)
-        shift = np.repeat(((1 - contrast) * brightness)[:, None, None], 3, axis=1)
+        gains = np.where(on[:, None], 1 + (2 * numbers[:, 6:9] - 1) * self._cast, 1.0)[:, :, None]
+        linear = gains * (contrast * brightness)[:, None, None] * (_FROM_YIQ @ turn @ _TO_YIQ)
+        shift = gains * ((1 - contrast) * brightness)[:, None, None]
         return (on | gray).tolist(), np.concatenate([linear, shift], axis=2)
 
 

@@ -1,0 +1,158 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from reappear.core import SettingsError
+from reappear.losses import IdentityDistillationLoss
+from reappear.methods.cion import Cion, Network
+from reappear.models import DistillationHead, create_model
+from reappear.train.batches import IdentityBatch
+
+K = 12
+
+
+def _network(seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    backbone = create_model("cnn6", width=4)
+    head = DistillationHead(backbone.num_features, hidden=8, bottleneck=6, prototypes=K, batch_norm=True)
+    return Network(backbone, head, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def _batch(ids: int = 3, images: int = 2, seed: int = 0, locals_: int = 1) -> IdentityBatch:
+    random = torch.Generator().manual_seed(seed)
+    sizes = [(16, 8)] * 2 + [(8, 8)] * locals_
+    views = [torch.randint(0, 256, (ids, images, 3, *size), generator=random, dtype=torch.uint8) for size in sizes]
+    return IdentityBatch(views, torch.arange(ids))
+
+
+def _cion(**changes: object) -> Cion:
+    return Cion(_network(), IdentityDistillationLoss(K), **{"steps": 10, **changes})
+
+
+def test_logits_have_an_axis_each_for_views_people_and_images() -> None:
+    features, logits = _network()(_batch().views)
+    assert features.shape == (3, 3, 2, 16)
+    assert logits.shape == (3, 3, 2, K)
+
+
+def test_views_of_one_size_need_not_follow_each_other() -> None:
+    network = _network().eval()
+    views = _batch(locals_=1).views
+    _, logits = network(views)
+    _, mixed = network([views[0], views[2], views[1]])
+    torch.testing.assert_close(mixed[[0, 2, 1]], logits)
+
+
+def test_pixels_are_normalised_by_the_networks_colours() -> None:
+    network = _network()
+    images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    torch.testing.assert_close(network._normalise(images), torch.full((1, 3, 2, 2), 2.0))
+
+
+def test_the_teacher_sees_global_views_only_and_gets_no_gradient() -> None:
+    method = _cion()
+    seen: list[int] = []
+    method.teacher.backbone.register_forward_hook(lambda module, given, out: seen.append(len(given[0])))
+    method.loss(_batch(), 0).backward()
+    assert seen == [12]  # 2 views x 3 people x 2 images
+    assert all(p.grad is None for p in method.teacher.parameters())
+    assert all(p.grad is not None for p in method.student.parameters())
+
+
+def test_a_step_is_eq_9_then_eq_8_then_the_teacher() -> None:
+    method = _cion(momentum=0.9)
+    batch = _batch()
+    student, teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
+    with torch.no_grad():
+        _, said = teacher(batch.views[:2])
+    _, heard = student(batch.views)
+    torch.testing.assert_close(method.loss(batch, 0), IdentityDistillationLoss(K)(heard, said))
+    torch.testing.assert_close(method.objective.center, torch.zeros(K))
+    method.after_step(0)
+    torch.testing.assert_close(method.objective.center, 0.1 * said.mean(dim=(0, 1, 2)))
+
+
+def test_schedules_reach_their_ends() -> None:
+    method = _cion(momentum=0.9, first_temperature=0.02, temperature_warmup=4, freeze_steps=2)
+    assert method.momentum(0) == pytest.approx(0.9)
+    assert method.momentum(10) == pytest.approx(1.0)
+    assert [method.temperature(step) for step in (0, 2, 4, 9)] == pytest.approx([0.02, 0.03, 0.04, 0.04])
+    assert [method.is_frozen("head.prototypes", step) for step in (0, 1, 2)] == [True, True, False]
+    assert not method.is_frozen("head.mlp.0.weight", 0)
+
+
+def test_the_warmed_temperature_is_used() -> None:
+    batch = _batch()
+    warm = _cion(first_temperature=0.5, temperature_warmup=5).loss(batch, 0)
+    cold = _cion(first_temperature=0.04).loss(batch, 0)
+    assert not torch.isclose(warm, cold)
+
+
+def test_monitors_tell_collapse_from_health() -> None:
+    method = _cion()
+    assert method.monitors(0) == {}
+    method.loss(_batch(), 0)
+    method.after_step(0)
+    healthy = method.monitors(0)
+    assert 0 < healthy["teacher_entropy"] <= healthy["batch_entropy"] <= math.log(K) + 1e-6
+    one = _batch()
+    same = IdentityBatch([view[:1, :1].expand_as(view).contiguous() for view in one.views[:1]] * 2, one.identity)
+    method.loss(same, 0)
+    method.after_step(0)
+    collapsed = method.monitors(0)
+    assert collapsed["batch_entropy"] == pytest.approx(collapsed["teacher_entropy"], abs=1e-4)
+    assert collapsed["feature_spread"] < 1e-3 < healthy["feature_spread"]
+
+
+def test_state_goes_round() -> None:
+    method, other = _cion(), Cion(_network(1), IdentityDistillationLoss(K), steps=10)
+    method.loss(_batch(), 0)
+    method.after_step(0)
+    other.load_state_dict(method.state_dict())
+    torch.testing.assert_close(other.loss(_batch(seed=1), 1), method.loss(_batch(seed=1), 1))
+
+
+def test_one_image_each_is_dino() -> None:
+    method = _cion()
+    batch = _batch(ids=6, images=1)
+    student, teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
+    target = torch.softmax(teacher(batch.views[:2])[1].detach() / 0.04, dim=-1)
+    log = torch.log_softmax(student(batch.views)[1] / 0.1, dim=-1)
+    pairs = [-(target[g] * log[v]).sum(-1).mean() for g in range(2) for v in range(3) if g != v]
+    torch.testing.assert_close(method.loss(batch, 0), torch.stack(pairs).mean())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"momentum": 1.5}, "momentum: must lie in 0..1"), ({"first_temperature": 0.0}, "first_temperature: must be")],
+)
+def test_settings_out_of_range_are_named(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        _cion(**changes)
+
+
+@pytest.mark.slow
+def test_a_hundred_steps_tell_people_apart_and_do_not_collapse() -> None:
+    method = Cion(_network(), IdentityDistillationLoss(K, teacher_temperature=0.03), steps=100, momentum=0.99)
+    optimizer = torch.optim.AdamW(method.student.parameters(), lr=3e-3)
+    colours = torch.rand(8, 1, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * 160
+
+    def batch(step: int) -> IdentityBatch:
+        random = torch.Generator().manual_seed(step)
+        sizes = [(16, 8)] * 2 + [(8, 8)]
+        views = [(colours + 90 * torch.rand(8, 2, 3, *size, generator=random)).to(torch.uint8) for size in sizes]
+        return IdentityBatch(views, torch.arange(8))
+
+    for step in range(100):
+        loss = method.loss(batch(step), step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        method.after_step(step)
+    watched = method.monitors(99)
+    assert watched["batch_entropy"] - watched["teacher_entropy"] > 0.5
+    assert watched["teacher_entropy"] < 0.8 * math.log(K)
+    assert nn.functional.relu(loss.detach()) < math.log(K)

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from torch import nn
+
+from reappear.core import SettingsError
+from reappear.models import DistillationHead
+
+
+def test_logits_are_cosines_with_the_prototypes() -> None:
+    torch.manual_seed(0)
+    head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10)
+    features = torch.randn(5, 6)
+    unit = head.embed(features).detach()
+    torch.testing.assert_close(unit.norm(dim=1), torch.ones(5))
+    expected = [[torch.cosine_similarity(u, p, dim=0) for p in head.prototypes.detach()] for u in unit]
+    torch.testing.assert_close(head(features).detach(), torch.tensor(expected), atol=1e-6, rtol=1e-5)
+
+
+def test_the_length_of_a_prototype_is_no_matter() -> None:
+    torch.manual_seed(0)
+    head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10)
+    features = torch.randn(5, 6)
+    before = head(features)
+    with torch.no_grad():
+        head.prototypes.mul_(7.0)
+    torch.testing.assert_close(head(features), before)
+
+
+@pytest.mark.parametrize(("layers", "norm"), [(1, False), (2, True), (3, False), (3, True)])
+def test_the_mlp_is_dinos(layers: int, norm: bool) -> None:
+    head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10, layers=layers, batch_norm=norm)
+    kinds = [type(module) for module in head.mlp]
+    hidden = [nn.Linear, *([nn.BatchNorm1d] if norm else []), nn.GELU]
+    assert kinds == hidden * (layers - 1) + [nn.Linear]
+    assert head.mlp[-1].out_features == 4
+    assert not head.mlp[0].bias.any()
+
+
+def test_sizes_out_of_range_are_refused() -> None:
+    with pytest.raises(SettingsError, match="layers: must be 1 or more, got 0"):
+        DistillationHead(6, layers=0)

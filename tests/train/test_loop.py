@@ -1,0 +1,144 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reappear.core import SettingsError, TrainingError
+from reappear.train.batches import IdentityBatch, StepBatches
+from reappear.train.loop import Schedule, _clip_each, _groups, train
+from reappear.train.sampler import IdentitySampler
+from reappear.train.views import ViewSettings
+
+CPU = torch.device("cpu")
+IMAGES = [np.random.default_rng(i).integers(0, 256, (12, 6, 3), dtype=np.uint8) for i in range(12)]
+
+
+class MeanColour:
+    """Learns each identity's mean colour through a layer with dropout, so that random numbers matter."""
+
+    def __init__(self, poison: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.student = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+        self.poison = poison
+        self.seen: list[int] = []
+
+    def loss(self, batch: IdentityBatch, step: int) -> Tensor:
+        self.seen.append(step)
+        colour = batch.views[0].float().mean(dim=(-2, -1)).flatten(0, 1) / 255
+        value = (self.student(colour) - colour).square().mean()
+        return value * math.nan if step == self.poison else value
+
+    def after_step(self, step: int) -> None: ...
+
+    def monitors(self, step: int) -> dict[str, int | float]:
+        return {"watched": step}
+
+    def is_frozen(self, parameter: str, step: int) -> bool:
+        return parameter == "2.weight" and step < 2
+
+    def state_dict(self) -> dict[str, object]:
+        return {"student": self.student.state_dict()}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.student.load_state_dict(state["student"])
+
+
+def _data(steps: int) -> StepBatches:
+    identity = np.repeat(np.arange(3), 4)
+    sampler = IdentitySampler(identity, images_per_step=4, steps=steps, stages=((0.0, 2),), seed=0)
+    crops = ViewSettings(local_views=0).build(height=8, width=4, local_height=4, local_width=2)
+    return StepBatches(IMAGES, identity, sampler, crops, seed=0)
+
+
+def _schedule(steps: int, **changes: float) -> Schedule:
+    values = {"lr": 0.01, "final_lr": 1e-4, "warmup_steps": 1, "weight_decay": 0.04, "final_weight_decay": 0.4}
+    return Schedule(steps=steps, **{**values, "clip": 3.0, **changes})
+
+
+def _train(method: MeanColour, folder: Path, steps: int = 6, **changes: object) -> list[dict[str, int | float]]:
+    values = {"images_per_step": 4, "device": CPU, "seed": 0, "folder": folder, "log_every": 1, "checkpoint_every": 2}
+    return train(method, _data(steps), _schedule(steps), **{**values, **changes})
+
+
+def test_rows_tell_what_happened(tmp_path: Path) -> None:
+    probed: list[int] = []
+    rows = _train(MeanColour(), tmp_path, probe=lambda: float(len(probed) or not probed.append(1)), probe_every=4)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "watched", "lr", "weight_decay", "images_per_second", "eta_seconds"} <= rows[0].keys()
+    assert [row["step"] for row in rows if "probe_map" in row] == [4, 6]
+    assert rows[-1]["eta_seconds"] == 0
+    assert rows[0]["lr"] == 0.01
+    assert rows[0]["weight_decay"] == pytest.approx(0.04)
+
+
+def test_taken_up_where_it_broke_off_it_ends_the_same(tmp_path: Path) -> None:
+    whole = MeanColour()
+    expected = _train(whole, tmp_path / "whole")
+    with pytest.raises(TrainingError):
+        _train(MeanColour(poison=5), tmp_path / "broken")
+    again = MeanColour()
+    rows = _train(again, tmp_path / "broken")
+    assert again.seen == [4, 5]
+    for a, b in zip(whole.student.parameters(), again.student.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss is nan at step 3; lower lr, lengthen warmup_steps"):
+        _train(MeanColour(poison=3), tmp_path)
+
+
+def test_frozen_parameters_stay_for_their_steps(tmp_path: Path) -> None:
+    method = MeanColour()
+    before = method.student[2].weight.detach().clone()
+    _train(method, tmp_path / "two", steps=2)
+    assert torch.equal(method.student[2].weight, before)
+    _train(method, tmp_path / "three", steps=3)
+    assert not torch.equal(method.student[2].weight, before)
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
+    method = MeanColour()
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    _train(method, tmp_path, steps=2)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_biases_and_vectors_do_not_decay() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    decaying, still = _groups(dict(network.named_parameters()))
+    assert [tuple(p.shape) for p in decaying["params"]] == [(4, 3, 3, 3), (2, 4)]
+    assert decaying["decays"] is True
+    assert all(p.ndim == 1 for p in still["params"])
+    assert still["decays"] is False
+
+
+def test_each_parameters_gradient_is_clipped_by_itself() -> None:
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    for parameter, size in zip(parameters, (0.5, 4.0), strict=False):
+        parameter.grad = torch.tensor([size, 0.0])
+    _clip_each(parameters, 3.0)
+    assert parameters[0].grad.norm() == pytest.approx(0.5)
+    assert parameters[1].grad.norm() == pytest.approx(3.0, abs=1e-4)
+    assert parameters[2].grad is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": -1.0}, "lr: must be above 0, got -1.0"),
+        ({"clip": -1.0}, "clip: must be 0 or more, got -1.0"),
+        ({"warmup_steps": 6}, "warmup_steps: must be fewer than the 6 steps of the training, got 6"),
+    ],
+)
+def test_schedules_out_of_range_are_refused(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        _schedule(6, **changes)
