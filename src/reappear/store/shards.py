@@ -5,7 +5,6 @@ member by `os.pread` over its recorded offset, which needs no shared file positi
 """
 
 import contextlib
-import io
 import os
 import tarfile
 from pathlib import Path
@@ -129,5 +128,5 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 def members(path: Path) -> list[tuple[str, int, int]]:
     """Name, offset and size of each member, read from the tar itself: the index can always be rebuilt."""
-    with tarfile.open(fileobj=io.BufferedReader(io.FileIO(path))) as tar:
+    with tarfile.open(path) as tar:
         return [(member.name, member.offset_data, member.size) for member in tar]

@@ -33,12 +33,13 @@ def read_table(path: Path, *names: str) -> Columns:
         InputError: The file is missing, is not Parquet, or lacks a column.
     """
     try:
-        table = pq.read_table(path, columns=list(names) or None)
+        known = pq.read_schema(path).names
+        lacking = [name for name in names if name not in known]
+        table = pq.read_table(path, columns=[name for name in names if name in known] or None)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; run the step that writes it") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    lacking = [name for name in names if name not in table.column_names]
     if lacking:
-        raise InputError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(table.column_names)}")
+        raise InputError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(known)}")
     return {name: table.column(name).to_numpy() for name in table.column_names}

@@ -105,8 +105,8 @@ def test_motion_bears_a_film_of_one_frame(tmp_path):
     assert all(len(detector.detect(frame.image, frame.number).box) == 0 for frame in footage.frames())
 
 
-def test_the_usual_height_is_the_line_of_the_single_people(seed=3):
-    random = np.random.default_rng(seed)
+def test_the_usual_height_is_the_line_of_the_single_people():
+    random = np.random.default_rng(3)
     foot = random.uniform(100, 300, 200)
     height = (20 + 0.3 * foot) * random.normal(1, 0.05, 200)
     height[::5] *= 1.8  # every fifth is a group

@@ -100,7 +100,7 @@ class ModelExtractor:
         if not images:
             return np.zeros((0, self.width), np.float32)
         small = resized(images, *self._size)
-        return self._features(normalised(small, mean=self._mean, std=self._std, scale=255, channels="rgb"))
+        return self._features(normalised(small, mean=self._mean, std=self._std, scale=255.0, channels="rgb"))
 
     def _features(self, pixels: Float[np.ndarray, "n 3 h w"]) -> Float[np.ndarray, "n d"]:
         import torch

@@ -1,0 +1,133 @@
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reappear.core import InputError, SettingsError, WorkspaceError
+from reappear.models.extractors import ColorExtractor, ColorSettings
+from reappear.pipeline import embed as module
+from reappear.pipeline.embed import EmbedSettings, embed
+from reappear.pipeline.record import Outcome, run_step
+from reappear.pipeline.workspace import Workspace
+from reappear.store import ShardWriter, read_embeddings, shard_path, write_table
+from reappear.video import encode_jpeg
+
+CROPS = 50
+BROKEN = 17
+
+
+def make_crops(root: Path) -> Workspace:
+    work = Workspace(root)
+    random = np.random.default_rng(0)
+
+    def fill(aside):
+        images = [np.full((40, 20, 3), random.integers(0, 255, 3), np.uint8) for _ in range(CROPS)]
+        images = [np.where(random.random((40, 20, 1)) < 0.3, np.uint8(200), image) for image in images]
+        with ShardWriter(shard_path(aside, 0)) as shard:
+            places = [
+                shard.add(f"{i}.jpg", b"no picture" if i == BROKEN else encode_jpeg(image.astype(np.uint8), 90))
+                for i, image in enumerate(images)
+            ]
+        offset, size = np.array(places).T
+        write_table(
+            aside / "crops.parquet",
+            {"video": np.zeros(CROPS, np.int64), "shard": np.zeros(CROPS, np.int64), "offset": offset, "size": size},
+        )
+        return Outcome()
+
+    run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill)
+    return work
+
+
+@pytest.fixture
+def work(tmp_path):
+    return make_crops(tmp_path)
+
+
+def test_vectors_are_the_extractor_s_at_unit_length_and_zero_for_what_cannot_be_read(work):
+    record = embed(work, "c", EmbedSettings())
+    vectors, meta = read_embeddings(work.embeddings("c"))
+    assert vectors.dtype == np.float16
+    assert (meta["rows"], meta["width"], meta["extractor"]) == (CROPS, ColorExtractor().width, "color")
+    norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    assert norms[BROKEN] == 0
+    assert np.allclose(np.delete(norms, BROKEN), 1, atol=2e-3)
+    assert record.dropped == {"images that cannot be decoded": 1}
+    assert sorted(path.name for path in work.embeddings("c").iterdir()) == ["meta.json", "record.json", "vectors.npy"]
+
+
+def test_the_batch_changes_nothing(work):
+    embed(work, "a", EmbedSettings(batch=7))
+    embed(work, "b", EmbedSettings(batch=64))
+    assert np.array_equal(read_embeddings(work.embeddings("a"))[0], read_embeddings(work.embeddings("b"))[0])
+
+
+def test_flip_adds_the_vector_of_the_mirrored_crop(work, monkeypatch):
+    def left_and_right(self, images):
+        out = np.zeros((len(images), self.width), np.float32)
+        for row, image in zip(out, images, strict=True):
+            row[0], row[1] = image[:, :10].mean(), image[:, 10:].mean()
+        return out
+
+    monkeypatch.setattr(ColorExtractor, "__call__", left_and_right)
+    embed(work, "plain", EmbedSettings())
+    embed(work, "flip", EmbedSettings(flip=True))
+    plain, flip = (np.delete(read_embeddings(work.embeddings(name))[0], BROKEN, 0) for name in ("plain", "flip"))
+    assert not np.array_equal(plain[:, 0], plain[:, 1])
+    assert np.allclose(flip[:, :2], np.sqrt(0.5), atol=1e-3)
+
+
+def test_finished_blocks_are_not_done_again(work, monkeypatch):
+    embed(work, "whole", EmbedSettings(batch=5))
+    monkeypatch.setattr(module, "_BLOCK", 10)
+    ticks = []
+
+    class Stops:
+        after = 6
+
+        @contextmanager
+        def task(self, title, total):
+            def tick(units):
+                ticks.append(units)
+                if len(ticks) > self.after:
+                    raise KeyboardInterrupt
+
+            yield tick
+
+        def note(self, text):
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(work, "parts", EmbedSettings(batch=5), progress=Stops())
+    listener = Stops()
+    listener.after = 10**6
+    ticks.clear()
+    record = embed(work, "parts", EmbedSettings(batch=5), progress=listener)
+    assert ticks[0] == 20  # two whole blocks of the six batches
+    assert sum(ticks) == CROPS
+    assert record.dropped == {"images that cannot be decoded": 1}
+    assert np.array_equal(read_embeddings(work.embeddings("whole"))[0], read_embeddings(work.embeddings("parts"))[0])
+
+
+def test_vectors_that_are_not_finite_become_zero_and_are_counted(work, monkeypatch):
+    def sick(self, images):
+        out = np.ones((len(images), self.width), np.float32)
+        out[0] = np.nan
+        return out
+
+    monkeypatch.setattr(ColorExtractor, "__call__", sick)
+    record = embed(work, "sick", EmbedSettings(batch=50))
+    assert record.dropped == {"images that cannot be decoded": 1, "vectors that are zero or not finite": 1}
+    assert not read_embeddings(work.embeddings("sick"))[0][0].any()
+
+
+def test_refusals(work, tmp_path):
+    with pytest.raises(InputError, match="holds no crops yet"):
+        embed(Workspace(tmp_path / "none"), "x", EmbedSettings())
+    with pytest.raises(SettingsError, match="batch: must be 1 or more, got 0"):
+        embed(work, "x", EmbedSettings(batch=0))
+    embed(work, "x", EmbedSettings())
+    assert embed(work, "x", EmbedSettings()).already_done
+    with pytest.raises(WorkspaceError, match=r"another extractor\.stripes \(12, now 6\)"):
+        embed(work, "x", EmbedSettings(extractor=ColorSettings(stripes=6)))
