@@ -61,6 +61,16 @@ def test_more_false_links_borne_mean_a_wider_threshold():
     assert few.pairs_linked < many.pairs_linked
 
 
+def test_false_links_are_weighed_against_the_identities_left():
+    world, _ = street(2, people=30, videos=12, spread=0.6, view=0.5)
+    start = Assignment.untouched(world)
+    found = calibrate(world, start, false_links=0.1)
+    clean = single_tracklet(world, start, sigma_cst=found.sigma_cst)
+    left = cross_video(world, clean, sigma_drm=found.sigma_drm).identities
+    assert left < 0.8 * len(world)
+    assert 0.05 * left < found.false_links <= 0.1 * left
+
+
 def test_by_hand_stays_by_hand():
     world, _ = street(1)
     assert calibrate(world, Assignment.untouched(world), sigma_cst=0.123).sigma_cst == 0.123

@@ -27,12 +27,15 @@ def test_single_tracklet_is_equation_4(tracklets, sigma):
 
 
 @few
-@given(worlds, sigmas, sigmas, st.sampled_from(["frozen", "updated"]))
-def test_single_video_is_equations_5_and_6(tracklets, cst, drm, targets):
+@given(worlds, sigmas, sigmas, st.sampled_from(["frozen", "updated"]), st.integers(0, 1000))
+def test_single_video_is_equations_5_and_6(tracklets, cst, drm, targets, seed):
+    """Any crops may have been discarded before, whole tracklets too."""
     x, origin, video = plain(tracklets), tracklets.origin.tolist(), tracklets.video.tolist()
-    cleaned = single_tracklet(tracklets, Assignment.untouched(tracklets), sigma_cst=cst)
-    found = single_video(tracklets, cleaned, sigma_cst=cst, sigma_drm=drm, targets=targets)
-    owner = literal.reallocate(x, literal.single_tracklet(x, origin, cst), origin, video, cst, targets)
+    gone = np.random.default_rng(seed).random(len(x)) < 0.4
+    left = np.where(gone, -1, tracklets.origin)
+    start = Assignment(left, np.arange(len(tracklets)))
+    found = single_video(tracklets, start, sigma_cst=cst, sigma_drm=drm, targets=targets)
+    owner = literal.reallocate(x, left.tolist(), origin, video, cst, targets)
     assert found.tracklet.tolist() == owner
     assert found.identity.tolist() == literal.merge(x, owner, list(range(len(video))), video, drm, None)
 

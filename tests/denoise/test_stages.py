@@ -69,6 +69,32 @@ def test_a_long_tracklet_takes_the_other_way_to_the_same_end():
     assert distance.max() < 0.2
 
 
+def test_a_tracklet_without_crops_takes_none():
+    world = tracklet_set(at(0, 90, 180), [1, 1, 1])
+    start = Assignment(np.array([-1, -1, 2]), np.array([-1, -1, 0]))
+    found = single_video(world, start, sigma_cst=1.5, sigma_drm=0.0)
+    assert found.tracklet.tolist() == [-1, 2, 2]
+
+
+def test_names_of_identities_do_not_matter():
+    world, _ = gaussian(7)
+    start = Assignment.untouched(world)
+    renamed = Assignment(start.tracklet, np.random.default_rng(0).permutation(len(world)))
+    for radius in (2, 1000):
+        left, right = (cross_video(world, a, radius=radius).identity.tolist() for a in (start, renamed))
+        assert left == right
+        assert [k for n, k in enumerate(left) if k not in left[:n]] == list(range(max(left) + 1))
+
+
+def test_blocks_change_nothing(monkeypatch):
+    from reappear.denoise import groups
+
+    world, _ = gaussian(8)
+    whole = [noise_score(world, a, sigma_cst=0.1) for a in run_all(world)]
+    monkeypatch.setattr(groups, "_BLOCK_BYTES", 4 * 6 * 5)
+    assert [noise_score(world, a, sigma_cst=0.1) for a in run_all(world)] == whole
+
+
 def test_merging_is_transitive():
     world = tracklet_set(at(0, 30, 60, 120), [1, 1, 1, 1])
     found = single_video(world, Assignment.untouched(world), sigma_drm=cos_distance(31))

@@ -12,8 +12,8 @@ from .steps import RESOLUTION, SIGMA_CST, check_sigma, deviates
 from .trace import Trace
 
 STAGE = "single-tracklet"
-_BATCH_BYTES = 32 << 20
-_GRAM_LIMIT = 512  # above it a Gram matrix costs more memory than the few rows that leave are worth
+_BATCH_BYTES = 4 << 20
+_GRAM_LIMIT = 512  # above it a matrix of inner products costs more memory than the few crops that leave are worth
 _MARGIN = 1e-4  # far above the float32 error of the first look,
 _SHORT = 0.1  # unless the other crops nearly cancel out
 
