@@ -20,9 +20,14 @@ def test_a_file_appears_whole_when_the_block_ends_well(tmp_path):
 def test_the_old_file_stays_when_the_block_fails(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(ValueError, match="no"), writing(path) as aside:
-        aside.write_text("new")
-        raise ValueError("no")
+
+    def fail():
+        with writing(path) as aside:
+            aside.write_text("new")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -41,9 +41,14 @@ def test_a_shard_is_an_ordinary_tar(tmp_path):
 def test_a_shard_that_failed_leaves_the_old_one(tmp_path):
     write(tmp_path, 0, [("a", b"abc")])
     before = shard_path(tmp_path, 0).read_bytes()
-    with pytest.raises(ValueError, match="no"), ShardWriter(shard_path(tmp_path, 0)) as writer:
-        writer.add("b", b"def")
-        raise ValueError("no")
+
+    def fail():
+        with ShardWriter(shard_path(tmp_path, 0)) as writer:
+            writer.add("b", b"def")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
     assert shard_path(tmp_path, 0).read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
 

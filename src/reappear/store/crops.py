@@ -21,8 +21,8 @@ class CropStore:
     Crop `i` is row `i` of `crops.parquet`; rows of a tracklet are consecutive and sorted by frame; tracklets of a
     video are consecutive.
 
-    `crops.parquet`: video, frame, time (s), left, top, right, bottom (px), score, tracklet, shard, offset, size (bytes),
-    truth (the person's true id where footage comes with it, -1 = nobody or unknown).
+    `crops.parquet`: video, frame, time (s), left, top, right, bottom (px), score, tracklet, shard, offset, size
+    (bytes), truth (the person's true id where footage comes with it, -1 = nobody or unknown).
     `tracklets.parquet`: video, start, end (s), crops (count).
     `videos.parquet`: name, path, camera, width, height, rate, frames, seconds, sha256, truth (whether it is known).
     """

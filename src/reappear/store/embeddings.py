@@ -11,7 +11,7 @@ from .atomic import write_text, writing
 
 
 def write_embeddings(folder: Path, vectors: Float[np.ndarray, "n d"], meta: dict[str, Any]) -> None:
-    """Writes `vectors.npy` (float16 unit rows; a row of zeros = an image that could not be embedded) and `meta.json`."""
+    """Writes `vectors.npy` (float16 unit rows; zeros = an image that could not be embedded) and `meta.json`."""
     with writing(folder / "vectors.npy") as aside, aside.open("wb") as file:
         np.save(file, np.asarray(vectors, np.float16))
     write_text(

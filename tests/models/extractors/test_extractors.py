@@ -205,7 +205,7 @@ def test_openvino_agrees_with_onnx(tmp_path):
 
 def test_openvino_refuses_other_files(tmp_path):
     pytest.importorskip("openvino", reason="the openvino extra is not installed")
-    with pytest.raises(InputError, match="does not exist; a network in OpenVINO's format is a .xml and a .bin"):
+    with pytest.raises(InputError, match=r"does not exist; a network in OpenVINO's format is a \.xml and a \.bin"):
         OpenVinoSettings(weights=tmp_path / "none.xml").build()
     (tmp_path / "a.xml").write_text("no network")
     (tmp_path / "a.bin").touch()
