@@ -106,6 +106,15 @@ def test_a_few_people_who_come_often_do_not_pass_for_strangers():
     assert scores.pairwise_recall > 0.5
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_an_extractor_that_says_nothing_is_found_out(noise):
+    world, _ = street(0, people=60)
+    x = np.eye(8)[0] + noise * np.random.default_rng(0).normal(size=(len(world.embeddings), 8))
+    alike = tracklet_set(x.astype(np.float16), np.diff(world.offsets), world.video, world.start, world.end)
+    found = calibrate(alike, Assignment.untouched(alike))
+    assert any("cannot tell these people apart" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("wrong", [{"outliers": 0.0}, {"strangers": 1.0}, {"false_links": 0.0}])
 def test_shares_out_of_range(wrong):
     world, _ = street(0, people=6, videos=1)

@@ -11,7 +11,7 @@ from .constraints import overlapping_pairs
 from .groups import Groups, centroids, distance_to_own, read_unit
 from .linking import find_links, shortest_forest
 from .single_tracklet import single_tracklet
-from .steps import OVERLAP, SIGMA_CST, SIGMA_DRM, check_sigma
+from .steps import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma
 
 _MOST = 1_000_000  # distances looked at for one distribution
 _FEWEST_CROPS = 200
@@ -127,6 +127,11 @@ def calibrate(
             f"{count} tracklets, {len(apart)} pairs of them seen at the same time, are too few to tell people apart; "
             f"sigma_drm is the paper's {SIGMA_DRM}, or less where 9 of 10 tracklets have halves that are closer"
         )
+    if len(apart) and len(halves) and np.median(halves) >= np.median(apart) - RESOLUTION:
+        notes.append(
+            "halves of one tracklet are no closer than tracklets of people seen at the same time: "
+            "this extractor cannot tell these people apart; use another"
+        )
     return Calibration(
         sigma_cst=sigma_cst,
         sigma_drm=sigma_drm,
@@ -194,9 +199,8 @@ class _Tail:
 
     def share(self, distance: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
         """Share of pairs of strangers within each distance."""
-        return np.asarray(
-            np.minimum(1, self.share_at_low * np.power(np.maximum(distance, 0) / self.low, self.exponent))
-        )
+        logarithm = np.log(self.share_at_low) + self.exponent * np.log(np.maximum(distance, 1e-12) / self.low)
+        return np.asarray(np.exp(np.minimum(0, logarithm)))
 
     def quantile(self, share: float) -> float:
         """The distance within which this share of them lies."""
