@@ -105,7 +105,7 @@ def calibrate(
     clean = Groups.of(single_tracklet(tracklets, assignment, sigma_cst=sigma_cst).tracklet, len(tracklets))
     centers = centroids(tracklets.embeddings, clean)
     apart = 1 - np.einsum("pd,pd->p", centers[pairs[:, 0]], centers[pairs[:, 1]], dtype=np.float64)
-    halves = _distance_of_halves(tracklets, clean)
+    halves = _distance_of_halves(tracklets, groups)
     nodes = centers[clean.sizes > 0]
     count = len(nodes)
     reach = max(0, min(count - 1, count if radius is None else radius))
