@@ -105,7 +105,7 @@ def calibrate(
     clean = Groups.of(single_tracklet(tracklets, assignment, sigma_cst=sigma_cst).tracklet, len(tracklets))
     centers = centroids(tracklets.embeddings, clean)
     apart = 1 - np.einsum("pd,pd->p", centers[pairs[:, 0]], centers[pairs[:, 1]], dtype=np.float64)
-    halves = _distance_of_halves(tracklets, groups)
+    halves = _distance_of_halves(tracklets, clean)
     nodes = centers[clean.sizes > 0]
     count = len(nodes)
     reach = max(0, min(count - 1, count if radius is None else radius))
@@ -127,7 +127,8 @@ def calibrate(
             f"{count} tracklets, {len(apart)} pairs of them seen at the same time, are too few to tell people apart; "
             f"sigma_drm is the paper's {SIGMA_DRM}, or less where 9 of 10 tracklets have halves that are closer"
         )
-    if len(apart) and len(halves) and np.median(halves) >= np.median(apart) - RESOLUTION:
+    as_tracked = _distance_of_halves(tracklets, groups)  # of an extractor that says nothing, cleaning leaves nothing
+    if len(apart) and len(as_tracked) and np.median(as_tracked) >= np.median(apart) - RESOLUTION:
         notes.append(
             "halves of one tracklet are no closer than tracklets of people seen at the same time: "
             "this extractor cannot tell these people apart; use another"
