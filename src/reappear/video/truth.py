@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from .motchallenge import Boxes, read_boxes
 from .overlap import iou
@@ -30,6 +29,8 @@ def match_truth(
     Frame by frame, boxes and true boxes are matched one to one so that their summed IoU is largest; a match below
     `minimum_iou` is none (the matching of the MOTChallenge and KITTI tracking benchmarks).
     """
+    from scipy.optimize import linear_sum_assignment  # most of a second to import, and needed only with truth
+
     found = np.full(len(frame), -1, np.int64)
     order = np.argsort(frame, kind="stable")
     for mine in np.split(order, np.flatnonzero(np.diff(frame[order])) + 1):

@@ -30,13 +30,15 @@ class ColorSettings:
 
     kind: Literal["color"] = "color"
     stripes: Annotated[int, "horizontal stripes"] = 12
-    hues: Annotated[int, "bins of hue, for coloured pixels"] = 12
+    hues: Annotated[int, "bins of hue, for coloured pixels"] = 16
     values: Annotated[int, "bins of brightness for each hue"] = 3
     greys: Annotated[int, "bins of brightness for grey pixels"] = 6
     balance: Annotated[
         float, "how far each colour channel is brought to the same mean, against casts of cameras; 0 to 1"
     ] = 1.0
-    centre: Annotated[float, "columns are weighted by a Gaussian of this width around the middle, in crop widths"] = 0.2
+    centre: Annotated[float, "columns are weighted by a Gaussian of this width around the middle, in crop widths"] = (
+        0.18
+    )
 
     @property
     def files(self) -> dict[str, Path]:
@@ -73,11 +75,11 @@ class ColorExtractor:
         self,
         *,
         stripes: int = 12,
-        hues: int = 12,
+        hues: int = 16,
         values: int = 3,
         greys: int = 6,
         balance: float = 1.0,
-        centre: float = 0.2,
+        centre: float = 0.18,
     ) -> None:
         for name, value in {"stripes": stripes, "hues": hues, "values": values, "greys": greys}.items():
             if not 1 <= value <= _HEIGHT // 2:
