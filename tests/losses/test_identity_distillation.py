@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from reappear.core import InputError, SettingsError
 from reappear.losses import IdentityDistillationLoss
-
 from tests.references import identity_distillation as reference
 
 

@@ -29,7 +29,7 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 def make_workspace(root: Path, *, people: int = 8, cameras: int = 2, crops: int = 3) -> Workspace:
-    """`people` x `cameras` tracklets of `crops` crops; the last crop of all is of nobody. Identities `found` are true."""
+    """`people` x `cameras` tracklets of `crops` crops; the last crop is of nobody. `found` are true."""
     work = Workspace(root)
     rows: dict[str, list[int]] = {name: [] for name in ("video", "tracklet", "shard", "offset", "size", "truth")}
     with ShardWriter(shard_path(work.crops, 0)) as shard:

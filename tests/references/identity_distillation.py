@@ -10,7 +10,7 @@ def _cross_entropy(teacher: Tensor, student: Tensor, center: Tensor, teacher_t: 
 
 
 def equation(student: Tensor, teacher: Tensor, center: Tensor, *, teacher_t: float, student_t: float) -> Tensor:
-    """Eq. 9: all ordered pairs of images of one identity and all pairs of views, but the same view of the same image."""
+    """Eq. 9: all ordered pairs of images of an identity, all pairs of views, but the same view of the same image."""
     views, ids, images, _ = student.shape
     terms = []
     for p in range(ids):

@@ -67,7 +67,7 @@ def test_when_none_is_whole_it_says_so(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path / "checkpoints")
     store.save(10, _state(1))
     _files(tmp_path / "checkpoints")[0].write_bytes(b"x")
-    with pytest.raises(InputError, match="no checkpoint in .* is whole; remove"):
+    with pytest.raises(InputError, match=r"no checkpoint in .* is whole; remove"):
         store.load(Notes())
 
 

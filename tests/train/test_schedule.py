@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ def test_cosine_goes_from_start_to_end_without_turning_back(steps: int, start: f
     values = [cosine(step, steps=steps, start=start, end=end) for step in range(steps + 1)]
     assert values[0] == pytest.approx(start)
     assert values[-1] == pytest.approx(end)
-    rises = [b - a for a, b in zip(values, values[1:], strict=False)]
+    rises = [b - a for a, b in pairwise(values)]
     assert all(rise * (end - start) >= -1e-12 for rise in rises)
 
 

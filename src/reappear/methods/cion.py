@@ -33,7 +33,7 @@ class Network(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         self.head = head
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
@@ -182,4 +182,5 @@ class Cion:
 
 
 def _entropy(rows: Float[Tensor, "*rows k"]) -> Float[Tensor, "*rows"]:
-    return torch.special.entr(rows).sum(-1)
+    entropy: Tensor = torch.special.entr(rows).sum(-1)
+    return entropy

@@ -43,7 +43,7 @@ class DistillationHead(nn.Module):
             if batch_norm:
                 mlp.append(nn.BatchNorm1d(after))
             mlp.append(nn.GELU())
-        mlp.append(nn.Linear(*widths[-2:]))
+        mlp.append(nn.Linear(widths[-2], bottleneck))
         for module in mlp:
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -1,5 +1,6 @@
 """Identities to a model."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -291,11 +292,7 @@ def _device(name: str) -> "torch.device":
         raise SettingsError(f"device: must be auto, cpu, cuda or cuda:N, got {name!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError(f"device: {name} was asked for, and there is no GPU that this PyTorch can use; take cpu")
-    if device.type == "cuda" and device.index is None:
-        import os
-
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else device
 
 
 def _method(settings: PretrainSettings, steps: int, device: "torch.device") -> "Cion":

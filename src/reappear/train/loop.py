@@ -151,9 +151,9 @@ def train(
     Raises:
         TrainingError: The loss is not finite.
     """
-    for name, value in (("log_every", log_every), ("checkpoint_every", checkpoint_every)):
-        if value < 1:
-            raise SettingsError(f"{name}: must be 1 or more, got {value}")
+    for setting, every in (("log_every", log_every), ("checkpoint_every", checkpoint_every)):
+        if every < 1:
+            raise SettingsError(f"{setting}: must be 1 or more, got {every}")
     if precision != "float32" and device.type == "cpu":
         raise SettingsError(f"precision: {precision} needs a GPU; a CPU trains in float32")
     named = dict(method.student.named_parameters())
@@ -203,7 +203,7 @@ def train(
                     f"the loss is {value} at step {step}; lower lr, lengthen warmup_steps, or raise teacher_temperature"
                 )
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimizer)
             for name, parameter in named.items():
                 if method.is_frozen(name, step):

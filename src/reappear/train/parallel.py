@@ -3,10 +3,13 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @contextmanager
@@ -37,11 +40,12 @@ def share_gradients(module: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(module)
 
 
-def share_statistics(module: nn.Module, device: torch.device) -> nn.Module:
+def share_statistics(module: Network, device: torch.device) -> Network:
     """The module with batch norm over all processes. Only GPUs can; CPU processes keep their own statistics."""
     if rank_and_world()[1] == 1 or device.type != "cuda":
         return module
-    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    synced: Network = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+    return synced
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

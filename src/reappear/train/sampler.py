@@ -51,7 +51,8 @@ class IdentitySampler:
         per_pass = int(np.sum(-(-self._counts // images)))
         wanted = (step - first) * ids + np.arange(ids)
         rounds = wanted // per_pass
-        return np.concatenate([self._pass(images, int(r))[wanted[rounds == r] % per_pass] for r in np.unique(rounds)])
+        parts = [self._pass(images, int(r))[wanted[rounds == r] % per_pass] for r in np.unique(rounds)]
+        return np.asarray(np.concatenate(parts), np.int64)
 
     def _make_pass(self, images: int, number: int) -> Int[np.ndarray, "groups images"]:
         """All groups of one pass in random order."""
@@ -64,7 +65,8 @@ class IdentitySampler:
         ends = lengths_to_offsets(slots)
         within = np.arange(ends[-1]) - np.repeat(ends[:-1], slots)
         source = np.repeat(lengths_to_offsets(self._counts)[:-1], slots) + within % np.repeat(self._counts, slots)
-        return shuffled[source].reshape(-1, images)[random.permutation(len(source) // images)]
+        order = random.permutation(len(source) // images)
+        return np.asarray(shuffled[source].reshape(-1, images)[order], np.int64)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_pass"}

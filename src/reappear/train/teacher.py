@@ -17,8 +17,8 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float, b
         buffers: Running statistics of batch norm: `"own"` leaves those that the teacher gathers in its own forward
             passes (as the public code does), `"average"` treats them like weights, `"copy"` takes the student's.
     """
-    theirs, mine = list(teacher.parameters()), list(student.parameters())
-    torch._foreach_lerp_(theirs, [p.detach() for p in mine], 1 - momentum)
+    theirs = [p.detach() for p in teacher.parameters()]
+    torch._foreach_lerp_(theirs, [p.detach() for p in student.parameters()], 1 - momentum)
     if buffers == "own":
         return
     for old, new in zip(teacher.buffers(), student.buffers(), strict=True):

@@ -191,7 +191,8 @@ class MultiCrop:
         w, h = np.where(found, w[rows, first], whole_w), np.where(found, h[rows, first], whole_h)
         left = np.where(found, numbers[:, -2] * (width - w + 1), (width - w) / 2).astype(np.int64)
         top = np.where(found, numbers[:, -1] * (height - h + 1), (height - h) / 2).astype(np.int64)
-        return np.stack([left, top, w, h], axis=1).tolist()
+        boxes: list[list[int]] = np.stack([left, top, w, h], axis=1).tolist()
+        return boxes
 
     def _colours(self, numbers: Float[np.ndarray, "v 9"]) -> tuple[list[bool], Float[np.ndarray, "v 3 4"]]:
         """Whether colours change, and the colour matrix; its last column is per unit of mean luma.
