@@ -55,6 +55,8 @@ def test_bars_run_on_a_terminal(capsys):
     assert "[not markup]" in said
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.0, "0.0 s"), (59.94, "59.9 s"), (60.0, "1 min 0 s"), (3600.0, "1 h 0 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.0, "0.0 s"), (59.94, "59.9 s"), (60.0, "1 min 0 s"), (3600.0, "1 h 0 min")]
+)
 def test_duration(seconds, said):
     assert duration(seconds) == said

@@ -43,9 +43,10 @@ def test_the_tutorial_runs_as_written(tmp_path):
     blocks = BLOCK.findall(text)
     assert sum(language == "sh" for language, _ in blocks) >= 5
     for language, block in blocks:
-        command = {"sh": ["bash", "-euo", "pipefail", "-c", block], "python": [sys.executable, "-c", block]}.get(language)
-        if command is None:
+        runner = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}.get(language)
+        if runner is None:
             continue
+        command = [*runner, block]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "work" / "report.html").stat().st_size > 10_000

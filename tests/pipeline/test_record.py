@@ -94,7 +94,7 @@ def test_an_input_folder_is_known_by_its_record(tmp_path):
 
 
 def test_a_missing_input_is_named(tmp_path):
-    with pytest.raises(InputError, match="missing.txt does not exist"):
+    with pytest.raises(InputError, match=r"missing.txt does not exist"):
         once(tmp_path / "out", source=tmp_path / "missing.txt")
 
 
@@ -102,7 +102,7 @@ def test_a_missing_input_is_named(tmp_path):
 def test_a_damaged_record_says_what_to_do(tmp_path, text):
     once(tmp_path / "out")
     (tmp_path / "out" / "record.json").write_text(text)
-    with pytest.raises(InputError, match="damaged.*run its step again"):
+    with pytest.raises(InputError, match=r"damaged.*run its step again"):
         read_record(tmp_path / "out")
 
 

@@ -92,8 +92,21 @@ def test_describe_lists_every_field_with_its_help():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("0.5", 0.5), ("1e-3", 0.001), ("2e4", 20000.0), ("yes", True), ("null", None), ("[1, 2]", [1, 2]), ("a b", "a b"), ("w.onnx", "w.onnx"), ("e", "e"), ("1e3x", "1e3x"), ("-2.5E1", -25.0)],
-)  # fmt: skip
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("1e-3", 0.001),
+        ("2e4", 20000.0),
+        ("-2.5E1", -25.0),
+        ("yes", True),
+        ("null", None),
+        ("[1, 2]", [1, 2]),
+        ("a b", "a b"),
+        ("w.onnx", "w.onnx"),
+        ("e", "e"),
+        ("1e3x", "1e3x"),
+    ],
+)
 def test_values_are_read_as_yaml_with_exponents(text, value):
     assert parse_value(text) == value
 

@@ -88,12 +88,15 @@ def correlate(
     work: Work,
     embeddings: Annotated[str, typer.Option(help="Which embeddings to read.")] = "round0",
     name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the result; as the embeddings.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Earlier identities to go on from; from tracklets if not given.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Embeddings to identities: removes noise from tracklets and links those of one person across videos."""
     made = _step("correlate")(
-        _workspace(work), name or embeddings, settings, embeddings=embeddings, progress=listener(quiet)
+        _workspace(work), name or embeddings, settings, embeddings=embeddings, start=start, progress=listener(quiet)
     )
     _tell(made, as_json)
 

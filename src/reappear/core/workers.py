@@ -23,6 +23,11 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _die_with_parent() -> None:
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,12 +23,13 @@ from reappear.denoise import (
     single_video,
 )
 from reappear.metrics import score_identities
-from reappear.store import Identities, read_embeddings, write_identities
+from reappear.store import Columns, Identities, read_embeddings, read_identities, write_identities
 
 from .record import Outcome, Record, run_step
 from .workspace import Workspace
 
 BASELINE = "tracklet = person"
+SO_FAR = "identities so far"
 
 
 @settings
@@ -67,7 +68,13 @@ class CorrelateSettings:
 
 
 def correlate(
-    work: Workspace, name: str, settings: CorrelateSettings, *, embeddings: str, progress: Progress = SILENT
+    work: Workspace,
+    name: str,
+    settings: CorrelateSettings,
+    *,
+    embeddings: str,
+    start: str | None = None,
+    progress: Progress = SILENT,
 ) -> Record:
     """Writes identities/NAME: who each tracklet is, why, and how much each stage changed.
 
@@ -76,15 +83,18 @@ def correlate(
         name: Name of the folder of identities.
         settings: Thresholds and stages.
         embeddings: Name of the embeddings to read.
+        start: Name of earlier identities to go on from. What they joined stays joined, and only the cross-video stage
+            is left to do; none = start from tracklets.
         progress: Who is told.
     """
     _require(work, embeddings)
+    begun = {"start": work.identities(start)} if start else {}
     return run_step(
         work.identities(name),
         step="correlate",
         settings=settings,
-        inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings)},
-        work=lambda aside: _correlate(work, settings, embeddings, aside, progress),
+        inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings), **begun},
+        work=lambda aside: _correlate(work, settings, embeddings, start, aside, progress),
         progress=progress,
     )
 
@@ -100,7 +110,12 @@ def _require(work: Workspace, embeddings: str) -> None:
 
 
 def _correlate(
-    work: Workspace, settings: CorrelateSettings, embeddings: str, aside: Path, progress: Progress
+    work: Workspace,
+    settings: CorrelateSettings,
+    embeddings: str,
+    start: str | None,
+    aside: Path,
+    progress: Progress,
 ) -> Outcome:
     crops = work.open_crops()
     vectors, meta = read_embeddings(work.embeddings(embeddings))
@@ -112,7 +127,13 @@ def _correlate(
         raise InputError(f"{work.crops} holds no crops; there is nobody to tell apart")
     tracklets = crops.tracklet_set(vectors)
     truth = crops.crops["truth"].astype(np.int64) if crops.has_truth else None
-    found, empty = identify(tracklets, settings, truth=truth, progress=progress)
+    earlier = read_identities(work.identities(start)) if start else None
+    found, empty = identify(
+        tracklets, settings, start=earlier.assignment if earlier else None, truth=truth, progress=progress
+    )
+    if earlier:  # why crops and tracklets are where they are includes what was done before
+        found = replace(found, links=_both(earlier.links, found.links), moves=_both(earlier.moves, found.moves))
+    found.report["start"] = start
     found.report["embeddings"] = {"name": embeddings, **meta}
     write_identities(aside, found)
     last = found.report["stages"][-1]
@@ -125,10 +146,15 @@ def _correlate(
     )
 
 
+def _both(earlier: Columns, later: Columns) -> Columns:
+    return {name: np.concatenate([earlier[name], later[name]]) for name in later}
+
+
 def identify(
     tracklets: TrackletSet,
     settings: CorrelateSettings,
     *,
+    start: Assignment | None = None,
     truth: Int[np.ndarray, " n"] | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Identities, int]:
@@ -137,17 +163,18 @@ def identify(
     Args:
         tracklets: All crops; a row of zeros is a crop that could not be embedded, and is discarded first.
         settings: Thresholds and stages.
+        start: Identities to go on from with the cross-video stage alone, as its nodes; tracklets if not given.
         truth: True person of each crop, -1 = nobody. Used for the scores in the report, for nothing else.
         progress: Who is told.
 
     Returns:
         The identities with their report, and how many crops could not be embedded.
     """
-    assignment, empty = _embedded(tracklets)
+    assignment, empty = _embedded(tracklets, start)
     cst, drm, thresholds = _thresholds(tracklets, assignment, settings, progress)
-    stages = _stages(settings, cst, drm)
+    stages = _stages(settings, cst, drm, begun=start is not None)
     trace = Trace()
-    rows = [_row(BASELINE, tracklets, assignment, assignment, trace, cst, drm, truth, 0.0)]
+    rows = [_row(BASELINE if start is None else SO_FAR, tracklets, assignment, assignment, trace, cst, drm, truth, 0.0)]
     with progress.task("correlate", len(stages)) as advance:
         for name, stage in stages:
             begun = time.perf_counter()
@@ -160,7 +187,9 @@ def identify(
     return Identities(assignment, trace.link_columns(), trace.move_columns(), report), empty
 
 
-def _stages(settings: CorrelateSettings, cst: float, drm: float) -> list[tuple[str, Callable[..., Assignment]]]:
+def _stages(
+    settings: CorrelateSettings, cst: float, drm: float, *, begun: bool
+) -> list[tuple[str, Callable[..., Assignment]]]:
     first = partial(single_tracklet, sigma_cst=cst, minimum_crops=settings.minimum_crops)
     second = partial(
         single_video,
@@ -179,15 +208,16 @@ def _stages(settings: CorrelateSettings, cst: float, drm: float) -> list[tuple[s
         overlap=settings.overlap,
     )
     stages = (
-        (settings.single_tracklet, "single-tracklet", first),
-        (settings.single_video, "single-video", second),
+        (settings.single_tracklet and not begun, "single-tracklet", first),
+        (settings.single_video and not begun, "single-video", second),
         (settings.cross_video, "cross-video", third),
     )
     return [(name, stage) for wanted, name, stage in stages if wanted]
 
 
-def _embedded(tracklets: TrackletSet) -> tuple[Assignment, int]:
-    """Each tracklet is a person, less the crops that have no embedding."""
+def _embedded(tracklets: TrackletSet, start: Assignment | None) -> tuple[Assignment, int]:
+    """What to start from, less the crops that have no embedding."""
+    start = Assignment.untouched(tracklets) if start is None else start
     step = 65_536
     good = np.concatenate(
         [np.zeros(0, bool)]
@@ -198,9 +228,11 @@ def _embedded(tracklets: TrackletSet) -> tuple[Assignment, int]:
     )
     if not good.any():
         raise InputError("no crop could be embedded; see why in the record of embed")
-    owner = np.where(good, tracklets.origin, -1)
-    held = np.bincount(owner[good], minlength=len(tracklets)) > 0
-    return Assignment(owner, np.where(held, np.cumsum(held) - 1, -1)), int(np.count_nonzero(~good))
+    owner = np.where(good, start.tracklet, -1)
+    held = np.bincount(owner[owner >= 0], minlength=len(tracklets)) > 0
+    identity = np.full(len(tracklets), -1, np.int64)
+    identity[held] = np.unique(start.identity[held], return_inverse=True)[1]
+    return Assignment(owner, identity), int(np.count_nonzero(~good))
 
 
 def _thresholds(

@@ -27,6 +27,9 @@ class RunSettings:
     rounds: Annotated[
         int | None, "rounds of embed, correlate, pretrain; 2 if not given, or 1 with an extractor of your own"
     ] = None
+    carry: Annotated[bool, "later rounds go on from the identities of the round before; no = each from tracklets"] = (
+        True
+    )
     ingest: Annotated[IngestSettings, "videos to crops"] = field(default_factory=IngestSettings)
     correlate: Annotated[CorrelateSettings, "embeddings to identities"] = field(default_factory=CorrelateSettings)
     pretrain: Annotated[PretrainSettings, "identities to a model"] = field(default_factory=PretrainSettings)
@@ -54,12 +57,16 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
 def correlate_in_rounds(work: Workspace, settings: RunSettings, rounds: int, *, progress: Progress = SILENT) -> None:
     """The loop of the whole: each round embeds with the model of the round before, and trains a better one.
 
+    A later round goes on from the identities of the one before it: a model that learned from them sees what they still
+    leave apart, with other eyes than the descriptor that found them.
+
     Leaves embeddings, identities and models `round0`, `round1`, ..., and the embeddings `final` of the last model.
     """
     for number in range(rounds):
         name = f"round{number}"
         embed(work, name, EmbedSettings(extractor=_extractor(work, settings, number)), progress=progress)
-        correlate(work, name, settings.correlate, embeddings=name, progress=progress)
+        start = f"round{number - 1}" if number and settings.carry else None
+        correlate(work, name, settings.correlate, embeddings=name, start=start, progress=progress)
         pretrain(work, name, settings.pretrain, labels=name, progress=progress)
     embed(work, "final", EmbedSettings(extractor=_trained(work, rounds - 1)), progress=progress)
 

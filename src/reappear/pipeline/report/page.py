@@ -19,6 +19,10 @@ from .pictures import Album, clock
 from .plots import colour, lines, project, scatter, wheel
 
 STAGES = {
+    "identities so far": (
+        "the round before",
+        "What earlier rounds joined stays joined; this round goes on from there.",
+    ),
     "tracklet = person": ("as tracked", "Each tracklet is taken for a person of its own: where everything starts."),
     "single-tracklet": (
         "within one tracklet",
