@@ -23,6 +23,7 @@ from .pretrain_fixture import make_probe, make_workspace
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "pretrain"
 TINY = PretrainSettings(
+    backbone="cnn6",
     arguments={"width": 4},
     height=32,
     width=16,
@@ -35,7 +36,7 @@ TINY = PretrainSettings(
     head_hidden=16,
     head_bottleneck=8,
     prototypes=16,
-    warmup_steps=2,
+    warmup=0.4,
     log_every=2,
     checkpoint_every=2,
     device="cpu",
@@ -145,7 +146,7 @@ def test_probe_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path)
     ("changes", "error", "message"),
     [
         ({"images_per_step": 10}, SettingsError, "images_per_step: 10 is not a multiple of 4"),
-        ({"warmup_steps": 5}, SettingsError, "warmup_steps: must be fewer than the 5 steps"),
+        ({"warmup": 1.0}, SettingsError, "warmup: must be a share of the training"),
         ({"curriculum": ((0.1, 2),)}, SettingsError, "curriculum: shares must rise from 0"),
         ({"lr": 0.0}, SettingsError, "lr: must be above 0"),
         ({"lr": float("inf")}, TrainingError, "the loss is nan at step 1; lower lr"),

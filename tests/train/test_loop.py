@@ -90,7 +90,7 @@ def test_taken_up_where_it_broke_off_it_ends_the_same(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="the loss is nan at step 3; lower lr, lengthen warmup_steps"):
+    with pytest.raises(TrainingError, match="the loss is nan at step 3; lower lr, lengthen the warm-up"):
         _train(MeanColour(poison=3), tmp_path)
 
 

@@ -27,7 +27,9 @@ class DemoSettings:
     seed: Annotated[int, "the first seed"] = 0
     world: Annotated[SynthesizeSettings, "the world that is filmed"] = field(default_factory=SynthesizeSettings)
     run: Annotated[RunSettings, "what is done with the films"] = field(
-        default_factory=lambda: RunSettings(ingest=IngestSettings(camera="prefix", workers=2))
+        default_factory=lambda: RunSettings(
+            ingest=IngestSettings(camera="prefix"), pretrain=PretrainSettings(probe_every=80)
+        )
     )
 
 
@@ -56,7 +58,7 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
     world = work.root / "world"
     synthesize(world, replace(settings.world, seed=seed), progress=progress)
     rounds = count_rounds(settings.run)
-    training = replace(settings.run.pretrain, seed=seed)
+    training = replace(settings.run.pretrain, seed=seed, probe=world / "probe")
     todo = replace(settings.run, pretrain=training)
     ingest([world / "films"], work, todo.ingest, progress=progress)
     with process_pool(1) as beside:  # small networks use one core well and two badly: two trainings run side by side

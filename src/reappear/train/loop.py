@@ -200,7 +200,7 @@ def train(
             value = float(loss.detach())
             if any_process(not math.isfinite(value), device):
                 raise TrainingError(
-                    f"the loss is {value} at step {step}; lower lr, lengthen warmup_steps, or raise teacher_temperature"
+                    f"the loss is {value} at step {step}; lower lr, lengthen the warm-up, or raise teacher_temperature"
                 )
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
