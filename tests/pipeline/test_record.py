@@ -43,6 +43,17 @@ def test_a_step_is_done_once_and_recorded(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
+def test_a_kill_after_the_record_costs_nothing(tmp_path):
+    made = once(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "out.partial")
+
+    def never(aside: Path) -> Outcome:
+        raise AssertionError("finished work is done again")
+
+    assert once(tmp_path / "out", never).counts == made.counts
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["record.json"]
+
+
 def test_another_setting_is_refused_by_name_and_changes_nothing(tmp_path):
     once(tmp_path / "out")
     before = (tmp_path / "out" / "record.json").read_bytes()

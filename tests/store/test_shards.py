@@ -4,6 +4,7 @@ import pickle
 import signal
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -111,3 +112,21 @@ def test_killed_while_appending_it_loses_nothing_that_was_there(tmp_path):
         reader = ShardReader(tmp_path)
         assert [reader.read(0, *place) for place in places] == blobs
         assert [size for _, _, size in members(shard_path(tmp_path, 0))][:10] == [3000] * 10
+
+
+def test_more_shards_than_may_be_open_at_once(tmp_path, monkeypatch):
+    from reappear.store import shards
+
+    def open_files() -> int:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    monkeypatch.setattr(shards, "_MOST_OPEN", 3)
+    places = []
+    for number in range(8):
+        with shards.ShardWriter(shards.shard_path(tmp_path, number)) as writer:
+            places.append(writer.add("x", bytes([number])))
+    before = open_files()
+    reader = shards.ShardReader(tmp_path)
+    for _ in range(2):
+        assert [reader.read(n, *places[n]) for n in range(8)] == [bytes([n]) for n in range(8)]
+    assert open_files() - before == 3

@@ -56,7 +56,7 @@ def evaluate(
     for key in ("ranks", "top", "batch", "memory_mb"):
         if getattr(settings, key) < 1:
             raise SettingsError(f"{key}: must be 1 or more, got {getattr(settings, key)}")
-    table = read("market1501", data)
+    table = read("market1501", data.resolve())
     _check(table, settings.protocol, data)
     files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
     return run_step(

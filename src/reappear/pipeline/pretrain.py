@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _OWN_LABELS = ("instance", "tracklet", "true")
 
-# At 64x32 pixels the paper's blur of up to 2 pixels and its local views of 5 % of the area leave little of a person, and
-# its turned and removed colours take what tells people apart there. A cast of each channel is how cameras do differ.
+# At 64x32 pixels the paper's blur of up to 2 pixels and its local views of 5 % of the area leave little of a person,
+# and its turned and removed colours take what tells people apart. A cast of each channel is how cameras do differ.
 _SMALL_VIEWS = ViewSettings(
     local_views=2,
     local_scale=(0.4, 0.8),

@@ -141,6 +141,9 @@ def run_step(
     with disk_errors(folder):
         aside.mkdir(parents=True, exist_ok=True)
         with _alone_in(aside):
+            if (aside / "record.json").exists() and (done := read_record(aside)).fingerprint == mark:
+                _give_name(aside, folder)  # the last call was killed between its record and this
+                return done
             before = _take_up(aside, mark, step, progress)
             start = time.perf_counter()
             try:
@@ -160,12 +163,16 @@ def run_step(
                 peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
                 versions=_versions(),
             )
-            for name in (_BEGUN, _CLOCK, _LOCK):
-                (aside / name).unlink(missing_ok=True)
             write_text(aside / "record.json", record.to_json())
-            aside.rename(folder)
-            sync_folder(folder.parent)
+            _give_name(aside, folder)
     return record
+
+
+def _give_name(aside: Path, folder: Path) -> None:
+    for name in (_BEGUN, _CLOCK, _LOCK):
+        (aside / name).unlink(missing_ok=True)
+    aside.rename(folder)
+    sync_folder(folder.parent)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from reappear.core import InputError, StorageError
 from .atomic import disk_errors, sync_folder
 
 _BLOCK = tarfile.BLOCKSIZE
+_MOST_OPEN = 128  # shards held open at once; there is one for each video, and systems allow about a thousand files
 
 
 class ShardWriter:
@@ -97,20 +98,29 @@ class ShardReader:
         Raises:
             InputError: The shard is missing or shorter than its index says.
         """
-        key = (os.getpid(), shard)
         path = shard_path(self.folder, shard)
-        if key not in self._handles:
-            try:
-                self._handles[key] = os.open(path, os.O_RDONLY)
-            except FileNotFoundError as error:
-                raise InputError(f"{path} is missing; run ingest again into a new workspace") from error
         try:
-            data = os.pread(self._handles[key], size, offset)
+            data = os.pread(self._handle(shard, path), size, offset)
+        except FileNotFoundError as error:
+            raise InputError(f"{path} is missing; run ingest again into a new workspace") from error
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error.strerror}") from error
         if len(data) != size:
             raise InputError(f"{path} is shorter than its index says; it was damaged after ingest, run ingest again")
         return data
+
+    def _handle(self, shard: int, path: Path) -> int:
+        key = (os.getpid(), shard)
+        handle = self._handles.pop(key, None)
+        if handle is None:
+            handle = os.open(path, os.O_RDONLY)
+        self._handles[key] = handle  # last in order: the first is the one not used for longest
+        if len(self._handles) > _MOST_OPEN:
+            oldest = next(iter(self._handles))
+            stale = self._handles.pop(oldest)
+            if oldest[0] == key[0]:
+                os.close(stale)
+        return handle
 
     def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "_handles": {}}
