@@ -67,7 +67,7 @@ class PretrainSettings:
     head_hidden: Annotated[int, "width of the head's hidden layers"] = 512
     head_bottleneck: Annotated[int, "width of the vectors that are compared with prototypes"] = 128
     head_batch_norm: Annotated[bool, "batch norm in the head"] = True
-    prototypes: Annotated[int, "prototypes (K)"] = 512
+    prototypes: Annotated[int, "prototypes (K)"] = 2048
     student_temperature: Annotated[float, "tau_s"] = 0.1
     teacher_temperature: Annotated[float, "tau_t"] = 0.03
     first_teacher_temperature: Annotated[float | None, "tau_t at step 0; tau_t if not given"] = None
