@@ -333,6 +333,11 @@ def test_people_are_shown_with_what_happened_to_them(works: list[Workspace]) -> 
             assert other in members
 
 
+def read_identity_tracklets(work: Workspace, identity: int) -> list[int]:
+    rows = read_table(work.identities("round1") / "tracklets.parquet")
+    return [int(t) for t in rows["tracklet"][rows["identity"] == identity]]
+
+
 def test_thrown_and_moved_crops_carry_their_distance(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
     album = Album(run, height=32, name="round1", stages={})
@@ -346,8 +351,13 @@ def test_thrown_and_moved_crops_carry_their_distance(works: list[Workspace]) -> 
     marks = [
         p.mark for who in album.people(999, 999, 999) for of in who.cameras.values() for s in of for p in s.pictures
     ]
-    assert marks.count("moved") == sum(1 for crop in set(moves["crop"].tolist()) if final[crop] >= 0)
-    assert marks.count("thrown") == len(thrown)
+    whose = read_table(works[0].identities("round1") / "identities.parquet")["identity"]
+    across = {who for who in set(whose.tolist()) - {-1} if len(set(run.store.crops["video"][whose == who])) > 1}
+    moved = {crop for crop in moves["crop"].tolist() if final[crop] >= 0 and whose[crop] in across}
+    assert moved
+    assert marks.count("moved") == len(moved)
+    shown = {t for who in across for t in read_identity_tracklets(works[0], who)}
+    assert marks.count("thrown") == sum(run.store.crops["tracklet"][crop] in shown for crop in thrown)
 
 
 def test_mistakes_are_the_worst_ones(works: list[Workspace]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from reappear.core import SILENT, Progress, SettingsError, process_pool, settings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 
+from .embed import EmbedSettings, embed
 from .evaluate import EvaluateSettings, evaluate
 from .ingest import IngestSettings, ingest
 from .pretrain import PretrainSettings, pretrain
@@ -66,6 +67,7 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
         correlate_in_rounds(work, todo, rounds, progress=progress)
         with progress.task("baselines", None):
             baselines.result()
+    embed(work, "untrained", EmbedSettings(extractor=_descriptors(work, rounds)["untrained"]), progress=progress)
     for name, extractor in _descriptors(work, rounds).items():
         evaluate(work, name, EvaluateSettings(extractor=extractor), data=world / "probe", progress=progress)
     return work

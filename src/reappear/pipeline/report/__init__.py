@@ -21,7 +21,7 @@ class ReportSettings:
     """How much the page shows. The numbers are always all there."""
 
     tracklets: Annotated[int, "rows of crops in the gallery of tracklets"] = 12
-    identities: Annotated[int, "identities shown, those that reach across most films first"] = 12
+    identities: Annotated[int, "identities shown, spread evenly over those that reach across films"] = 8
     strips: Annotated[int, "tracklets shown of one identity"] = 12
     crops: Annotated[int, "crops shown of one tracklet"] = 6
     failures: Annotated[int, "wrong merges, and as many wrong splits, shown where truth is known"] = 3

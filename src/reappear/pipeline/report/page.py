@@ -48,6 +48,7 @@ PROTOCOLS = {
     "cross-camera": "everybody seen by the query's own camera is passed over",
     "no-camera": "cameras play no part",
 }
+UNTRAINED = "untrained"
 _REFERENCES = tuple(name for name in DESCRIPTORS if name != "cion")
 
 
@@ -202,7 +203,7 @@ def _means(tree: Tree) -> dict[str, int | float]:
 
 
 def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Cloud], list[tuple[str, str]]]:
-    """Embeddings of the same crops by the first extractor and by the last, and the names of colours."""
+    """The same crops by the first extractor, the untrained network and the last one, and the names of colours."""
     names = sorted((key.removeprefix("embed ") for key in run.records if key.startswith("embed ")), key=natural)
     store = run.store
     group = album.truth if store.has_truth else None
@@ -217,11 +218,13 @@ def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Clou
     if len(rows) < 3:
         return [], []
     clouds = []
-    for number, name in enumerate(dict.fromkeys((names[0], names[-1]))):
+    rounds = [name for name in names if name != UNTRAINED] or names
+    shown = [rounds[0], *([UNTRAINED] if UNTRAINED in names else []), rounds[-1]]
+    for number, name in enumerate(dict.fromkeys(shown)):
         vectors, meta = read_embeddings(run.work.embeddings(name))
         some = np.asarray(vectors[rows], np.float32)
         there = np.linalg.norm(some, axis=1) > 0
-        title = f"{'Before' if number == 0 and len(names) > 1 else 'After' if number else 'Embeddings'}: {name}"
+        title = {UNTRAINED: "Before training", "final": "After training"}.get(name, f"Embeddings {name}")
         if meta.get("extractor"):
             title += f" ({meta['extractor']})"
         svg = scatter(

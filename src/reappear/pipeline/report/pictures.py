@@ -207,7 +207,10 @@ class Album:
         )
 
     def people(self, most: int, strips: int, crops: int) -> list[Person]:
-        """Identities that reach across most films, then most cameras, tracklets, crops."""
+        """Identities spread evenly over those of two films or more, from the widest to the narrowest reach.
+
+        Where all stay in one film, these. Reach counts films, then cameras, tracklets, crops.
+        """
         if self.found is None:
             return []
         mine = self.found.assignment.crop_identity
@@ -218,7 +221,9 @@ class Album:
             for values in (self.store.crops["video"], self.store.camera, self.found.assignment.tracklet)
         ]
         order = np.lexsort([np.arange(len(sizes)), -sizes, -reach[2], -reach[1], -reach[0]])
-        return [self._person(self.found, int(k), strips, crops) for k in order[:most] if sizes[k]]
+        order = order[sizes[order] > 0]
+        across = order[reach[0][order] > 1]
+        return [self._person(self.found, int(k), strips, crops) for k in _even(across if len(across) else order, most)]
 
     def discarded(self, most: int) -> list[Picture]:
         """Crops thrown out, those farthest from their tracklet first."""
