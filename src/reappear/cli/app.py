@@ -229,7 +229,7 @@ class Entry:
     shortcuts: Mapping[str, str] = field(default_factory=dict)
 
 
-_INGEST_SHORTCUTS = {name: f"ingest.{name}" for name in ("detector", "tracker", "camera", "workers")}
+_INGEST_SHORTCUTS = {name: f"ingest.{name}" for name in ("detector", "tracker", "crop", "stride", "camera", "workers")}
 COMMANDS = {
     "demo": Entry(demo, "From start to end", "demo:DemoSettings"),
     "run": Entry(run, "From start to end", "run:RunSettings", _INGEST_SHORTCUTS),

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _OWN_LABELS = ("instance", "tracklet", "true")
 
-# At 64x32 pixels the paper's blur of up to 2 pixels and its local views of 5 % of the area leave little of a person,
+# At 64x32 pixels the paper's blur of up to 2 pixels and its local views of a part of the person leave little of them,
 # and its turned and removed colours take what tells people apart. A cast of each channel is how cameras do differ.
 _SMALL_VIEWS = ViewSettings(
-    local_views=2,
-    local_scale=(0.4, 0.8),
+    local_views=0,
     brightness=0.3,
     contrast=0.3,
     hue=0.02,
@@ -73,7 +72,7 @@ class PretrainSettings:
     first_teacher_temperature: Annotated[float | None, "tau_t at step 0; tau_t if not given"] = None
     teacher_temperature_warmup: Annotated[int, "steps from there to tau_t"] = 0
     center_momentum: Annotated[float, "share of the old centre that stays in a step"] = 0.9
-    momentum: Annotated[float, "share of the teacher that stays in a step; rises to 1 along a cosine"] = 0.99
+    momentum: Annotated[float, "share of the teacher that stays in a step; rises to 1 along a cosine"] = 0.97
     teacher_buffers: Annotated[
         Literal["own", "average", "copy"], "batch norm statistics of the teacher: of its own passes, averaged, copied"
     ] = "own"
