@@ -5,7 +5,7 @@ import pytest
 
 from reappear.core import InputError, SettingsError, WorkspaceError, generator
 from reappear.denoise import noise_score
-from reappear.pipeline.correlate import BASELINE, CorrelateSettings, correlate, identify
+from reappear.pipeline.correlate import BASELINE, SO_FAR, CorrelateSettings, correlate, identify
 from reappear.pipeline.record import Outcome, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_embeddings, read_identities, write_embeddings, write_table
@@ -118,7 +118,7 @@ def test_thresholds_of_the_paper_and_by_hand(tmp_path):
     correlate(work, "paper", CorrelateSettings(thresholds="paper", constraints=False), embeddings="e")
     said = report_of(work, "paper")["thresholds"]
     assert said == {"rule": "paper", "sigma_cst": 0.2, "sigma_drm": 0.18, "by_hand": []}
-    correlate(work, "hand", CorrelateSettings(sigma_drm=0.05), embeddings="e")
+    correlate(work, "hand", CorrelateSettings(sigma_drm=0.01), embeddings="e")
     said = report_of(work, "hand")["thresholds"]
     assert said["sigma_drm"] == 0.05
     assert said["by_hand"] == ["sigma_drm"]
@@ -184,3 +184,24 @@ def test_done_once_and_refused_on_other_settings(tmp_path):
     assert correlate(work, "i", CorrelateSettings(), embeddings="e").already_done
     with pytest.raises(WorkspaceError, match="radius"):
         correlate(work, "i", CorrelateSettings(radius=5), embeddings="e")
+
+
+def test_a_later_round_goes_on_from_the_one_before(tmp_path):
+    work = pretend(tmp_path)
+    correlate(work, "first", CorrelateSettings(sigma_drm=0.01), embeddings="e")
+    correlate(work, "second", CorrelateSettings(sigma_drm=0.1), embeddings="e", start="first")
+    stages = report_of(work, "second")["stages"]
+    assert [stage["name"] for stage in stages] == [SO_FAR, "cross-video"]
+    before, after = (read_identities(work.identities(name)) for name in ("first", "second"))
+    assert stages[0]["identities"] == before.assignment.identities > after.assignment.identities
+    assert (after.assignment.tracklet == before.assignment.tracklet).all()
+    joined = {(a, b) for a, b in zip(before.assignment.identity, after.assignment.identity, strict=True)}
+    assert len({a for a, _ in joined}) == len(joined), "what was joined stays joined"
+    assert len(after.links["first"]) == len(before.links["first"]) + stages[1]["tracklets_merged"]
+    assert len(after.moves["crop"]) == len(before.moves["crop"])
+
+
+def test_a_round_that_was_never_done_cannot_be_gone_on_from(tmp_path):
+    work = pretend(tmp_path)
+    with pytest.raises(InputError, match="identities/nowhere does not exist"):
+        correlate(work, "i", CorrelateSettings(), embeddings="e", start="nowhere")

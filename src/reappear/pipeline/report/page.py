@@ -136,8 +136,7 @@ def _identities(found: Tree, last: str | None) -> Tree | None:
 def _sentence(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> str:
     footage = _means(found["footage"])
     films = f"{_number(footage['films'])} film{'s' if footage['films'] != 1 else ''}"
-    cameras = f"{_number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
-    said = f"In {films} from {cameras} we followed {_number(round(footage['tracklets']))} tracklets"
+    said = f"In {films} from {_cameras(footage)} we followed {_number(round(footage['tracklets']))} tracklets"
     stage = _identities(found, last)
     if stage is not None:
         said += f" and took them for {_number(round(stage['identities']['mean']))} people"
@@ -154,6 +153,10 @@ def _sentence(found: Tree, last: str | None, ours: str | None, *, filmed: bool) 
     return said + "."
 
 
+def _cameras(footage: Tree) -> str:
+    return f"{_number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
+
+
 def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> list[tuple[str, str, str]]:
     """Value, what it is, and what to hold it against."""
     footage = _means(found["footage"])
@@ -161,7 +164,7 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -
         (
             _number(footage["films"]),
             "films",
-            f"{_duration(footage['seconds'])} from {_number(footage['cameras'])} cameras",
+            f"{_duration(footage['seconds'])} from {_cameras(footage)}",
         ),
         (_number(round(footage["tracklets"])), "tracklets", f"{_number(round(footage['crops']))} crops of people"),
     ]
