@@ -18,7 +18,7 @@ KILLS = 10
 def start(films: Path, out: Path) -> "subprocess.Popen[bytes]":
     command = [
         sys.executable, "-m", "reappear", "run", str(films), "--out", str(out), "--camera", "prefix", "--workers", "2",
-        "--set", "pretrain.steps=24", "--set", "pretrain.warm_up=4", "--set", "pretrain.checkpoint_every=3",
+        "--set", "pretrain.steps=24", "--set", "pretrain.checkpoint_every=3",
         "--set", "pretrain.threads=1", "--rounds", "2",
     ]  # fmt: skip
     log = (out.parent / f"{out.name}.log").open("ab")

@@ -55,6 +55,25 @@ def test_a_field_of_the_default_part_can_be_set_alone():
     assert resolve(Job, {}, {"detector.history": 9}).detector == Motion(history=9)
 
 
+@settings
+class Colours:
+    hue: Annotated[float, "turn"] = 0.1
+    gray: Annotated[float, "share"] = 0.2
+    crop: Annotated[Crop, "inside"] = field(default_factory=Crop)
+
+
+@settings
+class Training:
+    colours: Annotated[Colours, "of views"] = field(default_factory=lambda: Colours(hue=0.5, crop=Crop(padding=0.7)))
+
+
+@pytest.mark.parametrize("recipe", [{}, {"colours": {"gray": 0.3}}])
+def test_what_is_not_set_keeps_the_default_of_the_whole_not_of_the_part(recipe):
+    colours = resolve(Training, recipe, {"colours.gray": 0.3}).colours
+    assert colours == Colours(hue=0.5, gray=0.3, crop=Crop(padding=0.7))
+    assert resolve(Training, recipe, {"colours.crop.padding": 0.9}).colours.hue == 0.5
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

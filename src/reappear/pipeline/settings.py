@@ -154,14 +154,20 @@ def _kind_of(part: type[Any]) -> str:
     return str(get_args(hint)[0]) if hint is not None else ""
 
 
-def _build(cls: type[T], plain: Mapping[str, Any], prefix: str) -> T:
-    """Parts first, each as the class that its `kind` names, so that an error speaks of that class alone."""
+def _build(cls: type[T], plain: Mapping[str, Any], prefix: str, base: object = None) -> T:
+    """Parts first, each as the class that its `kind` names, so that an error speaks of that class alone.
+
+    A part that is given in part keeps the other values of its default, where that is of the same class.
+    """
     hints = typing.get_type_hints(cls, include_extras=True)
-    values = dict(plain)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    base = base if type(base) is cls else None
+    values = {name: getattr(base, name) for name in fields} | dict(plain) if base else dict(plain)
     for key, value in plain.items():
         chosen = _choose(_parts(hints[key]), value) if isinstance(value, Mapping) else None
         if chosen is not None:
-            values[key] = _build(chosen, value, f"{prefix}{key}.")
+            default = getattr(base, key) if base else _default(fields[key])
+            values[key] = _build(chosen, value, f"{prefix}{key}.", default)
     try:
         return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
@@ -170,6 +176,13 @@ def _build(cls: type[T], plain: Mapping[str, Any], prefix: str) -> T:
         if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
             raise SettingsError(f"{where} must be given") from error
         raise SettingsError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from error
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    """The default of a field; None where it has none."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
 
 
 def _copy(plain: Any) -> Any:
@@ -188,14 +201,8 @@ def _put(cls: type[Any], plain: dict[str, Any], path: str, value: Any) -> None:
         return
     inner = plain.get(head)
     if not isinstance(inner, dict):
-        default = {f.name: f for f in dataclasses.fields(cls)}.get(head)
-        made = (
-            default.default
-            if default and default.default is not dataclasses.MISSING
-            else default.default_factory()
-            if default and default.default_factory is not dataclasses.MISSING
-            else None
-        )
+        field = {f.name: f for f in dataclasses.fields(cls)}.get(head)
+        made = _default(field) if field else None
         inner = plain[head] = {"kind": made.kind} if made is not None and hasattr(made, "kind") else {}
     chosen = _choose(parts, inner)
     if chosen is None:
