@@ -60,11 +60,11 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
     synthesize(world, replace(settings.world, seed=seed), progress=progress)
     rounds = count_rounds(settings.run)
     training = replace(settings.run.pretrain, seed=seed, probe=world / "probe")
-    todo = replace(settings.run, pretrain=training)
-    ingest([world / "films"], work, todo.ingest, progress=progress)
+    plan = replace(settings.run, pretrain=training)
+    ingest([world / "films"], work, plan.ingest, progress=progress)
     with process_pool(1) as beside:  # small networks use one core well and two badly: two trainings run side by side
         baselines = beside.submit(_train_baselines, work, training)
-        correlate_in_rounds(work, todo, rounds, progress=progress)
+        correlate_in_rounds(work, plan, rounds, progress=progress)
         with progress.task("baselines", None):
             baselines.result()
     embed(work, "untrained", EmbedSettings(extractor=_descriptors(work, rounds)["untrained"]), progress=progress)
