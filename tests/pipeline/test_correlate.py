@@ -118,7 +118,7 @@ def test_thresholds_of_the_paper_and_by_hand(tmp_path):
     correlate(work, "paper", CorrelateSettings(thresholds="paper", constraints=False), embeddings="e")
     said = report_of(work, "paper")["thresholds"]
     assert said == {"rule": "paper", "sigma_cst": 0.2, "sigma_drm": 0.18, "by_hand": []}
-    correlate(work, "hand", CorrelateSettings(sigma_drm=0.01), embeddings="e")
+    correlate(work, "hand", CorrelateSettings(sigma_drm=0.05), embeddings="e")
     said = report_of(work, "hand")["thresholds"]
     assert said["sigma_drm"] == 0.05
     assert said["by_hand"] == ["sigma_drm"]
