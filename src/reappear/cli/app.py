@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-
-from reappear.core.errors import ReappearError, SettingsError
 
 from .progress import listener
 
@@ -293,10 +291,6 @@ def main(arguments: list[str] | None = None) -> None:
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
         build(named)(arguments)
-    except SettingsError as error:
-        _stop(str(error), 2)
-    except ReappearError as error:
-        _stop(str(error), 1)
     except KeyboardInterrupt:
         _stop("stopped; the same command continues where it was", 1)
     except MemoryError:
@@ -304,15 +298,23 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
-        if os.environ.get("REAPPEAR_DEBUG"):
-            raise
-        _stop(
-            f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} "
-            "(a fault of reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",
-            1,
-        )
+        _explain(error)
 
 
-def _stop(message: str, code: int) -> None:
+def _explain(error: Exception) -> None:
+    from reappear.core import ReappearError, SettingsError
+
+    if isinstance(error, ReappearError):
+        _stop(str(error), 2 if isinstance(error, SettingsError) else 1)
+    if os.environ.get("REAPPEAR_DEBUG"):
+        raise error
+    _stop(
+        f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} "
+        "(a fault of reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",
+        1,
+    )
+
+
+def _stop(message: str, code: int) -> NoReturn:
     typer.echo(f"reappear: {message}", err=True)
     sys.exit(code)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
-from reappear.core import Progress
-
 
 @runtime_checkable
 class Stream(Protocol):
@@ -26,7 +24,7 @@ class Stream(Protocol):
         ...
 
 
-def listener(quiet: bool = False, stream: Stream | None = None) -> Progress:
+def listener(quiet: bool = False, stream: Stream | None = None) -> "PlainLines | Bars":
     """The listener that suits where stderr goes."""
     stream = stream or sys.stderr
     if quiet:
