@@ -24,6 +24,7 @@ def processes(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield rank_and_world()
+        dist.barrier()  # nobody hangs up while another is still talking
     finally:
         dist.destroy_process_group()
 
