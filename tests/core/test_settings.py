@@ -18,7 +18,9 @@ def test_settings_are_frozen_and_named():
     assert Knob(loud=4) == dataclasses.replace(Knob(), loud=4)
 
 
-def test_silence_listens_to_anything():
+def test_silence_listens_to_anything_and_says_nothing(capsys):
     with SILENT.task("work", None) as advance:
         advance(3)
     SILENT.note("done")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
