@@ -2,6 +2,7 @@
 
 from .columns import lengths_to_offsets, offsets_to_owner
 from .distance import cosine_distance, unit_rows
+from .engine import LOCAL, Engine, Local
 from .errors import InputError, MissingExtra, ReappearError, SettingsError, StorageError, TrainingError, WorkspaceError
 from .footage import Detections, Tracks, Video
 from .images import ImageTable
@@ -13,11 +14,14 @@ from .tracklets import Assignment, TrackletSet
 from .workers import process_pool
 
 __all__ = [
+    "LOCAL",
     "SILENT",
     "Assignment",
     "Detections",
+    "Engine",
     "ImageTable",
     "InputError",
+    "Local",
     "MissingExtra",
     "Progress",
     "Ranking",

@@ -1,0 +1,79 @@
+"""What every benchmark shares: the machine it ran on, times, peak memory, and where its figures are kept."""
+
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = (
+    "reappear",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "faiss-cpu",
+    "numba",
+    "opencv-python-headless",
+    "torch",
+    "timm",
+)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores in use, memory, versions."""
+    model = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "load_at_start": os.getloadavg()[0],
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """The shortest of some runs: what the work costs when nothing disturbs it."""
+    best = float("inf")
+    for _ in range(repeats):
+        gc.collect()
+        begun = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - begun)
+    return best
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def apart(*arguments: str) -> dict[str, Any]:
+    """Runs this same script in a fresh process, for a peak memory of its own; its last line of output is JSON."""
+    done = subprocess.run([sys.executable, sys.argv[0], *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def keep(name: str, figures: dict[str, Any], started_on: dict[str, Any]) -> None:
+    """Writes `results/NAME.json`: the command, the machine, the figures."""
+    RESULTS.mkdir(exist_ok=True)
+    page = {"command": " ".join(["python", *sys.argv]), "machine": started_on, **figures}
+    (RESULTS / f"{name}.json").write_text(json.dumps(page, indent=2) + "\n", encoding="utf-8")

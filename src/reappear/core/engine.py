@@ -1,0 +1,35 @@
+"""Where independent pieces of work are done: here, or on the machines of a cluster."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Does pieces of work that do not depend on each other."""
+
+    def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
+        """`function(shared, item)` for each item; results come in the order of the items.
+
+        Args:
+            function: A function of a module, that other processes can import; the same arguments give the same bits.
+            shared: What every piece reads, such as a matrix. It is sent once to each machine, not once for each item.
+            items: Small; taken as the work goes on.
+        """
+        ...
+
+
+class Local:
+    """One piece after the other in this process; the library below each piece uses all cores."""
+
+    def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
+        """`function(shared, item)` for each item."""
+        for item in items:
+            yield function(shared, item)
+
+
+LOCAL = Local()
