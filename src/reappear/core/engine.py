@@ -1,7 +1,10 @@
-"""Where independent pieces of work are done: here, or on the machines of a cluster."""
+"""Where independent pieces of work are done, here or on the machines of a cluster, and where large matrices lie."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -10,7 +13,7 @@ R = TypeVar("R")
 
 @runtime_checkable
 class Engine(Protocol):
-    """Does pieces of work that do not depend on each other."""
+    """Does pieces of work that do not depend on each other, and finds room for what grows with the data."""
 
     def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
         """`function(shared, item)` for each item; results come in the order of the items.
@@ -22,6 +25,10 @@ class Engine(Protocol):
         """
         ...
 
+    def zeros(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
+        """A float32 matrix of zeros, in memory or in a file mapped there; its room is free again when it is."""
+        ...
+
 
 class Local:
     """One piece after the other in this process; the library below each piece uses all cores."""
@@ -30,6 +37,10 @@ class Local:
         """`function(shared, item)` for each item."""
         for item in items:
             yield function(shared, item)
+
+    def zeros(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
+        """A float32 matrix of zeros in memory."""
+        return np.zeros((rows, width), np.float32)
 
 
 LOCAL = Local()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import Assignment, SettingsError, TrackletSet, generator, offsets_to_owner
+from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet, generator, offsets_to_owner
 
 from .constraints import overlapping_pairs
 from .groups import Groups, centroids, distance_to_own, read_unit
@@ -64,6 +64,7 @@ def calibrate(
     radius: int | None = None,
     overlap: float = OVERLAP,
     sigma_cst: float | None = None,
+    engine: Engine = LOCAL,
 ) -> Calibration:
     """Chooses σ_cst and σ_drm for the extractor at hand. Not in the paper, whose 0.20 and 0.18 fit one network.
 
@@ -87,6 +88,7 @@ def calibrate(
         radius: Half width of the sliding range that linking will use; `None` = all pairs.
         overlap: Seconds that two tracklets must share in one video to be two people.
         sigma_cst: Where it is set by hand.
+        engine: Where pairs are compared, and where centroids lie.
     """
     for name, share in (("outliers", outliers), ("strangers", strangers)):
         if not 0 < share < 1:
@@ -95,17 +97,17 @@ def calibrate(
         raise SettingsError(f"false_links: must be more than 0, got {false_links}")
     notes: list[str] = []
     groups = Groups.of(assignment.tracklet, len(tracklets))
-    own = _distance_to_rest(tracklets, groups)
+    own = _distance_to_rest(tracklets, groups, engine)
     pairs = _spread(overlapping_pairs(tracklets, groups.sizes > 0, overlap), _MOST)
-    other = _distance_to_others(tracklets, groups, pairs)
+    other = _distance_to_others(tracklets, groups, pairs, engine)
     if sigma_cst is None:
         sigma_cst = _choose_cst(own, other, len(pairs), outliers, strangers, notes)
     check_sigma("sigma_cst", sigma_cst)
 
     clean = Groups.of(single_tracklet(tracklets, assignment, sigma_cst=sigma_cst).tracklet, len(tracklets))
-    centers = centroids(tracklets.embeddings, clean)
+    centers = centroids(tracklets.embeddings, clean, engine)
     apart = 1 - np.einsum("pd,pd->p", centers[pairs[:, 0]], centers[pairs[:, 1]], dtype=np.float64)
-    halves = _distance_of_halves(tracklets, clean)
+    halves = _distance_of_halves(tracklets, clean, engine)
     nodes = centers[clean.sizes > 0]
     count = len(nodes)
     reach = max(0, min(count - 1, count if radius is None else radius))
@@ -127,7 +129,9 @@ def calibrate(
             f"{count} tracklets, {len(apart)} pairs of them seen at the same time, are too few to tell people apart; "
             f"sigma_drm is the paper's {SIGMA_DRM}, or less where 9 of 10 tracklets have halves that are closer"
         )
-    as_tracked = _distance_of_halves(tracklets, groups)  # of an extractor that says nothing, cleaning leaves nothing
+    as_tracked = _distance_of_halves(
+        tracklets, groups, engine
+    )  # of an extractor that says nothing, cleaning leaves nothing
     if len(apart) and len(as_tracked) and np.median(as_tracked) >= np.median(apart) - RESOLUTION:
         notes.append(
             "halves of one tracklet are no closer than tracklets of people seen at the same time: "
@@ -239,10 +243,10 @@ def _distances(nodes: Float[np.ndarray, "n d"], reach: int, compared: int) -> Fl
     )
 
 
-def _distance_to_rest(tracklets: TrackletSet, groups: Groups) -> Float[np.ndarray, " n"]:
+def _distance_to_rest(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Float[np.ndarray, " n"]:
     """Cosine distance of each crop to the mean of the other crops of its tracklet, where it has at least two others."""
     owner = offsets_to_owner(groups.offsets)
-    centers = centroids(tracklets.embeddings, groups)
+    centers = centroids(tracklets.embeddings, groups, engine)
     cosine = (1 - distance_to_own(tracklets.embeddings, groups, centers)).astype(np.float64)
     # x·S and |S| follow from the distance to the full mean: |S| is the sum of x·c over the tracklet.
     length = np.bincount(owner, cosine, minlength=len(groups))[owner]
@@ -251,10 +255,12 @@ def _distance_to_rest(tracklets: TrackletSet, groups: Groups) -> Float[np.ndarra
     return np.asarray((1 - (toward - 1) / rest)[groups.sizes[owner] >= 3])
 
 
-def _distance_to_others(tracklets: TrackletSet, groups: Groups, pairs: Int[np.ndarray, "p 2"]) -> np.ndarray:
+def _distance_to_others(
+    tracklets: TrackletSet, groups: Groups, pairs: Int[np.ndarray, "p 2"], engine: Engine
+) -> np.ndarray:
     """Cosine distance of crops to the tracklets seen at the same time; of each pair the middle crops, both ways."""
     both = _spread(np.concatenate([pairs, pairs[:, ::-1]]), _MOST // 4)
-    centers = centroids(tracklets.embeddings, groups)
+    centers = centroids(tracklets.embeddings, groups, engine)
     middle = groups.rows[groups.offsets[both[:, 0]] + groups.sizes[both[:, 0]] // 2]
     step = 65_536
     return np.concatenate(
@@ -269,12 +275,12 @@ def _distance_to_others(tracklets: TrackletSet, groups: Groups, pairs: Int[np.nd
     )
 
 
-def _distance_of_halves(tracklets: TrackletSet, groups: Groups) -> Float[np.ndarray, " h"]:
+def _distance_of_halves(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Float[np.ndarray, " h"]:
     """Cosine distance between the first and the second half of each tracklet of four crops or more."""
     owner = offsets_to_owner(groups.offsets)
     place = np.arange(len(owner)) - groups.offsets[owner]
     half = np.full(len(tracklets.embeddings), -1, np.int64)
     half[groups.rows] = 2 * owner + (place >= groups.sizes[owner] // 2)
-    centers = centroids(tracklets.embeddings, Groups.of(half, 2 * len(groups)))
+    centers = centroids(tracklets.embeddings, Groups.of(half, 2 * len(groups)), engine)
     long = groups.sizes >= 4
     return np.asarray(1 - np.einsum("td,td->t", centers[::2][long], centers[1::2][long]), np.float64)

@@ -1,6 +1,6 @@
 """Long-range cross-video denoising, Eq. 7."""
 
-from reappear.core import Assignment, SettingsError, TrackletSet
+from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
 
 from .linking import find_links
 from .nodes import Nodes
@@ -19,6 +19,7 @@ def cross_video(
     constraints: bool = False,
     overlap: float = OVERLAP,
     trace: Trace | None = None,
+    engine: Engine = LOCAL,
 ) -> Assignment:
     """Joins identities of all videos within a sliding range (CION Sec. 3.2, Eq. 7).
 
@@ -34,10 +35,11 @@ def cross_video(
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
         trace: Is told the links.
+        engine: Where pairs are compared, and where centroids lie.
     """
     check_sigma("sigma_drm", sigma_drm)
     if radius < 0:
         raise SettingsError(f"radius: must be 0 or more, got {radius}")
-    nodes = Nodes.of(tracklets, assignment)
+    nodes = Nodes.of(tracklets, assignment, engine)
     links = find_links(nodes.centers, sigma_drm, reach=radius, thin=not constraints)
     return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)

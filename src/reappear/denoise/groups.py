@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from reappear.core import InputError, lengths_to_offsets, offsets_to_owner
+from reappear.core import LOCAL, Engine, InputError, lengths_to_offsets, offsets_to_owner
 
 _BLOCK_BYTES = 32 << 20
 
@@ -65,13 +65,15 @@ def _blocks(
         yield owner[begin : begin + step], read_unit(embeddings, groups.rows[begin : begin + step])
 
 
-def centroids(embeddings: Float[np.ndarray, "all d"], groups: Groups) -> Float[np.ndarray, "g d"]:
+def centroids(
+    embeddings: Float[np.ndarray, "all d"], groups: Groups, engine: Engine = LOCAL
+) -> Float[np.ndarray, "g d"]:
     """The direction of the mean of each group's unit rows, as unit rows.
 
     Cosine distance does not see a centroid's length, so it is dropped. Groups that are empty, or whose rows cancel
     out, have a row of zeros: at distance 1 from everything.
     """
-    total = np.zeros((len(groups), embeddings.shape[1]), np.float32)
+    total = engine.zeros(len(groups), embeddings.shape[1])
     for owner, x in _blocks(embeddings, groups):
         here, segment = np.unique(owner, return_inverse=True)
         pick = csr_array((np.ones(len(owner)), (segment, np.arange(len(owner)))), shape=(len(here), len(owner)))

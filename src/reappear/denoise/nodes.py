@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import Assignment, TrackletSet
+from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .constraints import Constraint
 from .groups import Groups, centroids, renumber
@@ -27,7 +27,7 @@ class Nodes:
     centers: Float[np.ndarray, "n d"]
 
     @classmethod
-    def of(cls, tracklets: TrackletSet, assignment: Assignment) -> "Nodes":
+    def of(cls, tracklets: TrackletSet, assignment: Assignment, engine: Engine = LOCAL) -> "Nodes":
         """The identities that have crops."""
         kept = assignment.tracklet >= 0
         held = np.bincount(assignment.tracklet[kept], minlength=len(tracklets)) > 0
@@ -36,7 +36,7 @@ class Nodes:
         leader = leader[node[leader] >= 0]
         owner = np.full(len(kept), -1, np.int64)
         owner[kept] = node[assignment.tracklet[kept]]
-        return cls(node, leader, centroids(tracklets.embeddings, Groups.of(owner, len(leader))))
+        return cls(node, leader, centroids(tracklets.embeddings, Groups.of(owner, len(leader)), engine))
 
     def joined(
         self,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reappear.core import Assignment, TrackletSet
+from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .groups import Groups, centroids, distance_to_own
 from .linking import count_pairs
@@ -34,7 +34,12 @@ class Noise:
 
 
 def noise_terms(
-    tracklets: TrackletSet, assignment: Assignment, *, sigma_cst: float = SIGMA_CST, sigma_drm: float = SIGMA_DRM
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_cst: float = SIGMA_CST,
+    sigma_drm: float = SIGMA_DRM,
+    engine: Engine = LOCAL,
 ) -> Noise:
     """Counts what `noise_score` divides."""
     check_sigma("sigma_cst", sigma_cst)
@@ -42,14 +47,19 @@ def noise_terms(
     _, identity = np.unique(assignment.crop_identity, return_inverse=True)
     identity = identity - int((assignment.crop_identity < 0).any())
     groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)
-    centers = centroids(tracklets.embeddings, groups)
+    centers = centroids(tracklets.embeddings, groups, engine)
     distance = distance_to_own(tracklets.embeddings, groups, centers)
     farthest = np.maximum.reduceat(distance, groups.offsets[:-1]) if len(groups) else distance
     return Noise(len(groups), int(np.count_nonzero(deviates(farthest, sigma_cst))), count_pairs(centers, sigma_drm))
 
 
 def noise_score(
-    tracklets: TrackletSet, assignment: Assignment, *, sigma_cst: float = SIGMA_CST, sigma_drm: float = SIGMA_DRM
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_cst: float = SIGMA_CST,
+    sigma_drm: float = SIGMA_DRM,
+    engine: Engine = LOCAL,
 ) -> float:
     """n_S (CION Sec. 3.1, Eq. 1-3): inconsistent identities plus similar pairs of identities, per identity.
 
@@ -62,5 +72,6 @@ def noise_score(
         assignment: Where they are; discarded crops do not count.
         sigma_cst: Threshold of cosine distance inside an identity, 0..2 (σ_cst).
         sigma_drm: Threshold of cosine distance between identities, 0..2 (σ_drm).
+        engine: Where pairs are compared, and where centroids lie.
     """
-    return noise_terms(tracklets, assignment, sigma_cst=sigma_cst, sigma_drm=sigma_drm).score
+    return noise_terms(tracklets, assignment, sigma_cst=sigma_cst, sigma_drm=sigma_drm, engine=engine).score

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import Assignment, InputError, SettingsError, TrackletSet, offsets_to_owner
+from reappear.core import LOCAL, Assignment, Engine, InputError, SettingsError, TrackletSet, offsets_to_owner
 
 from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit, usable_rows
 from .linking import find_links
@@ -30,6 +30,7 @@ def single_video(
     constraints: bool = False,
     overlap: float = OVERLAP,
     trace: Trace | None = None,
+    engine: Engine = LOCAL,
 ) -> Assignment:
     """Gives excluded crops to the right tracklet of their video, then joins its tracklets (CION Sec. 3.2, Eq. 5-6).
 
@@ -50,6 +51,7 @@ def single_video(
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
         trace: Is told moves and links.
+        engine: Where centroids lie.
     """
     check_sigma("sigma_cst", sigma_cst)
     check_sigma("sigma_drm", sigma_drm)
@@ -57,21 +59,26 @@ def single_video(
         raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
     if merge not in ("once", "repeat"):
         raise SettingsError(f"merge: must be once or repeat, got {merge!r}")
-    owner = _reallocate(tracklets, assignment.tracklet, sigma_cst, targets, trace)
+    owner = _reallocate(tracklets, assignment.tracklet, sigma_cst, targets, trace, engine)
     out = Assignment(owner, assignment.identity)
     while True:
         before = out.identities
-        out = _merge(tracklets, out, sigma_drm, constraints, overlap, trace)
+        out = _merge(tracklets, out, sigma_drm, constraints, overlap, trace, engine)
         if merge == "once" or out.identities == before:
             return out
 
 
 def _reallocate(
-    tracklets: TrackletSet, owner: Int[np.ndarray, " n"], sigma_cst: float, targets: Targets, trace: Trace | None
+    tracklets: TrackletSet,
+    owner: Int[np.ndarray, " n"],
+    sigma_cst: float,
+    targets: Targets,
+    trace: Trace | None,
+    engine: Engine,
 ) -> Int[np.ndarray, " n"]:
     """Eq. 5."""
     groups = Groups.of(owner, len(tracklets))
-    centers = centroids(tracklets.embeddings, groups)
+    centers = centroids(tracklets.embeddings, groups, engine)
     filled = groups.sizes > 0
     origin = tracklets.origin
     excluded = usable_rows(tracklets.embeddings, np.flatnonzero(owner < 0))
@@ -121,9 +128,10 @@ def _merge(
     constraints: bool,
     overlap: float,
     trace: Trace | None,
+    engine: Engine,
 ) -> Assignment:
     """Eq. 6."""
-    nodes = Nodes.of(tracklets, assignment)
+    nodes = Nodes.of(tracklets, assignment, engine)
     video = tracklets.video[nodes.leader]
     elsewhere = (nodes.of_tracklet >= 0) & (tracklets.video != video[nodes.of_tracklet])
     if elsewhere.any():
