@@ -1,0 +1,38 @@
+from typing import Annotated, Literal
+
+from reappear.core import settings
+
+
+@settings
+class CorrelateSettings:
+    """How tracklets become identities. With `thresholds: paper` and `constraints: false` it is the paper's method."""
+
+    thresholds: Annotated[
+        Literal["auto", "paper"],
+        "auto: chosen from the footage, for tracklets are one person and those seen at the same time are two; "
+        "paper: 0.20 and 0.18, which fit the authors' own extractor",
+    ] = "auto"
+    sigma_cst: Annotated[
+        float | None, "cosine distance from which a crop is noise in its tracklet; sets it by hand"
+    ] = None
+    sigma_drm: Annotated[float | None, "cosine distance up to which two are one person; sets it by hand"] = None
+    outliers: Annotated[float, "automatic thresholds: largest share of crops to call noise, 0..1"] = 0.1
+    strangers: Annotated[
+        float, "automatic thresholds: share of crops that may pass for somebody seen at the same time, 0..1"
+    ] = 0.05
+    false_links: Annotated[
+        float, "automatic thresholds: links between different people that are bearable, for each identity left"
+    ] = 0.1
+    radius: Annotated[int, "half width of the sliding range across videos, in identities (r_s)"] = 1000
+    single_tracklet: Annotated[bool, "take deviating crops out of each tracklet (Eq. 4)"] = True
+    single_video: Annotated[bool, "give such crops to another tracklet, join tracklets of a video (Eq. 5-6)"] = True
+    cross_video: Annotated[bool, "join identities of all videos (Eq. 7)"] = True
+    minimum_crops: Annotated[int, "tracklets left with fewer crops by Eq. 4 are taken apart"] = 1
+    targets: Annotated[
+        Literal["frozen", "updated"], "Eq. 5: centroids taken once, or moved by every crop that is given away"
+    ] = "frozen"
+    merge: Annotated[
+        Literal["once", "repeat"], "Eq. 6: one look at all pairs, or again with new centroids until none is left"
+    ] = "once"
+    constraints: Annotated[bool, "never join people who are seen at the same time in one video"] = True
+    overlap: Annotated[float, "seconds that two tracklets must share in one video to be two people"] = 1.0
