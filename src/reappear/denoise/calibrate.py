@@ -9,7 +9,8 @@ from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet,
 
 from .constraints import overlapping_pairs
 from .groups import Groups, centroids, distance_to_own, read_unit
-from .linking import find_links, shortest_forest
+from .joining import shortest_forest
+from .linking import find_links
 from .single_tracklet import single_tracklet
 from .steps import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma
 

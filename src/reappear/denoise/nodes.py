@@ -7,7 +7,7 @@ from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .constraints import Constraint
 from .groups import Groups, centroids, renumber
-from .linking import join
+from .joining import join
 from .links import Links
 from .trace import Trace
 
