@@ -5,6 +5,7 @@ import pytest
 
 from reappear.core import Assignment, InputError, SettingsError
 from reappear.denoise import Trace, cross_video, noise_score, noise_terms, single_tracklet, single_video
+from reappear.denoise.constraints import overlapping_pairs
 
 from .worlds import gaussian, tracklet_set
 
@@ -223,6 +224,15 @@ class TestConstraints:
             held += self.clashes(world, run_all(world, constraints=True)[-1])
         assert free > 10
         assert held == 0
+
+    def test_unknown_times_tell_nothing_and_cost_nothing(self):
+        unknown = np.full(2, np.nan)
+        together = tracklet_set(at(0, 1), [1, 1], start=unknown, end=unknown)
+        found = single_video(together, Assignment.untouched(together), constraints=True, overlap=0.0)
+        assert found.identity.tolist() == [0, 0]
+        count = 20_000  # all pairs of them would be 200 million
+        many = tracklet_set(np.ones((count, 2), np.float32), np.ones(count, int), start=np.full(count, np.nan))
+        assert len(overlapping_pairs(many, np.ones(count, bool), 1.0)) == 0
 
     @staticmethod
     def clashes(world, found):

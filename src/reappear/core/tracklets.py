@@ -16,7 +16,7 @@ class TrackletSet:
     Attributes:
         embeddings: Unit rows, float16 or float32; may be a memory map. Never copied by denoising.
         video: The video of each tracklet; tracklets of one video are consecutive.
-        start: When each tracklet begins, in seconds of its video.
+        start: When each tracklet begins, in seconds of its video; NaN = unknown.
         end: When it ends.
         offsets: Rows of tracklet `t` are `offsets[t]:offsets[t+1]`.
     """

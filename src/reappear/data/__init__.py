@@ -7,11 +7,12 @@ from pathlib import Path
 from reappear.core import ImageTable, InputError
 
 from .folder import read_folder
+from .labels import TABLE_ENDINGS, Codes, column_names, read_labels
 from .market1501 import read_market1501
 
 READERS: dict[str, Callable[[Path], ImageTable]] = {"folder": read_folder, "market1501": read_market1501}
 
-__all__ = ["READERS", "read", "read_folder", "read_market1501"]
+__all__ = ["READERS", "TABLE_ENDINGS", "Codes", "column_names", "read", "read_folder", "read_labels", "read_market1501"]
 
 
 def read(name: str, root: Path | str) -> ImageTable:

@@ -14,9 +14,10 @@ def overlapping_pairs(
 ) -> Int[np.ndarray, "p 2"]:
     """All pairs of tracklets of one video that share `overlap` seconds or more, from those that are `present`.
 
-    With 0 a shared frame is enough: two boxes in it are two people, if the detector never cuts one body in two.
+    Tracklets whose times are unknown (NaN) are not known to share any. With 0 a shared frame is enough: two boxes in
+    it are two people, if the detector never cuts one body in two.
     """
-    kept = np.flatnonzero(present)
+    kept = np.flatnonzero(present & ~np.isnan(tracklets.start))
     order = kept[np.lexsort((tracklets.start[kept], tracklets.video[kept]))]
     video, start, end = tracklets.video[order], tracklets.start[order], tracklets.end[order]
     pairs = [np.zeros((0, 2), np.int64)]

@@ -43,6 +43,7 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     if settings.batch < 1:
         raise SettingsError(f"batch: must be 1 or more, got {settings.batch}")
     crops = work.open_crops()
+    crops.require_images()
     inputs = {"crops": work.crops, **{f"extractor.{key}": path for key, path in settings.extractor.files.items()}}
 
     def fill(aside: Path) -> Outcome:

@@ -110,6 +110,7 @@ def pretrain(
 
     device = _device(settings.device)
     crops = work.open_crops()
+    crops.require_images()
     inputs: dict[str, Path | str] = {"crops": work.crops, "labels": labels}
     if labels not in _OWN_LABELS:
         inputs["identities"] = _identities_folder(work, labels)

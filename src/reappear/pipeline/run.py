@@ -40,7 +40,7 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
     """Takes videos to a model and a report.
 
     Args:
-        videos: Files, folders, or MOTChallenge sequences.
+        videos: Files, folders, MOTChallenge sequences, or a set of crops or embeddings with labels.
         work: Where everything goes. What is finished there is not done again.
         settings: Of every step.
         progress: Who is told.
@@ -50,7 +50,11 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
     """
     rounds = count_rounds(settings)
     ingest(videos, work, settings.ingest, progress=progress)
-    correlate_in_rounds(work, settings, rounds, progress=progress)
+    if work.open_crops().has_images:
+        correlate_in_rounds(work, settings, rounds, progress=progress)
+    else:
+        progress.note("run: without images there is nothing to train on; what can be done is to correlate")
+        correlate(work, "round0", settings.correlate, embeddings="round0", progress=progress)
     return report([work], work.root, settings.report, progress=progress)
 
 

@@ -2,7 +2,7 @@
 
 from .atomic import disk_errors, remove_folder, sync_folder, write_text, writing
 from .crops import CropStore
-from .embeddings import read_embeddings, write_embeddings
+from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
 from .identities import Identities, read_identities, write_identities
 from .shards import ShardReader, ShardWriter, members, shard_path
 from .tables import Columns, read_table, write_table
@@ -21,6 +21,7 @@ __all__ = [
     "remove_folder",
     "shard_path",
     "sync_folder",
+    "write_embedding_blocks",
     "write_embeddings",
     "write_identities",
     "write_table",

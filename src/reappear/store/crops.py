@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import TrackletSet, Video, lengths_to_offsets
+from reappear.core import InputError, TrackletSet, Video, lengths_to_offsets
 
 from .shards import ShardReader
 from .tables import Columns, read_table
@@ -22,7 +22,8 @@ class CropStore:
     video are consecutive.
 
     `crops.parquet`: video, frame, time (s), left, top, right, bottom (px), score, tracklet, shard, offset, size
-    (bytes), truth (the person's true id where footage comes with it, -1 = nobody or unknown).
+    (bytes), truth (the person's true id where footage comes with it, -1 = nobody or unknown), and of sets that came
+    with labels: label (row of `labels.parquet`, -1 = none). Frame -1, time NaN: unknown; shard -1: no image.
     `tracklets.parquet`: video, start, end (s), crops (count).
     `videos.parquet`: name, path, camera, width, height, rate, frames, seconds, sha256, truth (whether it is known).
     """
@@ -61,6 +62,16 @@ class CropStore:
         return bool(np.all(read_table(self.folder / "videos.parquet", "truth")["truth"]))
 
     @cached_property
+    def has_images(self) -> bool:
+        """Whether there are images; a workspace made of embeddings has none."""
+        return bool(np.all(np.asarray(self.crops["shard"]) >= 0))
+
+    def require_images(self) -> None:
+        """Refuses a workspace that was made of embeddings."""
+        if not self.has_images:
+            raise InputError(f"{self.folder} holds embeddings without images, and this needs images; ingest the images")
+
+    @cached_property
     def camera(self) -> Int[np.ndarray, " n"]:
         """The number of each crop's camera."""
         names = np.array([video.camera for video in self.videos])
@@ -81,12 +92,12 @@ class CropStore:
         return len(self.crops["video"])
 
     def image(self, crop: int) -> bytes:
-        """The JPEG of one crop."""
+        """The file of one crop's image: JPEG, or what its set came in."""
         rows = self.crops
         return self.reader.read(int(rows["shard"][crop]), int(rows["offset"][crop]), int(rows["size"][crop]))
 
     def images(self) -> Iterator[bytes]:
-        """All JPEGs in order."""
+        """All images in order."""
         return (self.image(crop) for crop in range(len(self)))
 
     def tracklet_set(self, embeddings: np.ndarray) -> TrackletSet:

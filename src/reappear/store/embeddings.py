@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,19 @@ def write_embeddings(folder: Path, vectors: Float[np.ndarray, "n d"], meta: dict
     """Writes `vectors.npy` (float16 unit rows; zeros = an image that could not be embedded) and `meta.json`."""
     with writing(folder / "vectors.npy") as aside, aside.open("wb") as file:
         np.save(file, np.asarray(vectors, np.float16))
-    write_text(
-        folder / "meta.json",
-        json.dumps({**meta, "rows": len(vectors), "width": vectors.shape[1]}, indent=2) + "\n",
-    )
+    _write_meta(folder, meta, len(vectors), vectors.shape[1])
+
+
+def write_embedding_blocks(
+    folder: Path, blocks: Iterable[Float[np.ndarray, "_b d"]], *, rows: int, width: int, meta: Mapping[str, Any]
+) -> None:
+    """Writes `rows` unit rows that come in blocks as `write_embeddings` does, with one block in memory at a time."""
+    with writing(folder / "vectors.npy") as aside, aside.open("wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (rows, width)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            np.asarray(block, "<f2").tofile(file)
+    _write_meta(folder, meta, rows, width)
 
 
 def read_embeddings(folder: Path) -> tuple[Float[np.ndarray, "n d"], dict[str, Any]]:
@@ -30,3 +40,7 @@ def read_embeddings(folder: Path) -> tuple[Float[np.ndarray, "n d"], dict[str, A
     except ValueError as error:
         raise InputError(f"{folder}: not readable as embeddings ({error}); run `reappear embed` again") from error
     return vectors, meta
+
+
+def _write_meta(folder: Path, meta: Mapping[str, Any], rows: int, width: int) -> None:
+    write_text(folder / "meta.json", json.dumps({**meta, "rows": rows, "width": width}, indent=2) + "\n")

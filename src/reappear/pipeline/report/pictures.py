@@ -161,8 +161,9 @@ class Album:
         """One crop."""
         rows = self.store.crops
         film, frame = self.film_names[int(rows["video"][crop])], int(rows["frame"][crop])
-        alt = f"person in film {film}, frame {frame}" + (f", {mark}" if mark else "")
-        return Picture(data_uri(self.store.image(crop), self.height), alt, mark, caption, wrong)
+        alt = f"person in film {film}" + (f", frame {frame}" if frame >= 0 else "") + (f", {mark}" if mark else "")
+        source = data_uri(self.store.image(crop), self.height) if self.store.has_images else ""
+        return Picture(source, alt, mark, caption, wrong)
 
     def films(self) -> list[Film]:
         """All films."""
@@ -201,8 +202,9 @@ class Album:
         rows = self.store.tracklets
         start, end = float(rows["start"][tracklet]), float(rows["end"][tracklet])
         count = int(rows["crops"][tracklet])
+        when = "" if math.isnan(start) else f" · {clock(start)}–{clock(end)}"
         return (
-            f"tracklet {tracklet} · {self.film_names[int(rows['video'][tracklet])]} · {clock(start)}–{clock(end)}"
+            f"tracklet {tracklet} · {self.film_names[int(rows['video'][tracklet])]}{when}"
             f" · {count} crop{'s' if count != 1 else ''}"
         )
 

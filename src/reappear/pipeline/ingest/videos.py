@@ -1,4 +1,4 @@
-"""Videos → crops grouped into tracklets."""
+"""Videos: people are found, followed and cut out."""
 
 import hashlib
 import json
@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, process_pool, settings
+from reappear.core import SILENT, InputError, Progress, process_pool
+from reappear.pipeline.record import Outcome, Record, run_step, sha256
+from reappear.pipeline.settings import to_plain
+from reappear.pipeline.workspace import Workspace
 from reappear.store import (
     Columns,
     ShardWriter,
@@ -27,12 +29,8 @@ from reappear.store import (
     writing,
 )
 from reappear.video import (
-    ByteTrackSettings,
     CropSettings,
-    DetectorSettings,
     Footage,
-    MotionSettings,
-    TrackerSettings,
     choose_crops,
     cut,
     encode_jpeg,
@@ -45,30 +43,9 @@ from reappear.video import (
     truth_file,
 )
 
-from .record import Outcome, Record, run_step, sha256
-from .settings import to_plain
-from .workspace import Workspace
+from . import IngestSettings
 
 _POSTER_WIDTH = 480
-
-
-@settings
-class IngestSettings:
-    """How people are found in videos and cut out."""
-
-    detector: Annotated[DetectorSettings, "who finds people in a frame"] = field(default_factory=MotionSettings)
-    tracker: Annotated[TrackerSettings, "who follows them from frame to frame"] = field(
-        default_factory=ByteTrackSettings
-    )
-    crop: Annotated[CropSettings, "which boxes are kept, and how they are cut out"] = field(
-        default_factory=CropSettings
-    )
-    stride: Annotated[int, "look at every n-th frame"] = 1
-    camera: Annotated[
-        Literal["file", "prefix"],
-        "which camera filmed a video: each file its own, or the file name up to its last underscore names it",
-    ] = "file"
-    workers: Annotated[int, "videos worked on at the same time; 0 = one per processor. The result is the same"] = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +60,9 @@ class _Source:
     frames_stated: int
 
 
-def ingest(videos: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress = SILENT) -> Record:
+def ingest_videos(
+    videos: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress = SILENT
+) -> Record:
     """Finds the people of `videos` and writes their crops to `WORK/crops`.
 
     A video that cannot be read is left out, with a note and a count. A finished video is not worked on again after an
@@ -103,7 +82,8 @@ def ingest(videos: Sequence[Path], work: Workspace, settings: IngestSettings, *,
     for source in sources:
         inputs |= {f"{name} {source.id:05d}": sha256(p) for name, p in settings.detector.files(source.path).items()}
     plain = to_plain(settings)
-    del plain["workers"]  # the result does not depend on it
+    del plain["workers"], plain["labels_are_truth"]  # the result does not depend on them
+    plain["layout"] = "videos"
 
     def fill(aside: Path) -> Outcome:
         return _ingest_all(sources, refused, aside, settings, progress)

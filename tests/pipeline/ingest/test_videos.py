@@ -236,4 +236,4 @@ def test_motchallenge_sequences_with_their_own_boxes(real_data, tmp_path):
 
 def test_settings_are_recorded_without_the_number_of_workers(done):
     plain = json.loads((done[0].crops / "record.json").read_text())["settings"]
-    assert {*plain} == {field.name for field in dataclasses.fields(IngestSettings)} - {"workers"}
+    assert {*plain} == {field.name for field in dataclasses.fields(IngestSettings)} - {"workers", "labels_are_truth"}

@@ -1,0 +1,144 @@
+"""Crops as a set gives them, put into the order and the tables of a workspace."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from reappear.store import Columns, write_table
+
+NO_TIMES = (
+    "ingest: no times are given, so nobody is known to be seen at the same time as somebody else: "
+    "constraints have nothing to hold on to, and thresholds rest on other evidence"
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows of a set, one for each crop.
+
+    Attributes:
+        video: Number of its video, from 0.
+        tracklet: Rows of one video, tracklet and label are one tracklet.
+        label: Who it is, as given: a place among the names of labels; -1 = not said.
+        time: Seconds in its video; NaN = unknown.
+        truth: Who it really is; -1 = nobody or unknown.
+    """
+
+    video: Int[np.ndarray, " n"]
+    tracklet: Int[np.ndarray, " n"]
+    label: Int[np.ndarray, " n"]
+    time: Float[np.ndarray, " n"]
+    truth: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def __getitem__(self, rows: np.ndarray) -> "Given":
+        return Given(self.video[rows], self.tracklet[rows], self.label[rows], self.time[rows], self.truth[rows])
+
+    def order(self) -> Int[np.ndarray, " n"]:
+        """The rows by video, tracklet, label, time, and then as they came."""
+        return np.lexsort((self.time, self.label, self.tracklet, self.video))
+
+    def begins(self) -> Int[np.ndarray, " t"]:
+        """Where tracklets begin, of rows in order."""
+        new: Bool[np.ndarray, " n"] = np.ones(len(self), bool)
+        new[1:] = False
+        for key in (self.video, self.tracklet, self.label):
+            new[1:] |= key[1:] != key[:-1]
+        return np.flatnonzero(new)
+
+
+@dataclass(frozen=True)
+class GivenVideos:
+    """The videos that rows are of, by number.
+
+    Attributes:
+        names: As the set calls them.
+        cameras: The camera of each.
+        path: Where the set lies.
+    """
+
+    names: list[str]
+    cameras: list[str]
+    path: Path
+
+
+def write_given(
+    aside: Path,
+    rows: Given,
+    videos: GivenVideos,
+    *,
+    labels: list[str],
+    places: Columns,
+    source: Columns,
+    has_truth: bool,
+) -> int:
+    """Writes the tables of a workspace.
+
+    Args:
+        aside: The folder.
+        rows: In order.
+        videos: What they are of.
+        labels: Names of the given labels.
+        places: Columns shard, offset, size, width, height of each row; -1 where there is no image.
+        source: Columns that say what each row was in the set.
+        has_truth: Whether who people really are is known.
+
+    Returns:
+        How many tracklets there are.
+    """
+    begins = rows.begins()
+    lengths = np.diff(begins, append=len(rows))
+    tracklet = np.repeat(np.arange(len(begins)), lengths)
+    nothing = np.zeros(len(rows), np.float32)
+    write_table(
+        aside / "crops.parquet",
+        {
+            "video": rows.video,
+            "frame": np.full(len(rows), -1),
+            "time": rows.time,
+            "left": nothing,
+            "top": nothing,
+            "right": places["width"].astype(np.float32),
+            "bottom": places["height"].astype(np.float32),
+            "score": nothing + 1,
+            "tracklet": tracklet,
+            **{name: places[name] for name in ("shard", "offset", "size")},
+            "truth": rows.truth,
+            "label": rows.label,
+        },
+    )
+    write_table(aside / "labels.parquet", {"name": labels})
+    write_table(aside / "sources.parquet", source)
+    write_table(
+        aside / "tracklets.parquet",
+        {
+            "video": rows.video[begins],
+            "start": rows.time[begins],
+            "end": rows.time[begins + lengths - 1],
+            "crops": lengths,
+        },
+    )
+    count = len(videos.names)
+    last = np.zeros(count)
+    np.maximum.at(last, rows.video, np.nan_to_num(rows.time))
+    none = np.zeros(count, np.int64)
+    write_table(
+        aside / "videos.parquet",
+        {
+            "name": videos.names,
+            "path": [str(videos.path)] * count,
+            "camera": videos.cameras,
+            "width": none,
+            "height": none,
+            "rate": np.zeros(count),
+            "frames": none,
+            "seconds": last,
+            "sha256": [""] * count,
+            "truth": np.full(count, has_truth),
+        },
+    )
+    return len(begins)

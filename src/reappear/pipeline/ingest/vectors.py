@@ -1,0 +1,201 @@
+"""Embeddings with labels: a `.npy` of vectors beside a table with a line for each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from reappear.core import InputError, Progress
+from reappear.data import TABLE_ENDINGS, Codes, column_names, read_labels
+from reappear.pipeline.record import Outcome, Record, run_step, sha256
+from reappear.pipeline.workspace import Workspace
+from reappear.store import read_table, write_embedding_blocks
+
+from . import IngestSettings
+from .given import NO_TIMES, Given, GivenVideos, write_given
+
+_BLOCK = 65_536
+NAME = "round0"
+
+
+def ingest_vectors(sources: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress) -> Record:
+    """Makes a workspace without images of `X.npy` and `X.csv` (or `X.parquet`): crops, and their embeddings `round0`.
+
+    The table has a line for each vector, with `identity` (or `label`) or `tracklet` (or `sequence`), and where known
+    `camera`, `video`, `time` in seconds, `truth` and `path`. Rows of one video, tracklet and identity are one tracklet;
+    without `video`, a camera is a video. A vector that is zero or not finite stays as a row of zeros, and is counted.
+
+    Raises:
+        InputError: The files do not fit each other, or are not what they should be.
+    """
+    vectors_path, table_path = _pair(sources)
+    vectors = _open(vectors_path)
+    hashes = {"vectors": sha256(vectors_path), "labels": sha256(table_path)}
+    plain = {"layout": "vectors", "labels_are_truth": settings.labels_are_truth}
+
+    def write_crops(aside: Path) -> Outcome:
+        return _write_crops(vectors, vectors_path, table_path, settings, aside, progress)
+
+    def write_vectors(aside: Path) -> Outcome:
+        row = read_table(work.crops / "sources.parquet", "row")["row"].astype(np.int64)
+        return _write_vectors(vectors, row, vectors_path.name, aside, progress)
+
+    record = run_step(work.crops, step="ingest", settings=plain, inputs=hashes, work=write_crops, progress=progress)
+    embedded = run_step(
+        work.embeddings(NAME),
+        step="embed",
+        settings={"extractor": {"kind": "given"}},
+        inputs={"crops": work.crops, "vectors": hashes["vectors"]},
+        work=write_vectors,
+        progress=progress,
+    )
+    return replace(record, dropped=record.dropped | embedded.dropped)
+
+
+def _pair(sources: Sequence[Path]) -> tuple[Path, Path]:
+    vectors = [path for path in sources if path.suffix.lower() == ".npy"]
+    tables = [path for path in sources if path.suffix.lower() in TABLE_ENDINGS]
+    if len(vectors) != 1 or len(tables) > 1 or len(vectors) + len(tables) != len(sources):
+        raise InputError(
+            f"embeddings are one .npy and one {' or '.join(TABLE_ENDINGS)} with its labels, "
+            f"got {', '.join(path.name for path in sources)}"
+        )
+    if not tables:
+        tables = [path for ending in TABLE_ENDINGS if (path := vectors[0].with_suffix(ending)).exists()]
+    if not tables:
+        raise InputError(
+            f"{vectors[0]} needs a table of labels: {vectors[0].with_suffix('.csv').name} beside it, or name one"
+        )
+    return vectors[0], tables[0]
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; check the path") from error
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as a .npy of numbers: {' '.join(str(error).split())[:160]}") from error
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        shape = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
+        raise InputError(f"{path} must hold numbers in rows, one vector a row, got {shape}")
+    if not vectors.size:
+        raise InputError(f"{path} holds no vectors; its shape is {vectors.shape}")
+    return vectors
+
+
+def _write_crops(
+    vectors: np.ndarray, vectors_path: Path, path: Path, settings: IngestSettings, aside: Path, progress: Progress
+) -> Outcome:
+    with progress.task(f"reading {path.name}", None) as tick:
+        told = read_labels(path, labels=("identity", "camera", "video", "tracklet", "truth"), times=("time",))
+        tick(len(vectors))
+    if not told.keys() & {"identity", "tracklet"}:
+        raise InputError(f"{path} has neither a column identity nor a column tracklet; it has {column_names(path)}")
+    length = len(next(iter(told.values())))
+    if length != len(vectors):
+        raise InputError(
+            f"{path} has {length} lines for {len(vectors)} vectors in {vectors_path}; they must be as many"
+        )
+    rows, videos, labels = _arrange(told, path, settings)
+    known = rows.label >= 0 if "tracklet" not in told else np.ones(len(rows), bool)
+    order = rows.order()
+    order = order[known[order]]
+    if not len(order):
+        raise InputError(f"{path} gives nobody a label (all are empty or -1)")
+    rows = rows[order]
+    if np.isnan(rows.time).all():
+        progress.note(NO_TIMES)
+    nowhere = np.full(len(order), -1)
+    places = dict.fromkeys(("shard", "offset", "size"), nowhere) | dict.fromkeys(("width", "height"), 0 * nowhere)
+    source: dict[str, np.ndarray] = {"row": order}
+    if "path" in told:
+        source["path"] = np.asarray(told["path"])[order]
+    has_truth = settings.labels_are_truth or "truth" in told
+    tracklets = write_given(aside, rows, videos, labels=labels, places=places, source=source, has_truth=has_truth)
+    counts: dict[str, int | float] = {
+        "videos": len(videos.names),
+        "labels": len(labels),
+        "tracklets": tracklets,
+        "crops": len(order),
+    }
+    return Outcome(counts, {"labelled as nobody": int((~known).sum())} if not known.all() else {})
+
+
+def _arrange(
+    told: dict[str, Codes | np.ndarray], path: Path, settings: IngestSettings
+) -> tuple[Given, GivenVideos, list[str]]:
+    length = len(next(iter(told.values())))
+    none = np.full(length, -1, np.int64)
+    codes = {name: column for name, column in told.items() if isinstance(column, Codes)}
+    numbers = {name: column.number for name, column in codes.items()}
+    label, labels = none, list[str]()
+    if "identity" in codes:
+        values, place = np.unique(numbers["identity"], return_inverse=True)
+        label = np.asarray(place - (1 if values[0] < 0 else 0), np.int64)
+        labels = [codes["identity"].name(value) for value in values.tolist() if value >= 0]
+    kind = "video" if "video" in codes else "camera"
+    video = np.zeros(length, np.int64)
+    names = [path.stem]
+    if kind in codes:
+        values, video = np.unique(numbers[kind], return_inverse=True)
+        names = [codes[kind].name(value) if value >= 0 else "unknown" for value in values.tolist()]
+    cameras = names
+    if kind == "video" and "camera" in codes:
+        cameras = _cameras(video, names, codes["camera"], path)
+    truth = numbers.get("truth", label if settings.labels_are_truth else none)
+    time = told.get("time")
+    rows = Given(
+        video=video.astype(np.int64),
+        tracklet=numbers.get("tracklet", none),
+        label=label,
+        time=np.asarray(time, np.float64) if isinstance(time, np.ndarray) else np.full(length, np.nan),
+        truth=truth,
+    )
+    return rows, GivenVideos(names, cameras, path.parent), labels
+
+
+def _cameras(video: Int[np.ndarray, " n"], names: list[str], camera: Codes, path: Path) -> list[str]:
+    pairs = np.unique(np.stack([video, camera.number]), axis=1)
+    twice = np.flatnonzero(np.diff(pairs[0]) == 0)
+    if len(twice):
+        raise InputError(f"{path}: video {names[pairs[0][twice[0]]]} has more than one camera; a video is of one")
+    return [camera.name(number) if number >= 0 else "unknown" for number in pairs[1].tolist()]
+
+
+def _write_vectors(
+    vectors: np.ndarray, row: Int[np.ndarray, " n"], name: str, aside: Path, progress: Progress
+) -> Outcome:
+    empty = 0
+    in_order = bool(np.all(np.diff(row) == 1))
+
+    def blocks() -> Iterator[Float[np.ndarray, "b d"]]:
+        nonlocal empty
+        with progress.task(f"copying {name}", len(row)) as tick:
+            for begin in range(0, len(row), _BLOCK):
+                mine = row[begin : begin + _BLOCK]
+                some = vectors[mine[0] : mine[-1] + 1] if in_order else vectors[mine]
+                unit = _unit(np.asarray(some, np.float32))
+                empty += int(np.count_nonzero(~unit.any(1)))
+                yield unit
+                tick(len(mine))
+
+    meta = {"extractor": f"given ({name})", "normalised": True}
+    write_embedding_blocks(aside, blocks(), rows=len(row), width=vectors.shape[1], meta=meta)
+    if empty == len(row):
+        raise InputError(f"{name}: all vectors are zero or not finite; embed again")
+    dropped = {"vectors that are zero or not finite": empty} if empty else {}
+    return Outcome({"crops": len(row), "width": vectors.shape[1]}, dropped)
+
+
+def _unit(rows: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "b d"]:
+    """Unit rows; zeros where a row is zero or not finite."""
+    # A row of large numbers overflows in its squares, not in itself.
+    with np.errstate(invalid="ignore", over="ignore"):
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        good = np.isfinite(largest) & (largest > 0)
+        scaled = np.divide(rows, largest, out=np.zeros_like(rows), where=good)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(np.divide(scaled, norms, out=scaled, where=good))
