@@ -274,14 +274,3 @@ class TestTrace:
         assert {name: len(column) for name, column in Trace().link_columns().items()} == dict.fromkeys(
             ("stage", "first", "second", "distance"), 0
         )
-
-
-def test_millions_of_links_are_thinned_to_the_same_identities(monkeypatch):
-    from reappear.denoise import linking
-
-    world, _ = gaussian(2, people=10, videos=4)
-    whole = cross_video(world, Assignment.untouched(world), sigma_drm=0.3)
-    monkeypatch.setattr(linking, "_TOO_MANY", 5)
-    monkeypatch.setattr(linking, "_ROWS", 7)
-    monkeypatch.setattr(linking, "_COLUMNS", 11)
-    assert cross_video(world, Assignment.untouched(world), sigma_drm=0.3).identity.tolist() == whole.identity.tolist()

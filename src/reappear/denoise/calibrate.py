@@ -10,7 +10,7 @@ from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet,
 from .constraints import overlapping_pairs
 from .groups import Groups, centroids, distance_to_own, read_unit
 from .joining import shortest_forest
-from .linking import find_links
+from .linking import count_pairs, find_links
 from .single_tracklet import single_tracklet
 from .steps import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma
 
@@ -149,7 +149,7 @@ def calibrate(
         halves=len(halves),
         halves_linked=_share(halves <= sigma_drm),
         pairs=compared,
-        pairs_linked=len(find_links(nodes, sigma_drm, reach=reach)),
+        pairs_linked=count_pairs(nodes, sigma_drm, reach=reach, engine=engine),
         false_links=expected,
         notes=tuple(notes),
     )

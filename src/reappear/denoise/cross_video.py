@@ -41,5 +41,5 @@ def cross_video(
     if radius < 0:
         raise SettingsError(f"radius: must be 0 or more, got {radius}")
     nodes = Nodes.of(tracklets, assignment, engine)
-    links = find_links(nodes.centers, sigma_drm, reach=radius, thin=not constraints)
+    links = find_links(nodes.centers, sigma_drm, reach=radius, thin=not constraints, engine=engine)
     return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)

@@ -1,65 +1,205 @@
-"""Which nodes lie close enough to be one person: matrix products in tiles."""
+"""Which nodes lie close enough to be one person: matrix products by tiles, and a second look at what they find.
 
-from collections.abc import Iterator
+The products only propose: whatever may be within the threshold for all that rounding can do. The distance of each such
+pair is then taken in float64 in a fixed order, and decides. So links are the same to the last bit, wherever and in
+which tiles the products are taken.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from reappear.core import LOCAL, Engine, SettingsError
+
+from .groups import to_unit
 from .joining import shortest_forest
 from .links import Links
-from .steps import is_same
+from .products import BLAS, Products
+from .steps import RESOLUTION, is_same
 
-_ROWS, _COLUMNS = 1024, 4096
-_TOO_MANY = 4_000_000  # links held before they are thinned to a spanning forest
+LINK_MEMORY = 512 << 20
+"""Bytes that links may take before they are thinned."""
+
+_LINK_BYTES = 128  # of one link while a forest is made of it
+_CHUNK_BYTES = 2 << 20  # of rows taken for a second look
 
 
-def tiles(centers: Float[np.ndarray, "n d"], reach: int) -> Iterator[tuple[int, int, Float[np.ndarray, "r c"]]]:
-    """Cosine distances of all pairs with `0 < j - i <= reach`, tile by tile; everything else in a tile is infinite.
+@dataclass(frozen=True)
+class Block:
+    """A piece of the work: rows `begin..end`, each to be compared with up to `reach` rows after it.
 
-    Yields:
-        First row, first column, and the distances; the array is used again for the next tile.
+    Attributes:
+        begin: First row.
+        end: The row after the last.
+        sigma_drm: Largest distance of a link.
+        reach: Largest `second - first`.
+        products: Where inner products are taken.
+        most: Links to hold.
+        thin: Whether those beyond `most` may be left out if they change no component.
     """
-    count = len(centers)
-    buffer = np.empty((min(_ROWS, count), min(_COLUMNS, count)), np.float32)
-    for top in range(0, count, _ROWS):
-        bottom = min(top + _ROWS, count)
-        for left in range(top, min(bottom + reach, count), _COLUMNS):
-            right = min(left + _COLUMNS, bottom + reach, count)
-            tile = buffer.ravel()[: (bottom - top) * (right - left)].reshape(bottom - top, right - left)
-            np.matmul(centers[top:bottom], centers[left:right].T, out=tile)
-            np.subtract(1, tile, out=tile)
-            if left < bottom or right - 1 - top > reach:
-                gap = np.arange(left, right) - np.arange(top, bottom)[:, None]
-                tile[(gap <= 0) | (gap > reach)] = np.inf
-            yield top, left, tile
 
-
-def count_pairs(centers: Float[np.ndarray, "n d"], sigma_drm: float) -> int:
-    """How many unordered pairs are within `sigma_drm`, of all N² / 2, exactly."""
-    return sum(int(np.count_nonzero(is_same(tile, sigma_drm))) for _, _, tile in tiles(centers, len(centers)))
+    begin: int
+    end: int
+    sigma_drm: float
+    reach: int
+    products: Products
+    most: int
+    thin: bool
 
 
 def find_links(
-    centers: Float[np.ndarray, "n d"], sigma_drm: float, *, reach: int | None = None, thin: bool = True
+    centers: Float[np.ndarray, "n d"],
+    sigma_drm: float,
+    *,
+    reach: int | None = None,
+    thin: bool = True,
+    engine: Engine = LOCAL,
+    products: Products = BLAS,
+    memory: int = LINK_MEMORY,
 ) -> Links:
-    """All pairs within `sigma_drm` and at most `reach` nodes apart.
+    """All pairs within `sigma_drm` and at most `reach` nodes apart, in the order of their nodes.
 
     Args:
-        centers: Unit rows.
+        centers: Unit rows, or zeros for what is at distance 1 from everything; rows of float16, as a memory map may
+            hold them, are brought to unit length again. Read by blocks, never copied whole.
         sigma_drm: Largest distance of a link.
         reach: Largest `second - first`; `None` = any.
-        thin: Whether links that change no component may be left out where there are millions. The shortest that
-            hold each component together always stay.
+        thin: Whether links that change no component may be left out where all would take more than `memory`. The
+            shortest that hold each component together always stay.
+        engine: Where blocks of rows are worked on.
+        products: Where inner products are taken.
+        memory: Bytes that links may take here, and in each block.
+
+    Raises:
+        SettingsError: Links take more than `memory`, and may not be left out.
     """
+    most = memory // _LINK_BYTES
+    blocks = _blocks(len(centers), sigma_drm, reach, products, most, thin)
+    return _gathered(engine.map(links_of_block, centers, blocks), len(centers), sigma_drm, most, thin)
+
+
+def count_pairs(
+    centers: Float[np.ndarray, "n d"],
+    sigma_drm: float,
+    *,
+    reach: int | None = None,
+    engine: Engine = LOCAL,
+    products: Products = BLAS,
+) -> int:
+    """How many pairs `find_links` would find, exactly; none of them is kept."""
+    blocks = _blocks(len(centers), sigma_drm, reach, products, 0, False)
+    return sum(engine.map(pairs_of_block, centers, blocks))
+
+
+def links_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> Links:
+    """The links of a block's rows to those after them."""
+    parts = (_looked_at_again(tile, block.sigma_drm) for tile in _proposals(centers, block))
+    found = _gathered(parts, len(centers), block.sigma_drm, block.most, block.thin)
+    return found.in_order()
+
+
+def pairs_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> int:
+    """How many links a block has; only those near the threshold need a second look."""
+    certain = _limit(block) + block.products.error(centers.shape[1])
+    count = 0
+    for tile in _proposals(centers, block):
+        unsure = tile.inner < certain
+        count += len(unsure) - int(np.count_nonzero(unsure))
+        count += len(_looked_at_again(tile[unsure], block.sigma_drm))
+    return count
+
+
+def _blocks(
+    count: int, sigma_drm: float, reach: int | None, products: Products, most: int, thin: bool
+) -> Iterator[Block]:
+    reach = count if reach is None else reach
+    for begin in range(0, count, products.block):
+        yield Block(begin, min(begin + products.block, count), sigma_drm, reach, products, most, thin)
+
+
+def _gathered(parts: Iterable[Links], count: int, sigma_drm: float, most: int, thin: bool) -> Links:
+    """All links, thinned whenever they are more than `most`, and twice as many as the last time."""
     found: list[Links] = []
-    held = 0
-    for top, left, tile in tiles(centers, len(centers) if reach is None else reach):
-        if not tile.size or not is_same(tile.min(keepdims=True), sigma_drm):
-            continue
-        row, column = np.nonzero(is_same(tile, sigma_drm))
-        found.append(Links(row + top, column + left, np.maximum(tile[row, column], 0)))
-        held += len(row)
-        if thin and held > _TOO_MANY:
-            found = [shortest_forest(len(centers), Links.joined(found))]
+    held, bound = 0, most
+    for part in parts:
+        found.append(part)
+        held += len(part)
+        if held > bound and not thin:
+            raise SettingsError(
+                f"sigma_drm: more than {most:,} pairs lie within {sigma_drm:.3g} and would not fit in memory; "
+                f"lower it, or link without constraints"
+            )
+        if held > bound:
+            found = [shortest_forest(count, Links.joined(found)).in_order()]
             held = len(found[0])
+            bound = max(most, 2 * held)
     return Links.joined(found)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Pairs that may be linked: their nodes, the rows that hold these, and the inner product so far."""
+
+    first: Int[np.ndarray, " m"]
+    second: Int[np.ndarray, " m"]
+    inner: Float[np.ndarray, " m"]
+    rows: Float[np.ndarray, "r d"]
+    columns: Float[np.ndarray, "c d"]
+    top: int
+    left: int
+
+    def __getitem__(self, kept: np.ndarray) -> "_Tile":
+        at = (self.first[kept], self.second[kept], self.inner[kept])
+        return _Tile(*at, self.rows, self.columns, self.top, self.left)
+
+
+def _limit(block: Block) -> float:
+    return 1 - block.sigma_drm - RESOLUTION
+
+
+def _proposals(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[_Tile]:
+    """Every pair of a block that can be within the threshold, whatever the error of the products, and few others."""
+    products = block.products
+    limit = _limit(block) - products.error(centers.shape[1])
+    height, width = products.tile
+    last = min(block.end + block.reach, len(centers))
+    rows = _read(centers, block.begin, block.end)
+    loaded = products.load(rows)
+    for left in range(block.begin, last, products.block):
+        right = min(left + products.block, last)
+        columns = rows if (left, right) == (block.begin, block.end) else _read(centers, left, right)
+        across = loaded if columns is rows else products.load(columns)
+        for top in range(block.begin, block.end, height):
+            bottom = min(top + height, block.end)
+            stop = min(right, bottom + block.reach)
+            for start in range(max(left, top), stop, width):
+                end = min(start + width, stop)
+                found, inner = products.at_least(
+                    loaded[top - block.begin : bottom - block.begin], across[start - left : end - left], limit
+                )
+                first, second = np.divmod(found, end - start)
+                first, second = first + top, second + start
+                kept = (second > first) & (second - first <= block.reach)
+                if kept.any():
+                    yield _Tile(first[kept], second[kept], inner[kept], rows, columns, block.begin, left)
+
+
+def _read(centers: Float[np.ndarray, "n d"], begin: int, end: int) -> Float[np.ndarray, "m d"]:
+    """Rows in float32, without a copy where they are."""
+    rows = centers[begin:end]
+    return np.asarray(rows) if rows.dtype == np.float32 else to_unit(rows.astype(np.float32))
+
+
+def _looked_at_again(tile: _Tile, sigma_drm: float) -> Links:
+    """The pairs within the threshold, and their distances, by float64 sums whose order nothing changes."""
+    distance = np.empty(len(tile.first))
+    step = max(1, _CHUNK_BYTES // (8 * tile.rows.shape[1]))
+    for begin in range(0, len(distance), step):
+        some = slice(begin, begin + step)
+        terms = tile.rows[tile.first[some] - tile.top].astype(np.float64)
+        terms *= tile.columns[tile.second[some] - tile.left]
+        distance[some] = 1 - terms.sum(axis=1)  # not a BLAS: numpy adds up a row in an order of its own
+    same = is_same(distance, sigma_drm)
+    return Links(tile.first[same], tile.second[same], np.maximum(distance[same], 0).astype(np.float32))

@@ -30,3 +30,7 @@ class Links:
     def shifted(self, by: int) -> "Links":
         """The same links among nodes numbered `by` higher."""
         return Links(self.first + by, self.second + by, self.distance)
+
+    def in_order(self) -> "Links":
+        """The same links, in the order of their nodes."""
+        return self[np.lexsort((self.second, self.first))]

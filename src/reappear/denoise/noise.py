@@ -50,7 +50,8 @@ def noise_terms(
     centers = centroids(tracklets.embeddings, groups, engine)
     distance = distance_to_own(tracklets.embeddings, groups, centers)
     farthest = np.maximum.reduceat(distance, groups.offsets[:-1]) if len(groups) else distance
-    return Noise(len(groups), int(np.count_nonzero(deviates(farthest, sigma_cst))), count_pairs(centers, sigma_drm))
+    inconsistent = int(np.count_nonzero(deviates(farthest, sigma_cst)))
+    return Noise(len(groups), inconsistent, count_pairs(centers, sigma_drm, engine=engine))
 
 
 def noise_score(
