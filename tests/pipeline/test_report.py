@@ -409,6 +409,20 @@ def test_a_rise_of_noise_is_not_hidden(tmp_path: Path) -> None:
     assert re.search(r"Here it rises: in round0, within one film: from \d\.\d{3} to 9\.000", text)
 
 
+def test_noise_that_was_estimated_or_not_measured_is_called_so(tmp_path: Path) -> None:
+    work = build(tmp_path / "work", parts=("crops", "identities"), people=4)
+    path = work.identities("round0") / "report.json"
+    plain = read(path)
+    assert "Here it is an estimate" not in Page(report([work], tmp_path / "exact", SMALL).read_text()).text
+    plain["stages"][1] |= {"noise_error": 0.0421, "noise_sample": 4096}
+    del plain["stages"][2]["noise"]
+    path.write_text(json.dumps(plain))
+    said = report([work], tmp_path / "sampled", SMALL)
+    text = Page(said.read_text()).text
+    assert "4,096 identities drawn at random were compared with all others; standard error up to 0.042" in text
+    assert plain["stages"][2]["name"] not in read(said.with_suffix(".json"))["noise"]["round0"]
+
+
 def test_collapse_is_called_so(page: Page) -> None:
     assert page.text.count("No collapse:") == 2
     assert page.text.count("Collapsed or close to it:") == 1  # the fixture's instance model

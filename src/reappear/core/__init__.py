@@ -3,7 +3,16 @@
 from .columns import lengths_to_offsets, offsets_to_owner
 from .distance import cosine_distance, unit_rows
 from .engine import LOCAL, Engine, Local
-from .errors import InputError, MissingExtra, ReappearError, SettingsError, StorageError, TrainingError, WorkspaceError
+from .errors import (
+    EngineError,
+    InputError,
+    MissingExtra,
+    ReappearError,
+    SettingsError,
+    StorageError,
+    TrainingError,
+    WorkspaceError,
+)
 from .footage import Detections, Tracks, Video
 from .images import ImageTable
 from .progress import SILENT, Progress
@@ -19,6 +28,7 @@ __all__ = [
     "Assignment",
     "Detections",
     "Engine",
+    "EngineError",
     "ImageTable",
     "InputError",
     "Local",

@@ -5,6 +5,7 @@
     ├── StorageError     the disk refused: full, read-only, gone             exit code 1
     ├── WorkspaceError   a finished folder disagrees with what was asked     exit code 1
     ├── MissingExtra     an optional package is not installed                exit code 1
+    ├── EngineError      workers of a cluster die or lack what they need     exit code 1
     ├── TrainingError    a training diverged                                 exit code 1
     └── SettingsError    a setting is unknown, of a wrong type or range      exit code 2
 
@@ -30,6 +31,10 @@ class WorkspaceError(ReappearError):
 
 class MissingExtra(ReappearError):
     """An optional package is needed and absent."""
+
+
+class EngineError(ReappearError):
+    """Workers of a cluster die, or lack what they need."""
 
 
 class TrainingError(ReappearError):

@@ -4,12 +4,14 @@
     for stage in (single_tracklet, single_video, cross_video):
         assignment = stage(tracklets, assignment)
 
-`noise_score` is n_S (Eq. 3); `calibrate` chooses thresholds that suit the extractor; a `Trace` keeps the reasons.
+`noise_score` is n_S (Eq. 3), and `sampled_noise` estimates it where identities are many; `calibrate` chooses thresholds
+that suit the extractor; a `Trace` keeps the reasons.
 """
 
 from .calibrate import Calibration, calibrate
 from .cross_video import cross_video
 from .noise import Noise, noise_score, noise_terms
+from .sampled_noise import SampledNoise, sampled_noise
 from .single_tracklet import single_tracklet
 from .single_video import single_video
 from .steps import RADIUS, SIGMA_CST, SIGMA_DRM
@@ -21,11 +23,13 @@ __all__ = [
     "SIGMA_DRM",
     "Calibration",
     "Noise",
+    "SampledNoise",
     "Trace",
     "calibrate",
     "cross_video",
     "noise_score",
     "noise_terms",
+    "sampled_noise",
     "single_tracklet",
     "single_video",
 ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
@@ -44,14 +45,21 @@ def noise_terms(
     """Counts what `noise_score` divides."""
     check_sigma("sigma_cst", sigma_cst)
     check_sigma("sigma_drm", sigma_drm)
+    centers, inconsistent = look_inside(tracklets, assignment, sigma_cst, engine)
+    return Noise(len(centers), inconsistent, count_pairs(centers, sigma_drm, engine=engine))
+
+
+def look_inside(
+    tracklets: TrackletSet, assignment: Assignment, sigma_cst: float, engine: Engine
+) -> tuple[Float[np.ndarray, "g d"], int]:
+    """The centroid of each identity that has crops, and how many of them have a crop too far away (Eq. 1)."""
     _, identity = np.unique(assignment.crop_identity, return_inverse=True)
     identity = identity - int((assignment.crop_identity < 0).any())
     groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)
     centers = centroids(tracklets.embeddings, groups, engine)
     distance = distance_to_own(tracklets.embeddings, groups, centers)
     farthest = np.maximum.reduceat(distance, groups.offsets[:-1]) if len(groups) else distance
-    inconsistent = int(np.count_nonzero(deviates(farthest, sigma_cst)))
-    return Noise(len(groups), inconsistent, count_pairs(centers, sigma_drm, engine=engine))
+    return centers, int(np.count_nonzero(deviates(farthest, sigma_cst)))
 
 
 def noise_score(

@@ -7,16 +7,19 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import SILENT, Assignment, InputError, Progress, TrackletSet
+from reappear.core import LOCAL, SILENT, Assignment, Engine, InputError, Progress, TrackletSet
 from reappear.denoise import Trace, cross_video, single_tracklet, single_video
-from reappear.store import Identities
+from reappear.store import Columns, Identities
 
-from .row import said, stage_row
+from .checkpoints import Checkpoints
+from .row import measure_noise, said, stage_row
 from .settings import CorrelateSettings
 from .thresholds import choose_thresholds
 
 BASELINE = "tracklet = person"
 SO_FAR = "identities so far"
+
+Stage = Callable[..., Assignment]
 
 
 def identify(
@@ -25,6 +28,8 @@ def identify(
     *,
     start: Assignment | None = None,
     truth: Int[np.ndarray, " n"] | None = None,
+    engine: Engine = LOCAL,
+    checkpoints: Checkpoints | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Identities, int]:
     """Folds the chosen stages over tracklets.
@@ -34,56 +39,93 @@ def identify(
         settings: Thresholds and stages.
         start: Identities to go on from with the cross-video stage alone, as its nodes; tracklets if not given.
         truth: True person of each crop, -1 = nobody. Used for the scores in the report, for nothing else.
+        engine: Where pairs are compared, and where centroids lie.
+        checkpoints: Where to keep what is done, and what an earlier call with the same arguments left.
         progress: Who is told.
 
     Returns:
         The identities with their report, and how many crops could not be embedded.
     """
     assignment, empty = _embedded(tracklets, start)
-    cst, drm, thresholds = choose_thresholds(tracklets, assignment, settings, progress)
-    stages = _stages(settings, cst, drm, begun=start is not None)
+    found = checkpoints.last() if checkpoints else None
+    if found is None:
+        name = BASELINE if start is None else SO_FAR
+        mine = checkpoints.engine(engine, "thresholds") if checkpoints else engine
+        thresholds = choose_thresholds(tracklets, assignment, settings, mine, progress)
+        found = Identities(
+            assignment, Trace().link_columns(), Trace().move_columns(), {"thresholds": thresholds, "stages": []}
+        )
+        found = _after(name, _nothing, tracklets, found, settings, truth, mine)
+        if checkpoints:
+            checkpoints.keep(found)
+    stages = _stages(settings, found, begun=start is not None)
+    for name, stage in stages[len(found.report["stages"]) - 1 :]:
+        mine = checkpoints.engine(engine, name) if checkpoints else engine
+        found = _after(name, stage, tracklets, found, settings, truth, mine)
+        progress.note(said(found.report["stages"][-1]))
+        if checkpoints:
+            checkpoints.keep(found)
+    return found, empty
+
+
+def _after(
+    name: str,
+    stage: Stage,
+    tracklets: TrackletSet,
+    found: Identities,
+    settings: CorrelateSettings,
+    truth: Int[np.ndarray, " n"] | None,
+    engine: Engine,
+) -> Identities:
+    """How things stand after one more stage."""
     trace = Trace()
-    rows = [
-        stage_row(BASELINE if start is None else SO_FAR, tracklets, assignment, assignment, trace, cst, drm, truth, 0.0)
-    ]
-    with progress.task("correlate", len(stages)) as advance:
-        for name, stage in stages:
-            begun = time.perf_counter()
-            before, assignment = assignment, stage(tracklets, assignment, trace=trace)
-            seconds = time.perf_counter() - begun
-            rows.append(stage_row(name, tracklets, before, assignment, trace, cst, drm, truth, seconds))
-            progress.note(said(rows[-1]))
-            advance(1)
-    report = {"thresholds": thresholds, "stages": rows}
-    return Identities(assignment, trace.link_columns(), trace.move_columns(), report), empty
+    begun = time.perf_counter()
+    assignment = stage(tracklets, found.assignment, trace=trace, engine=engine)
+    seconds = time.perf_counter() - begun
+    noise = measure_noise(tracklets, assignment, settings.noise, found.report["thresholds"], engine)
+    row = stage_row(name, found.assignment, assignment, trace, noise, truth, seconds)
+    return Identities(
+        assignment,
+        both(found.links, trace.link_columns()),
+        both(found.moves, trace.move_columns()),
+        {**found.report, "stages": [*found.report["stages"], row]},
+    )
 
 
-def _stages(
-    settings: CorrelateSettings, cst: float, drm: float, *, begun: bool
-) -> list[tuple[str, Callable[..., Assignment]]]:
-    first = partial(single_tracklet, sigma_cst=cst, minimum_crops=settings.minimum_crops)
-    second = partial(
-        single_video,
-        sigma_cst=cst,
-        sigma_drm=drm,
-        targets=settings.targets,
-        merge=settings.merge,
-        constraints=settings.constraints,
-        overlap=settings.overlap,
-    )
-    third = partial(
-        cross_video,
-        sigma_drm=drm,
-        radius=settings.radius,
-        constraints=settings.constraints,
-        overlap=settings.overlap,
-    )
+def both(earlier: Columns, later: Columns) -> Columns:
+    """The rows of two tables, one after the other."""
+    return {name: np.concatenate([earlier[name], later[name]]) for name in later}
+
+
+def _stages(settings: CorrelateSettings, found: Identities, *, begun: bool) -> list[tuple[str, Stage]]:
+    cst, drm = (found.report["thresholds"][key] for key in ("sigma_cst", "sigma_drm"))
+    linked = {"sigma_drm": drm, "constraints": settings.constraints, "overlap": settings.overlap}
+    first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
+    second = partial(single_video, sigma_cst=cst, targets=settings.targets, merge=settings.merge, **linked)
+    third = partial(cross_video, radius=settings.radius, **linked)
     stages = (
         (settings.single_tracklet and not begun, "single-tracklet", first),
         (settings.single_video and not begun, "single-video", second),
         (settings.cross_video, "cross-video", third),
     )
     return [(name, stage) for wanted, name, stage in stages if wanted]
+
+
+def _nothing(tracklets: TrackletSet, assignment: Assignment, *, trace: Trace, engine: Engine) -> Assignment:
+    return assignment
+
+
+def _inside_tracklets(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_cst: float,
+    minimum_crops: int,
+    trace: Trace,
+    engine: Engine,
+) -> Assignment:
+    """Compares no pairs, so that no engine is needed."""
+    return single_tracklet(tracklets, assignment, sigma_cst=sigma_cst, minimum_crops=minimum_crops, trace=trace)
 
 
 def _embedded(tracklets: TrackletSet, start: Assignment | None) -> tuple[Assignment, int]:

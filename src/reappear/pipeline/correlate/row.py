@@ -6,36 +6,59 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import Assignment, TrackletSet
-from reappear.denoise import Trace, noise_terms
+from reappear.core import Assignment, Engine, TrackletSet
+from reappear.denoise import Trace, noise_terms, sampled_noise
 from reappear.metrics import score_identities
+
+_EXACT_UP_TO = 50_000  # identities; beyond, all pairs take minutes after each stage
+
+
+def measure_noise(
+    tracklets: TrackletSet, assignment: Assignment, how: str, thresholds: dict[str, Any], engine: Engine
+) -> dict[str, Any]:
+    """n_S and its terms as the report has them; `noise_error` and `noise_sample` where it is an estimate."""
+    identities = assignment.identities
+    if how == "none":
+        return {"identities": identities}
+    sigmas = {key: thresholds[key] for key in ("sigma_cst", "sigma_drm")}
+    if how == "exact" or (how == "auto" and identities <= _EXACT_UP_TO):
+        exact = noise_terms(tracklets, assignment, engine=engine, **sigmas)
+        return {
+            "identities": exact.identities,
+            "noise": exact.score,
+            "inconsistent": exact.inconsistent,
+            "similar_pairs": exact.similar_pairs,
+        }
+    sampled = sampled_noise(tracklets, assignment, engine=engine, **sigmas)
+    return {
+        "identities": sampled.identities,
+        "noise": sampled.score,
+        "noise_error": sampled.error,
+        "noise_sample": sampled.rows,
+        "inconsistent": sampled.inconsistent,
+        "similar_pairs": round(sampled.similar * sampled.identities / 2),
+    }
 
 
 def stage_row(
     name: str,
-    tracklets: TrackletSet,
     before: Assignment,
     after: Assignment,
     trace: Trace,
-    sigma_cst: float,
-    sigma_drm: float,
+    noise: dict[str, Any],
     truth: Int[np.ndarray, " n"] | None,
     seconds: float,
 ) -> dict[str, Any]:
     """What one stage did, and how things stand after it."""
-    noise = noise_terms(tracklets, after, sigma_cst=sigma_cst, sigma_drm=sigma_drm)
     left, came = before.tracklet >= 0, after.tracklet >= 0
     row: dict[str, Any] = {
         "name": name,
         "crops_discarded": int(np.count_nonzero(left & ~came)),
         "crops_moved": int(np.count_nonzero(~left & came)),
         "crops_kept": int(np.count_nonzero(came)),
-        "tracklets_merged": sum(len(columns["first"]) for stage, columns in trace.links if stage == name),
-        "links_vetoed": trace.vetoed.get(name, 0),
-        "identities": noise.identities,
-        "noise": noise.score,
-        "inconsistent": noise.inconsistent,
-        "similar_pairs": noise.similar_pairs,
+        "tracklets_merged": sum(len(columns["first"]) for _, columns in trace.links),
+        "links_vetoed": sum(trace.vetoed.values()),
+        **noise,
         "seconds": round(seconds, 3),
     }
     identity = after.crop_identity
@@ -48,8 +71,12 @@ def said(row: dict[str, Any]) -> str:
     """The same in a line."""
     text = (
         f"{row['name']}: {row['crops_discarded']} crops out, {row['crops_moved']} moved, {row['tracklets_merged']} "
-        f"tracklets merged, {row['identities']} identities, n_S {row['noise']:.3f}"
+        f"tracklets merged, {row['identities']} identities"
     )
+    if "noise" in row:
+        text += f", n_S {row['noise']:.3f}"
+    if "noise_error" in row:
+        text += f" ± {row['noise_error']:.3f} (from {row['noise_sample']} of them)"
     if "scores" in row:
         text += f", pairwise F1 {row['scores']['pairwise_f1']:.3f}, B-cubed F1 {row['scores']['bcubed_f1']:.3f}"
     return text

@@ -1,6 +1,8 @@
+from dataclasses import field
 from typing import Annotated, Literal
 
 from reappear.core import settings
+from reappear.pipeline.engines import EngineSettings, LocalSettings
 
 
 @settings
@@ -36,3 +38,14 @@ class CorrelateSettings:
     ] = "once"
     constraints: Annotated[bool, "never join people who are seen at the same time in one video"] = True
     overlap: Annotated[float, "seconds that two tracklets must share in one video to be two people"] = 1.0
+    noise: Annotated[
+        Literal["auto", "exact", "sampled", "none"],
+        "how n_S is measured after each stage. exact: all pairs of identities; sampled: 4096 of them with all others, "
+        "and a standard error; auto: exact up to 50,000 identities",
+    ] = "auto"
+    memory: Annotated[
+        float | str, "memory that may be taken, such as 4GB or 800MB; a number alone is GB. The result is the same"
+    ] = "4GB"
+    engine: Annotated[EngineSettings, "where pairs are compared. The result is the same"] = field(
+        default_factory=LocalSettings
+    )

@@ -4,16 +4,16 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from reappear.core import Assignment, Progress, SettingsError, TrackletSet
+from reappear.core import Assignment, Engine, Progress, SettingsError, TrackletSet
 from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate
 
 from .settings import CorrelateSettings
 
 
 def choose_thresholds(
-    tracklets: TrackletSet, assignment: Assignment, settings: CorrelateSettings, progress: Progress
-) -> tuple[float, float, dict[str, Any]]:
-    """σ_cst, σ_drm, and what the report says of them."""
+    tracklets: TrackletSet, assignment: Assignment, settings: CorrelateSettings, engine: Engine, progress: Progress
+) -> dict[str, Any]:
+    """`sigma_cst`, `sigma_drm`, and what the report says of them."""
     for key in ("sigma_cst", "sigma_drm"):
         value = getattr(settings, key)
         if value is not None and not 0 <= value <= 2:
@@ -30,6 +30,7 @@ def choose_thresholds(
             radius=settings.radius,
             overlap=settings.overlap,
             sigma_cst=cst,
+            engine=engine,
         )
         for note in evidence.notes:
             progress.note(f"correlate: {note}")
@@ -41,4 +42,4 @@ def choose_thresholds(
         }
     cst, drm = SIGMA_CST if cst is None else cst, SIGMA_DRM if drm is None else drm
     by_hand = [key for key in ("sigma_cst", "sigma_drm") if getattr(settings, key) is not None]
-    return cst, drm, {"sigma_cst": cst, "sigma_drm": drm, "by_hand": by_hand, **said}
+    return {"sigma_cst": cst, "sigma_drm": drm, "by_hand": by_hand, **said}

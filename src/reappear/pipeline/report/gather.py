@@ -253,7 +253,7 @@ def _footage(run: Run) -> Tree | None:
 
 
 def _noise(report: Tree) -> Tree:
-    return {stage["name"]: stage["noise"] for stage in report.get("stages", [])}
+    return {stage["name"]: stage["noise"] for stage in report.get("stages", []) if "noise" in stage}
 
 
 def _stages(report: Tree) -> Tree:

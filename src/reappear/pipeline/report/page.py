@@ -104,6 +104,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             truth=run.store.has_truth,
             stages=STAGES,
             rises=_rises(found),
+            estimated=_estimated(found),
             dropped=any(leaf["mean"] for reasons in found["dropped"].values() for leaf in reasons.values()),
             descriptors=DESCRIPTORS,
             protocols=PROTOCOLS,
@@ -199,6 +200,18 @@ def _rises(found: Tree) -> list[str]:
                 said = STAGES[stage][0] if stage in STAGES else stage.replace("_", " ")
                 out.append(f"in {name}, {said}: from {before['mean']:.3f} to {after['mean']:.3f}")
     return out
+
+
+def _estimated(found: Tree) -> str:
+    """Where n_S comes from a sample, how sure it is."""
+    stages = [stage for by_stage in found["identities"].values() for stage in by_stage.values()]
+    errors = [stage["noise_error"]["mean"] for stage in stages if "noise_error" in stage]
+    if not errors:
+        return ""
+    rows = max(stage["noise_sample"]["mean"] for stage in stages if "noise_sample" in stage)
+    return (
+        f"{rows:,.0f} identities drawn at random were compared with all others; standard error up to {max(errors):.3f}"
+    )
 
 
 def _means(tree: Tree) -> dict[str, int | float]:

@@ -1,0 +1,17 @@
+"""Where a step has its work done, how much memory it may take for that, and what it keeps against a kill."""
+
+from .choose import open_engine
+from .kept import Kept
+from .memory import Bounded, parse_memory, say_memory
+from .settings import EngineSettings, LocalSettings, RaySettings
+
+__all__ = [
+    "Bounded",
+    "EngineSettings",
+    "Kept",
+    "LocalSettings",
+    "RaySettings",
+    "open_engine",
+    "parse_memory",
+    "say_memory",
+]

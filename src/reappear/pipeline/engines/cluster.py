@@ -1,0 +1,152 @@
+"""Pieces of work as tasks of a Ray cluster."""
+
+import logging
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from reappear.core import LOCAL, EngineError, InputError, MissingExtra, SettingsError
+
+from .settings import RaySettings
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+
+_RETRIES = 4
+_AHEAD = 2  # pieces under way for each worker: one at work, one at hand
+_PATIENCE = 10.0  # seconds in which a cluster must answer
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves the variables of accelerators alone, and says nothing of it
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of pieces that nobody waits for any more
+}
+_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # every port on the loopback interface, as on those systems
+
+
+class Cluster:
+    """Pieces are tasks of a Ray that is running. What a lost worker was doing, another does again."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._piece = ray.remote(_piece).options(num_cpus=1, max_retries=_RETRIES, retry_exceptions=False)
+        self._most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def zeros(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
+        """See `Engine.zeros`: in the memory of this process; workers have a copy of their own."""
+        return LOCAL.zeros(rows, width)
+
+    def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
+        """`function(shared, item)` for each item, a few at a time for each worker.
+
+        Raises:
+            EngineError: Workers died on the same piece over and over, or reappear is not installed where they are.
+        """
+        held = [self._ray.put(shared)]  # in a list, so that a worker opens it once and not for each piece
+        waiting: deque[Any] = deque()
+        try:
+            for item in items:
+                waiting.append(self._piece.remote(function, held, item))
+                if len(waiting) >= self._most:
+                    yield self._result(waiting.popleft())
+            while waiting:
+                yield self._result(waiting.popleft())
+        finally:  # after an error, or where the caller has seen enough
+            for task in waiting:
+                self._ray.cancel(task)
+
+    def _result(self, task: Any) -> Any:
+        wrong = self._ray.exceptions
+        try:
+            return self._ray.get(task)
+        except wrong.RayTaskError as error:
+            if isinstance(error.cause, ModuleNotFoundError):
+                raise EngineError(
+                    f"a worker of the Ray cluster says: {error.cause}; "
+                    f"install this version of reappear on every machine"
+                ) from error
+            raise error.cause from error
+        except (wrong.WorkerCrashedError, wrong.OutOfMemoryError, wrong.NodeDiedError, wrong.ObjectLostError) as error:
+            raise EngineError(
+                f"Ray lost a piece of work {_RETRIES + 1} times ({type(error).__name__}); "
+                f"give its machines more memory or fewer workers, then run the same command again"
+            ) from error
+
+
+_shared: dict[str, Any] = {}
+
+
+def _piece(function: Callable[[Any, Any], Any], held: list[Any], item: Any) -> Any:
+    """What a worker does. It keeps what the pieces of one call share until the next call."""
+    name = held[0].hex()
+    if name not in _shared:
+        import ray
+
+        _shared.clear()
+        _shared[name] = ray.get(held[0])
+    return function(_shared[name], item)
+
+
+@contextmanager
+def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
+    """Joins a Ray cluster, or starts a Ray on this machine that nobody else can reach, and leaves it at the end.
+
+    Args:
+        settings: Which.
+        memory: Bytes of shared memory for matrices and results, where one is started here.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        InputError: There is no cluster at the address.
+    """
+    if settings.workers < 0:
+        raise SettingsError(f"engine.workers: must be 0 or more, got {settings.workers}")
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    for name, value in (_QUIET if address else _QUIET | _ALONE).items():
+        os.environ.setdefault(name, value)  # Ray reads them when it is imported
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtra("engine ray needs Ray: pip install 'reappear[ray]'") from error
+    # Ray prints what happens to its workers; stdout is for results.
+    with redirect_stdout(sys.stderr):
+        if ray.is_initialized():
+            yield Cluster(ray)
+            return
+        if address:
+            _join(ray, address)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=settings.workers or len(os.sched_getaffinity(0)),
+                object_store_memory=memory,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        try:
+            yield Cluster(ray)
+        finally:
+            ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    """Ray itself would go on asking for minutes."""
+    lost = f"no Ray cluster answers at {address}; start one with `ray start --head`, or correct engine.address"
+    host, _, port = address.rpartition("://")[2].partition(":")
+    if port:
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{lost} ({error})") from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"{lost} ({str(error).splitlines()[0]})") from error

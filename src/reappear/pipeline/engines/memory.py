@@ -1,0 +1,96 @@
+"""How much memory a step may take, and where a matrix goes that does not fit."""
+
+import mmap
+import os
+import re
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from reappear.core import Engine, SettingsError
+from reappear.store import disk_errors
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+
+_UNITS = {"": 10**9, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_MOST = 10**15
+
+
+def parse_memory(said: float | str) -> int:
+    """Bytes of an amount such as `4GB`, `1.5 GiB`, or a number alone, which counts GB.
+
+    Raises:
+        SettingsError: It is no amount of memory.
+
+    >>> parse_memory("512 MB"), parse_memory(2), parse_memory("1GiB")
+    (512000000, 2000000000, 1073741824)
+    """
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?I?B?)\s*", str(said).upper())
+    unit = found[2] if found else None
+    unit = unit + "B" if unit and not unit.endswith("B") else unit
+    if found is None or unit not in _UNITS or not 0 < float(found[1]) * _UNITS[unit] <= _MOST:
+        raise SettingsError(f"memory: must be an amount such as 4GB, 1.5GiB or 800MB, got {said!r}")
+    return int(float(found[1]) * _UNITS[unit])
+
+
+def say_memory(size: int) -> str:
+    """Bytes as `parse_memory` reads them.
+
+    >>> say_memory(1_234_000_000), say_memory(310_000_000)
+    ('1.3GB', '310MB')
+    """
+    return f"{-(-size // 10**8) / 10:g}GB" if size >= 10**9 else f"{-(-size // 10**7) * 10:g}MB"
+
+
+class Bounded:
+    """An engine whose matrices lie in memory while there is some, then in files that are gone when the matrix is.
+
+    Pages of such a file that are in memory count in what the system reports as resident, but unlike memory of the
+    process itself they are given back as soon as anything needs them.
+
+    Args:
+        engine: Does the work.
+        folder: Where files go.
+        limit: Bytes of memory for matrices, all together.
+    """
+
+    def __init__(self, engine: Engine, folder: Path, limit: int) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._left = limit
+
+    def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
+        """As the engine does it."""
+        return self._engine.map(function, shared, items)
+
+    def zeros(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
+        """A float32 matrix of zeros.
+
+        Raises:
+            StorageError: There is no room on the disk either.
+        """
+        size = 4 * rows * width
+        if size > self._left:
+            return _mapped(self._folder, rows, width)
+        self._left -= size
+        made = np.zeros((rows, width), np.float32)
+        weakref.finalize(made, self._give_back, size)
+        return made
+
+    def _give_back(self, size: int) -> None:
+        self._left += size
+
+
+def _mapped(folder: Path, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
+    with disk_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+        # Taken now: a full disk found out later, page by page, would end the process without a word.
+        os.posix_fallocate(file.fileno(), 0, 4 * rows * width)
+        return np.frombuffer(mmap.mmap(file.fileno(), 4 * rows * width), np.float32).reshape(rows, width)

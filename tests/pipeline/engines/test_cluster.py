@@ -1,0 +1,99 @@
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reappear.core import LOCAL, Engine, EngineError, InputError, MissingExtra, SettingsError
+from reappear.pipeline.engines import RaySettings, open_engine
+
+MEMORY = 100_000_000
+
+
+def _product(shared: np.ndarray, item: int) -> np.ndarray:
+    return shared * item
+
+
+def _dies_once(folder: Path, item: int) -> int:
+    if item == 3 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item * item
+
+
+def _dies_always(shared: int, item: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def _refuses(shared: int, item: int) -> int:
+    raise InputError(f"row {item} is bad")
+
+
+@pytest.fixture(scope="class")
+def two_workers():
+    with open_engine(RaySettings(workers=2), MEMORY) as engine:
+        yield engine
+
+
+@pytest.mark.slow
+class TestRay:
+    def test_same_as_here_in_the_same_order(self, two_workers):
+        matrix = np.arange(6.0).reshape(2, 3)
+        assert isinstance(two_workers, Engine)
+        found = two_workers.map(_product, matrix, iter(range(20)))
+        for mine, here in zip(found, LOCAL.map(_product, matrix, range(20)), strict=True):
+            assert np.array_equal(mine, here)
+
+    def test_items_are_taken_as_the_work_goes_on(self, two_workers):
+        taken = []
+        found = two_workers.map(_product, np.ones(1), (taken.append(i) or i for i in range(1000)))
+        assert next(found) == 0
+        assert len(taken) < 20
+        found.close()
+
+    def test_what_a_lost_worker_did_is_done_again(self, two_workers, tmp_path):
+        assert list(two_workers.map(_dies_once, tmp_path, range(8))) == [i * i for i in range(8)]
+        assert (tmp_path / "died").exists()
+
+    def test_an_error_of_ours_stays_what_it_is(self, two_workers):
+        with pytest.raises(InputError, match=r"^row 0 is bad$"):
+            list(two_workers.map(_refuses, 0, range(3)))
+
+    def test_a_piece_that_kills_every_worker_ends_in_a_line(self, two_workers):
+        with pytest.raises(EngineError, match=r"Ray lost a piece of work 5 times .* run the same command again"):
+            list(two_workers.map(_dies_always, 0, range(1)))
+
+
+def test_no_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(MissingExtra, match=r"engine ray needs Ray: pip install 'reappear\[ray\]'"),
+        open_engine(RaySettings(), MEMORY),
+    ):
+        pass
+
+
+def test_nobody_at_the_address(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    where = f"127.0.0.1:{port}"
+    message = f"no Ray cluster answers at {where}; start one with `ray start --head`, or correct engine.address"
+    with pytest.raises(InputError, match=message), open_engine(RaySettings(address=where), MEMORY):
+        pass
+    monkeypatch.setenv("RAY_ADDRESS", where)
+    with pytest.raises(InputError, match=message), open_engine(RaySettings(), MEMORY):
+        pass
+    with pytest.raises(InputError, match="no Ray cluster answers"), open_engine(RaySettings(address="a:b"), MEMORY):
+        pass
+
+
+def test_workers_are_a_number():
+    with (
+        pytest.raises(SettingsError, match=r"engine.workers: must be 0 or more, got -1"),
+        open_engine(RaySettings(workers=-1), MEMORY),
+    ):
+        pass

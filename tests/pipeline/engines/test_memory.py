@@ -1,0 +1,74 @@
+import errno
+import gc
+import os
+
+import numpy as np
+import pytest
+
+from reappear.core import LOCAL, Engine, SettingsError, StorageError
+from reappear.pipeline.engines import Bounded, parse_memory, say_memory
+
+MB = 10**6
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        ("4GB", 4_000_000_000),
+        ("4 gb", 4_000_000_000),
+        ("0.5g", 500_000_000),
+        (4.0, 4_000_000_000),
+        (1.5, 1_500_000_000),
+        ("4", 4_000_000_000),
+        ("512MiB", 512 * 2**20),
+        ("1000000B", 1_000_000),
+    ],
+)
+def test_amounts_of_memory(said, size):
+    assert parse_memory(said) == size
+
+
+@pytest.mark.parametrize("said", ["", "much", "-1", "0", "4 XB", "4GB 2", 4e9, "1e3GB", "nan"])
+def test_what_is_no_amount_of_memory(said):
+    with pytest.raises(SettingsError, match="memory: must be an amount such as 4GB"):
+        parse_memory(said)
+
+
+@pytest.mark.parametrize("size", [1, 999_999_999, 1_000_000_001, 2**40])
+def test_an_amount_that_is_said_is_enough(size):
+    assert parse_memory(say_memory(size)) >= size
+
+
+def test_matrices_beyond_the_limit_lie_in_files_that_vanish(tmp_path):
+    engine = Bounded(LOCAL, tmp_path, 5 * MB)
+    assert isinstance(engine, Engine)
+    inside, outside = engine.zeros(1000, 1000), engine.zeros(1000, 1000)
+    assert [in_memory(m) for m in (inside, outside)] == [True, False]
+    for matrix in (inside, outside):
+        assert matrix.dtype == np.float32
+        assert not matrix.any()
+        matrix[3] = 7
+        assert matrix.sum() == 7000
+    assert list(tmp_path.iterdir()) == []
+    del inside
+    gc.collect()
+    assert in_memory(engine.zeros(1000, 1000)), "what was given back can be had again"
+
+
+def in_memory(matrix: np.ndarray) -> bool:
+    while isinstance(matrix.base, np.ndarray):
+        matrix = matrix.base
+    return matrix.base is None
+
+
+def test_nothing_is_a_matrix_too(tmp_path):
+    assert Bounded(LOCAL, tmp_path, 0).zeros(0, 4).shape == (0, 4)
+
+
+def test_a_full_disk_is_said_at_once(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match=f"cannot write {tmp_path}: the disk is full; free some space"):
+        Bounded(LOCAL, tmp_path, 0).zeros(10, 10)
