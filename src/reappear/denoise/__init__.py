@@ -8,9 +8,12 @@
 that suit the extractor; a `Trace` keeps the reasons.
 """
 
+from .approximate import Approximate
 from .calibrate import Calibration, calibrate
 from .cross_video import cross_video
+from .global_link import global_link
 from .noise import Noise, noise_score, noise_terms
+from .products import BLAS, Products
 from .sampled_noise import SampledNoise, sampled_noise
 from .single_tracklet import single_tracklet
 from .single_video import single_video
@@ -18,15 +21,19 @@ from .steps import RADIUS, SIGMA_CST, SIGMA_DRM
 from .trace import Trace
 
 __all__ = [
+    "BLAS",
     "RADIUS",
     "SIGMA_CST",
     "SIGMA_DRM",
+    "Approximate",
     "Calibration",
     "Noise",
+    "Products",
     "SampledNoise",
     "Trace",
     "calibrate",
     "cross_video",
+    "global_link",
     "noise_score",
     "noise_terms",
     "sampled_noise",

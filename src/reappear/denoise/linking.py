@@ -22,7 +22,9 @@ from .steps import RESOLUTION, is_same
 LINK_MEMORY = 512 << 20
 """Bytes that links may take before they are thinned."""
 
-_LINK_BYTES = 128  # of one link while a forest is made of it
+LINK_BYTES = 128
+"""Of one link while a forest is made of it."""
+
 _CHUNK_BYTES = 2 << 20  # of rows taken for a second look
 
 
@@ -75,9 +77,9 @@ def find_links(
     Raises:
         SettingsError: Links take more than `memory`, and may not be left out.
     """
-    most = memory // _LINK_BYTES
+    most = memory // LINK_BYTES
     blocks = _blocks(len(centers), sigma_drm, reach, products, most, thin)
-    return _gathered(engine.map(links_of_block, centers, blocks), len(centers), sigma_drm, most, thin)
+    return gathered(engine.map(links_of_block, centers, blocks), len(centers), sigma_drm, most, thin)
 
 
 def count_pairs(
@@ -95,19 +97,18 @@ def count_pairs(
 
 def links_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> Links:
     """The links of a block's rows to those after them."""
-    parts = (_looked_at_again(tile, block.sigma_drm) for tile in _proposals(centers, block))
-    found = _gathered(parts, len(centers), block.sigma_drm, block.most, block.thin)
+    parts = (proposed.links(block.sigma_drm) for proposed in _proposals(centers, block))
+    found = gathered(parts, len(centers), block.sigma_drm, block.most, block.thin)
     return found.in_order()
 
 
 def pairs_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> int:
     """How many links a block has; only those near the threshold need a second look."""
-    certain = _limit(block) + block.products.error(centers.shape[1])
+    certain = least_inner(block.sigma_drm) + block.products.error(centers.shape[1])
     count = 0
-    for tile in _proposals(centers, block):
-        unsure = tile.inner < certain
-        count += len(unsure) - int(np.count_nonzero(unsure))
-        count += len(_looked_at_again(tile[unsure], block.sigma_drm))
+    for proposed in _proposals(centers, block):
+        unsure = proposed.inner < certain
+        count += int(np.count_nonzero(~unsure)) + len(proposed[unsure].links(block.sigma_drm))
     return count
 
 
@@ -119,7 +120,7 @@ def _blocks(
         yield Block(begin, min(begin + products.block, count), sigma_drm, reach, products, most, thin)
 
 
-def _gathered(parts: Iterable[Links], count: int, sigma_drm: float, most: int, thin: bool) -> Links:
+def gathered(parts: Iterable[Links], count: int, sigma_drm: float, most: int, thin: bool) -> Links:
     """All links, thinned whenever they are more than `most`, and twice as many as the last time."""
     found: list[Links] = []
     held, bound = 0, most
@@ -132,15 +133,25 @@ def _gathered(parts: Iterable[Links], count: int, sigma_drm: float, most: int, t
                 f"lower it, or link without constraints"
             )
         if held > bound:
-            found = [shortest_forest(count, Links.joined(found)).in_order()]
+            found = [shortest_forest(count, Links.joined(found).in_order()).in_order()]
             held = len(found[0])
             bound = max(most, 2 * held)
     return Links.joined(found)
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """Pairs that may be linked: their nodes, the rows that hold these, and the inner product so far."""
+class Proposed:
+    """Pairs that may be linked.
+
+    Attributes:
+        first: One node of each.
+        second: The other.
+        inner: Their inner product as proposed.
+        rows: Rows that hold the first nodes, from node `top` on.
+        columns: Rows that hold the second nodes, from node `left` on.
+        top: Node of the first of `rows`.
+        left: Node of the first of `columns`.
+    """
 
     first: Int[np.ndarray, " m"]
     second: Int[np.ndarray, " m"]
@@ -150,26 +161,39 @@ class _Tile:
     top: int
     left: int
 
-    def __getitem__(self, kept: np.ndarray) -> "_Tile":
+    def __getitem__(self, kept: np.ndarray) -> "Proposed":
         at = (self.first[kept], self.second[kept], self.inner[kept])
-        return _Tile(*at, self.rows, self.columns, self.top, self.left)
+        return Proposed(*at, self.rows, self.columns, self.top, self.left)
+
+    def links(self, sigma_drm: float) -> Links:
+        """Those within the threshold, and their distances, by float64 sums whose order nothing changes."""
+        distance = np.empty(len(self.first))
+        step = max(1, _CHUNK_BYTES // (8 * self.rows.shape[1]))
+        for begin in range(0, len(distance), step):
+            some = slice(begin, begin + step)
+            terms = self.rows[self.first[some] - self.top].astype(np.float64)
+            terms *= self.columns[self.second[some] - self.left]
+            distance[some] = 1 - terms.sum(axis=1)  # not a BLAS: numpy adds up a row in an order of its own
+        same = is_same(distance, sigma_drm)
+        return Links(self.first[same], self.second[same], np.maximum(distance[same], 0).astype(np.float32))
 
 
-def _limit(block: Block) -> float:
-    return 1 - block.sigma_drm - RESOLUTION
+def least_inner(sigma_drm: float) -> float:
+    """The smallest inner product of a link."""
+    return 1 - sigma_drm - RESOLUTION
 
 
-def _proposals(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[_Tile]:
+def _proposals(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[Proposed]:
     """Every pair of a block that can be within the threshold, whatever the error of the products, and few others."""
     products = block.products
-    limit = _limit(block) - products.error(centers.shape[1])
+    limit = least_inner(block.sigma_drm) - products.error(centers.shape[1])
     height, width = products.tile
     last = min(block.end + block.reach, len(centers))
-    rows = _read(centers, block.begin, block.end)
+    rows = read(centers, slice(block.begin, block.end))
     loaded = products.load(rows)
     for left in range(block.begin, last, products.block):
         right = min(left + products.block, last)
-        columns = rows if (left, right) == (block.begin, block.end) else _read(centers, left, right)
+        columns = rows if (left, right) == (block.begin, block.end) else read(centers, slice(left, right))
         across = loaded if columns is rows else products.load(columns)
         for top in range(block.begin, block.end, height):
             bottom = min(top + height, block.end)
@@ -183,23 +207,10 @@ def _proposals(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[_Til
                 first, second = first + top, second + start
                 kept = (second > first) & (second - first <= block.reach)
                 if kept.any():
-                    yield _Tile(first[kept], second[kept], inner[kept], rows, columns, block.begin, left)
+                    yield Proposed(first[kept], second[kept], inner[kept], rows, columns, block.begin, left)
 
 
-def _read(centers: Float[np.ndarray, "n d"], begin: int, end: int) -> Float[np.ndarray, "m d"]:
-    """Rows in float32, without a copy where they are."""
-    rows = centers[begin:end]
+def read(centers: Float[np.ndarray, "n d"], which: "slice | Int[np.ndarray, ' m']") -> Float[np.ndarray, "m d"]:
+    """Rows in float32, of a slice without a copy where they are."""
+    rows = centers[which]
     return np.asarray(rows) if rows.dtype == np.float32 else to_unit(rows.astype(np.float32))
-
-
-def _looked_at_again(tile: _Tile, sigma_drm: float) -> Links:
-    """The pairs within the threshold, and their distances, by float64 sums whose order nothing changes."""
-    distance = np.empty(len(tile.first))
-    step = max(1, _CHUNK_BYTES // (8 * tile.rows.shape[1]))
-    for begin in range(0, len(distance), step):
-        some = slice(begin, begin + step)
-        terms = tile.rows[tile.first[some] - tile.top].astype(np.float64)
-        terms *= tile.columns[tile.second[some] - tile.left]
-        distance[some] = 1 - terms.sum(axis=1)  # not a BLAS: numpy adds up a row in an order of its own
-    same = is_same(distance, sigma_drm)
-    return Links(tile.first[same], tile.second[same], np.maximum(distance[same], 0).astype(np.float32))

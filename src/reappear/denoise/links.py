@@ -32,5 +32,9 @@ class Links:
         return Links(self.first + by, self.second + by, self.distance)
 
     def in_order(self) -> "Links":
-        """The same links, in the order of their nodes."""
-        return self[np.lexsort((self.second, self.first))]
+        """The same links in the order of their nodes, each once."""
+        order = np.lexsort((self.second, self.first))
+        first, second = self.first[order], self.second[order]
+        fresh = np.ones(len(order), bool)
+        fresh[1:] = (np.diff(first) != 0) | (np.diff(second) != 0)
+        return self[order[fresh]]

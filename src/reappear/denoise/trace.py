@@ -19,11 +19,13 @@ class Trace:
         moves: Stage and columns: crop, the tracklet it left, the one it went to (-1 = discarded), and its distance to
             the centroid that decided.
         vetoed: Stage → joins refused because the groups hold people seen at the same time.
+        recall: Stage → share of links that an approximate search found, by a sample.
     """
 
     links: list[tuple[str, dict[str, np.ndarray]]] = field(default_factory=list)
     moves: list[tuple[str, dict[str, np.ndarray]]] = field(default_factory=list)
     vetoed: dict[str, int] = field(default_factory=dict)
+    recall: dict[str, float] = field(default_factory=dict)
 
     def add_links(
         self,

@@ -1,0 +1,58 @@
+"""All pairs of identities instead of a sliding range: what the paper leaves out for its cost (CION App. A.2)."""
+
+from reappear.core import LOCAL, Assignment, Engine, TrackletSet
+
+from .approximate import Approximate, approximate_links
+from .linking import LINK_MEMORY, find_links
+from .nodes import Nodes
+from .products import BLAS, Products
+from .steps import OVERLAP, SIGMA_DRM, check_sigma
+from .trace import Trace
+
+STAGE = "global-link"
+
+
+def global_link(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_drm: float = SIGMA_DRM,
+    constraints: bool = False,
+    overlap: float = OVERLAP,
+    approximate: Approximate | None = None,
+    trace: Trace | None = None,
+    engine: Engine = LOCAL,
+    products: Products = BLAS,
+    memory: int = LINK_MEMORY,
+) -> Assignment:
+    """Joins identities of all videos, however far apart in their order: Eq. 7 with an r_s of N.
+
+    Exactly what `cross_video` gives with a radius of at least the number of nodes. Costs N² d floating point
+    operations, by tiles, on every core or on what `products` stands for; in a matter of minutes a processor does
+    100,000 nodes, and a GPU a million.
+
+    Args:
+        tracklets: All crops.
+        assignment: Where they are now.
+        sigma_drm: Threshold between centroids, 0..2 (σ_drm).
+        constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
+        overlap: Seconds that two tracklets must share in one video to be two people.
+        approximate: Search an index instead of all pairs, and miss a few.
+        trace: Is told the links, and with an index the share of them that it found.
+        engine: Where blocks of pairs are compared, and where centroids lie; an index is searched in this process.
+        products: Where inner products are taken; links are the same everywhere.
+        memory: Bytes that links may take.
+
+    Raises:
+        SettingsError: A threshold out of range, or links that must all be kept and take more than `memory`.
+    """
+    check_sigma("sigma_drm", sigma_drm)
+    nodes = Nodes.of(tracklets, assignment, engine)
+    thin = not constraints
+    if approximate is None:
+        links = find_links(nodes.centers, sigma_drm, thin=thin, engine=engine, products=products, memory=memory)
+    else:
+        links, recall = approximate_links(nodes.centers, sigma_drm, approximate, thin=thin, memory=memory)
+        if trace is not None:
+            trace.recall[STAGE] = recall
+    return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)
