@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reappear.core import InputError, SettingsError
-from reappear.metrics import rank, top
+from reappear.core import InputError, SettingsError, generator
+from reappear.metrics import Search, rank, top
 from tests.references import ranking as literal
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
@@ -58,6 +58,8 @@ def test_junk_is_not_there_and_distractors_are_wrong():
         ("market", 1 / 2),  # the own camera's image of the person is passed over, its stranger is not
         ("cross-camera", 1.0),
         ("no-camera", (1 + 2 / 3) / 2),
+        ("video", 1 / 2),
+        ("cuhk03-single-gallery-shot", 1.0),
     ],
 )
 def test_protocols(protocol, expected):
@@ -71,6 +73,43 @@ def test_protocols(protocol, expected):
         protocol=protocol,
     )
     assert found.mean_ap == pytest.approx(expected)
+
+
+def test_a_gallery_of_tracklets_holds_the_queries_too():
+    """GRL's rule: another query of the person, by another camera, is an answer; a stranger's is a wrong one."""
+    given_ = {
+        "query": line(1.0, 0.9, 0.8),
+        "gallery": line(0.5, 0.4),
+        "query_ids": np.array([1, 2, 1]),
+        "gallery_ids": np.array([1, 2]),
+        "query_cameras": np.array([1, 1, 2]),
+        "gallery_cameras": np.array([3, 3]),
+    }
+    asked, answers = given_.pop("query"), given_.pop("gallery")
+    with_queries = rank(asked, answers, **given_, protocol="video")
+    # Of query 0: person 2 asked for at 0.9, person 1 asked for at 0.8, then the gallery: hits at 2 and 3.
+    assert with_queries.average_precision[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    without = rank(asked, answers, **given_, protocol="video", gallery_includes_query=False)
+    assert without.average_precision[0] == 1
+    assert without.mean_ap == rank(asked, answers, **given_, protocol="market").mean_ap
+
+
+def test_one_image_of_each_is_drawn():
+    """A stranger stands between the two images of the person: right at first is right when the near one is drawn."""
+    given_ = {
+        "query_ids": WHO,
+        "gallery_ids": np.array([1, 2, 1, 1]),
+        "query_cameras": np.array([1]),
+        "gallery_cameras": np.array([2, 2, 2, 1]),
+        "protocol": "cuhk03-single-gallery-shot",
+    }
+    found = rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_, draws=400)
+    assert 0.4 < found.first_right[0] < 0.6
+    assert found.mean_ap == pytest.approx((1 + found.first_right[0]) / 2)
+    assert found.cmc[:2].tolist() == [pytest.approx(found.first_right[0]), 1]
+    again, other = (rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_, draws=40, seed=seed) for seed in (0, 1))
+    assert again.mean_ap == rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_, draws=40).mean_ap
+    assert again.mean_ap != other.mean_ap
 
 
 def test_a_tie_is_lost():
@@ -102,7 +141,22 @@ def test_queries_without_a_match_are_told_apart():
         ({"protocol": "market"}, "needs query_cameras and gallery_cameras"),
         ({"query": np.zeros((1, 2))}, "query: 1 rows are zero"),
         ({"query": np.full((1, 2), np.nan)}, "query: 1 rows are zero or not finite"),
-        ({"query": np.ones((1, 3))}, "embed both with one model"),
+        ({"query": np.ones((1, 3))}, "query features have 3 values and gallery features 2; embed both with one model"),
+        (
+            {"query_ids": np.array(["anna"])},
+            "query_ids: must be whole numbers, got <U4 such as 'anna'; number the names",
+        ),
+        ({"gallery_ids": np.array([1.0, 2.0])}, "gallery_ids: must be whole numbers, got float64"),
+        (
+            {"query_cameras": np.array([3]), "gallery_cameras": np.array([3, 3])},
+            "all images are of camera 3, and the protocol market looks for people in other cameras; give each",
+        ),
+        ({"query": np.zeros((0, 2)), "query_ids": np.zeros(0, int)}, "the query is empty; an evaluation needs"),
+        ({"query": np.array([1.0, 0.0])}, "query: must be a matrix with one feature vector a row"),
+        (
+            {"query": line(0.9, 0.8), "query_ids": np.array([1, 2])},
+            "query and gallery are the same images, so under no-camera each query would find itself",
+        ),
     ],
 )
 def test_mistakes_are_named(change, said, unchecked):
@@ -137,6 +191,47 @@ def scene(seed, coarse):
 
 
 protocols = st.sampled_from(["market", "cross-camera", "no-camera"])
+
+
+def draws_of(columns, seed, draw):
+    """The rows that the single-shot protocol draws, for each camera of queries."""
+    out = {}
+    for camera in set(columns["query_cameras"].tolist()):
+        free = np.flatnonzero((columns["gallery_ids"] >= 0) & (columns["gallery_cameras"] != camera))
+        shuffled = generator(seed, "single shot", draw, camera).permutation(free).tolist()
+        out[camera] = {columns["gallery_ids"][row]: row for row in reversed(shuffled)}.values()
+    return out
+
+
+@few
+@given(st.integers(0, 10_000), st.booleans())
+def test_single_shots_are_the_literal_ones(seed, coarse):
+    query, gallery, columns = scene(seed, coarse)
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query, gallery)]
+    similarity = np.round(unit[0] @ unit[1].T, 5).tolist()
+    plain = [columns[k].tolist() for k in ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")]
+    shots = [literal.rank(similarity, *plain, "cross-camera", 10, draws_of(columns, seed, draw)) for draw in range(3)]
+    if shots[0][0] is None:
+        return
+    found = rank(query, gallery, **columns, protocol="cuhk03-single-gallery-shot", draws=3, seed=seed, ranks=10)
+    assert found.cmc.tolist() == pytest.approx(np.mean([shot[0] for shot in shots], axis=0).tolist())
+    average = np.mean([[np.nan if x is None else x for x in shot[1]] for shot in shots], axis=0)
+    assert found.average_precision.tolist() == pytest.approx(average.tolist(), nan_ok=True)
+
+
+@few
+@given(st.integers(0, 10_000), st.booleans())
+def test_tracklets_are_ranked_as_a_gallery_with_the_queries(seed, coarse):
+    query, gallery, columns = scene(seed, coarse)
+    joined = {
+        k: np.concatenate([columns[k], columns[k.replace("gallery", "query")]]) for k in columns if "gallery" in k
+    }
+    try:
+        expected = rank(query, np.concatenate([gallery, query]), **columns | joined, protocol="market")
+    except InputError:
+        return
+    found = rank(query, gallery, **columns, protocol="video")
+    assert found.mean_ap == pytest.approx(expected.mean_ap)
 
 
 @few
@@ -184,7 +279,7 @@ def test_neither_names_nor_order_nor_memory_change_the_scores(seed, protocol):
 @given(st.integers(0, 10_000), protocols, st.sampled_from([1, 4, 25, 40]))
 def test_top_lists_the_nearest_that_the_protocol_shows(seed, protocol, length):
     query, gallery, columns = scene(seed, False)
-    found = top(query, gallery, **columns, protocol=protocol, length=length)
+    found = top(Search.of(query, gallery, **columns, protocol=protocol), length=length)
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query, gallery)]
     for q, row in enumerate(1 - unit[0] @ unit[1].T):
         same = columns["gallery_cameras"] == columns["query_cameras"][q]

@@ -1,7 +1,8 @@
 """CMC, plain AP and INP by sorting each gallery, one query at a time."""
 
 
-def rank(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, ranks):
+def rank(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, ranks, drawn=None):
+    """`drawn`: camera of the query → the only gallery rows there are, where a protocol draws them."""
     cmc, average, penalty = [], [], []
     for q in range(len(query_ids)):
         rows = []
@@ -9,6 +10,8 @@ def rank(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, pro
             same_camera = protocol != "no-camera" and gallery_cameras[g] == query_cameras[q]
             same_person = gallery_ids[g] == query_ids[q]
             if gallery_ids[g] < 0 or (same_camera and (same_person or protocol == "cross-camera")):
+                continue
+            if drawn is not None and g not in drawn[query_cameras[q]]:
                 continue
             rows.append((-similarity[q][g], same_person))  # of equal similarity, wrong answers come first
         rows.sort()

@@ -14,6 +14,8 @@ class Ranking:
         mean_inp: Mean inverse negative penalty (matches over the rank of the last) over valid queries.
         average_precision: Per query; NaN where the query has no match.
         inverse_negative_penalty: Per query; NaN where the query has no match.
+        first_right: Per query: whether the first answer is right, or how often where a protocol draws galleries; NaN
+            where the query has no match.
         valid: Whether the query has a match in the gallery that the protocol lets it find.
         reasons: Why queries are not valid: reason → count.
     """
@@ -23,5 +25,6 @@ class Ranking:
     mean_inp: float
     average_precision: Float[np.ndarray, " q"]
     inverse_negative_penalty: Float[np.ndarray, " q"]
+    first_right: Float[np.ndarray, " q"]
     valid: Bool[np.ndarray, " q"]
     reasons: dict[str, int]

@@ -1,6 +1,36 @@
-"""Scores: ranking (CMC, mAP, mINP) and agreement of identities with true ones."""
+"""Scores: ranking (CMC, mAP, mINP), verification, and agreement of identities with true ones."""
 
+from .bootstrap import Difference, Interval, interval, paired_difference
+from .cameras import CameraPairs, score_cameras
 from .clustering import ClusteringScores, score_identities
-from .ranking import Protocol, RankedLists, rank, top
+from .gallery import Block, Gallery, Holds, NumpyGallery
+from .ranking import RankedLists, rank, rank_search, top
+from .reranking import k_reciprocal_rerank, reranked
+from .search import Protocol, Search
+from .verification import OperatingPoint, Verification, verify
 
-__all__ = ["ClusteringScores", "Protocol", "RankedLists", "rank", "score_identities", "top"]
+__all__ = [
+    "Block",
+    "CameraPairs",
+    "ClusteringScores",
+    "Difference",
+    "Gallery",
+    "Holds",
+    "Interval",
+    "NumpyGallery",
+    "OperatingPoint",
+    "Protocol",
+    "RankedLists",
+    "Search",
+    "Verification",
+    "interval",
+    "k_reciprocal_rerank",
+    "paired_difference",
+    "rank",
+    "rank_search",
+    "reranked",
+    "score_cameras",
+    "score_identities",
+    "top",
+    "verify",
+]

@@ -1,17 +1,16 @@
 """Query and gallery: CMC, mAP, mINP, and the first of each ranked list."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reappear.core import InputError, Ranking, SettingsError, unit_rows
+from reappear.core import InputError, Ranking, SettingsError
 
-Protocol = Literal["market", "cross-camera", "no-camera"]
+from .gallery import Gallery, Holds, NumpyGallery
+from .search import Protocol, Search
 
-_TIE = 1e-6
 _ABSENT = "its person is not in the gallery"
 _SAME_CAMERA = "its person is in the gallery only where the protocol does not look: in the query's own camera"
 _JUNK = "the query is junk (identity -1)"
@@ -26,8 +25,12 @@ def rank(
     query_cameras: Int[np.ndarray, " q"] | None = None,
     gallery_cameras: Int[np.ndarray, " g"] | None = None,
     protocol: Protocol | None = None,
+    gallery_includes_query: bool = True,
+    draws: int = 10,
+    seed: int = 0,
     ranks: int = 50,
-    memory_mb: int = 512,
+    memory_mb: int = 256,
+    backend: Holds = NumpyGallery,
 ) -> Ranking:
     """Ranks the gallery for each query by cosine similarity and scores the ranking.
 
@@ -38,57 +41,111 @@ def rank(
     resolution of float32, are ties, and a tie is lost: wrong answers come first. So the result depends on no order,
     and features that are all alike score worst instead of by luck.
 
+    Ranks are counted, not sorted: the place of a match is the number of images at least as similar.
+
     Args:
-        query: Features, normalised here.
-        gallery: Features, normalised here.
-        query_ids: Who is asked for.
-        gallery_ids: Who is there; -1 = junk.
+        query: Features, of any length.
+        gallery: Features, of any length; not copied where they are float32.
+        query_ids: Who is asked for; -1 = junk, never valid.
+        gallery_ids: Who is there; -1 = junk, never ranked.
         query_cameras: Camera of each query.
         gallery_cameras: Camera of each gallery image.
         protocol: "market": the same person in the query's own camera is passed over. "cross-camera": everybody in the
-            query's own camera is. "no-camera": nobody is. `None`: "market" with cameras, "no-camera" without.
+            query's own camera is. "no-camera": nobody is. "video": "market" for tracklets, whose gallery holds the
+            queries too (GRL; 1,980 + 9,330 on MARS). "cuhk03-single-gallery-shot": "cross-camera" against one image
+            drawn of each person, the mean over `draws` galleries (the protocol of CUHK03 before its new split).
+            `None`: "market" with cameras, "no-camera" without.
+        gallery_includes_query: Under "video": whether queries join the gallery. torchreid's convention is not to.
+        draws: Under "cuhk03-single-gallery-shot": how many galleries are drawn.
+        seed: Of these draws.
         ranks: Length of the CMC.
-        memory_mb: Bound of what is held at once beside the features.
+        memory_mb: Bound of what is held at once beside the features, but at least one row of the gallery.
+        backend: Who compares; numpy, or another from above.
 
     Raises:
-        InputError: A column has a wrong length, cameras are missing, or no query has a match.
+        InputError: A column has a wrong length or kind, cameras are missing or there is but one, features are not
+            finite, query and gallery are the same images, or no query has a match. The message says what to do.
     """
-    if ranks < 1:
-        raise SettingsError(f"ranks: must be 1 or more, got {ranks}")
-    task = _Task.of(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol)
-    count = len(query_ids)
-    average = np.full(count, np.nan)
-    penalty = np.full(count, np.nan)
+    search = Search.of(
+        query,
+        gallery,
+        query_ids=query_ids,
+        gallery_ids=gallery_ids,
+        query_cameras=query_cameras,
+        gallery_cameras=gallery_cameras,
+        protocol=protocol,
+        gallery_includes_query=gallery_includes_query,
+        seed=seed,
+    )
+    return rank_search(search, draws=draws, ranks=ranks, memory_mb=memory_mb, backend=backend)
+
+
+def rank_search(
+    search: Search, *, draws: int = 10, ranks: int = 50, memory_mb: int = 256, backend: Holds = NumpyGallery
+) -> Ranking:
+    """As `rank`, of a search that is already checked and may be asked other things too."""
+    for name, value in (("ranks", ranks), ("draws", draws)):
+        if value < 1:
+            raise SettingsError(f"{name}: must be 1 or more, got {value}")
+    held = backend(search.gallery, search.scale)
+    galleries = draws if search.protocol == "cuhk03-single-gallery-shot" else 1
+    return _mean([_score(replace(search, draw=draw), held, ranks, memory_mb) for draw in range(galleries)])
+
+
+def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking:
+    count = len(search.query_ids)
+    average, penalty, first = (np.full(count, np.nan) for _ in range(3))
     hits = np.zeros(ranks, np.int64)
     reasons: dict[str, int] = {}
-    for number, similarity in task.rows(memory_mb):
-        same = task.same_person(number)
-        matches = same[task.findable(number, same)]
-        if not len(matches):
-            reason = _JUNK if task.query_ids[number] == -1 else _SAME_CAMERA if len(same) else _ABSENT
-            reasons[reason] = reasons.get(reason, 0) + 1
-            continue
-        found = np.sort(similarity[matches])[::-1]
-        # Wrong answers before each hit are counted, not sorted: all that are at least as similar, less the person's.
-        bar = found - np.float32(_TIE)
-        before = _at_least(similarity, bar) - _at_least(similarity[same], bar)
-        place = np.arange(1, len(found) + 1)
-        at = place + before
-        average[number] = np.mean(place / at)
-        penalty[number] = len(found) / at[-1]
-        hits[at[0] - 1 :] += 1
+    for block in search.blocks(memory_mb):
+        wrong = held.wrong_before(block)
+        for number, same, before in zip(block.number, block.same, wrong, strict=True):
+            before = before[before >= 0]
+            if not len(before):
+                present = bool((same >= 0).any())
+                reason = _JUNK if search.query_ids[number] < 0 else _SAME_CAMERA if present else _ABSENT
+                reasons[reason] = reasons.get(reason, 0) + 1
+                continue
+            place = np.arange(1, len(before) + 1)
+            at = place + before
+            average[number] = np.mean(place / at)
+            penalty[number] = len(at) / at[-1]
+            first[number] = at[0] == 1
+            hits[at[0] - 1 :] += 1
     valid = ~np.isnan(average)
     if not valid.any():
-        said = "; ".join(f"{reason}: {times}" for reason, times in reasons.items()) or "there are no queries"
-        raise InputError(f"no query has a match in the gallery under the protocol {task.protocol} ({said})")
+        said = "; ".join(f"{reason}: {times}" for reason, times in reasons.items())
+        raise InputError(
+            f"no query has a match in the gallery under the protocol {search.protocol} ({said}); "
+            f"check that identities and cameras of both mean the same"
+        )
     return Ranking(
         cmc=hits / valid.sum(),
         mean_ap=float(average[valid].mean()),
         mean_inp=float(penalty[valid].mean()),
         average_precision=average,
         inverse_negative_penalty=penalty,
+        first_right=first,
         valid=valid,
         reasons=reasons,
+    )
+
+
+def _mean(shots: list[Ranking]) -> Ranking:
+    """Of rankings of the same queries against different draws."""
+
+    def over(name: str) -> Any:
+        return np.mean([getattr(shot, name) for shot in shots], axis=0)
+
+    return Ranking(
+        cmc=over("cmc"),
+        mean_ap=float(over("mean_ap")),
+        mean_inp=float(over("mean_inp")),
+        average_precision=over("average_precision"),
+        inverse_negative_penalty=over("inverse_negative_penalty"),
+        first_right=over("first_right"),
+        valid=shots[0].valid,
+        reasons=shots[0].reasons,
     )
 
 
@@ -107,123 +164,18 @@ class RankedLists:
     hit: Bool[np.ndarray, "q k"]
 
 
-def top(
-    query: Float[np.ndarray, "q d"],
-    gallery: Float[np.ndarray, "g d"],
-    *,
-    query_ids: Int[np.ndarray, " q"],
-    gallery_ids: Int[np.ndarray, " g"],
-    query_cameras: Int[np.ndarray, " q"] | None = None,
-    gallery_cameras: Int[np.ndarray, " g"] | None = None,
-    protocol: Protocol | None = None,
-    length: int = 10,
-    memory_mb: int = 512,
-) -> RankedLists:
-    """The first `length` gallery images of each query, for pictures; arguments as for `rank`.
+def top(search: Search, *, length: int = 10, memory_mb: int = 256, backend: Holds = NumpyGallery) -> RankedLists:
+    """The first `length` gallery images of each query, for pictures.
 
-    Of equally similar images the earlier row comes first: here a list has to be shown, not judged.
+    Of equally similar images the earlier row comes first: here a list has to be shown, not judged. Where a protocol
+    draws galleries, the first draw is shown.
     """
     if length < 1:
         raise SettingsError(f"length: must be 1 or more, got {length}")
-    task = _Task.of(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol)
-    index = np.full((len(query_ids), length), -1, np.int64)
-    distance = np.full((len(query_ids), length), np.nan, np.float32)
-    for number, similarity in task.rows(memory_mb):
-        same = task.same_person(number)
-        similarity[same[~task.findable(number, same)]] = -np.inf
-        bar = np.partition(similarity, -length)[-length] if length < len(similarity) else -np.inf
-        near = np.flatnonzero(similarity >= bar)
-        near = near[np.isfinite(similarity[near])]
-        near = near[np.lexsort((task.original[near], -similarity[near]))][:length]
-        index[number, : len(near)] = task.original[near]
-        distance[number, : len(near)] = 1 - similarity[near]
-    hit = (index >= 0) & (np.asarray(gallery_ids)[index] == np.asarray(query_ids)[:, None])
-    return RankedLists(index, distance, hit)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The gallery without junk, sorted by person, so that a query's person is one slice of each row."""
-
-    query: Float[np.ndarray, "q d"]
-    gallery: Float[np.ndarray, "g d"]
-    query_ids: Int[np.ndarray, " q"]
-    gallery_ids: Int[np.ndarray, " g"]
-    query_cameras: Int[np.ndarray, " q"] | None
-    gallery_cameras: Int[np.ndarray, " g"] | None
-    original: Int[np.ndarray, " g"]
-    protocol: Protocol
-
-    @classmethod
-    def of(
-        cls,
-        query: np.ndarray,
-        gallery: np.ndarray,
-        query_ids: np.ndarray,
-        gallery_ids: np.ndarray,
-        query_cameras: np.ndarray | None,
-        gallery_cameras: np.ndarray | None,
-        protocol: Protocol | None,
-    ) -> "_Task":
-        have_cameras = query_cameras is not None and gallery_cameras is not None
-        protocol = protocol or ("market" if have_cameras else "no-camera")
-        if protocol not in get_args(Protocol):
-            raise SettingsError(f"protocol: must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
-        if protocol != "no-camera" and not have_cameras:
-            raise InputError(
-                f"the protocol {protocol} needs query_cameras and gallery_cameras; give both, or choose no-camera"
-            )
-        if len(query) and len(gallery) and query.shape[1] != gallery.shape[1]:
-            raise InputError(
-                f"query features have {query.shape[1]} values and gallery features {gallery.shape[1]}; "
-                f"embed both with one model"
-            )
-        for name, column, rows in (
-            ("query_ids", query_ids, query),
-            ("gallery_ids", gallery_ids, gallery),
-            ("query_cameras", query_cameras, query),
-            ("gallery_cameras", gallery_cameras, gallery),
-        ):
-            if column is not None and len(column) != len(rows):
-                raise InputError(f"{name}: must have one value for each of {len(rows)} features, got {len(column)}")
-        order = np.argsort(gallery_ids, kind="stable")
-        order = order[np.searchsorted(np.asarray(gallery_ids)[order], 0) :]
-        return cls(
-            unit_rows(query, name="query"),
-            unit_rows(gallery[order], name="gallery"),
-            np.asarray(query_ids, np.int64),
-            np.asarray(gallery_ids, np.int64)[order],
-            None if query_cameras is None else np.asarray(query_cameras, np.int64),
-            None if gallery_cameras is None else np.asarray(gallery_cameras, np.int64)[order],
-            order,
-            protocol,
-        )
-
-    def rows(self, memory_mb: int) -> Iterator[tuple[int, Float[np.ndarray, " g"]]]:
-        """Each query's number and its similarity to all of the gallery; -inf where the protocol does not look."""
-        step = max(1, memory_mb * (1 << 20) // (8 * max(1, len(self.gallery))))
-        for begin in range(0, len(self.query), step):
-            block = self.query[begin : begin + step] @ self.gallery.T
-            for offset, row in enumerate(block):
-                if self.protocol == "cross-camera" and self.query_cameras is not None:
-                    row[self.gallery_cameras == self.query_cameras[begin + offset]] = -np.inf
-                yield begin + offset, row
-
-    def same_person(self, number: int) -> Int[np.ndarray, " s"]:
-        """Gallery rows of the query's person."""
-        who = self.query_ids[number]
-        begin, end = np.searchsorted(self.gallery_ids, (who, who + 1))
-        return np.arange(begin, end)
-
-    def findable(self, number: int, same: Int[np.ndarray, " s"]) -> Bool[np.ndarray, " s"]:
-        """Which of them the protocol looks at."""
-        if self.protocol == "no-camera" or self.query_cameras is None or self.gallery_cameras is None:
-            return np.ones(len(same), bool)
-        return np.asarray(self.gallery_cameras[same] != self.query_cameras[number])
-
-
-def _at_least(similarity: Float[np.ndarray, " n"], bars: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-    """How many similarities reach each of the falling `bars`."""
-    near = similarity[similarity >= bars[-1]]
-    first = np.searchsorted(-bars, -near, side="left")  # the first bar that each of them reaches
-    return np.cumsum(np.bincount(first, minlength=len(bars)))
+    held = backend(search.gallery, search.scale)
+    index = np.full((len(search.query_ids), length), -1, np.int64)
+    similarity = np.full(index.shape, np.nan, np.float32)
+    for block in search.blocks(memory_mb):
+        index[block.number], similarity[block.number] = held.nearest(block, length)
+    hit = (index >= 0) & (search.gallery_ids[index] == search.query_ids[:, None])
+    return RankedLists(index, 1 - similarity, hit)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from reappear.core import SILENT, ImageTable, InputError, Progress, SettingsError, settings
 from reappear.data import read
-from reappear.metrics import rank, top
+from reappear.metrics import Search, rank_search, top
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
 from reappear.store import write_text, writing
 
@@ -74,28 +74,17 @@ def _evaluate(table: ImageTable, name: str, settings: EvaluateSettings, aside: P
     extractor = settings.extractor.build()
     query, query_vectors = _embed(table.where("query"), extractor, settings, dropped, progress)
     gallery, gallery_vectors = _embed(table.where("gallery"), extractor, settings, dropped, progress)
-    columns = {
-        "query_ids": query.identity,
-        "gallery_ids": gallery.identity,
-        "query_cameras": query.camera,
-        "gallery_cameras": gallery.camera,
-    }
-    ranking = rank(
+    search = Search.of(
         query_vectors,
         gallery_vectors,
-        **columns,
+        query_ids=query.identity,
+        gallery_ids=gallery.identity,
+        query_cameras=query.camera,
+        gallery_cameras=gallery.camera,
         protocol=settings.protocol,
-        ranks=settings.ranks,
-        memory_mb=settings.memory_mb,
     )
-    lists = top(
-        query_vectors,
-        gallery_vectors,
-        **columns,
-        protocol=settings.protocol,
-        length=settings.top,
-        memory_mb=settings.memory_mb,
-    )
+    ranking = rank_search(search, ranks=settings.ranks, memory_mb=settings.memory_mb)
+    lists = top(search, length=settings.top, memory_mb=settings.memory_mb)
     valid = int(ranking.valid.sum())
     scores = {
         "name": name,

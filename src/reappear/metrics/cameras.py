@@ -1,0 +1,56 @@
+"""From which camera to which are people found again?"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from reappear.core import InputError
+
+from .gallery import Holds, NumpyGallery
+from .ranking import rank_search
+from .search import Search
+
+
+@dataclass(frozen=True)
+class CameraPairs:
+    """Scores with the gallery of one camera alone; rows are the query's camera, columns the gallery's.
+
+    Attributes:
+        cameras: In rising order.
+        queries: Queries with a match there.
+        first_right: Share of them whose first answer is right; NaN where there are none.
+        mean_ap: Their mean average precision; NaN where there are none.
+    """
+
+    cameras: Int[np.ndarray, " c"]
+    queries: Int[np.ndarray, "c c"]
+    first_right: Float[np.ndarray, "c c"]
+    mean_ap: Float[np.ndarray, "c c"]
+
+
+def score_cameras(search: Search, *, memory_mb: int = 256, backend: Holds = NumpyGallery) -> CameraPairs:
+    """Ranks the gallery of each camera by itself."""
+    cameras = np.union1d(search.query_cameras, search.gallery_cameras)
+    shape = len(cameras), len(cameras)
+    queries, right, average = np.zeros(shape, np.int64), np.full(shape, np.nan), np.full(shape, np.nan)
+    for column, camera in enumerate(cameras):
+        there = search.gallery_cameras == camera
+        alone = replace(
+            search,
+            gallery=search.gallery[there],
+            scale=search.scale[there],
+            gallery_ids=search.gallery_ids[there],
+            gallery_cameras=search.gallery_cameras[there],
+        )
+        try:
+            found = rank_search(alone, memory_mb=memory_mb, backend=backend)
+        except InputError:  # nobody is found in this camera
+            continue
+        for row, asking in enumerate(cameras):
+            mine = found.valid & (search.query_cameras == asking)
+            if mine.any():
+                queries[row, column] = mine.sum()
+                right[row, column] = found.first_right[mine].mean()
+                average[row, column] = found.average_precision[mine].mean()
+    return CameraPairs(cameras, queries, right, average)

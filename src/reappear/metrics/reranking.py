@@ -1,0 +1,211 @@
+"""k-reciprocal re-ranking (Zhong et al. 2017) on sparse matrices, in blocks.
+
+The published algorithm holds several matrices of all images by all images. Here lists of neighbours and sparse rows
+are held: memory grows with images × neighbours.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+
+from reappear.core import InputError, SettingsError, unit_rows
+
+from .gallery import Block, Holds, NumpyGallery
+from .search import Search
+
+_KEPT = 4  # neighbours kept with their distance, in multiples of k1: most pairs that get a weight are among them
+_PAIRS = 1 << 14
+
+
+def k_reciprocal_rerank(
+    query: Float[np.ndarray, "q d"],
+    gallery: Float[np.ndarray, "g d"],
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    weight: float = 0.3,
+    memory_mb: int = 256,
+) -> Float[np.ndarray, "q g"]:
+    """Distances that also ask whose neighbours the neighbours are (Zhong et al., CVPR 2017, Eq. 3-12).
+
+    `(1 - weight) Jaccard + weight original`, where the original distance is the squared Euclidean one of unit vectors
+    over the farthest of each row, as the public code has it; k1 and the half of it count neighbours without the image
+    itself, k2 counts them with it.
+
+    Args:
+        query: Features, normalised here.
+        gallery: Features, normalised here; without junk, for its neighbours would count.
+        k1: Neighbours that are asked whether they are mutual.
+        k2: Neighbours whose encodings are averaged; 1 = none.
+        weight: Of the original distance, in [0, 1]; lambda of the paper.
+        memory_mb: Bound of what is held at once beside features, neighbours and the result.
+
+    Returns:
+        Distances in [0, 1], the smaller the nearer.
+
+    Raises:
+        InputError: Features are zero, not finite, or of different widths.
+        SettingsError: k1, k2 or weight is out of range.
+    """
+    encoding = encode(query, gallery, k1=k1, k2=k2, memory_mb=memory_mb)
+    if not 0 <= weight <= 1:
+        raise SettingsError(f"weight: must lie in 0..1, got {weight}")
+    out = np.empty((len(query), len(gallery)), np.float32)
+    step = _step(len(gallery), memory_mb)
+    for begin in range(0, len(query), step):
+        numbers = np.arange(begin, min(begin + step, len(query)))
+        out[numbers] = encoding.distance(numbers, weight)
+    return out
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Queries and gallery as their k-reciprocal neighbours see them.
+
+    Attributes:
+        features: Unit rows, queries first.
+        queries: How many rows are queries.
+        farthest: `1 - cos` to the farthest row, for each row: what its distances are divided by.
+        membership: How much each row belongs to each other one's neighbourhood; rows sum to 1 (V of the paper).
+    """
+
+    features: Float[np.ndarray, "n d"]
+    queries: int
+    farthest: Float[np.ndarray, " n"]
+    membership: sparse.csr_array
+
+    @cached_property
+    def _columns(self) -> sparse.csc_array:
+        return sparse.csc_array(self.membership[self.queries :])
+
+    def distance(self, queries: Int[np.ndarray, " b"], weight: float) -> Float[np.ndarray, "b g"]:
+        """The final distance of some queries to the whole gallery."""
+        rows = self.features[queries] @ self.features[self.queries :].T
+        np.subtract(1, rows, out=rows)
+        rows *= np.float32(weight) / self.farthest[queries, None]
+        gallery = self._columns
+        for row, query in zip(rows, queries, strict=True):
+            mine = slice(*self.membership.indptr[query : query + 2])
+            columns, share = self.membership.indices[mine], self.membership.data[mine]
+            begin, length = gallery.indptr[columns], np.diff(gallery.indptr)[columns]
+            at = np.arange(length.sum()) + np.repeat(begin - np.cumsum(length) + length, length)
+            smaller = np.minimum(gallery.data[at], np.repeat(share, length))
+            common = np.bincount(gallery.indices[at], smaller, minlength=len(row))
+            row += (1 - weight) * (1 - common / (2 - common))
+        return np.asarray(rows)
+
+
+def encode(
+    query: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], *, k1: int, k2: int, memory_mb: int
+) -> Encoding:
+    """The sparse k-reciprocal encoding; arguments as for `k_reciprocal_rerank`."""
+    for name, value in (("k1", k1), ("k2", k2), ("memory_mb", memory_mb)):
+        if value < 1:
+            raise SettingsError(f"{name}: must be 1 or more, got {value}")
+    if query.shape[1] != gallery.shape[1]:
+        raise InputError(
+            f"query features have {query.shape[1]} values and gallery features {gallery.shape[1]}; "
+            f"embed both with one model"
+        )
+    features = np.concatenate([unit_rows(query, name="query"), unit_rows(gallery, name="gallery")])
+    near, similarity, farthest = _neighbours(features, min(len(features), max(_KEPT * k1, k1 + 1, k2)), memory_mb)
+    mutual, half = _reciprocal(near[:, : k1 + 1]), _reciprocal(near[:, : int(np.around(k1 / 2)) + 1])
+    pairs = sparse.coo_array(_expanded(mutual, half))
+    row, column = (np.asarray(side, np.int64) for side in pairs.coords)
+    apart = (1 - _similarity(features, near, similarity, row, column)) / farthest[row]
+    shares = np.exp(-apart)
+    shares /= np.bincount(row, shares, minlength=len(features))[row]
+    membership = sparse.csr_array((shares.astype(np.float32), (row, column)), shape=(len(features),) * 2)
+    if k2 > 1:
+        membership = sparse.csr_array(_adjacency(near[:, :k2]) @ membership / np.float32(min(k2, len(features))))
+    return Encoding(features, len(query), farthest, membership)
+
+
+def reranked(search: Search, *, k1: int = 20, k2: int = 6, weight: float = 0.3, memory_mb: int = 256) -> Holds:
+    """A backend for `rank_search` and `top` of this very search, which ranks by re-ranked distances."""
+    shown = np.flatnonzero(search.gallery_ids >= 0)
+    encoding = encode(search.query, search.gallery[shown], k1=k1, k2=k2, memory_mb=memory_mb)
+
+    class Reranked(NumpyGallery):
+        def similarity(self, block: Block) -> Float[np.ndarray, "b g"]:
+            out = np.full((len(block.number), len(search.gallery)), -np.inf, np.float32)
+            out[:, shown] = 1 - encoding.distance(block.number, weight)
+            out[:, block.hidden] = -np.inf
+            return out
+
+    return Reranked
+
+
+def _step(columns: int, memory_mb: int) -> int:
+    return max(1, (memory_mb << 20) // (12 * columns))
+
+
+def _neighbours(
+    features: Float[np.ndarray, "n d"], kept: int, memory_mb: int
+) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
+    """The nearest rows of each row, itself first, their similarity, and `1 - cos` to the farthest."""
+    count = len(features)
+    near, similarity = np.empty((count, kept), np.int32), np.empty((count, kept), np.float32)
+    farthest = np.empty(count, np.float32)
+    step = _step(count, memory_mb)
+    for begin in range(0, count, step):
+        block = features[begin : begin + step] @ features.T
+        number = np.arange(len(block))
+        farthest[begin : begin + step] = 1 - block.min(axis=1)
+        block[number, begin + number] = 2
+        np.negative(block, out=block)
+        some = np.sort(np.argpartition(block, kept - 1, axis=1)[:, :kept], axis=1)
+        values = np.take_along_axis(block, some, axis=1)
+        order = np.argsort(values, axis=1, kind="stable")  # of equals the earlier
+        near[begin : begin + step] = np.take_along_axis(some, order, axis=1)
+        similarity[begin : begin + step] = -np.take_along_axis(values, order, axis=1)
+    similarity[:, 0] = 1
+    return near, similarity, np.maximum(farthest, np.float32(1e-12))
+
+
+def _adjacency(near: Int[np.ndarray, "n k"]) -> sparse.csr_array:
+    count, width = near.shape
+    offsets = np.arange(0, count * width + 1, width)
+    return sparse.csr_array((np.ones(count * width, np.float32), near.ravel(), offsets), shape=(count, count))
+
+
+def _reciprocal(near: Int[np.ndarray, "n k"]) -> sparse.csr_array:
+    """1 where two rows are neighbours of each other (Eq. 3)."""
+    forward = _adjacency(near)
+    return sparse.csr_array(forward.multiply(forward.T.tocsr()))
+
+
+def _expanded(mutual: sparse.csr_array, half: sparse.csr_array) -> sparse.csr_array:
+    """With the mutual neighbours of those that share more than two thirds of theirs (Eq. 4)."""
+    sizes = np.diff(half.indptr)
+    out = []
+    for begin in range(0, mutual.shape[0], _PAIRS):
+        mine = sparse.csr_array(mutual[begin : begin + _PAIRS])
+        common = sparse.csr_array((mine @ half.T).multiply(mine))
+        common.data = (3 * common.data > 2 * sizes[common.indices]).astype(np.float32)
+        common.eliminate_zeros()
+        out.append(mine + common @ half)
+    return sparse.csr_array(sparse.vstack(out))
+
+
+def _similarity(
+    features: Float[np.ndarray, "n d"],
+    near: Int[np.ndarray, "n k"],
+    known: Float[np.ndarray, "n k"],
+    row: Int[np.ndarray, " p"],
+    column: Int[np.ndarray, " p"],
+) -> Float[np.ndarray, " p"]:
+    """Of pairs of rows: looked up among the neighbours kept, else computed."""
+    count = len(features)
+    key = (np.arange(count)[:, None] * count + near).ravel()
+    order = np.argsort(key)
+    at = order[np.minimum(np.searchsorted(key, row * count + column, sorter=order), len(key) - 1)]
+    out = known.ravel()[at]
+    lacking = np.flatnonzero(key[at] != row * count + column)
+    for begin in range(0, len(lacking), _PAIRS):
+        some = lacking[begin : begin + _PAIRS]
+        out[some] = np.einsum("pd,pd->p", features[row[some]], features[column[some]])
+    return np.asarray(out)

@@ -1,0 +1,194 @@
+"""Who is asked for, who is there, and whom a protocol lets a query find."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from reappear.core import InputError, SettingsError, generator
+
+from .gallery import Block
+
+Protocol = Literal["market", "cross-camera", "no-camera", "video", "cuhk03-single-gallery-shot"]
+
+_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Search:
+    """Queries and a gallery under a protocol, checked.
+
+    Attributes:
+        query: Features of any length.
+        gallery: Features of any length; the caller's own array where it is float32.
+        scale: What brings each gallery row to unit length.
+        query_ids: Who is asked for; -1 = junk.
+        gallery_ids: Who is there; -1 = junk.
+        query_cameras: -1 = unknown.
+        gallery_cameras: -1 = unknown.
+        protocol: Its name.
+        seed: Of galleries that the protocol draws.
+        draw: Which of them this is.
+    """
+
+    query: Float[np.ndarray, "q d"]
+    gallery: Float[np.ndarray, "g d"]
+    scale: Float[np.ndarray, " g"]
+    query_ids: Int[np.ndarray, " q"]
+    gallery_ids: Int[np.ndarray, " g"]
+    query_cameras: Int[np.ndarray, " q"]
+    gallery_cameras: Int[np.ndarray, " g"]
+    protocol: Protocol
+    seed: int = 0
+    draw: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        query: np.ndarray,
+        gallery: np.ndarray,
+        *,
+        query_ids: np.ndarray,
+        gallery_ids: np.ndarray,
+        query_cameras: np.ndarray | None = None,
+        gallery_cameras: np.ndarray | None = None,
+        protocol: Protocol | None = None,
+        gallery_includes_query: bool = True,
+        seed: int = 0,
+    ) -> "Search":
+        """Checks what is given; see `metrics.rank` for the arguments.
+
+        Raises:
+            InputError: It makes no sense; the message says what to do.
+        """
+        if protocol is None:
+            protocol = "no-camera" if query_cameras is None or gallery_cameras is None else "market"
+        if protocol not in get_args(Protocol):
+            raise SettingsError(f"protocol: must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
+        if protocol != "no-camera" and (query_cameras is None or gallery_cameras is None):
+            raise InputError(
+                f"the protocol {protocol} needs query_cameras and gallery_cameras; give both, or choose no-camera"
+            )
+        query, gallery = _features(query, "query"), _features(gallery, "gallery")
+        if query.shape[1] != gallery.shape[1]:
+            raise InputError(
+                f"query features have {query.shape[1]} values and gallery features {gallery.shape[1]}; "
+                f"embed both with one model"
+            )
+        ids = _numbers(query_ids, "query_ids", len(query)), _numbers(gallery_ids, "gallery_ids", len(gallery))
+        cameras = (
+            _numbers(query_cameras, "query_cameras", len(query)),
+            _numbers(gallery_cameras, "gallery_cameras", len(gallery)),
+        )
+        if protocol == "no-camera" and _same_images(query, gallery, *ids):
+            raise InputError(
+                "query and gallery are the same images, so under no-camera each query would find itself first; "
+                "give cameras and a protocol that uses them, or ask with some images and keep the others as gallery"
+            )
+        seen = np.union1d(*cameras)
+        if protocol != "no-camera" and len(seen) == 1:
+            raise InputError(
+                f"all images are of camera {seen[0]}, and the protocol {protocol} looks for people in other "
+                f"cameras; give each image its own camera's number, or choose no-camera"
+            )
+        if protocol == "video" and gallery_includes_query:
+            gallery = np.concatenate([gallery, query])
+            ids = ids[0], np.concatenate([ids[1], ids[0]])
+            cameras = cameras[0], np.concatenate([cameras[1], cameras[0]])
+        _inverse_norms(query, "query")
+        return cls(query, gallery, _inverse_norms(gallery, "gallery"), *ids, *cameras, protocol, seed)
+
+    def only(self, queries: Int[np.ndarray, " s"]) -> "Search":
+        """Some of the queries."""
+        return replace(
+            self,
+            query=self.query[queries],
+            query_ids=self.query_ids[queries],
+            query_cameras=self.query_cameras[queries],
+        )
+
+    def blocks(self, memory_mb: int) -> Iterator[Block]:
+        """All queries, those that look at the same cameras together, in blocks that fit into `memory_mb`."""
+        if memory_mb < 1:
+            raise SettingsError(f"memory_mb: must be 1 or more, got {memory_mb}")
+        order = np.argsort(self.gallery_ids, kind="stable")
+        sorted_ids = self.gallery_ids[order]
+        begin = np.searchsorted(sorted_ids, self.query_ids)
+        end = np.searchsorted(sorted_ids, self.query_ids, side="right")
+        end = np.where(self.query_ids < 0, begin, end)  # junk finds nobody
+        step = max(1, (memory_mb << 20) // (8 * max(1, len(self.gallery))))
+        for numbers, blind in self._groups():
+            for first in range(0, len(numbers), step):
+                number = numbers[first : first + step]
+                width = int((end - begin)[number].max(initial=0))
+                slot = begin[number][:, None] + np.arange(width)
+                there = slot < end[number][:, None]
+                same = np.where(there, order[np.minimum(slot, len(order) - 1)], -1)
+                rows = self.query[number]
+                unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+                findable = there & ~blind[same]
+                if self.protocol in ("market", "video"):
+                    findable &= self.gallery_cameras[same] != self.query_cameras[number][:, None]
+                yield Block(number, unit, np.flatnonzero(blind), same, findable)
+
+    def _groups(self) -> Iterator[tuple[Int[np.ndarray, " q"], Bool[np.ndarray, " g"]]]:
+        """Queries that look at the same rows, and which rows they do not look at."""
+        junk = self.gallery_ids < 0
+        apart = self.protocol in ("cross-camera", "cuhk03-single-gallery-shot")
+        if not apart:
+            yield np.arange(len(self.query)), junk
+            return
+        for camera in np.unique(self.query_cameras):
+            blind = junk | (self.gallery_cameras == camera)
+            if self.protocol == "cuhk03-single-gallery-shot":
+                blind = self._all_but_one_of_each(blind, int(camera))
+            yield np.flatnonzero(self.query_cameras == camera), blind
+
+    def _all_but_one_of_each(self, blind: Bool[np.ndarray, " g"], camera: int) -> Bool[np.ndarray, " g"]:
+        shown = generator(self.seed, "single shot", self.draw, camera).permutation(np.flatnonzero(~blind))
+        out = np.ones(len(blind), bool)
+        out[shown[np.unique(self.gallery_ids[shown], return_index=True)[1]]] = False
+        return out
+
+
+def _features(rows: Any, name: str) -> Float[np.ndarray, "n d"]:
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: must be a matrix with one feature vector a row, got {rows.dtype} of shape {rows.shape}"
+        )
+    if not len(rows):
+        raise InputError(f"the {name} is empty; an evaluation needs queries and a gallery")
+    return np.asarray(rows, np.float32)
+
+
+def _numbers(column: Any, name: str, rows: int) -> Int[np.ndarray, " n"]:
+    column = np.full(rows, -1) if column is None else np.asarray(column)
+    if len(column) != rows:
+        raise InputError(f"{name}: must have one value for each of {rows} features, got {len(column)}")
+    if column.dtype.kind not in "iu":
+        first = str(column[0]) if len(column) else ""
+        raise InputError(
+            f"{name}: must be whole numbers, got {column.dtype} such as {first!r}; number the names of queries and "
+            f"gallery together, as np.unique(np.concatenate([query, gallery]), return_inverse=True)[1] does"
+        )
+    return np.asarray(column, np.int64)
+
+
+def _inverse_norms(rows: Float[np.ndarray, "n d"], name: str) -> Float[np.ndarray, " n"]:
+    """1 / length of each row, in pieces so that no copy of the features is made."""
+    norms = np.concatenate([np.linalg.norm(rows[i : i + _ROWS], axis=1) for i in range(0, len(rows), _ROWS)])
+    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+    if len(bad):
+        raise InputError(
+            f"{name}: {len(bad)} rows are zero or not finite, first row {bad[0]}; remove them or embed again"
+        )
+    return np.asarray(1 / norms, np.float32)
+
+
+def _same_images(query: np.ndarray, gallery: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray) -> bool:
+    return (
+        query.shape == gallery.shape and np.array_equal(query_ids, gallery_ids) and bool(np.array_equal(query, gallery))
+    )
