@@ -85,7 +85,7 @@ class NumpyGallery:
                 continue
             bars = np.sort(row[matches])[::-1] - np.float32(TIE)
             # Nothing beyond the hardest match is sorted, and what is of the person itself is not wrong.
-            near, own = np.sort(row[row >= bars[-1]]), np.sort(row[same[same >= 0]])
+            near, own = np.sort(row[np.flatnonzero(row >= bars[-1])]), np.sort(row[same[same >= 0]])
             reached = len(near) - np.searchsorted(near, bars)
             places[: len(bars)] = reached - (len(own) - np.searchsorted(own, bars))
         return out
