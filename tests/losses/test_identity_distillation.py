@@ -2,9 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from reappear.core import InputError, SettingsError
-from reappear.losses import IdentityDistillationLoss
+from reappear.losses import IdentityDistillationLoss, streams
 from tests.references import identity_distillation as reference
 
 
@@ -40,6 +41,70 @@ def test_value_and_gradient_are_those_of_the_pair_loops(
 
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kind", "close"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("weighting", ["equation", "official"])
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    views=st.integers(2, 4),
+    seen=st.integers(1, 2),
+    ids=st.integers(1, 3),
+    images=st.integers(1, 3),
+    scores=st.sampled_from([1, 40, 1 << 20]),
+)
+def test_at_the_bottleneck_value_and_gradients_are_those_of_the_pair_loops(
+    weighting: str,
+    kind: torch.dtype,
+    close: float,
+    seed: int,
+    views: int,
+    seen: int,
+    ids: int,
+    images: int,
+    scores: int,
+) -> None:
+    width, prototypes = 4, 9
+    random = torch.Generator().manual_seed(seed)
+    vectors, rows, teacher = (
+        nn.functional.normalize(torch.randn(*shape, generator=random, dtype=torch.float64), dim=-1)
+        for shape in ((views, ids, images, width), (prototypes, width), (seen, ids, images, prototypes))
+    )
+    loss = IdentityDistillationLoss(prototypes, teacher_temperature=0.2, weighting=weighting).to(kind)
+    loss.center.copy_(torch.linspace(-0.1, 0.1, prototypes))
+
+    ours = [x.to(kind, copy=True).requires_grad_() for x in (vectors, rows)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(streams._SCORES, "cpu", scores)  # one prototype at a time, some, all
+        value = loss.at_bottleneck(*ours, teacher.to(kind))
+        value.backward()
+    theirs = [x.clone().requires_grad_() for x in (vectors, rows)]
+    expected = getattr(reference, weighting)(
+        theirs[0] @ theirs[1].T, teacher, loss.center.double(), teacher_t=0.2, student_t=0.1
+    )
+    expected.backward()
+
+    torch.testing.assert_close(value.double(), expected, rtol=close, atol=close)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad.double(), other.grad, rtol=close, atol=close)
+
+
+def test_both_faces_are_one_loss() -> None:
+    student, teacher = _logits(6, 3, 2, 2, 4, 8)
+    rows = nn.functional.normalize(torch.randn(8, 8, dtype=torch.float64), dim=-1)
+    loss = IdentityDistillationLoss(8).double()
+    torch.testing.assert_close(loss.at_bottleneck(student, rows, teacher), loss(student @ rows.T, teacher))
+
+
+def test_half_precision_vectors_are_compared_in_full_precision() -> None:
+    student, teacher = (x.float() for x in _logits(7, 3, 2, 2, 2, 8))
+    rows = nn.functional.normalize(torch.randn(8, 8), dim=-1)
+    loss = IdentityDistillationLoss(8)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = loss.at_bottleneck(student.bfloat16(), rows, teacher.bfloat16())
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, loss.at_bottleneck(student.bfloat16().float(), rows, teacher.bfloat16().float()))
 
 
 def test_one_image_per_identity_is_dino() -> None:

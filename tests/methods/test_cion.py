@@ -7,7 +7,8 @@ from torch import nn
 
 from reappear.core import SettingsError
 from reappear.losses import IdentityDistillationLoss
-from reappear.methods.cion import Cion, Network
+from reappear.methods.cion import Cion
+from reappear.methods.network import Network
 from reappear.models import DistillationHead, create_model
 from reappear.train.batches import IdentityBatch
 
@@ -32,18 +33,22 @@ def _cion(**changes: object) -> Cion:
     return Cion(_network(), IdentityDistillationLoss(K), **{"steps": 10, **changes})
 
 
-def test_logits_have_an_axis_each_for_views_people_and_images() -> None:
-    features, logits = _network()(_batch().views)
+def _logits(network: Network, views: list[torch.Tensor]) -> torch.Tensor:
+    return network(views)[1] @ network.head.directions().T
+
+
+def test_vectors_have_an_axis_each_for_views_people_and_images() -> None:
+    features, vectors = _network()(_batch().views)
     assert features.shape == (3, 3, 2, 16)
-    assert logits.shape == (3, 3, 2, K)
+    assert vectors.shape == (3, 3, 2, 6)
 
 
 def test_views_of_one_size_need_not_follow_each_other() -> None:
     network = _network().eval()
     views = _batch(locals_=1).views
-    _, logits = network(views)
+    _, vectors = network(views)
     _, mixed = network([views[0], views[2], views[1]])
-    torch.testing.assert_close(mixed[[0, 2, 1]], logits)
+    torch.testing.assert_close(mixed[[0, 2, 1]], vectors)
 
 
 def test_pixels_are_normalised_by_the_networks_colours() -> None:
@@ -67,8 +72,8 @@ def test_a_step_is_eq_9_then_eq_8_then_the_teacher() -> None:
     batch = _batch()
     student, teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
     with torch.no_grad():
-        _, said = teacher(batch.views[:2])
-    _, heard = student(batch.views)
+        said = _logits(teacher, batch.views[:2])
+    heard = _logits(student, batch.views)
     torch.testing.assert_close(method.loss(batch, 0), IdentityDistillationLoss(K)(heard, said))
     torch.testing.assert_close(method.objective.center, torch.zeros(K))
     method.after_step(0)
@@ -119,8 +124,8 @@ def test_one_image_each_is_dino() -> None:
     method = _cion()
     batch = _batch(ids=6, images=1)
     student, teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
-    target = torch.softmax(teacher(batch.views[:2])[1].detach() / 0.04, dim=-1)
-    log = torch.log_softmax(student(batch.views)[1] / 0.1, dim=-1)
+    target = torch.softmax(_logits(teacher, batch.views[:2]).detach() / 0.04, dim=-1)
+    log = torch.log_softmax(_logits(student, batch.views) / 0.1, dim=-1)
     pairs = [-(target[g] * log[v]).sum(-1).mean() for g in range(2) for v in range(3) if g != v]
     torch.testing.assert_close(method.loss(batch, 0), torch.stack(pairs).mean())
 

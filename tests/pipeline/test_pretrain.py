@@ -13,9 +13,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from reappear.core import InputError, SettingsError, TrainingError, WorkspaceError
+from reappear.core import SILENT, InputError, MissingExtra, SettingsError, TrainingError, WorkspaceError
+from reappear.methods.settings import CionSettings, DinoSettings, MocoSettings, TrackletSettings
 from reappear.models import load_model
-from reappear.pipeline.pretrain import CropImages, PretrainSettings, Probe, pretrain
+from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
+from reappear.pipeline.probe import Probe
 from reappear.pipeline.workspace import Workspace
 from reappear.train.views import ViewSettings
 
@@ -31,10 +33,7 @@ TINY = PretrainSettings(
     views=ViewSettings(local_views=1),
     steps=5,
     images_per_step=12,
-    curriculum=((0.0, 2), (0.6, 4)),
-    head_hidden=16,
-    head_bottleneck=8,
-    prototypes=16,
+    method=CionSettings(curriculum=((0.0, 2), (0.6, 4)), head_hidden=16, head_bottleneck=8, prototypes=16),
     warmup=0.4,
     log_every=2,
     checkpoint_every=2,
@@ -97,6 +96,118 @@ def test_labels_say_what_one_person_is(
     assert (record.counts["identities"], record.counts["crops"], record.dropped) == (identities, crops, dropped)
 
 
+METHODS = {
+    "cion": TINY,
+    "dino": dataclasses.replace(TINY, method=DinoSettings(head_hidden=16, head_bottleneck=8, prototypes=16)),
+    "tracklet": dataclasses.replace(
+        TINY, method=TrackletSettings(curriculum=((0.0, 2),), head_hidden=16, head_bottleneck=8, prototypes=16)
+    ),
+    "moco": dataclasses.replace(
+        TINY, method=MocoSettings(queue=32, head_width=8), views=ViewSettings(local_views=0, erase=0.5)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_method_goes_on_where_it_was_stopped(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    labels = "found" if kind == "cion" else None
+    record = pretrain(work, f"whole-{kind}", METHODS[kind], labels=labels)
+    assert record.counts["identities"] == {"cion": 8, "dino": 48, "tracklet": 16, "moco": 48}[kind]
+    assert load_model(work.model(f"whole-{kind}"))[1]["method"] == kind
+
+    def break_off(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reappear.models.save_model", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(work, f"broken-{kind}", METHODS[kind], labels=labels)
+    assert "checkpoints" in {path.name for path in (work.root / "models" / f"broken-{kind}.partial").iterdir()}
+    pretrain(work, f"broken-{kind}", METHODS[kind], labels=labels)
+    assert _same(_weights(work, f"whole-{kind}"), _weights(work, f"broken-{kind}"))
+
+
+def test_a_checkpoint_from_elsewhere_is_gone_on_from_and_never_begins_anew(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(work, "straight", TINY, labels="found")
+    with monkeypatch.context() as patch:
+        patch.setattr("reappear.models.save_model", lambda *given, **named: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pretrain(work, "left", TINY, labels="found")
+    left = work.root / "models" / "left.partial"
+
+    class Heard:
+        task = staticmethod(SILENT.task)
+
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    heard = Heard()
+    pretrain(work, "elsewhere", TINY, labels="found", resume=left, progress=heard)
+    assert heard.notes == ["taking up the training after step 4"]
+    assert _same(_weights(work, "straight"), _weights(work, "elsewhere"))
+    with pytest.raises(SettingsError, match=r"resume: .* is of a training with other settings"):
+        pretrain(work, "other", dataclasses.replace(TINY, seed=1), labels="found", resume=left)
+    with pytest.raises(InputError, match=r"holds no checkpoint \(step-\*.pt\)"):
+        pretrain(work, "none", TINY, labels="found", resume=tmp_path)
+    heard.notes.clear()
+    pretrain(work, "left", TINY, labels="found", resume="never", progress=heard)
+    assert heard.notes == []
+    assert _same(_weights(work, "straight"), _weights(work, "left"))
+
+
+def test_parts_of_a_step_are_the_step(work: Workspace) -> None:
+    """Without batch norm, whose statistics are those of a part."""
+    # No batch norm in convnext, and none in the head.
+    base = dataclasses.replace(
+        TINY,
+        backbone="convnext_atto",
+        arguments={"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8), "patch_size": 2},
+        method=dataclasses.replace(TINY.method, head_batch_norm=False, curriculum=((0.0, 2),)),
+        height=64,
+        local_height=32,
+        width=32,
+        local_width=32,
+        steps=2,
+        lr=1e-4,
+    )
+    pretrain(work, "at-once", base, labels="found")
+    pretrain(work, "in-parts", dataclasses.replace(base, accumulate=3), labels="found")
+    pretrain(work, "again", dataclasses.replace(base, recompute=True), labels="found")
+    whole = _weights(work, "at-once")
+    for name in ("in-parts", "again"):
+        for key, value in _weights(work, name).items():
+            torch.testing.assert_close(value, whole[key], rtol=1e-4, atol=5e-6, msg=lambda text, n=key: f"{n}: {text}")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"precision": "bfloat16"}, {"precision": "float16"}, {"colours_on": "device"}, {"optimizer": "sgd"}]
+)
+def test_switches_change_the_training_and_leave_it_sound(work: Workspace, changes: dict[str, object]) -> None:
+    pretrain(work, "plain", TINY, labels="found")
+    name = "-".join(map(str, changes.values()))
+    record = pretrain(work, name, dataclasses.replace(TINY, **changes), labels="found")
+    plain, other = _weights(work, "plain"), _weights(work, name)
+    assert record.counts["loss"] < 2 * np.log(16)
+    assert not _same(plain, other)
+    assert all(bool(torch.isfinite(value).all()) for value in other.values())
+
+
+def test_people_held_out_are_scored_and_not_trained_on(work: Workspace) -> None:
+    settings = dataclasses.replace(TINY, probe_share=0.25, probe_every=5, seed=1)
+    record = pretrain(work, "held-out", settings, labels="found")
+    assert record.counts["identities"] == 6
+    assert record.dropped == {"held out for the probe": 12}
+    rows = [json.loads(line) for line in (work.model("held-out") / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < rows[-1]["probe_map"] <= 1
+
+
 def test_zero_steps_export_the_network_as_it_was_drawn(work: Workspace) -> None:
     first = pretrain(work, "untrained", dataclasses.replace(TINY, steps=0), labels="instance")
     pretrain(work, "untrained-too", dataclasses.replace(TINY, steps=0, export="teacher"), labels="found")
@@ -137,7 +248,7 @@ def test_probe_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path)
     rows = [json.loads(line) for line in (work.model("probed") / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "probe_map" in row] == [2, 4, 5]
     model, _ = load_model(work.model("probed"))
-    again = Probe.read(probe, 32, 16).score(model, torch.device("cpu"))
+    again = Probe.of_folder(probe, 32, 16).score(model, torch.device("cpu"))
     assert rows[-1]["probe_map"] == pytest.approx(again, abs=1e-6)
 
 
@@ -146,15 +257,26 @@ def test_probe_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path)
     [
         ({"images_per_step": 10}, SettingsError, "images_per_step: 10 is not a multiple of 4"),
         ({"warmup": 1.0}, SettingsError, "warmup: must be a share of the training"),
-        ({"curriculum": ((0.1, 2),)}, SettingsError, "curriculum: shares must rise from 0"),
+        ({"method": CionSettings(curriculum=((0.1, 2),))}, SettingsError, "curriculum: shares must rise from 0"),
         ({"lr": 0.0}, SettingsError, "lr: must be above 0"),
-        ({"lr": float("inf")}, TrainingError, "the loss is nan at step 1; lower lr"),
+        ({"lr": float("inf"), "bad_steps": 1}, TrainingError, "the loss is nan at step 2 and the norm of its gradient"),
         ({"device": "tpu9"}, SettingsError, "device: must be auto, cpu, cuda"),
-        ({"precision": "bfloat16"}, SettingsError, "precision: bfloat16 needs a GPU"),
+        ({"recompute": True}, SettingsError, "recompute: cnn6 cannot"),
+        (
+            {"accumulate": 4, "images_per_step": 12},
+            InputError,
+            "accumulate: 6 identities of a step cannot be cut into 4",
+        ),
+        ({"bad_steps": -1}, SettingsError, "bad_steps: must be 0 or more, got -1"),
+        ({"method": MocoSettings(queue=3)}, SettingsError, "moco compares two views of an image, got 3"),
+        ({"method": MocoSettings(queue=3), "views": ViewSettings(local_views=0)}, SettingsError, "queue: must hold a"),
+        ({"method": DinoSettings()}, SettingsError, "labels: method dino learns from labels instance, got found"),
+        ({"probe_share": 1.0}, SettingsError, "probe_share: must lie in 0..1"),
+        ({"tracker": "wandb"}, MissingExtra, "tracker: wandb needs a package: pip install 'reappear[wandb]'"),
         ({"backbone": "cnn7"}, InputError, "no model is called 'cnn7'; did you mean cnn6"),
         ({"arguments": {"depth": 3}}, SettingsError, "cnn6 cannot be built with {'depth': 3}"),
         ({"backbone": "vit_tiny_patch16_224", "arguments": {}}, SettingsError, "does not take images of 32x16"),
-        ({"momentum": 2.0}, SettingsError, "momentum: must lie in 0..1"),
+        ({"method": CionSettings(momentum=2.0, curriculum=((0.0, 2),))}, SettingsError, "momentum: must lie in 0..1"),
         ({"log_every": 0}, SettingsError, "log_every: must be 1 or more"),
     ],
 )
@@ -162,8 +284,9 @@ def test_bad_settings_are_told_in_one_line(
     tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
 ) -> None:
     work = make_workspace(tmp_path, people=4)
+    labels = None if isinstance(changes.get("method"), MocoSettings) else "found"
     with pytest.raises(error, match=re.escape(message)) as caught:
-        pretrain(work, "bad", dataclasses.replace(TINY, **changes), labels="found")
+        pretrain(work, "bad", dataclasses.replace(TINY, **changes), labels=labels)
     assert "\n" not in str(caught.value)
 
 

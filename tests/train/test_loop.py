@@ -1,5 +1,6 @@
 import json
 import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from reappear.core import SettingsError, TrainingError
 from reappear.train.batches import IdentityBatch, StepBatches
-from reappear.train.loop import Schedule, _clip_each, _groups, train
+from reappear.train.loop import train
+from reappear.train.optimizer import Schedule, clip_each, make_optimizer, parameter_groups
 from reappear.train.sampler import IdentitySampler
 from reappear.train.views import ViewSettings
 
@@ -25,6 +27,7 @@ class MeanColour:
         self.student = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 3))
         self.poison = poison
         self.seen: list[int] = []
+        self.forgotten: list[int] = []
 
     def loss(self, batch: IdentityBatch, step: int) -> Tensor:
         self.seen.append(step)
@@ -32,7 +35,13 @@ class MeanColour:
         value = (self.student(colour) - colour).square().mean()
         return value * math.nan if step == self.poison else value
 
+    def alone(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def after_step(self, step: int) -> None: ...
+
+    def forget_step(self) -> None:
+        self.forgotten.append(self.seen[-1])
 
     def monitors(self, step: int) -> dict[str, int | float]:
         return {"watched": step}
@@ -80,7 +89,7 @@ def test_taken_up_where_it_broke_off_it_ends_the_same(tmp_path: Path) -> None:
     whole = MeanColour()
     expected = _train(whole, tmp_path / "whole")
     with pytest.raises(TrainingError):
-        _train(MeanColour(poison=5), tmp_path / "broken")
+        _train(MeanColour(poison=5), tmp_path / "broken", bad_steps=0)
     again = MeanColour()
     rows = _train(again, tmp_path / "broken")
     assert again.seen == [4, 5]
@@ -90,8 +99,54 @@ def test_taken_up_where_it_broke_off_it_ends_the_same(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="the loss is nan at step 3; lower lr, lengthen the warm-up"):
-        _train(MeanColour(poison=3), tmp_path)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 3 .* in the 0 steps before; lower lr or"):
+        _train(MeanColour(poison=3), tmp_path, bad_steps=0)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path: Path) -> None:
+    method = MeanColour(poison=3)
+    rows = _train(method, tmp_path, bad_steps=1)
+    assert [row["skipped_steps"] for row in rows] == [0, 0, 0, 1, 1, 1]
+    assert ["loss" in row for row in rows] == [True, True, True, False, True, True]
+    assert method.forgotten == [3]
+    assert all(bool(torch.isfinite(p).all()) for p in method.student.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_too(tmp_path: Path) -> None:
+    method = MeanColour()
+    handle = method.student[0].weight.register_hook(lambda grad: grad * math.inf)
+    before = method.student[0].weight.detach().clone()
+    with pytest.raises(TrainingError, match=r"the norm of its gradient (inf|nan), as in the 2 steps before"):
+        _train(method, tmp_path, bad_steps=2)
+    handle.remove()
+    assert torch.equal(method.student[0].weight, before)
+    assert method.forgotten == [0, 1, 2]
+
+
+def test_skipped_steps_are_remembered_by_who_goes_on(tmp_path: Path) -> None:
+    whole = MeanColour(poison=1)
+    expected = _train(whole, tmp_path / "whole")
+    with pytest.raises(ZeroDivisionError):
+        _train(MeanColour(poison=1), tmp_path / "broken", probe=lambda: 1 / 0, probe_every=5)
+    rows = _train(MeanColour(poison=1), tmp_path / "broken")
+    assert [row["skipped_steps"] for row in rows] == [row["skipped_steps"] for row in expected]
+
+
+def test_scaled_gradients_are_unscaled_before_they_are_clipped(tmp_path: Path) -> None:
+    """The public code clips gradients of a loss that is scaled by 65,536, so nearly all of them."""
+    exact, half = MeanColour(), MeanColour()
+    plain = _train(exact, tmp_path / "plain", steps=2, optimizer="sgd")
+    scaled = _train(half, tmp_path / "half", steps=2, optimizer="sgd", precision="float16")
+    assert scaled[0]["gradient_norm"] == pytest.approx(plain[0]["gradient_norm"], rel=0.02)
+    assert plain[0]["gradient_norm"] < 3.0
+    for a, b in zip(exact.student.parameters(), half.student.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_the_optimiser_is_the_asked_one(tmp_path: Path) -> None:
+    named = dict(MeanColour().student.named_parameters())
+    assert isinstance(make_optimizer("adamw", named, 0.1), torch.optim.AdamW)
+    assert make_optimizer("sgd", named, 0.1).defaults["momentum"] == 0.9
 
 
 def test_frozen_parameters_stay_for_their_steps(tmp_path: Path) -> None:
@@ -114,7 +169,7 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> Non
 
 def test_biases_and_vectors_do_not_decay() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    decaying, still = _groups(dict(network.named_parameters()))
+    decaying, still = parameter_groups(dict(network.named_parameters()))
     assert [tuple(p.shape) for p in decaying["params"]] == [(4, 3, 3, 3), (2, 4)]
     assert decaying["decays"] is True
     assert all(p.ndim == 1 for p in still["params"])
@@ -125,7 +180,7 @@ def test_each_parameters_gradient_is_clipped_by_itself() -> None:
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
     for parameter, size in zip(parameters, (0.5, 4.0), strict=False):
         parameter.grad = torch.tensor([size, 0.0])
-    _clip_each(parameters, 3.0)
+    clip_each(parameters, 3.0)
     assert parameters[0].grad.norm() == pytest.approx(0.5)
     assert parameters[1].grad.norm() == pytest.approx(3.0, abs=1e-4)
     assert parameters[2].grad is None

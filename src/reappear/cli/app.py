@@ -103,14 +103,29 @@ def pretrain(
     settings: Any,
     work: Work,
     labels: Annotated[
-        str, typer.Option(help='Name of identities, or "instance", "tracklet", "true": what counts as one person.')
-    ] = "round0",
-    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the model; as the labels.")] = None,
+        str | None,
+        typer.Option(
+            help='Name of identities, or "instance", "tracklet", "true": what counts as one person for --method cion; '
+            "round0 if not given. Other methods say so themselves."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name of the model; as the labels, or else the method.")
+    ] = None,
+    resume: Annotated[
+        str,
+        typer.Option(
+            help="auto: a stopped training goes on; never: it is begun anew; PATH: goes on from the checkpoint (file "
+            "or folder) of the same training elsewhere. To start a new training from weights, see --init."
+        ),
+    ] = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Identities to a model: identity-guided self-distillation (CION). Continues by itself after a kill."""
-    made = _step("pretrain")(_workspace(work), name or labels, settings, labels=labels, progress=listener(quiet))
+    """Identities to a model: CION, or its baselines DINO, MoCo-v2 and CION on tracklets (--method)."""
+    kind = settings.method.kind
+    name = name or labels or ("round0" if kind == "cion" else kind)
+    made = _step("pretrain")(_workspace(work), name, settings, labels=labels, resume=resume, progress=listener(quiet))
     _tell(made, as_json)
 
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from reappear.core import InputError, SettingsError
 
+from .streams import LogitStream, PrototypeStream
+
 Weighting = Literal["equation", "official"]
 
 
@@ -14,10 +16,14 @@ class IdentityDistillationLoss(nn.Module):
     """Identity-guided self-distillation: every image of a person is taught by every other (CION, Eq. 8-9).
 
     For teacher views `g` of image `i` and student views `v` of image `j` of one identity, the loss is the mean of
-    `H(T_g(x_i), S_v(x_j))` over all ordered pairs of images, except the same view of the same image. The sum over
-    pairs needs only sums: with `z` the student's logits over its temperature,
-    `sum H(T, S) = (number of T) * sum logsumexp(z) - (sum T) . (sum z)`, so its cost does not grow with the images per
-    identity. With one image per identity it is DINO's loss.
+    `H(T_g(x_i), S_v(x_j))` over all ordered pairs of images, except the same view of the same image.
+
+    Closed form: H is linear in the teacher's distribution, so a student row needs its log-partition and one sum C of
+    all distributions that it is taught by: with `z` its logits over its temperature,
+    `sum_T H(T, z) = |C| logsumexp(z) - C . z`, where `|C|` is how many they are. C is a sum per identity, less what is
+    left out. The last layer is linear, `z = W v / tau_s`, so `C . z = (C W) . v / tau_s`: `at_bottleneck` projects the
+    few teacher distributions back through the prototypes and never holds the student's logits. Time and memory do not
+    grow with the images per identity. With one image per identity it is DINO's loss.
 
     `weighting` says what a pair counts for:
 
@@ -73,39 +79,78 @@ class IdentityDistillationLoss(nn.Module):
         *,
         teacher_temperature: float | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss in nats per pair. Does not move the centre.
+        """The loss in nats per pair, from logits. Does not move the centre.
 
         Args:
             student: Logits. The first views are those that the teacher saw.
             teacher: Logits; no gradient flows into them.
             teacher_temperature: In place of the one given at construction, for a schedule.
         """
-        views, ids, images, width = student.shape
+        pairs = self._pairs(student, teacher, student.shape[-1])
+        target = self.distribution(teacher.detach(), temperature=teacher_temperature)
+        views = len(student)
+        total = LogitStream.apply(student, target, self.student_temperature, lambda rows: self._heard(rows, views))
+        return torch.as_tensor(total / pairs)
+
+    def at_bottleneck(
+        self,
+        student: Float[Tensor, "views ids images d"],
+        prototypes: Float[Tensor, "k d"],
+        teacher: Float[Tensor, "globals ids images k"],
+        *,
+        teacher_temperature: float | None = None,
+    ) -> Float[Tensor, ""]:
+        """The same loss from what enters the student's last layer; its logits are `student @ prototypes.T`.
+
+        Args:
+            student: Bottleneck vectors. The first views are those that the teacher saw.
+            prototypes: Rows of the student's last layer; gradient flows into them.
+            teacher: Logits; no gradient flows into them.
+            teacher_temperature: In place of the one given at construction, for a schedule.
+        """
+        pairs = self._pairs(student, teacher, len(prototypes))
+        with torch.autocast(student.device.type, enabled=False):  # logits reach 1 / tau_s: half precision is too coarse
+            vectors = student.to(prototypes.dtype) / self.student_temperature
+            target = self.distribution(teacher.detach().to(prototypes.dtype), temperature=teacher_temperature)
+            partition, projected = PrototypeStream.apply(vectors.flatten(0, 2), prototypes, target.flatten(0, 2))
+            mass = self._heard(torch.ones_like(target[..., :1]), len(student))
+            told = self._heard(projected.view(*target.shape[:3], -1), len(student))
+            total = (mass.flatten() * partition).sum() - (told * vectors).sum()
+            return torch.as_tensor(total / pairs)
+
+    def _pairs(self, student: Tensor, teacher: Tensor, width: int) -> int:
+        """What the sum over pairs is divided by."""
+        views, ids, images, _ = student.shape
         seen = len(teacher)
-        if not 1 <= seen <= views or width != len(self.center):
+        if not 1 <= seen <= views or not width == teacher.shape[-1] == len(self.center):
             raise InputError(
                 f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} do not fit: the teacher sees the "
                 f"student's first views, and logits are {len(self.center)} wide"
             )
         if views == 1 and images == 1:
             raise InputError("one view of one image has nothing to be compared with; give 2 views or 2 images")
-        with torch.no_grad():
-            target = self.distribution(teacher.detach(), temperature=teacher_temperature)
-        logits = student / self.student_temperature
-        partition = logits.logsumexp(dim=-1)
-
-        everything = _cross_entropy(target.sum((0, 2)), seen * images, logits.sum((0, 2)), partition.sum((0, 2)))
-        itself = _cross_entropy(target, 1, logits[:seen], partition[:seen])
         if self.weighting == "equation":
-            return (everything - itself) / (ids * seen * images * (views * images - 1))
-
+            return ids * seen * images * (views * images - 1)
         if views == 1:
             raise InputError("the official weighting leaves out equal views, so it needs 2 views or more")
-        same_image = _cross_entropy(target.sum(0), seen, logits.sum(0), partition.sum(0))
-        same_view = _cross_entropy(target.sum(2), images, logits[:seen].sum(2), partition[:seen].sum(2))
-        own = same_image - itself
-        others = everything - same_image - same_view + itself
-        return (own / images + others) / (ids * (images * (images - 1) + 1) * seen * (views - 1))
+        return ids * (images * (images - 1) + 1) * seen * (views - 1)
+
+    def _heard(self, rows: Float[Tensor, "globals ids images x"], views: int) -> Float[Tensor, "views ids images x"]:
+        """Per student row, the sum over the teacher rows that it is taught by, as the weighting counts them.
+
+        Linear, so it serves distributions, what is projected from them, and their number alike.
+        """
+        seen, ids, images, width = rows.shape
+        shape = (views, ids, images, width)
+        everyone = rows.sum((0, 2), keepdim=True)
+        if self.weighting == "equation":
+            out = everyone.expand(shape).clone()
+            out[:seen] -= rows
+            return out
+        less = 1 - 1 / images  # a pair of one image weighs 1 / N of a pair of two
+        out = (everyone - less * rows.sum(0, keepdim=True)).expand(shape).clone()
+        out[:seen] -= rows.sum(2, keepdim=True) - less * rows
+        return out
 
     @torch.no_grad()
     def update_center(self, teacher: Float[Tensor, "globals ids images k"]) -> None:
@@ -115,13 +160,3 @@ class IdentityDistillationLoss(nn.Module):
             dist.all_reduce(mean)
             mean = mean / dist.get_world_size()
         self.center.lerp_(mean.to(self.center.dtype), 1 - self.center_momentum)
-
-
-def _cross_entropy(
-    targets: Float[Tensor, "*rows k"],
-    count: int,
-    logits: Float[Tensor, "*rows k"],
-    partition: Float[Tensor, "*rows"],
-) -> Float[Tensor, ""]:
-    """Sum of H(T, S) over all pairs of `count` target rows and the student rows, both given as sums per row."""
-    return count * partition.sum() - (targets * logits).sum()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoints import LoadReport, load_checkpoint
     from .folder import load_model, save_model
-    from .heads import DistillationHead
+    from .heads import DistillationHead, ProjectionHead
     from .registry import create_model, list_models
 
 _HOMES = {
     "DistillationHead": "heads",
     "LoadReport": "checkpoints",
+    "ProjectionHead": "heads",
     "create_model": "registry",
     "list_models": "registry",
     "load_checkpoint": "checkpoints",
@@ -25,6 +26,7 @@ _HOMES = {
 __all__ = [
     "DistillationHead",
     "LoadReport",
+    "ProjectionHead",
     "create_model",
     "list_models",
     "load_checkpoint",

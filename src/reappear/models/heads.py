@@ -54,8 +54,33 @@ class DistillationHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Cosines with the prototypes: the logits, in [-1, 1]."""
-        return F.linear(self.embed(features), F.normalize(self.prototypes, dim=-1))
+        return F.linear(self.embed(features), self.directions())
 
     def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n bottleneck"]:
         """Unit bottleneck vectors."""
+        return F.normalize(self.mlp(features), dim=-1)
+
+    def directions(self) -> Float[Tensor, "k bottleneck"]:
+        """Unit prototypes: the rows of the last layer."""
+        return F.normalize(self.prototypes, dim=-1)
+
+
+class ProjectionHead(nn.Module):
+    """MoCo-v2's projection head: features → one hidden layer → unit vectors.
+
+    Args:
+        in_features: Width of the backbone's features.
+        hidden: Width of the hidden layer.
+        width: Of the unit vectors that are compared.
+    """
+
+    def __init__(self, in_features: int, *, hidden: int, width: int = 128) -> None:
+        super().__init__()
+        for name, value in (("hidden", hidden), ("width", width)):
+            if value < 1:
+                raise SettingsError(f"{name}: must be 1 or more, got {value}")
+        self.mlp = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, width))
+
+    def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n width"]:
+        """Unit vectors."""
         return F.normalize(self.mlp(features), dim=-1)

@@ -1,5 +1,6 @@
 """Identities to a model."""
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,26 +11,35 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from reappear.core import SILENT, InputError, Progress, SettingsError, WorkspaceError, settings
+from reappear.methods.settings import OWN_LABELS, CionSettings, DinoSettings, MethodSettings, MocoSettings
 from reappear.store import CropStore, read_table, remove_folder
 from reappear.train.views import ViewSettings
 
+from .probe import MEAN, STD, Probe, held_out
 from .record import Outcome, Record, read_record, run_step
+from .settings import to_plain
 from .workspace import Workspace
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from reappear.methods.cion import Cion
+    from reappear.methods.moco import Moco
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _OWN_LABELS = ("instance", "tracklet", "true")
+_TITLES = {
+    "cion": "identity-guided self-distillation (CION)",
+    "tracklet": "identity-guided self-distillation on tracklets",
+    "dino": "self-distillation of single images (DINO)",
+    "moco": "momentum contrast of single images (MoCo-v2)",
+}
 
 
 @settings
 class PretrainSettings:
     """How a model is pre-trained. The defaults suit small crops and one core of a CPU; see docs/paper-to-code.md."""
 
+    method: Annotated[MethodSettings, "how it learns"] = field(default_factory=CionSettings)
     backbone: Annotated[str, "architecture: stripes4, cnn6, or any timm name"] = "stripes4"
     arguments: Annotated[dict[str, Any], "arguments of the architecture, such as {width: 48}"] = field(
         default_factory=dict
@@ -45,69 +55,73 @@ class PretrainSettings:
     steps: Annotated[int | None, "steps of training; 0 exports the network untrained; epochs count if not given"] = 320
     epochs: Annotated[float, "passes over the crops, where steps are not given"] = 100.0
     images_per_step: Annotated[int, "images in a step, over all processes; a multiple of the curriculum's"] = 96
-    curriculum: Annotated[
-        tuple[tuple[float, int], ...],
-        "images per identity (N_id), from which share of the training; 1 throughout for labels = instance",
-    ] = ((0.0, 2), (0.4, 4), (0.6, 6), (0.8, 8))
-    weighting: Annotated[Literal["equation", "official"], "what a pair counts for: Eq. 9, or the public code"] = (
-        "equation"
-    )
-    head_hidden: Annotated[int, "width of the head's hidden layers"] = 512
-    head_bottleneck: Annotated[int, "width of the vectors that are compared with prototypes"] = 128
-    head_batch_norm: Annotated[bool, "batch norm in the head"] = True
-    prototypes: Annotated[int, "prototypes (K)"] = 2048
-    student_temperature: Annotated[float, "tau_s"] = 0.1
-    teacher_temperature: Annotated[float, "tau_t"] = 0.03
-    first_teacher_temperature: Annotated[float | None, "tau_t at step 0; tau_t if not given"] = None
-    teacher_temperature_warmup: Annotated[int, "steps from there to tau_t"] = 0
-    center_momentum: Annotated[float, "share of the old centre that stays in a step"] = 0.9
-    momentum: Annotated[float, "share of the teacher that stays in a step; rises to 1 along a cosine"] = 0.97
-    teacher_buffers: Annotated[
-        Literal["own", "average", "copy"], "batch norm statistics of the teacher: of its own passes, averaged, copied"
-    ] = "own"
-    lr: Annotated[float, "peak learning rate of AdamW"] = 3e-3
+    optimizer: Annotated[Literal["adamw", "sgd"], "AdamW, or SGD with momentum 0.9"] = "adamw"
+    lr: Annotated[float, "peak learning rate"] = 3e-3
     final_lr: Annotated[float, "learning rate at the end of the cosine"] = 1e-6
     warmup: Annotated[float, "share of the training in which the learning rate rises"] = 0.125
     weight_decay: Annotated[float, "weight decay at the start; biases and norms have none"] = 0.04
     final_weight_decay: Annotated[float, "weight decay at the end of its cosine"] = 0.4
     clip: Annotated[float, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
-    freeze_steps: Annotated[int, "first steps in which the prototypes stay as they are"] = 0
     export: Annotated[Literal["student", "teacher"], "which network becomes the model"] = "student"
     seed: Annotated[int, "seed of everything random"] = 0
     device: Annotated[str, "auto, cpu, cuda, or cuda:N"] = "auto"
-    precision: Annotated[Literal["float32", "bfloat16", "float16"], "of the forward pass; float32 on a CPU"] = "float32"
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"], "of the forward pass; the halves are for GPUs, and slow elsewhere"
+    ] = "float32"
+    compile: Annotated[bool, "let torch compile the networks; pays off after some minutes on a GPU"] = False
+    recompute: Annotated[bool, "keep fewer activations and compute them again on the way back: slower, less memory"] = (
+        False
+    )
+    accumulate: Annotated[int, "parts that a step's images are cut into, one after the other: less memory"] = 1
+    colours_on: Annotated[
+        Literal["auto", "host", "device"], "where colours of views are changed; auto: on the device if it is a GPU"
+    ] = "auto"
     threads: Annotated[
         int, "CPU threads of the network; 1 suits small ones, and results depend on it in the last bit"
     ] = 1
     workers: Annotated[int, "processes that prepare views ahead; 0 = none"] = 0
     memory_mb: Annotated[int, "decoded crops kept in memory; the others are decoded when needed"] = 2048
+    bad_steps: Annotated[int, "steps in a row whose loss or gradient may be not finite: skipped and counted"] = 10
     probe: Annotated[Path | None, "folder in Market-1501 layout that the model is scored on while it trains"] = None
+    probe_share: Annotated[float, "share of the people that is not trained on but scored on, where no folder is"] = 0.0
     probe_every: Annotated[int, "steps between scores; 0 = never"] = 0
+    tracker: Annotated[
+        Literal["none", "tensorboard", "wandb", "mlflow"], "shows the curve beside metrics.jsonl, kept on this machine"
+    ] = "none"
     log_every: Annotated[int, "steps between rows of metrics.jsonl"] = 10
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 100
     keep_checkpoints: Annotated[int, "checkpoints that stay, in case the newest is damaged"] = 2
 
 
 def pretrain(
-    work: Workspace, name: str, settings: PretrainSettings, *, labels: str, progress: Progress = SILENT
+    work: Workspace,
+    name: str,
+    settings: PretrainSettings,
+    *,
+    labels: str | None = None,
+    resume: str | Path = "auto",
+    progress: Progress = SILENT,
 ) -> Record:
-    """Trains a backbone by identity-guided self-distillation on the crops of a workspace.
+    """Trains a backbone on the crops of a workspace.
 
     Args:
         work: Has crops, and identities if they are named.
         name: Of the model: `WORK/models/NAME/` with `model.safetensors`, `config.json`, `README.md`, `metrics.jsonl`.
         settings: See `PretrainSettings`.
-        labels: What counts as one person: "instance" (each crop: DINO), "tracklet", "true" (the footage's ground
-            truth), or the name of identities that `correlate` wrote.
+        labels: What counts as one person, for the method `cion`: "instance" (each crop), "tracklet", "true" (the
+            footage's ground truth), or the name of identities that `correlate` wrote. Other methods say so themselves.
+        resume: What a stopped training of this name and these settings is good for. "auto": it goes on. "never": it is
+            thrown away. A path: a checkpoint, or a folder of them, of the same training elsewhere, to go on from.
         progress: Who is told.
 
     Raises:
         InputError: There are no crops, no such identities, or the network does not take the views' sizes.
-        SettingsError: A setting is out of range.
+        SettingsError: A setting is out of range, or contradicts another.
         TrainingError: The training diverged.
     """
     from reappear.train import parallel
 
+    labels = labels_of(settings.method, labels)
     device = _device(settings.device)
     crops = work.open_crops()
     crops.require_images()
@@ -117,14 +131,19 @@ def pretrain(
     if settings.init is not None:
         inputs["init"] = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
     folder = work.model(name)
+    begin_with = Path(resume) if resume not in ("auto", "never") else None
+    training = _Training(work, crops, settings, labels, device, name, begin_with)
     with parallel.processes(device) as (rank, world):
         if rank > 0:
-            return _join(crops, settings, folder, labels, work, device)
+            return _join(training, folder)
 
         def work_in(aside: Path) -> Outcome:
+            if resume == "never":
+                remove_folder(aside / "checkpoints")
+                (aside / "metrics.jsonl").unlink(missing_ok=True)
             if world > 1:
                 parallel.tell(str(aside))
-            return _train(crops, settings, aside, labels, work, device, progress)
+            return _train(training, aside, progress)
 
         try:
             record = run_step(
@@ -139,46 +158,76 @@ def pretrain(
         return record
 
 
-def _join(
-    crops: CropStore, settings: PretrainSettings, folder: Path, labels: str, work: Workspace, device: "torch.device"
-) -> Record:
+def labels_of(method: MethodSettings, labels: str | None) -> str:
+    """What counts as one person.
+
+    Raises:
+        SettingsError: The method learns from something else.
+    """
+    own = OWN_LABELS.get(method.kind)
+    if own is None:
+        return labels or "round0"
+    if labels not in (None, own):
+        raise SettingsError(f"labels: method {method.kind} learns from labels {own}, got {labels}; leave them out")
+    return own
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What every process of a training knows."""
+
+    work: Workspace
+    crops: CropStore
+    settings: PretrainSettings
+    labels: str
+    device: "torch.device"
+    name: str
+    begin_with: Path | None
+
+
+def _join(training: _Training, folder: Path) -> Record:
     """What processes other than the first do: train along, write nothing."""
     from reappear.train import parallel
 
     aside = parallel.tell(None)
     if aside:
-        _train(crops, settings, Path(aside), labels, work, device, SILENT)
+        _train(training, Path(aside), SILENT)
         parallel.tell(None)
     if not folder.exists():
         raise WorkspaceError(f"{folder} was not made: the first process failed, see its message")
     return read_record(folder)
 
 
-def _train(
-    crops: CropStore,
-    settings: PretrainSettings,
-    aside: Path,
-    labels: str,
-    work: Workspace,
-    device: "torch.device",
-    progress: Progress,
-) -> Outcome:
+def _train(training: _Training, aside: Path, progress: Progress) -> Outcome:
     import torch
 
     from reappear.models import save_model
     from reappear.train import parallel
     from reappear.train.batches import StepBatches
-    from reappear.train.loop import Schedule, train
+    from reappear.train.loop import train
+    from reappear.train.optimizer import Schedule
     from reappear.train.sampler import IdentitySampler
 
+    settings, crops, labels, device = training.settings, training.crops, training.labels, training.device
     rank, world = parallel.rank_and_world()
     if not 0 <= settings.warmup < 1:
         raise SettingsError(f"warmup: must be a share of the training in 0..1, less than 1, got {settings.warmup}")
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        rows, identity, dropped = _labelled(crops, labels, work)
-        stages = ((0.0, 1),) if labels == "instance" else settings.curriculum
+        rows, identity, dropped = _labelled(crops, labels, training.work)
+        held = np.zeros(len(rows), bool)
+        if settings.probe is None and settings.probe_share:
+            held = held_out(crops, rows, identity, share=settings.probe_share, seed=settings.seed)
+        probe = None
+        if rank == 0 and settings.probe is not None:
+            probe = Probe.of_folder(settings.probe, settings.height, settings.width)
+        elif rank == 0 and held.any():
+            probe = Probe.of_crops(crops, rows[held], identity[held], settings.height, settings.width)
+        rows, identity = rows[~held], identity[~held]
+        if held.any():
+            dropped = {**dropped, "held out for the probe": int(held.sum())}
+        stages = ((0.0, 1),) if labels == "instance" else getattr(settings.method, "curriculum", ((0.0, 1),))
         steps = settings.steps
         if steps is None:
             steps = max(1, round(settings.epochs * len(rows) / settings.images_per_step))
@@ -203,10 +252,10 @@ def _train(
         method = _method(settings, steps, device)
         exported = getattr(method, settings.export)
         images = CropImages(crops, rows, tallest=2 * settings.height, memory_mb=settings.memory_mb)
-        data = StepBatches(images, identity, sampler, cutter, seed=settings.seed, rank=rank, world=world)
-        probe = None
-        if settings.probe is not None and rank == 0:
-            probe = Probe.read(settings.probe, settings.height, settings.width)
+        on_device = settings.colours_on == "device" or (settings.colours_on == "auto" and device.type == "cuda")
+        data = StepBatches(
+            images, identity, sampler, cutter, seed=settings.seed, rank=rank, world=world, undressed=on_device
+        )
         metrics = train(
             method,
             data,
@@ -215,11 +264,18 @@ def _train(
             device=device,
             seed=settings.seed,
             folder=aside,
+            optimizer=settings.optimizer,
             precision=settings.precision,
+            accumulate=settings.accumulate,
+            bad_steps=settings.bad_steps,
             workers=settings.workers,
             log_every=settings.log_every,
             checkpoint_every=settings.checkpoint_every,
             keep_checkpoints=settings.keep_checkpoints,
+            begin_with=training.begin_with,
+            mark=json.dumps({"labels": labels, **to_plain(settings)}, sort_keys=True),
+            tracker=settings.tracker,
+            name=training.name,
             probe=None if probe is None else (lambda: probe.score(exported.backbone, device)),
             probe_every=settings.probe_every,
             progress=progress,
@@ -228,7 +284,7 @@ def _train(
             "steps": steps,
             "crops": len(rows),
             "identities": len(np.unique(identity)),
-            **({"loss": metrics[-1]["loss"]} if metrics else {}),
+            **({"loss": metrics[-1]["loss"]} if metrics and "loss" in metrics[-1] else {}),
         }
         if rank == 0:
             config = {
@@ -236,10 +292,10 @@ def _train(
                 "arguments": settings.arguments,
                 "height": settings.height,
                 "width": settings.width,
-                "mean": _MEAN,
-                "std": _STD,
+                "mean": MEAN,
+                "std": STD,
                 "exported": settings.export,
-                "method": "cion",
+                "method": settings.method.kind,
                 "labels": labels,
                 "steps": steps,
                 "images_per_step": settings.images_per_step,
@@ -300,47 +356,72 @@ def _device(name: str) -> "torch.device":
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else device
 
 
-def _method(settings: PretrainSettings, steps: int, device: "torch.device") -> "Cion":
+def _method(settings: PretrainSettings, steps: int, device: "torch.device") -> "Cion | Moco":
     """The student with its head, loss and teacher; the first weights depend on the seed alone."""
     import torch
 
     from reappear.core import generator
     from reappear.losses import IdentityDistillationLoss
-    from reappear.methods.cion import Cion, Network
-    from reappear.models import DistillationHead, create_model, load_checkpoint
+    from reappear.methods.cion import Cion
+    from reappear.methods.moco import Moco
+    from reappear.methods.network import Head, Network
+    from reappear.models import DistillationHead, ProjectionHead, create_model, load_checkpoint
     from reappear.train import parallel
 
+    method = settings.method
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(settings.seed, "weights").integers(1 << 62)))
         backbone: Any = create_model(settings.backbone, **settings.arguments)
-        head = DistillationHead(
-            backbone.num_features,
-            hidden=settings.head_hidden,
-            bottleneck=settings.head_bottleneck,
-            prototypes=settings.prototypes,
-            batch_norm=settings.head_batch_norm,
-        )
+        width = backbone.num_features
+        head: Head
+        if isinstance(method, MocoSettings):
+            head = ProjectionHead(width, hidden=method.head_hidden or width, width=method.head_width)
+        else:
+            head = DistillationHead(
+                width,
+                hidden=method.head_hidden,
+                bottleneck=method.head_bottleneck,
+                prototypes=method.prototypes,
+                batch_norm=method.head_batch_norm,
+            )
     if settings.init is not None:
         load_checkpoint(backbone, settings.init)
     _try_sizes(backbone, settings)
-    network = parallel.share_statistics(Network(backbone, head, mean=_MEAN, std=_STD), device).to(device)
+    if settings.recompute:
+        try:
+            backbone.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError) as error:
+            raise SettingsError(f"recompute: {settings.backbone} cannot; leave it off") from error
+    network = Network(backbone, head, mean=MEAN, std=STD)
+    if isinstance(method, MocoSettings):
+        return Moco(
+            network.to(device),
+            queue=method.queue,
+            temperature=method.temperature,
+            momentum=method.momentum,
+            seed=settings.seed,
+            buffers=method.teacher_buffers,
+            compiled=settings.compile,
+            distribute=parallel.share_gradients,
+        )
     loss = IdentityDistillationLoss(
-        settings.prototypes,
-        student_temperature=settings.student_temperature,
-        teacher_temperature=settings.teacher_temperature,
-        center_momentum=settings.center_momentum,
-        weighting=settings.weighting,
+        method.prototypes,
+        student_temperature=method.student_temperature,
+        teacher_temperature=method.teacher_temperature,
+        center_momentum=method.center_momentum,
+        weighting="equation" if isinstance(method, DinoSettings) else method.weighting,
     ).to(device)
-    first = settings.first_teacher_temperature
+    first = method.first_teacher_temperature
     return Cion(
-        network,
+        parallel.share_statistics(network, device).to(device),
         loss,
         steps=steps,
-        momentum=settings.momentum,
-        first_temperature=settings.teacher_temperature if first is None else first,
-        temperature_warmup=settings.teacher_temperature_warmup,
-        freeze_steps=settings.freeze_steps,
-        buffers=settings.teacher_buffers,
+        momentum=method.momentum,
+        first_temperature=method.teacher_temperature if first is None else first,
+        temperature_warmup=method.teacher_temperature_warmup,
+        freeze_steps=method.freeze_steps,
+        buffers=method.teacher_buffers,
+        compiled=settings.compile,
         distribute=parallel.share_gradients,
     )
 
@@ -407,85 +488,15 @@ class CropImages:
         return np.asarray(pixels, np.uint8)
 
 
-@dataclass(frozen=True)
-class Probe:
-    """People to score on while training: query and gallery of a folder in Market-1501 layout, across cameras."""
-
-    query: UInt8[np.ndarray, "q 3 h w"]
-    gallery: UInt8[np.ndarray, "g 3 h w"]
-    query_ids: Int[np.ndarray, " q"]
-    gallery_ids: Int[np.ndarray, " g"]
-    query_cameras: Int[np.ndarray, " q"]
-    gallery_cameras: Int[np.ndarray, " g"]
-
-    @classmethod
-    def read(cls, root: Path, height: int, width: int) -> "Probe":
-        """Decodes and resizes all images once."""
-        from reappear.data import read
-
-        table = read("market1501", root)
-        query, gallery = table.where("query"), table.where("gallery")
-        return cls(
-            _resized(query.path, height, width),
-            _resized(gallery.path, height, width),
-            query.identity,
-            gallery.identity,
-            query.camera,
-            gallery.camera,
-        )
-
-    def score(self, backbone: "nn.Module", device: "torch.device") -> float:
-        """MAP of a backbone, in [0, 1]."""
-        from reappear.metrics import rank
-
-        ranking = rank(
-            _features(backbone, self.query, device),
-            _features(backbone, self.gallery, device),
-            query_ids=self.query_ids,
-            gallery_ids=self.gallery_ids,
-            query_cameras=self.query_cameras,
-            gallery_cameras=self.gallery_cameras,
-        )
-        return ranking.mean_ap
-
-
-def _resized(paths: np.ndarray, height: int, width: int) -> UInt8[np.ndarray, "n 3 h w"]:
-    out = np.empty((len(paths), 3, height, width), np.uint8)
-    for i, path in enumerate(paths):
-        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if pixels is None:
-            raise InputError(f"{path} is not a readable image; remove it from the probe")
-        shrinks = pixels.shape[0] * pixels.shape[1] > height * width
-        shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        out[i] = shown.transpose(2, 0, 1)
-    return out
-
-
-def _features(backbone: "nn.Module", images: np.ndarray, device: "torch.device") -> np.ndarray:
-    import torch
-
-    mean = torch.tensor(_MEAN, device=device).view(3, 1, 1) * 255
-    std = torch.tensor(_STD, device=device).view(3, 1, 1) * 255
-    was_training = backbone.training
-    backbone.eval()
-    with torch.no_grad():
-        parts = [
-            backbone((torch.from_numpy(images[i : i + 256]).to(device) - mean) / std).float().cpu().numpy()
-            for i in range(0, len(images), 256)
-        ]
-    backbone.train(was_training)
-    return np.concatenate(parts)
-
-
 def _card(
     settings: PretrainSettings, labels: str, counts: dict[str, int | float], metrics: list[dict[str, int | float]]
 ) -> str:
     """README.md of a model."""
     probes = [row["probe_map"] for row in metrics if "probe_map" in row]
     lines = [
-        f"# {settings.backbone}, pre-trained by identity-guided self-distillation",
+        f"# {settings.backbone}, pre-trained by {_TITLES[settings.method.kind]}",
         "",
-        f"- Input: RGB, {settings.height}×{settings.width}, mean {_MEAN}, std {_STD} of pixels in [0, 1]",
+        f"- Input: RGB, {settings.height}×{settings.width}, mean {MEAN}, std {STD} of pixels in [0, 1]",
         f"- Trained on {counts['crops']:,} crops of {counts['identities']:,} identities (labels: {labels}), "
         f"{counts['steps']:,} steps of {settings.images_per_step} images",
         f"- Exported: the {settings.export}; seed {settings.seed}",

@@ -1,20 +1,21 @@
 """What a step sees, made from the step's number alone."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from reappear.core import InputError, generator
 
+from .dress import dress
 from .sampler import IdentitySampler
-from .views import MultiCrop
+from .views import LOOK, MultiCrop
 
 
 @runtime_checkable
@@ -33,14 +34,46 @@ class IdentityBatch:
     Attributes:
         views: Per view the images, RGB 0-255; the views that the teacher sees come first. Views differ in size.
         identity: Whose images they are.
+        looks: Per view what remains to be done to the colours of each image; empty if nothing.
     """
 
     views: list[UInt8[Tensor, "ids images 3 _ _"]]
     identity: Int[Tensor, " ids"]
+    looks: list[Float[Tensor, "ids images look"]] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "IdentityBatch":
         """The batch on a device."""
-        return IdentityBatch([view.to(device, non_blocking=True) for view in self.views], self.identity.to(device))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "IdentityBatch":
+        """The batch where a GPU can fetch it by itself; what PyTorch's loader asks for."""
+        return self._each(Tensor.pin_memory)
+
+    def dressed(self) -> "IdentityBatch":
+        """The batch with the looks put on, wherever it lies."""
+        if not self.looks:
+            return self
+        views = [
+            dress(view.flatten(0, 1), look.flatten(0, 1)).view(view.shape)
+            for view, look in zip(self.views, self.looks, strict=True)
+        ]
+        return IdentityBatch(views, self.identity)
+
+    def parts(self, count: int) -> "list[IdentityBatch]":
+        """The batch cut into `count` batches of equally many identities."""
+        if count == 1:
+            return [self]
+        if len(self.identity) % count:
+            raise InputError(f"accumulate: {len(self.identity)} identities of a step cannot be cut into {count} parts")
+        cut = [tensor.chunk(count) for tensor in (self.identity, *self.views, *self.looks)]
+        last = 1 + len(self.views)
+        return [
+            IdentityBatch(list(views), identity, list(looks))
+            for identity, views, looks in ((part[0], part[1:last], part[last:]) for part in zip(*cut, strict=True))
+        ]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "IdentityBatch":
+        return IdentityBatch([change(v) for v in self.views], change(self.identity), [change(x) for x in self.looks])
 
 
 class StepBatches(Dataset[IdentityBatch]):
@@ -57,6 +90,7 @@ class StepBatches(Dataset[IdentityBatch]):
         seed: Of the run.
         rank: This process.
         world: How many processes share a step.
+        undressed: Views are cut and flipped here; colours are left to `IdentityBatch.dressed`, on a GPU.
     """
 
     def __init__(
@@ -69,9 +103,10 @@ class StepBatches(Dataset[IdentityBatch]):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        undressed: bool = False,
     ) -> None:
         self._images, self._identity, self._sampler, self._crops = images, identity, sampler, crops
-        self._seed, self._rank, self._world = seed, rank, world
+        self._seed, self._rank, self._world, self._undressed = seed, rank, world, undressed
 
     def __getitem__(self, step: int) -> IdentityBatch:
         """The share of step `step` that belongs to this process."""
@@ -85,15 +120,21 @@ class StepBatches(Dataset[IdentityBatch]):
         first = self._rank * share
         mine = groups[first : first + share]
         pixels = [np.empty((*mine.shape, view.height, view.width, 3), np.uint8) for view in self._crops.views]
+        looks = np.empty((len(pixels), *mine.shape, LOOK), np.float32)
         for i, images in enumerate(mine):
             for j, image in enumerate(images):
                 position = (first + i) * groups.shape[1] + j
                 random = generator(self._seed, "views", step, position)
-                for view, shown in zip(pixels, self._crops(self._images[int(image)], random), strict=True):
+                if self._undressed:
+                    cut, looks[:, i, j] = self._crops.cut(self._images[int(image)], random)
+                else:
+                    cut = self._crops(self._images[int(image)], random)
+                for view, shown in zip(pixels, cut, strict=True):
                     view[i, j] = shown
         return IdentityBatch(
             [torch.from_numpy(view).permute(0, 1, 4, 2, 3) for view in pixels],
             torch.from_numpy(self._identity[mine[:, 0]]),
+            [torch.from_numpy(look) for look in looks] if self._undressed else [],
         )
 
 

@@ -44,17 +44,36 @@ class Checkpoints:
         Raises:
             InputError: States exist, but none is whole.
         """
-        found = self._newest_first()
-        for path in found:
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest()[:_DIGITS] != path.stem.rpartition("-")[2]:
-                progress.note(f"{path} is damaged; falling back to the one before")
-                continue
-            state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            return int(path.stem.split("-")[1]), state
-        if found:
-            raise InputError(f"no checkpoint in {self.folder} is whole; remove {self.folder.parent} to start over")
-        return None
+        return _newest(self._newest_first(), progress)
+
+    @staticmethod
+    def read(path: Path, progress: Progress) -> tuple[int, dict[str, Any]]:
+        """The state in a file, or the newest whole one in a folder or in the `checkpoints` folder inside it.
+
+        Raises:
+            InputError: There is none.
+        """
+        inside = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = _newest(sorted(inside.glob("step-*.pt"), reverse=True) if inside.is_dir() else [inside], progress)
+        if found is None:
+            raise InputError(f"{path} holds no checkpoint (step-*.pt); name a file, or a folder of a stopped training")
+        return found
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"), reverse=True)
+
+
+def _newest(files: list[Path], progress: Progress) -> tuple[int, dict[str, Any]] | None:
+    for path in files:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest()[:_DIGITS] != path.stem.rpartition("-")[2]:
+            progress.note(f"{path} is damaged; falling back to the one before")
+            continue
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return int(path.stem.split("-")[1]), state
+    if files:
+        raise InputError(f"no checkpoint in {files[0].parent} is whole; remove {files[0].parent.parent} to start over")
+    return None

@@ -1,29 +1,25 @@
 """The training loop: steps, and what every training needs around them."""
 
-import json
 import math
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from reappear.core import SILENT, Progress, SettingsError, TrainingError, generator
-from reappear.store import write_text
 
 from .batches import IdentityBatch, StepBatches, batches
 from .checkpoint import Checkpoints
+from .curves import Curves, Row, Tracker
+from .optimizer import Optimizer, Schedule, clip_each, make_optimizer
 from .parallel import any_process, rank_and_world
-from .schedule import cosine, learning_rate
+from .signals import held_signals
 
-Row = dict[str, int | float]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -37,11 +33,19 @@ class Method(Protocol):
         ...
 
     def loss(self, batch: IdentityBatch, step: int) -> Tensor:
-        """The loss of a step, in the forward pass."""
+        """The loss of a step, or of one of the equal parts of it, in the forward pass."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Inside, gradients stay this process's own: for all parts of a step but the last."""
         ...
 
     def after_step(self, step: int) -> None:
         """What follows the optimiser's step, such as moving a teacher."""
+        ...
+
+    def forget_step(self) -> None:
+        """In place of `after_step`, when the step is skipped."""
         ...
 
     def monitors(self, step: int) -> Row:
@@ -61,47 +65,12 @@ class Method(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How the optimiser goes, step by step.
+@dataclass
+class _Skipped:
+    """Steps whose loss or gradient was not finite."""
 
-    Attributes:
-        steps: In all.
-        lr: Peak learning rate.
-        final_lr: At the end of the cosine.
-        warmup_steps: Of linear rise.
-        weight_decay: At the start; biases and vectors have none.
-        final_weight_decay: At the end of its cosine.
-        clip: Largest norm of each parameter's gradient; 0 = no clipping.
-    """
-
-    steps: int
-    lr: float
-    final_lr: float
-    warmup_steps: int
-    weight_decay: float
-    final_weight_decay: float
-    clip: float
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise SettingsError(f"steps: must be 0 or more, got {self.steps}")
-        if self.warmup_steps < 0 or (self.steps and self.warmup_steps >= self.steps):
-            raise SettingsError(
-                f"warmup_steps: must be fewer than the {self.steps} steps of the training, got {self.warmup_steps}"
-            )
-        if not self.lr > 0:
-            raise SettingsError(f"lr: must be above 0, got {self.lr}")
-        if self.clip < 0:
-            raise SettingsError(f"clip: must be 0 or more, got {self.clip}")
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step."""
-        return learning_rate(step, steps=self.steps, warmup=self.warmup_steps, peak=self.lr, end=self.final_lr)
-
-    def weight_decay_at(self, step: int) -> float:
-        """Weight decay of a step."""
-        return cosine(step, steps=self.steps, start=self.weight_decay, end=self.final_weight_decay)
+    total: int = 0
+    in_a_row: int = 0
 
 
 def train(
@@ -113,11 +82,18 @@ def train(
     device: torch.device,
     seed: int,
     folder: Path | None,
+    optimizer: Optimizer = "adamw",
     precision: Precision = "float32",
+    accumulate: int = 1,
+    bad_steps: int = 10,
     workers: int = 0,
     log_every: int = 10,
     checkpoint_every: int = 1000,
     keep_checkpoints: int = 2,
+    begin_with: Path | None = None,
+    mark: str = "",
+    tracker: Tracker = "none",
+    name: str = "",
     probe: Callable[[], float] | None = None,
     probe_every: int = 0,
     progress: Progress = SILENT,
@@ -136,11 +112,18 @@ def train(
         seed: Of the run.
         folder: Gets `metrics.jsonl` and `checkpoints/`. None: this process (not the first) writes nothing, and reads
             nothing.
-        precision: Of the forward pass. float32 on a CPU.
+        optimizer: AdamW, or SGD with momentum 0.9.
+        precision: Of the forward pass. Under float16 the loss is scaled, and gradients are unscaled before clipping.
+        accumulate: Parts that a step's batch is cut into, one after the other on the device.
+        bad_steps: Steps in a row whose loss or gradient may be not finite; they are skipped and counted.
         workers: Processes that prepare batches ahead.
         log_every: Steps between rows of metrics.
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many stay.
+        begin_with: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
+        mark: What makes this training this one and no other; a checkpoint with another is refused.
+        tracker: Where rows are shown beside metrics.jsonl.
+        name: Of the run, there.
         probe: Scores the model that would be exported, in [0, 1].
         probe_every: Steps between probes; 0 = never.
         progress: Who is told.
@@ -149,70 +132,96 @@ def train(
         The rows of metrics.jsonl.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: Too many steps in a row were not finite.
     """
-    for setting, every in (("log_every", log_every), ("checkpoint_every", checkpoint_every)):
-        if every < 1:
-            raise SettingsError(f"{setting}: must be 1 or more, got {every}")
-    if precision != "float32" and device.type == "cpu":
-        raise SettingsError(f"precision: {precision} needs a GPU; a CPU trains in float32")
+    for setting, least, given in (
+        ("log_every", 1, log_every),
+        ("checkpoint_every", 1, checkpoint_every),
+        ("keep_checkpoints", 1, keep_checkpoints),
+        ("accumulate", 1, accumulate),
+        ("bad_steps", 0, bad_steps),
+    ):
+        if given < least:
+            raise SettingsError(f"{setting}: must be {least} or more, got {given}")
     named = dict(method.student.named_parameters())
-    optimizer = torch.optim.AdamW(_groups(named), lr=schedule.lr, foreach=True)
+    mover = make_optimizer(optimizer, named, schedule.lr)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     rank, _ = rank_and_world()
+    skipped = _Skipped()
 
-    first, rows = 0, _Rows(folder / "metrics.jsonl" if folder and rank == 0 else None)
+    first = 0
     checkpoints = Checkpoints(folder / "checkpoints", keep=keep_checkpoints) if folder else None
-    if checkpoints and (found := checkpoints.load(progress)):
+    found = checkpoints.load(progress) if checkpoints else None
+    if found is None and begin_with is not None:
+        found = Checkpoints.read(begin_with, progress)
+    if found:
         first, state = found
+        if state["mark"] != mark:
+            raise SettingsError(f"resume: {begin_with or folder} is of a training with other settings or data labels")
         method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
+        mover.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
+        skipped = _Skipped(**state["skipped"])
         progress.note(f"taking up the training after step {first}")
-    rows.take_up(first)
 
     def save(done: int) -> None:
         if checkpoints and rank == 0:
             state = {
                 "method": method.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                "optimizer": mover.state_dict(),
                 "scaler": scaler.state_dict(),
+                "skipped": vars(skipped),
+                "mark": mark,
             }
             checkpoints.save(done, state)
 
-    forked = [device] if device.type == "cuda" else []
-    with (
-        progress.task("training", schedule.steps) as advance,
-        _signals() as asked_to_stop,
-        torch.random.fork_rng(forked),
-    ):
+    with ExitStack() as stack:
+        curves = Curves(folder if rank == 0 else None, tracker=tracker, name=name)
+        stack.callback(curves.close)
+        curves.take_up(first)
+        advance = stack.enter_context(progress.task("training", schedule.steps))
+        asked_to_stop = stack.enter_context(held_signals())
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         advance(first)
         source = batches(data, first, schedule.steps, workers=workers, pin=device.type == "cuda")
         window, since = time.perf_counter(), first
         for step in range(first, schedule.steps):
             torch.manual_seed(int(generator(seed, "network", step, rank).integers(1 << 62)))
-            for group in optimizer.param_groups:
+            for group in mover.param_groups:
                 group["lr"] = schedule.lr_at(step)
                 group["weight_decay"] = schedule.weight_decay_at(step) if group["decays"] else 0.0
-            batch = next(source).to(device)
-            with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-                loss = method.loss(batch, step)
-            value = float(loss.detach())
-            if any_process(not math.isfinite(value), device):
-                raise TrainingError(
-                    f"the loss is {value} at step {step}; lower lr, lengthen the warm-up, or raise teacher_temperature"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            scaler.unscale_(optimizer)
-            for name, parameter in named.items():
-                if method.is_frozen(name, step):
+            mover.zero_grad(set_to_none=True)
+            parts = next(source).to(device).dressed().parts(accumulate)
+            losses = []
+            for part in parts:
+                with method.alone() if part is not parts[-1] else nullcontext():
+                    with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+                        loss = method.loss(part, step) / accumulate
+                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                losses.append(loss.detach())
+            scaler.unscale_(mover)
+            for parameter_name, parameter in named.items():
+                if method.is_frozen(parameter_name, step):
                     parameter.grad = None
-            if schedule.clip:
-                _clip_each(list(named.values()), schedule.clip)
-            scaler.step(optimizer)
-            scaler.update()
-            method.after_step(step)
+            norm = float(clip_each(list(named.values()), schedule.clip))
+            value = float(torch.stack(losses).sum())
+            finite = math.isfinite(value) and (scaler.is_enabled() or math.isfinite(norm))
+            if any_process(not finite, device):
+                method.forget_step()
+                skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
+                if skipped.in_a_row > bad_steps:
+                    raise TrainingError(
+                        f"the loss is {value} at step {step} and the norm of its gradient {norm}, as in the "
+                        f"{bad_steps} steps before; lower lr or lengthen the warm-up"
+                    )
+                progress.note(f"step {step + 1} skipped: the loss or its gradient is not finite")
+                if scaler.is_enabled():
+                    scaler.update(scaler.get_scale() / 2)
+            else:
+                skipped.in_a_row = 0
+                scaler.step(mover)
+                scaler.update()
+                method.after_step(step)
 
             done = step + 1
             advance(1)
@@ -227,97 +236,24 @@ def train(
                     **method.monitors(step),
                     "lr": schedule.lr_at(step),
                     "weight_decay": schedule.weight_decay_at(step),
+                    "gradient_norm": norm,
+                    "skipped_steps": skipped.total,
                     "images_per_second": round(speed * images_per_step, 2),
                     "eta_seconds": round((schedule.steps - done) / speed, 1),
                 }
+                if device.type == "cuda":
+                    row["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
                 window, since = time.perf_counter(), done
             if probe and probe_every and (done % probe_every == 0 or last):
                 row |= {"step": done, "probe_map": probe()}
                 progress.note(f"step {done}: probe mAP {row['probe_map']:.3f}")
                 window, since = time.perf_counter(), done
             if row:
-                rows.add(row)
+                curves.add({key: number for key, number in row.items() if math.isfinite(number)})
             stop = any_process(asked_to_stop(), device)
             if stop or (done % checkpoint_every == 0 and not last):
                 save(done)
             if stop:
                 progress.note(f"stopped after step {done}; the same command continues")
                 asked_to_stop(obey=True)
-    return rows.rows
-
-
-def _groups(named: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
-    """Weights decay; biases and vectors (norms) do not, as in DINO."""
-    vectors = [p for name, p in named.items() if p.ndim == 1 or name.endswith(".bias")]
-    chosen = {id(p) for p in vectors}
-    weights = [p for p in named.values() if id(p) not in chosen]
-    return [{"params": weights, "decays": True}, {"params": vectors, "decays": False}]
-
-
-def _clip_each(parameters: list[nn.Parameter], largest: float) -> None:
-    """Clips the norm of each parameter's gradient by itself, as in DINO (not their joint norm)."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm(gradients)
-    factors = [largest / (norm + 1e-6) for norm in norms]
-    torch._foreach_clamp_max_(factors, 1.0)
-    torch._foreach_mul_(gradients, factors)
-
-
-class _Rows:
-    """metrics.jsonl, one row per line; rows of steps that must be done again are dropped."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.rows: list[Row] = []
-
-    def take_up(self, step: int) -> None:
-        if self.path is None:
-            return
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    break  # the process died while writing this line
-                if row["step"] <= step:
-                    self.rows.append(row)
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
-
-    def add(self, row: Row) -> None:
-        self.rows.append(row)
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[..., bool]]:
-    """Holds SIGTERM and SIGINT back until the step is over and saved, then lets them do what they would have done."""
-    came: list[int] = []
-    before: dict[int, Any] = {}
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-
-    def restore() -> None:
-        while before:
-            number, handler = before.popitem()
-            signal.signal(number, handler)
-
-    def asked_to_stop(*, obey: bool = False) -> bool:
-        if obey:
-            restore()
-            number = came[0] if came else signal.SIGTERM
-            came.clear()
-            os.kill(os.getpid(), number)
-        return bool(came)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            before[number] = signal.signal(number, remember)
-        except ValueError:  # not the main thread: whoever runs us there handles signals
-            break
-    try:
-        yield asked_to_stop
-    finally:
-        restore()
+        return curves.rows

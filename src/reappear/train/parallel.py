@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -39,6 +39,23 @@ def share_gradients(module: nn.Module) -> nn.Module:
     if rank_and_world()[1] == 1:
         return module
     return nn.parallel.DistributedDataParallel(module)
+
+
+def local_gradients(module: nn.Module) -> AbstractContextManager[None]:
+    """Inside, a module of `share_gradients` keeps its gradients to itself: all but the last part of a step."""
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        return module.no_sync()
+    return nullcontext()
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks; each gives the same number."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world)]
+    dist.all_gather(parts, rows)
+    return torch.cat(parts)
 
 
 def share_statistics(module: Network, device: torch.device) -> Network:

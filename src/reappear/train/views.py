@@ -16,8 +16,12 @@ Range = tuple[float, float]
 
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop, before it takes the middle
 _NUMBERS = 2 * _ATTEMPTS + 15  # random numbers that one view may use; a fixed count keeps views independent
-_LUMA = np.array([0.299, 0.587, 0.114])
-_TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+LOOK = 18  # numbers that say what happens to the colours of a view; see MultiCrop.cut
+LUMA = np.array([0.299, 0.587, 0.114])
+SAME_COLOURS = np.eye(3, 4)
+ERASED = np.array([124, 116, 104], np.uint8)  # ImageNet's mean, which is 0 to a network
+_ERASE_LOG_RATIO = math.log(3.3)
+_TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _SOLARISE = np.array([value if value < 128 else 255 - value for value in range(256)], np.uint8)
 
@@ -43,6 +47,8 @@ class ViewSettings:
     ] = (1.0, 0.1, 0.5)
     blur_radius: Annotated[Range, "standard deviation of the blur in pixels of the view"] = (0.1, 2.0)
     solarise: Annotated[float, "probability that bright pixels of the second global view are inverted"] = 0.2
+    erase: Annotated[float, "probability that a box of a view is erased"] = 0.0
+    erase_area: Annotated[Range, "area of that box as a share of the view"] = (0.02, 0.6)
 
     def build(self, *, height: int, width: int, local_height: int, local_width: int) -> "MultiCrop":
         """The views at these sizes in pixels."""
@@ -65,6 +71,8 @@ class ViewSettings:
             cast=self.cast,
             gray=self.gray,
             blur_radius=self.blur_radius,
+            erase=self.erase,
+            erase_area=self.erase_area,
         )
 
 
@@ -98,6 +106,8 @@ class MultiCrop:
         cast: Factor of each channel by itself, 1 ± this; part of the jitter.
         gray: Probability of no colour.
         blur_radius: Least and largest standard deviation in pixels.
+        erase: Probability that a box is filled with the mean colour.
+        erase_area: Least and largest share of the view that it takes.
     """
 
     def __init__(
@@ -114,13 +124,17 @@ class MultiCrop:
         cast: float,
         gray: float,
         blur_radius: Range,
+        erase: float = 0.0,
+        erase_area: Range = (0.02, 0.6),
     ) -> None:
         for view in views:
             _require(0 < view.scale[0] <= view.scale[1] <= 1, "views: a scale must rise within 0..1", view.scale)
             _require(view.height > 0 and view.width > 0, "views: sizes must be above 0", (view.height, view.width))
         _require(0 < ratio[0] <= ratio[1], "views.ratio: must rise and lie above 0", ratio)
         _require(0 < blur_radius[0] <= blur_radius[1], "views.blur_radius: must rise and lie above 0", blur_radius)
-        for name, value in (("flip", flip), ("jitter", jitter), ("gray", gray), *(("blur", v.blur) for v in views)):
+        _require(0 < erase_area[0] <= erase_area[1] < 1, "views.erase_area: must rise within 0..1", erase_area)
+        probabilities = (("flip", flip), ("jitter", jitter), ("gray", gray), ("erase", erase))
+        for name, value in (*probabilities, *(("blur", view.blur) for view in views)):
             _require(0 <= value <= 1, f"views.{name}: a probability lies in 0..1", value)
         for name, value in (
             ("brightness", brightness),
@@ -140,39 +154,59 @@ class MultiCrop:
         self._strength = np.array([brightness, contrast, saturation])
         self._hue, self._cast = hue, cast
         self._blur_radius = blur_radius
+        self._erase, self._erase_area = erase, erase_area
 
     def __call__(self, image: Image, random: np.random.Generator) -> list[Image]:
         """The views of one image, in order. Draws the same count of numbers whatever happens."""
+        views, looks = self.cut(image, random)
+        return [_dress(view, look) for view, look in zip(views, looks, strict=True)]
+
+    def cut(self, image: Image, random: np.random.Generator) -> tuple[list[Image], Float[np.ndarray, "v look"]]:
+        """The views cut, resized and mirrored, and what is still to be done to the colours of each.
+
+        A look is one row of numbers: the 3×4 colour matrix, whose last column is per unit of the view's mean luma; the
+        blur's standard deviation, 0 for none; 1 to solarise; left, top, width and height of what is erased.
+        """
         numbers = random.random((len(self.views), _NUMBERS))
         boxes = self._boxes(image.shape[0], image.shape[1], numbers[:, : 2 * _ATTEMPTS + 2])
         chances = numbers[:, 2 * _ATTEMPTS + 2 :]
-        recoloured, matrices = self._colours(chances[:, [0, 1, 2, 3, 4, 5, 10, 11, 12]])
         flips = (chances[:, 6] < self._flip).tolist()
-        blurs = np.where(
-            chances[:, 7] < self._blur,
-            self._blur_radius[0] + chances[:, 8] * (self._blur_radius[1] - self._blur_radius[0]),
-            0.0,
-        ).tolist()
-        solarises = (chances[:, 9] < self._solarise).tolist()
-
-        out = []
+        looks = np.zeros((len(self.views), LOOK))
+        looks[:, :12] = self._colours(chances[:, [0, 1, 2, 3, 4, 5, 10, 11, 12]]).reshape(-1, 12)
+        low, high = self._blur_radius
+        looks[:, 12] = np.where(chances[:, 7] < self._blur, low + chances[:, 8] * (high - low), 0.0)
+        looks[:, 13] = chances[:, 9] < self._solarise
+        if self._erase:
+            looks[:, 14:] = self._erased(random.random((len(self.views), 2 * _ATTEMPTS + 3)))
+        views = []
         for k, view in enumerate(self.views):
             left, top, width, height = boxes[k]
-            cut = image[top : top + height, left : left + width]
+            part = image[top : top + height, left : left + width]
             shrinks = height * width > view.height * view.width
             shown = cv2.resize(
-                cut, (view.width, view.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+                part, (view.width, view.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
             )
-            if recoloured[k]:
-                matrix = matrices[k]
-                matrix[:, 3] *= float(np.dot(cv2.mean(shown)[:3], _LUMA))
-                shown = cv2.transform(shown, matrix)
-            if blurs[k]:
-                shown = cv2.GaussianBlur(shown, (0, 0), blurs[k])
-            if solarises[k]:
-                shown = cv2.LUT(shown, _SOLARISE)
-            out.append(cv2.flip(shown, 1) if flips[k] else shown)
-        return out
+            views.append(cv2.flip(shown, 1) if flips[k] else shown)
+        return views, looks
+
+    def _erased(self, numbers: Float[np.ndarray, "v m"]) -> Float[np.ndarray, "v 4"]:
+        """Left, top, width, height of what each view loses: torchvision's RandomErasing."""
+        height, width = (
+            np.array([getattr(view, name) for view in self.views])[:, None] for name in ("height", "width")
+        )
+        low, high = self._erase_area
+        area = height * width * (low + numbers[:, :_ATTEMPTS] * (high - low))
+        ratio = np.exp(_ERASE_LOG_RATIO * (2 * numbers[:, _ATTEMPTS : 2 * _ATTEMPTS] - 1))
+        h, w = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
+        fits = (h < height) & (w < width)
+        rows, first = np.arange(len(h)), fits.argmax(axis=1)
+        h, w = h[rows, first], w[rows, first]
+        happens = fits.any(axis=1) & (numbers[:, -3] < self._erase)
+        left, top = (
+            np.floor(numbers[:, -2] * (width[:, 0] - w + 1)),
+            np.floor(numbers[:, -1] * (height[:, 0] - h + 1)),
+        )
+        return np.where(happens[:, None], np.stack([left, top, w, h], axis=1), 0.0)
 
     def _boxes(self, height: int, width: int, numbers: Float[np.ndarray, "v m"]) -> list[list[int]]:
         """Left, top, width, height of what each view shows: torchvision's RandomResizedCrop."""
@@ -194,8 +228,8 @@ class MultiCrop:
         boxes: list[list[int]] = np.stack([left, top, w, h], axis=1).tolist()
         return boxes
 
-    def _colours(self, numbers: Float[np.ndarray, "v 9"]) -> tuple[list[bool], Float[np.ndarray, "v 3 4"]]:
-        """Whether colours change, and the colour matrix; its last column is per unit of mean luma.
+    def _colours(self, numbers: Float[np.ndarray, "v 9"]) -> Float[np.ndarray, "v 3 4"]:
+        """The colour matrix of each view.
 
         Saturation and hue leave gray as it is, so contrast's shift towards the mean passes through them unchanged.
         """
@@ -213,7 +247,24 @@ class MultiCrop:
         gains = np.where(on[:, None], 1 + (2 * numbers[:, 6:9] - 1) * self._cast, 1.0)[:, :, None]
         linear = gains * (contrast * brightness)[:, None, None] * (_FROM_YIQ @ turn @ _TO_YIQ)
         shift = gains * ((1 - contrast) * brightness)[:, None, None]
-        return (on | gray).tolist(), np.concatenate([linear, shift], axis=2)
+        matrices = np.concatenate([linear, shift], axis=2)
+        matrices[~(on | gray)] = SAME_COLOURS  # to the last bit
+        return np.asarray(matrices)
+
+
+def _dress(view: Image, look: Float[np.ndarray, " look"]) -> Image:
+    matrix = look[:12].reshape(3, 4)
+    if not np.array_equal(matrix, SAME_COLOURS):
+        matrix[:, 3] *= float(np.dot(cv2.mean(view)[:3], LUMA))
+        view = cv2.transform(view, matrix)
+    if look[12]:
+        view = cv2.GaussianBlur(view, (0, 0), float(look[12]))
+    if look[13]:
+        view = cv2.LUT(view, _SOLARISE)
+    left, top, width, height = look[14:].astype(int).tolist()
+    if width:
+        view[top : top + height, left : left + width] = ERASED
+    return view
 
 
 def _require(holds: bool, rule: str, value: object) -> None:

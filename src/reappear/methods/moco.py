@@ -1,0 +1,158 @@
+"""MoCo-v2 (He et al. 2020, Chen et al. 2020) as LUP pre-trains people with it (Fu et al. 2021)."""
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reappear.core import SettingsError, generator
+from reappear.train.batches import IdentityBatch
+from reappear.train.parallel import gathered, local_gradients, rank_and_world
+from reappear.train.teacher import Buffers, update_teacher
+
+from .network import Network, spread
+
+
+class Moco:
+    """Two views of an image against a queue of views of others, seen by a slow copy of the network (the key network).
+
+    The key network moves after the optimiser's step, which is the same as before the next key pass; so a resumed
+    training has nothing to catch up. With several processes each key batch is shuffled over all of them, so that batch
+    norm cannot tell which key belongs to which query ("shuffling BN"); one process has nobody to shuffle with.
+
+    Args:
+        network: The query network as it begins; the key network begins as its copy.
+        queue: Images remembered; at least those of a step.
+        temperature: Of the contrast.
+        momentum: Share of the key network that stays in a step.
+        seed: Of the queue's first, random entries, and of the shuffling.
+        buffers: What happens to the key network's batch norm statistics.
+        compiled: Whether both networks are compiled by torch.
+        distribute: Makes the gradients means over processes.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        queue: int,
+        temperature: float = 0.1,
+        momentum: float = 0.999,
+        seed: int = 0,
+        buffers: Buffers = "own",
+        compiled: bool = False,
+        distribute: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> None:
+        if queue < 1:
+            raise SettingsError(f"queue: must be 1 or more, got {queue}")
+        if not temperature > 0:
+            raise SettingsError(f"temperature: must be above 0, got {temperature}")
+        if not 0 <= momentum <= 1:
+            raise SettingsError(f"momentum: must lie in 0..1, got {momentum}")
+        weight = next(reversed(list(network.head.mlp.parameters())))  # the bias of the last layer
+        drawn = torch.as_tensor(generator(seed, "queue").standard_normal((queue, len(weight))))
+        self.queue = F.normalize(drawn.to(weight), dim=-1)
+        self.teacher = copy.deepcopy(network).requires_grad_(False)
+        if compiled:
+            network.compile()
+            self.teacher.compile()
+        self._distributed = distribute(network)
+        self._network = network
+        self._temperature, self._momentum, self._seed = temperature, momentum, seed
+        self._buffers: Buffers = buffers
+        self._next = 0  # where the queue is overwritten next
+        self._keys: list[Tensor] = []  # of this step
+        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def student(self) -> Network:
+        """The query network: what the optimiser trains."""
+        return self._network
+
+    def loss(self, batch: IdentityBatch, step: int) -> Float[Tensor, ""]:
+        """Cross entropy of finding the other view of the same image among the queue."""
+        if len(batch.views) != 2:
+            raise SettingsError(f"moco compares two views of an image, got {len(batch.views)}; set views.local_views=0")
+        with torch.no_grad():
+            keys = self._see_keys(batch.views[1], step).to(self.queue.dtype)
+        features, queries = self._distributed(batch.views[:1])
+        with torch.autocast(keys.device.type, enabled=False):
+            queries = queries.to(self.queue.dtype).flatten(0, 2)
+            positive = (queries * keys).sum(-1, keepdim=True)
+            negative = queries @ self.queue.T
+            scores = torch.cat([positive, negative], dim=1)
+            value = F.cross_entropy(scores / self._temperature, scores.new_zeros(len(scores), dtype=torch.long))
+        self._keys.append(keys)
+        self._seen = (features[0].detach(), positive.detach(), negative.detach().amax(1, keepdim=True))
+        return value
+
+    def _see_keys(self, view: UInt8[Tensor, "ids images 3 h w"], step: int) -> Float[Tensor, "n d"]:
+        rank, world = rank_and_world()
+        if world == 1:
+            return self.teacher([view])[1].flatten(0, 2)  # type: ignore[no-any-return]
+        mine = view.shape[0] * view.shape[1]
+        everyone = gathered(view.flatten(0, 1).contiguous())
+        order = generator(self._seed, "shuffle", step, len(self._keys)).permutation(len(everyone))
+        shuffled = torch.as_tensor(order, device=view.device)
+        share = everyone[shuffled[rank * mine : (rank + 1) * mine]]
+        keys = gathered(self.teacher([share[:, None]])[1].flatten(0, 2).contiguous())
+        return keys[torch.argsort(shuffled)][rank * mine : (rank + 1) * mine]
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Inside, gradients stay this process's own."""
+        return local_gradients(self._distributed)
+
+    def after_step(self, step: int) -> None:
+        """The key network, then the queue: the oldest images leave for those of all processes."""
+        if not self._keys:
+            return
+        update_teacher(self.teacher, self._network, momentum=self._momentum, buffers=self._buffers)
+        fresh = gathered(torch.cat(self._keys))
+        self._keys.clear()
+        if len(fresh) > len(self.queue):
+            raise SettingsError(f"queue: must hold a step's images, {len(fresh)} or more, got {len(self.queue)}")
+        places = (self._next + torch.arange(len(fresh), device=fresh.device)) % len(self.queue)
+        self.queue[places] = fresh
+        self._next = (self._next + len(fresh)) % len(self.queue)
+
+    def forget_step(self) -> None:
+        """The step is skipped: its keys are not remembered."""
+        self._keys.clear()
+
+    @torch.no_grad()
+    def monitors(self, step: int) -> dict[str, int | float]:
+        """Cosine with the other view and with the nearest of the queue, how often the first is larger, and spread."""
+        if self._seen is None:
+            return {}
+        features, positive, nearest = self._seen
+        return {
+            "positive_similarity": positive.mean().item(),
+            "nearest_negative": nearest.mean().item(),
+            "found": (positive > nearest).float().mean().item(),
+            "feature_spread": spread(features),
+        }
+
+    def is_frozen(self, parameter: str, step: int) -> bool:
+        """Nothing."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both networks and the queue."""
+        return {
+            "student": self._network.state_dict(),
+            "teacher": self.teacher.state_dict(),
+            "queue": self.queue,
+            "next": self._next,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
+        self._network.load_state_dict(state["student"])
+        self.teacher.load_state_dict(state["teacher"])
+        self.queue.copy_(state["queue"])
+        self._next = int(state["next"])

@@ -1,0 +1,74 @@
+"""What can be set of each method. No torch here: the command line reads it."""
+
+from typing import Annotated, Literal
+
+from reappear.core import settings
+
+Curriculum = Annotated[tuple[tuple[float, int], ...], "images per identity (N_id), from which share of the training on"]
+Weighting = Annotated[Literal["equation", "official"], "what a pair counts for: Eq. 9, or the public code"]
+Buffers = Annotated[
+    Literal["own", "average", "copy"], "batch norm statistics of the teacher: of its own passes, averaged, copied"
+]
+_CURRICULUM = ((0.0, 2), (0.4, 4), (0.6, 6), (0.8, 8))
+
+
+@settings
+class DistillationSettings:
+    """What self-distillation needs, whatever counts as one person. The defaults suit small crops."""
+
+    head_hidden: Annotated[int, "width of the head's hidden layers"] = 512
+    head_bottleneck: Annotated[int, "width of the vectors that are compared with prototypes"] = 128
+    head_batch_norm: Annotated[bool, "batch norm in the head"] = True
+    prototypes: Annotated[int, "prototypes (K)"] = 2048
+    student_temperature: Annotated[float, "tau_s"] = 0.1
+    teacher_temperature: Annotated[float, "tau_t"] = 0.03
+    first_teacher_temperature: Annotated[float | None, "tau_t at step 0; tau_t if not given"] = None
+    teacher_temperature_warmup: Annotated[int, "steps from there to tau_t"] = 0
+    center_momentum: Annotated[float, "share of the old centre that stays in a step"] = 0.9
+    momentum: Annotated[float, "share of the teacher that stays in a step; rises to 1 along a cosine"] = 0.97
+    teacher_buffers: Buffers = "own"
+    freeze_steps: Annotated[int, "first steps in which the prototypes stay as they are"] = 0
+
+
+@settings
+class CionSettings(DistillationSettings):
+    """Identity-guided self-distillation: images of one person teach each other (CION, Sec. 3.3)."""
+
+    kind: Literal["cion"] = "cion"
+    curriculum: Curriculum = _CURRICULUM
+    weighting: Weighting = "equation"
+
+
+@settings
+class TrackletSettings(DistillationSettings):
+    """The same on tracklets: what CION is without its step across videos."""
+
+    kind: Literal["tracklet"] = "tracklet"
+    curriculum: Curriculum = _CURRICULUM
+    weighting: Weighting = "equation"
+
+
+@settings
+class DinoSettings(DistillationSettings):
+    """DINO: each image by itself."""
+
+    kind: Literal["dino"] = "dino"
+
+
+@settings
+class MocoSettings:
+    """MoCo-v2 as LUP has it: two views of an image against a queue of other images."""
+
+    kind: Literal["moco"] = "moco"
+    head_hidden: Annotated[int | None, "width of the head's hidden layer; that of the features if not given"] = None
+    head_width: Annotated[int, "width of the vectors that are compared"] = 128
+    queue: Annotated[int, "images remembered as negatives; at least those of a step"] = 65536
+    temperature: Annotated[float, "of the contrast"] = 0.1
+    momentum: Annotated[float, "share of the key network that stays in a step"] = 0.999
+    teacher_buffers: Buffers = "own"
+
+
+MethodSettings = CionSettings | DinoSettings | TrackletSettings | MocoSettings
+
+# What counts as one person, where the method says so itself.
+OWN_LABELS = {"dino": "instance", "moco": "instance", "tracklet": "tracklet"}

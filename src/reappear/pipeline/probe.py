@@ -1,0 +1,138 @@
+"""People that a model is scored on while it trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from reappear.core import InputError, SettingsError, generator
+from reappear.store import CropStore
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1], as networks expect them
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Query and gallery, decoded and resized once; scored across cameras."""
+
+    query: UInt8[np.ndarray, "q 3 h w"]
+    gallery: UInt8[np.ndarray, "g 3 h w"]
+    query_ids: Int[np.ndarray, " q"]
+    gallery_ids: Int[np.ndarray, " g"]
+    query_cameras: Int[np.ndarray, " q"]
+    gallery_cameras: Int[np.ndarray, " g"]
+
+    @classmethod
+    def of_folder(cls, root: Path, height: int, width: int) -> "Probe":
+        """A folder in Market-1501 layout."""
+        from reappear.data import read
+
+        table = read("market1501", root)
+        query, gallery = table.where("query"), table.where("gallery")
+
+        def shown(paths: np.ndarray) -> UInt8[np.ndarray, "n 3 h w"]:
+            return _resized([(str(path), Path(path).read_bytes()) for path in paths], height, width)
+
+        return cls(
+            shown(query.path),
+            shown(gallery.path),
+            query.identity,
+            gallery.identity,
+            query.camera,
+            gallery.camera,
+        )
+
+    @classmethod
+    def of_crops(
+        cls, crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], height: int, width: int
+    ) -> "Probe":
+        """Held-out crops: the first of each person in each video asks for those of the other videos."""
+        identity = _people(crops, rows, identity)
+        video = np.asarray(crops.crops["video"], np.int64)[rows]
+        asks = np.zeros(len(rows), bool)
+        asks[np.unique(np.stack([identity, video]), axis=1, return_index=True)[1]] = True
+        pixels = _resized([(f"crop {row}", crops.image(int(row))) for row in rows], height, width)
+        return cls(pixels[asks], pixels, identity[asks], identity, video[asks], video)
+
+    def score(self, backbone: "nn.Module", device: "torch.device") -> float:
+        """MAP of a backbone, in [0, 1]."""
+        from reappear.metrics import rank
+
+        ranking = rank(
+            _features(backbone, self.query, device),
+            _features(backbone, self.gallery, device),
+            query_ids=self.query_ids,
+            gallery_ids=self.gallery_ids,
+            query_cameras=self.query_cameras,
+            gallery_cameras=self.gallery_cameras,
+        )
+        return ranking.mean_ap
+
+
+def held_out(
+    crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], *, share: float, seed: int
+) -> Bool[np.ndarray, " n"]:
+    """Which crops to keep from training: those of a share of the people, drawn by the seed.
+
+    People are those of the ground truth where the footage has it, else those of the labels; only people in two videos
+    or more can be asked for.
+
+    Raises:
+        SettingsError: The share is out of range, or nobody is in two videos.
+    """
+    if not 0 < share < 1:
+        raise SettingsError(f"probe_share: must lie in 0..1, less than 1, got {share}")
+    people = _people(crops, rows, identity)
+    video = np.asarray(crops.crops["video"], np.int64)[rows]
+    pairs = np.unique(np.stack([people, video]), axis=1)[0]
+    seen, videos = np.unique(pairs[pairs >= 0], return_counts=True)
+    able = seen[videos >= 2]
+    if len(able) < 2:
+        raise SettingsError(
+            "probe_share: fewer than two people are in two videos, so nobody can be asked for; give --probe a folder"
+        )
+    count = min(len(able) - 1, max(1, round(share * len(seen))))
+    chosen = generator(seed, "probe").choice(able, count, replace=False)
+    return np.isin(people, chosen)
+
+
+def _people(crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The ground truth where the footage has it, else the labels."""
+    truth = np.asarray(crops.crops["truth"], np.int64)[rows] if "truth" in crops.crops else identity
+    return truth if np.any(truth >= 0) else identity
+
+
+def _resized(images: Sequence[tuple[str, bytes]], height: int, width: int) -> UInt8[np.ndarray, "n 3 h w"]:
+    out = np.empty((len(images), 3, height, width), np.uint8)
+    for i, (name, data) in enumerate(images):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        if pixels is None:
+            raise InputError(f"{name} is not a readable image; remove it from the probe")
+        shrinks = pixels.shape[0] * pixels.shape[1] > height * width
+        shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        out[i] = shown.transpose(2, 0, 1)
+    return out
+
+
+def _features(backbone: "nn.Module", images: np.ndarray, device: "torch.device") -> np.ndarray:
+    import torch
+
+    mean = torch.tensor(MEAN, device=device).view(3, 1, 1) * 255
+    std = torch.tensor(STD, device=device).view(3, 1, 1) * 255
+    was_training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        parts = [
+            backbone((torch.from_numpy(images[i : i + 256]).to(device) - mean) / std).float().cpu().numpy()
+            for i in range(0, len(images), 256)
+        ]
+    backbone.train(was_training)
+    return np.concatenate(parts)

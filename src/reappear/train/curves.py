@@ -1,0 +1,141 @@
+"""The curve of a training: metrics.jsonl always, and TensorBoard, Weights & Biases or MLflow where chosen."""
+
+import json
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from reappear.core import MissingExtra
+from reappear.store import remove_folder, write_text
+
+Row = dict[str, int | float]
+Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
+
+
+@runtime_checkable
+class Board(Protocol):
+    """Somewhere else that rows are shown."""
+
+    def add(self, row: Row) -> None:
+        """Shows one row."""
+        ...
+
+    def close(self) -> None:
+        """Writes what is left."""
+        ...
+
+
+class Curves:
+    """metrics.jsonl, one row per line, and a board beside it.
+
+    Rows of steps that must be done again after a kill are dropped. A board is told the whole curve anew each time the
+    training is taken up, so that it never shows a step twice.
+
+    Args:
+        folder: Of the training; None = nothing is written.
+        tracker: The board.
+        name: Of the run, on the board.
+    """
+
+    def __init__(self, folder: Path | None, *, tracker: Tracker = "none", name: str = "") -> None:
+        self.rows: list[Row] = []
+        self._path = folder / "metrics.jsonl" if folder else None
+        self._board = open_board(tracker, folder, name) if folder and tracker != "none" else None
+
+    def take_up(self, step: int) -> None:
+        """Keeps the rows up to `step` that an earlier call wrote."""
+        if self._path is None:
+            return
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break  # the process died while writing this line
+                if row["step"] <= step:
+                    self.rows.append(row)
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        for row in self.rows if self._board else ():
+            self._board.add(row)  # type: ignore[union-attr]
+
+    def add(self, row: Row) -> None:
+        """Writes a row."""
+        self.rows.append(row)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        if self._board:
+            self._board.add(row)
+
+    def close(self) -> None:
+        """Closes the board."""
+        if self._board:
+            self._board.close()
+
+
+def open_board(tracker: Tracker, folder: Path, name: str) -> Board:
+    """A board that keeps everything in `folder` and tells nobody, unless its own environment variables say otherwise.
+
+    Raises:
+        MissingExtra: Its package is not installed.
+    """
+    boards: dict[str, Callable[[Path, str], Board]] = {
+        "tensorboard": _TensorBoard,
+        "wandb": _WeightsAndBiases,
+        "mlflow": _Mlflow,
+    }
+    return boards[tracker](folder, name)
+
+
+def _package(module: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtra(f"tracker: {extra} needs a package: pip install 'reappear[{extra}]'") from error
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path, name: str) -> None:
+        _package("tensorboard", "tensorboard")
+        writer = import_module("torch.utils.tensorboard").SummaryWriter
+        remove_folder(folder / "tensorboard")
+        self._writer = writer(str(folder / "tensorboard"))
+
+    def add(self, row: Row) -> None:
+        for key, value in row.items():
+            if key != "step":
+                self._writer.add_scalar(key, value, int(row["step"]))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    def __init__(self, folder: Path, name: str) -> None:
+        wandb = _package("wandb", "wandb")
+        mode = os.environ.get("WANDB_MODE", "offline")
+        self._run = wandb.init(project="reappear", name=name, dir=str(folder), mode=mode, save_code=False)
+
+    def add(self, row: Row) -> None:
+        self._run.log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Mlflow:
+    def __init__(self, folder: Path, name: str) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when the package is imported
+        self._mlflow = _package("mlflow", "mlflow")
+        store = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+        self._mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", store))
+        self._mlflow.start_run(run_name=name)
+
+    def add(self, row: Row) -> None:
+        values = {key: float(value) for key, value in row.items() if key != "step"}
+        self._mlflow.log_metrics(values, step=int(row["step"]))
+
+    def close(self) -> None:
+        self._mlflow.end_run()

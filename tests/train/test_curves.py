@@ -1,0 +1,105 @@
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from reappear.core import MissingExtra
+from reappear.train.curves import Curves
+
+
+def test_rows_of_steps_to_do_again_are_dropped(tmp_path: Path) -> None:
+    first = Curves(tmp_path)
+    first.take_up(0)
+    for step in (1, 2, 3):
+        first.add({"step": step, "loss": 1.0 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # killed here
+    second = Curves(tmp_path)
+    second.take_up(2)
+    assert [row["step"] for row in second.rows] == [1, 2]
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow"])
+def test_a_board_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str) -> None:
+    monkeypatch.setitem(sys.modules, tracker, None)
+    with pytest.raises(MissingExtra, match=rf"tracker: {tracker} needs a package: pip install 'reappear\[{tracker}\]'"):
+        Curves(tmp_path, tracker=tracker)
+
+
+def test_no_board_is_asked_for_by_processes_that_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert Curves(None, tracker="wandb").rows == []
+
+
+def test_wandb_stays_on_this_machine_and_hears_the_whole_curve_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    started: list[dict[str, object]] = []
+    heard: list[tuple[dict[str, float], int]] = []
+
+    class Run:
+        def log(self, values: dict[str, float], step: int) -> None:
+            heard.append((values, step))
+
+        def finish(self) -> None:
+            heard.append(({}, -1))
+
+    def init(**given: object) -> Run:
+        started.append(given)
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    for stop in (0, 1):
+        curves = Curves(tmp_path, tracker="wandb", name="model")
+        curves.take_up(stop)
+        curves.add({"step": stop + 1, "loss": 0.5})
+        curves.close()
+    assert all(given["mode"] == "offline" and given["dir"] == str(tmp_path) for given in started)
+    assert heard == [({"loss": 0.5}, 1), ({}, -1), ({"loss": 0.5}, 1), ({"loss": 0.5}, 2), ({}, -1)]
+
+
+def test_mlflow_keeps_its_books_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    told: list[object] = []
+    fake = types.SimpleNamespace(
+        set_tracking_uri=told.append,
+        start_run=lambda run_name: told.append(run_name),
+        log_metrics=lambda values, step: told.append((values, step)),
+        end_run=lambda: told.append("end"),
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    curves = Curves(tmp_path, tracker="mlflow", name="model")
+    curves.take_up(0)
+    curves.add({"step": 3, "loss": 1})
+    curves.close()
+    assert told == [f"sqlite:///{tmp_path / 'mlflow.db'}", "model", ({"loss": 1.0}, 3), "end"]
+
+
+def test_tensorboard_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[object, ...]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            told.append((folder,))
+
+        def add_scalar(self, key: str, value: float, step: int) -> None:
+            told.append((key, value, step))
+
+        def close(self) -> None:
+            told.append(("closed",))
+
+    monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    old = tmp_path / "tensorboard" / "events.old"
+    old.parent.mkdir()
+    old.touch()
+    curves = Curves(tmp_path, tracker="tensorboard")
+    curves.add({"step": 2, "loss": 0.25})
+    curves.close()
+    assert not old.exists()
+    assert told == [(str(tmp_path / "tensorboard"),), ("loss", 0.25, 2), ("closed",)]

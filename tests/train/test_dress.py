@@ -1,0 +1,78 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from reappear.core import generator
+from reappear.train.dress import dress
+from reappear.train.views import LOOK, SAME_COLOURS, ViewSettings
+
+SETTINGS = ViewSettings(local_views=1, cast=0.1, gray=0.3, solarise=0.5, erase=0.5)
+
+
+def _photo(seed: int, height: int = 80, width: int = 40) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    rows = np.linspace(0, 1, height)[:, None, None] * random.integers(0, 200, 3)
+    return np.clip(rows + random.normal(40, 25, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def _both(settings: ViewSettings, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    cutter = settings.build(height=64, width=32, local_height=32, local_width=16)
+    image = _photo(seed)
+    host = cutter(image, generator(seed))
+    views, looks = cutter.cut(image, generator(seed))
+    device = [
+        dress(torch.from_numpy(view.copy()).permute(2, 0, 1)[None], torch.from_numpy(look[None]).float())[0]
+        for view, look in zip(views, looks, strict=True)
+    ]
+    return list(zip(host, [view.permute(1, 2, 0).numpy() for view in device], strict=True))
+
+
+@pytest.mark.parametrize("name", ["jitter", "gray", "blur", "solarise", "erase"])
+def test_each_kind_alone_is_what_the_cpu_does(name: str) -> None:
+    off = {"jitter": 0.0, "gray": 0.0, "blur": (0.0, 0.0, 0.0), "solarise": 0.0, "erase": 0.0}
+    on = {name: (1.0, 1.0, 1.0) if name == "blur" else 1.0}
+    settings = dataclasses.replace(SETTINGS, **{**off, **on})
+    changed = 0
+    for seed in range(12):
+        for host, device in _both(settings, seed):
+            changed += host.std() > 0
+            assert np.abs(host.astype(int) - device).max() <= 1, name
+    assert changed
+
+
+def test_all_together_agree_within_rounding() -> None:
+    far, near = 0, 0
+    for seed in range(40):
+        for host, device in _both(SETTINGS, seed):
+            difference = np.abs(host.astype(int) - device)
+            far += int((difference > 2).sum())  # solarising turns 127 | 128 apart
+            near += difference.size
+    assert far / near < 1e-3
+
+
+def test_images_of_a_batch_keep_their_own_looks() -> None:
+    views = torch.from_numpy(np.stack([_photo(i, 64, 32) for i in range(3)])).permute(0, 3, 1, 2).contiguous()
+    looks = torch.zeros(3, LOOK)
+    looks[:, :12] = torch.from_numpy(SAME_COLOURS).flatten()
+    looks[1, 12] = 1.5
+    looks[2, 13] = 1.0
+    out = dress(views, looks)
+    assert torch.equal(out[0], views[0])
+    alone = dress(views[1:2], looks[1:2])
+    assert torch.equal(out[1], alone[0])
+    assert not torch.equal(out[1], views[1])
+    assert torch.equal(out[2], torch.where(views[2] < 128, views[2], 255 - views[2]))
+
+
+def test_a_box_is_erased_to_the_mean_colour() -> None:
+    settings = dataclasses.replace(SETTINGS, erase=1.0, erase_area=(0.2, 0.4))
+    looks = settings.build(height=64, width=32, local_height=32, local_width=16).cut(_photo(0), generator(0))[1]
+    for (height, width), look in zip([(64, 32), (64, 32), (32, 16)], looks, strict=True):
+        left, top, w, h = look[14:]
+        assert left >= 0
+        assert left + w <= width
+        assert top >= 0
+        assert top + h <= height
+        assert 0.15 < w * h / (height * width) < 0.45
