@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -13,7 +14,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from reappear.core import SILENT, InputError, MissingExtra, SettingsError, TrainingError, WorkspaceError
+from reappear.core import (
+    SILENT,
+    InputError,
+    MissingExtra,
+    SettingsError,
+    StorageError,
+    TrainingError,
+    WorkspaceError,
+    generator,
+)
 from reappear.methods.settings import CionSettings, DinoSettings, MocoSettings, TrackletSettings
 from reappear.models import load_model
 from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
@@ -310,12 +320,12 @@ sys.path.insert(0, sys.argv[1])
 from tests.pipeline.test_pretrain import TINY
 from reappear.pipeline.pretrain import pretrain
 from reappear.pipeline.workspace import Workspace
-settings = dataclasses.replace(TINY, steps=int(sys.argv[4]), images_per_step=24, **eval(sys.argv[5]))
+settings = dataclasses.replace(TINY, **{"steps": eval(sys.argv[4]), "images_per_step": 24, **eval(sys.argv[5])})
 pretrain(Workspace(Path(sys.argv[2])), sys.argv[3], settings, labels="found")
 """
 
 
-def _start(work: Workspace, name: str, steps: int, changes: str = "{}", *launcher: str) -> subprocess.Popen[str]:
+def _start(work: Workspace, name: str, steps: int | None, changes: str = "{}", *launcher: str) -> subprocess.Popen[str]:
     root = str(Path(__file__).parents[2])
     command = [sys.executable, *(launcher or ("-c", _RUN)), root, str(work.root), name, str(steps), changes]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -336,26 +346,52 @@ def _steps_done(work: Workspace, name: str) -> int:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
-    work = make_workspace(tmp_path)
-    steps = 60
-    _run(work, "undisturbed", steps)
+def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
+    """Three epochs, stopped twenty times: after some steps or at any moment, by signals that can be heard and not."""
+    work = make_workspace(tmp_path, people=40, crops=8)
+    changes = "{'epochs': 3.0, 'images_per_step': 12, 'checkpoint_every': 3}"
+    _run(work, "undisturbed", None, changes)
+    steps = json.loads((work.model("undisturbed") / "record.json").read_text())["counts"]["steps"]
+    random = generator(0, "kills")
     kills = 0
-    for after, number in ((1, signal.SIGKILL), (14, signal.SIGTERM), (30, signal.SIGINT), (46, signal.SIGKILL)):
-        process = _start(work, "killed", steps)
-        while process.poll() is None and _steps_done(work, "killed") < after:
-            time.sleep(0.002)
+    for number in [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT] * 5:
+        goal = _steps_done(work, "killed") + int(random.integers(1, 8))
+        patience = float(random.uniform(0.5, 4.0)) if random.random() < 0.3 else 1000.0
+        process, since = _start(work, "killed", None, changes), time.monotonic()
+        while process.poll() is None and _steps_done(work, "killed") < goal and time.monotonic() - since < patience:
+            time.sleep(0.001)
         process.send_signal(number)
         process.communicate()
         kills += process.returncode != 0
-    assert kills == 4
-    _run(work, "killed", steps)
+    assert kills == 20
+    assert _steps_done(work, "killed") < steps
+    _run(work, "killed", None, changes)
     assert _same(_weights(work, "undisturbed"), _weights(work, "killed"))
     undisturbed, killed = (
         [json.loads(line)["loss"] for line in (work.model(name) / "metrics.jsonl").read_text().splitlines()]
         for name in ("undisturbed", "killed")
     )
     assert undisturbed == killed
+
+
+def test_a_full_disk_stops_the_training_and_costs_nothing(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrain(work, "roomy", TINY, labels="found")
+    write = Path.write_bytes
+
+    def fills_up(path: Path, data: bytes) -> int:
+        if "step-000000004" in path.name:
+            write(path, bytes(data)[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fills_up)
+        with pytest.raises(StorageError, match="the disk is full; free some space and run the same command again"):
+            pretrain(work, "full", TINY, labels="found")
+    left = work.root / "models" / "full.partial" / "checkpoints"
+    assert [path.name.split("-")[1] for path in left.iterdir()] == ["000000002"]
+    pretrain(work, "full", TINY, labels="found")
+    assert _same(_weights(work, "roomy"), _weights(work, "full"))
 
 
 @pytest.mark.slow
@@ -373,31 +409,11 @@ def test_sigterm_saves_the_step_that_it_came_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path: Path) -> None:
+def test_two_processes_make_one_model(tmp_path: Path) -> None:
+    """What they compute is compared in `tests/train/test_two_processes.py`; here, the command under torchrun."""
     work = make_workspace(tmp_path)
-    # No batch norm anywhere: on a CPU each process would have its own statistics.
-    changes = (
-        "{'backbone': 'convnext_atto', 'arguments': {'depths': (1, 1, 1, 1), 'dims': (8, 8, 8, 8), 'patch_size': 2},"
-        " 'head_batch_norm': False, 'lr': 1e-4, 'height': 64, 'width': 64, 'local_height': 32, 'local_width': 32}"
-    )
-    _run(work, "one", 4, changes)
     script = tmp_path / "run.py"
     script.write_text(_RUN)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script))
-    _run(work, "two", 4, changes, *launcher)
-    one, two = _weights(work, "one"), _weights(work, "two")
-    before = dataclasses.replace(
-        TINY,
-        steps=0,
-        backbone="convnext_atto",
-        arguments={"depths": (1,) * 4, "dims": (8,) * 4, "patch_size": 2},
-        height=64,
-        width=64,
-        local_height=32,
-        local_width=32,
-    )
-    pretrain(work, "before", before, labels="found")
-    start = _weights(work, "before")
-    assert any(not torch.allclose(one[name], start[name], atol=1e-5) for name in one)
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
+    _run(work, "two", 4, "{}", *launcher)
+    assert load_model(work.model("two"))[1]["steps"] == 4

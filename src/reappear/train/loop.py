@@ -17,7 +17,7 @@ from .batches import IdentityBatch, StepBatches, batches
 from .checkpoint import Checkpoints
 from .curves import Curves, Row, Tracker
 from .optimizer import Optimizer, Schedule, clip_each, make_optimizer
-from .parallel import any_process, rank_and_world
+from .parallel import any_process, mean_over_processes, rank_and_world
 from .signals import held_signals
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -204,9 +204,8 @@ def train(
                 if method.is_frozen(parameter_name, step):
                     parameter.grad = None
             norm = float(clip_each(list(named.values()), schedule.clip))
-            value = float(torch.stack(losses).sum())
-            finite = math.isfinite(value) and (scaler.is_enabled() or math.isfinite(norm))
-            if any_process(not finite, device):
+            value = float(mean_over_processes(torch.stack(losses).sum()))
+            if not (math.isfinite(value) and (scaler.is_enabled() or math.isfinite(norm))):
                 method.forget_step()
                 skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
                 if skipped.in_a_row > bad_steps:

@@ -66,6 +66,16 @@ def share_statistics(module: Network, device: torch.device) -> Network:
     return synced
 
 
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of each process's value."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return value
+    shared = value.clone()
+    dist.all_reduce(shared)
+    return shared / world
+
+
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether the flag is up in any process."""
     if rank_and_world()[1] == 1:
