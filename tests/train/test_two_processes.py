@@ -59,7 +59,8 @@ with parallel.processes(device) as (rank, world):
     if rank == 0:
         state = {f"{part}.{k}": v for part in ("student", "teacher") for k, v in method.state_dict()[part].items()}
         state["center or queue"] = method.queue if kind == "moco" else method.objective.center
-        torch.save({"losses": torch.tensor([row["loss"] for row in rows], dtype=torch.float64), **state}, folder / "end")
+        state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
+        torch.save(state, folder / "end")
 """
 
 
