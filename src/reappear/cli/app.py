@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from .data import check_set, data, list_sets
 from .progress import listener
 
 Command = Callable[..., None]
@@ -234,18 +235,22 @@ def _tell_report(page: Path, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A command, and where its settings class is."""
+    """A command, and where its settings class is; or a group of commands."""
 
     command: Command
     panel: str
     settings: str = ""
+    group: Mapping[str, Command] = field(default_factory=dict)
     shortcuts: Mapping[str, str] = field(default_factory=dict)
 
 
-_INGEST_SHORTCUTS = {name: f"ingest.{name}" for name in ("detector", "tracker", "crop", "stride", "camera", "workers")}
+_INGEST_SHORTCUTS = {
+    name: f"ingest.{name}"
+    for name in ("detector", "tracker", "crop", "stride", "camera", "workers", "layout", "labels_are_truth")
+}
 COMMANDS = {
     "demo": Entry(demo, "From start to end", "demo:DemoSettings"),
-    "run": Entry(run, "From start to end", "run:RunSettings", _INGEST_SHORTCUTS),
+    "run": Entry(run, "From start to end", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS),
     "ingest": Entry(ingest, "Steps", "ingest:IngestSettings"),
     "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
@@ -253,6 +258,7 @@ COMMANDS = {
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
+    "data": Entry(data, "Data", group={"list": list_sets, "check": check_set}),
     "doctor": Entry(doctor, "Help"),
 }
 
@@ -275,8 +281,18 @@ def build(named: str | None) -> typer.Typer:
             command = with_settings(command, f"{_PIPELINE}.{entry.settings}", entry.shortcuts, _expand_files)
         elif entry.settings:
             command = _listed(command)
+        elif entry.group:
+            app.add_typer(_grouped(entry), name=name, rich_help_panel=entry.panel)
+            continue
         app.command(name, rich_help_panel=entry.panel)(command)
     return app
+
+
+def _grouped(entry: Entry) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, help=entry.command.__doc__)
+    for name, command in entry.group.items():
+        group.command(name)(command)
+    return group
 
 
 def _listed(command: Command) -> Command:

@@ -14,7 +14,7 @@ from .errors import (
     WorkspaceError,
 )
 from .footage import Detections, Tracks, Video
-from .images import ImageTable
+from .images import SPLITS, ImageTable, Split
 from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
@@ -25,6 +25,7 @@ from .workers import process_pool
 __all__ = [
     "LOCAL",
     "SILENT",
+    "SPLITS",
     "Assignment",
     "Detections",
     "Engine",
@@ -37,6 +38,7 @@ __all__ = [
     "Ranking",
     "ReappearError",
     "SettingsError",
+    "Split",
     "StorageError",
     "TrackletSet",
     "Tracks",
