@@ -187,6 +187,27 @@ def doctor(
         raise typer.Exit(1)
 
 
+def models(
+    which: Annotated[
+        str, typer.Argument(help="A name for its card, or a pattern such as 'vit_*' for a table.", show_default=False)
+    ] = "*",
+    height: Annotated[int, typer.Option(help="Height of images in pixels.")] = 256,
+    width: Annotated[int, typer.Option(help="Width of images in pixels.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Shows the 32 backbones of ReIDZoo, or any other of timm by its name: widths, parameters, cost."""
+    from reappear.models import describe_model, list_models
+
+    from .zoo import card, table
+
+    names = list_models(which)
+    found = [describe_model(name, height=height, width=width) for name in names or [which]]
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+    else:
+        typer.echo(card(found[0]) if which in (names or [which]) else table(found))
+
+
 def _step(step: str) -> Any:
     return getattr(import_module(f"{_PIPELINE}.{step}"), step)
 
@@ -259,6 +280,7 @@ COMMANDS = {
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
     "data": Entry(data, "Data", group={"list": list_sets, "check": check_set}),
+    "models": Entry(models, "Help"),
     "doctor": Entry(doctor, "Help"),
 }
 
