@@ -7,17 +7,7 @@ from reappear.core import Assignment, InputError, SettingsError
 from reappear.denoise import Trace, cross_video, noise_score, noise_terms, single_tracklet, single_video
 from reappear.denoise.constraints import overlapping_pairs
 
-from .worlds import gaussian, tracklet_set
-
-
-def at(*degrees):
-    """Crops in the plane, by their angle."""
-    angle = np.deg2rad(degrees)
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-
-
-def cos_distance(degrees):
-    return 1 - np.cos(np.deg2rad(degrees))
+from .worlds import at, cos_distance, gaussian, tracklet_set
 
 
 def test_the_stranger_leaves_and_goes_home():

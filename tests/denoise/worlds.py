@@ -14,6 +14,16 @@ def tracklet_set(x, lengths, video=None, start=None, end=None):
     return TrackletSet(np.asarray(x), video, start, end, lengths_to_offsets(np.asarray(lengths, np.int64)))
 
 
+def at(*degrees):
+    """Crops in the plane, by their angle."""
+    angle = np.deg2rad(degrees)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+
+def cos_distance(degrees):
+    return 1 - np.cos(np.deg2rad(degrees))
+
+
 def gaussian(seed, *, people=5, videos=2, width=6, spread=0.4, wrong=0.15, longest=6, share=0.7):
     """People who walk through videos as tracklets, with a share of crops that show somebody else."""
     rng = np.random.default_rng(seed)

@@ -1,6 +1,7 @@
 """The words of the field. numpy only."""
 
 from .columns import lengths_to_offsets, offsets_to_owner
+from .decision import KINDS, Decision, Kind
 from .distance import cosine_distance, unit_rows
 from .engine import LOCAL, Engine, Local
 from .errors import (
@@ -14,7 +15,7 @@ from .errors import (
     WorkspaceError,
 )
 from .footage import Detections, Tracks, Video
-from .images import SPLITS, ImageTable, Split
+from .images import ImageTable
 from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
@@ -23,22 +24,23 @@ from .tracklets import Assignment, TrackletSet
 from .workers import process_pool
 
 __all__ = [
+    "KINDS",
     "LOCAL",
     "SILENT",
-    "SPLITS",
     "Assignment",
+    "Decision",
     "Detections",
     "Engine",
     "EngineError",
     "ImageTable",
     "InputError",
+    "Kind",
     "Local",
     "MissingExtra",
     "Progress",
     "Ranking",
     "ReappearError",
     "SettingsError",
-    "Split",
     "StorageError",
     "TrackletSet",
     "Tracks",

@@ -12,8 +12,10 @@ from .approximate import Approximate
 from .calibrate import Calibration, calibrate
 from .cross_video import cross_video
 from .global_link import global_link
+from .guard import Guard
 from .noise import Noise, noise_score, noise_terms
 from .products import BLAS, Products
+from .review import Verdicts, reject, settle
 from .sampled_noise import SampledNoise, sampled_noise
 from .single_tracklet import single_tracklet
 from .single_video import single_video
@@ -27,16 +29,20 @@ __all__ = [
     "SIGMA_DRM",
     "Approximate",
     "Calibration",
+    "Guard",
     "Noise",
     "Products",
     "SampledNoise",
     "Trace",
+    "Verdicts",
     "calibrate",
     "cross_video",
     "global_link",
     "noise_score",
     "noise_terms",
+    "reject",
     "sampled_noise",
+    "settle",
     "single_tracklet",
     "single_video",
 ]

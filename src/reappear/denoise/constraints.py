@@ -1,12 +1,13 @@
 """People seen at the same time in one video are not one person: a veto in every merge."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Int
 
 from reappear.core import TrackletSet
 
 from .groups import runs
-from .links import Links
 
 
 def overlapping_pairs(
@@ -32,15 +33,30 @@ def overlapping_pairs(
     return np.asarray(both[ends - np.maximum(tracklets.start[both[:, 0]], tracklets.start[both[:, 1]]) >= overlap])
 
 
-class Constraint:
-    """Nodes that must not be joined, because they hold tracklets that share a stretch of one video."""
+@dataclass(frozen=True)
+class Apart:
+    """Pairs of tracklets that are two people, whatever they look like.
 
-    def __init__(self, tracklets: TrackletSet, node: Int[np.ndarray, " t"], count: int, overlap: float) -> None:
+    Attributes:
+        pairs: The tracklets.
+        decided: Whether somebody said so in a review; otherwise both are seen at the same time.
+    """
+
+    pairs: Int[np.ndarray, "p 2"]
+    decided: Bool[np.ndarray, " p"]
+
+
+class Constraint:
+    """Nodes that must not be joined, because they hold tracklets that are two people."""
+
+    def __init__(self, apart: Apart, node: Int[np.ndarray, " t"]) -> None:
         """`node` is the node of each tracklet; -1 = in none."""
-        pairs = np.sort(node[overlapping_pairs(tracklets, node >= 0, overlap)], axis=1)
-        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-        self._pairs = np.unique(pairs, axis=0)
-        self._count = count
+        pairs = np.sort(node[apart.pairs], axis=1)
+        kept = np.flatnonzero((pairs[:, 0] >= 0) & (pairs[:, 0] != pairs[:, 1]))
+        count = int(node.max(initial=0)) + 1
+        key, first = np.unique(pairs[kept, 0] * count + pairs[kept, 1], return_index=True)
+        self._pairs = np.stack([key // count, key % count], axis=1)
+        self._witness = kept[first]
 
     def __len__(self) -> int:
         """How many pairs of nodes are apart for good."""
@@ -53,39 +69,8 @@ class Constraint:
         out[first[first == second]] = True
         return out
 
-    def join(self, links: Links) -> tuple[Links, int]:
-        """Joins nodes along `links` from the shortest, never two that must stay apart, or groups that hold such two.
-
-        Returns:
-            The links that joined two groups, and how many would have but were refused.
-        """
-        root = np.arange(self._count)
-        nodes = np.unique(np.concatenate([links.first, links.second]))
-        mine = np.isin(self._pairs, nodes).all(axis=1)
-        foes: dict[int, set[int]] = {int(node): set() for node in nodes}
-        for a, b in self._pairs[mine].tolist():
-            foes[a].add(b)
-            foes[b].add(a)
-        kept, refused = [], 0
-        order = np.lexsort((links.second, links.first, links.distance))
-        for row in order.tolist():
-            a, b = _find(root, int(links.first[row])), _find(root, int(links.second[row]))
-            if a == b:
-                continue
-            if b in foes[a]:
-                refused += 1
-                continue
-            root[b] = a
-            kept.append(row)
-            for other in foes.pop(b):
-                foes[other].remove(b)
-                foes[other].add(a)
-                foes[a].add(other)
-        return links[np.array(kept, np.int64)], refused
-
-
-def _find(root: Int[np.ndarray, " n"], node: int) -> int:
-    while root[node] != node:
-        root[node] = root[root[node]]
-        node = int(root[node])
-    return node
+    def among(self, nodes: Int[np.ndarray, " k"]) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, " p"]]:
+        """Pairs of `nodes`, which are sorted, by their places in it, and the row of `Apart` that tells of each."""
+        place = np.minimum(np.searchsorted(nodes, self._pairs), len(nodes) - 1)
+        mine = (nodes[place] == self._pairs).all(axis=1)
+        return place[mine], self._witness[mine]

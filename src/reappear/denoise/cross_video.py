@@ -2,8 +2,11 @@
 
 from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
 
+from .guard import GUARD, SPREAD, Guard
 from .linking import find_links
 from .nodes import Nodes
+from .review import Verdicts
+from .rules import Rules
 from .steps import OVERLAP, RADIUS, SIGMA_DRM, check_sigma
 from .trace import Trace
 
@@ -18,6 +21,9 @@ def cross_video(
     radius: int = RADIUS,
     constraints: bool = False,
     overlap: float = OVERLAP,
+    verdicts: Verdicts | None = None,
+    guard: Guard = GUARD,
+    spread: float = SPREAD,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
 ) -> Assignment:
@@ -34,12 +40,17 @@ def cross_video(
         radius: Half width of the sliding range in nodes, 0 or more (r_s).
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
+        verdicts: What was decided in a review.
+        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than `spread`
+            times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
+        spread: 1 (complete linkage) or more.
         trace: Is told the links.
         engine: Where pairs are compared, and where centroids lie.
     """
     check_sigma("sigma_drm", sigma_drm)
     if radius < 0:
         raise SettingsError(f"radius: must be 0 or more, got {radius}")
+    rules = Rules(constraints, overlap, verdicts, guard, spread)
     nodes = Nodes.of(tracklets, assignment, engine)
-    links = find_links(nodes.centers, sigma_drm, reach=radius, thin=not constraints, engine=engine)
-    return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)
+    links = find_links(nodes.centers, sigma_drm, reach=radius, thin=rules.none, engine=engine)
+    return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

@@ -3,9 +3,12 @@
 from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .approximate import Approximate, approximate_links
+from .guard import GUARD, SPREAD, Guard
 from .linking import LINK_MEMORY, find_links
 from .nodes import Nodes
 from .products import BLAS, Products
+from .review import Verdicts
+from .rules import Rules
 from .steps import OVERLAP, SIGMA_DRM, check_sigma
 from .trace import Trace
 
@@ -19,6 +22,9 @@ def global_link(
     sigma_drm: float = SIGMA_DRM,
     constraints: bool = False,
     overlap: float = OVERLAP,
+    verdicts: Verdicts | None = None,
+    guard: Guard = GUARD,
+    spread: float = SPREAD,
     approximate: Approximate | None = None,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
@@ -37,6 +43,9 @@ def global_link(
         sigma_drm: Threshold between centroids, 0..2 (σ_drm).
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
+        verdicts: What was decided in a review.
+        guard: Against chains, as of `cross_video`.
+        spread: Largest diameter of a group in `sigma_drm`.
         approximate: Search an index instead of all pairs, and miss a few.
         trace: Is told the links, and with an index the share of them that it found.
         engine: Where blocks of pairs are compared, and where centroids lie; an index is searched in this process.
@@ -47,12 +56,12 @@ def global_link(
         SettingsError: A threshold out of range, or links that must all be kept and take more than `memory`.
     """
     check_sigma("sigma_drm", sigma_drm)
+    rules = Rules(constraints, overlap, verdicts, guard, spread)
     nodes = Nodes.of(tracklets, assignment, engine)
-    thin = not constraints
     if approximate is None:
-        links = find_links(nodes.centers, sigma_drm, thin=thin, engine=engine, products=products, memory=memory)
+        links = find_links(nodes.centers, sigma_drm, thin=rules.none, engine=engine, products=products, memory=memory)
     else:
-        links, recall = approximate_links(nodes.centers, sigma_drm, approximate, thin=thin, memory=memory)
+        links, recall = approximate_links(nodes.centers, sigma_drm, approximate, thin=rules.none, memory=memory)
         if trace is not None:
             trace.recall[STAGE] = recall
-    return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)
+    return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

@@ -1,4 +1,6 @@
-"""What follows from links: the components they hold together, less those that a constraint takes apart."""
+"""What follows from links: the components they hold together, less those that are taken apart again."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
@@ -6,7 +8,33 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from .constraints import Constraint
+from .guard import Diameter
 from .links import Links
+
+GUARDED = -1
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What links came to.
+
+    Attributes:
+        group: The group of each node.
+        kept: Links that hold the groups together, a spanning forest.
+        refused: Links that would have joined two groups, and were not let.
+        witness: For each of these the row of `Apart` that forbids it; -1 = the guard does.
+    """
+
+    group: Int[np.ndarray, " n"]
+    kept: Links
+    refused: Links
+    witness: Int[np.ndarray, " r"]
+
+    def without(self, cut: Links) -> "Joined":
+        """The same, where these links were cut before anything was joined."""
+        between = cut[self.group[cut.first] != self.group[cut.second]]
+        witness = np.concatenate([self.witness, np.full(len(between), GUARDED)])
+        return Joined(self.group, self.kept, Links.joined([self.refused, between]), witness)
 
 
 def shortest_forest(count: int, links: Links) -> Links:
@@ -24,21 +52,80 @@ def components(count: int, links: Links) -> Int[np.ndarray, " count"]:
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
-def join(count: int, links: Links, constraint: Constraint | None) -> tuple[Int[np.ndarray, " count"], Links, int]:
+def join(count: int, links: Links, constraint: Constraint | None = None, diameter: Diameter | None = None) -> Joined:
     """Joins linked nodes into groups: the transitive closure of Eq. 6 and Eq. 7.
 
-    With a constraint, components that hold people who cannot be one are built anew, link by link from the shortest,
-    and a link that would bring two such people together is refused: the component falls apart at its weakest links.
-
-    Returns:
-        The group of each node, the links that hold the groups together, and how many links were refused.
+    Components that hold people who cannot be one, or that may be too wide, are built anew, link by link from the
+    shortest, of equal ones those between the lowest nodes first. A link that would bring two such people together, or
+    make a group too wide, is refused: the component falls apart at its weakest links.
     """
     group = components(count, links)
-    if constraint is None:
-        return group, shortest_forest(count, links), 0
-    broken = constraint.violated(group)[group]
-    torn = broken[links.first]
+    doubtful = np.zeros(int(group.max(initial=-1)) + 1, bool)
+    if constraint is not None:
+        doubtful |= constraint.violated(group)
+    if diameter is not None:
+        doubtful |= diameter.suspects(group)
+    torn = doubtful[group[links.first]]
     whole = shortest_forest(count, links[~torn])
-    accepted, refused = constraint.join(links[torn])
-    kept = Links.joined([whole, accepted])
-    return components(count, kept), kept, refused
+    if not torn.any():
+        return Joined(group, whole, links[torn], np.zeros(0, np.int64))
+    kept, refused, witness = _one_by_one(links[torn], constraint, diameter)
+    kept = Links.joined([whole, kept])
+    return Joined(components(count, kept), kept, refused, witness)
+
+
+def _one_by_one(
+    links: Links, constraint: Constraint | None, diameter: Diameter | None
+) -> tuple[Links, Links, Int[np.ndarray, " r"]]:
+    """Kruskal's forest with refusals. Two groups that were refused once stay apart, and so do groups that hold them."""
+    links = links[np.lexsort((links.second, links.first, links.distance))]
+    nodes, ends = np.unique(np.concatenate([links.first, links.second]), return_inverse=True)
+    first, second = ends.reshape(2, -1)
+    foes: dict[int, dict[int, int]] = {}
+    if constraint is not None:
+        pairs, rows = constraint.among(nodes)
+        for (a, b), row in zip(pairs.tolist(), rows.tolist(), strict=True):
+            foes.setdefault(a, {})[b] = row
+            foes.setdefault(b, {})[a] = row
+    members = {place: [node] for place, node in enumerate(nodes.tolist())} if diameter is not None else {}
+    root = list(range(len(nodes)))
+    kept: list[int] = []
+    refused: list[int] = []
+    witness: list[int] = []
+    left = np.arange(len(links))
+    while len(left):
+        some, left = left[: len(nodes)], left[len(nodes) :]
+        for row, a, b in zip(some.tolist(), first[some].tolist(), second[some].tolist(), strict=True):
+            a, b = _find(root, a), _find(root, b)
+            if a == b:
+                continue
+            why = foes.get(a, {}).get(b)
+            if why is None and diameter is not None and diameter.refuses(members[a], members[b]):
+                why = GUARDED
+                foes.setdefault(a, {})[b] = why
+                foes.setdefault(b, {})[a] = why
+            if why is not None:
+                refused.append(row)
+                witness.append(why)
+                continue
+            kept.append(row)
+            if len(foes.get(a, ())) < len(foes.get(b, ())):
+                a, b = b, a
+            root[b] = a
+            if diameter is not None:
+                members[a] += members.pop(b)
+            for other, known in foes.pop(b, {}).items():
+                foes[a].setdefault(other, known)
+                foes[other].setdefault(a, known)
+                del foes[other][b]
+        # Most links lie within groups by now, and need not be looked at one by one.
+        flat = np.array([_find(root, node) for node in range(len(nodes))])
+        left = left[flat[first[left]] != flat[second[left]]]
+    return links[np.array(kept, np.int64)], links[np.array(refused, np.int64)], np.array(witness, np.int64)
+
+
+def _find(root: list[int], node: int) -> int:
+    while root[node] != node:
+        root[node] = root[root[node]]
+        node = root[node]
+    return node

@@ -7,8 +7,10 @@ from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .constraints import Constraint
 from .groups import Groups, centroids, renumber
+from .guard import Diameter, weak
 from .joining import join
 from .links import Links
+from .rules import Rules
 from .trace import Trace
 
 
@@ -44,16 +46,26 @@ class Nodes:
         tracklets: TrackletSet,
         assignment: Assignment,
         links: Links,
-        constraints: bool,
-        overlap: float,
+        *,
+        sigma_drm: float,
+        rules: Rules,
         trace: Trace | None,
     ) -> Assignment:
-        """The assignment in which linked nodes are one identity."""
-        veto = Constraint(tracklets, self.of_tracklet, len(self.leader), overlap) if constraints else None
-        group, kept, refused = join(len(self.leader), links, veto)
+        """The assignment in which linked nodes are one identity, as far as the rules allow."""
+        count = len(self.leader)
+        apart = rules.apart(tracklets, self.of_tracklet)
+        constraint = Constraint(apart, self.of_tracklet) if len(apart.pairs) else None
+        if rules.guard == "cut":
+            frail = weak(count, links)
+            made = join(count, links[~frail], constraint).without(links[frail])
+        elif rules.guard == "diameter":
+            made = join(count, links, constraint, Diameter(self.centers, rules.spread * sigma_drm))
+        else:
+            made = join(count, links, constraint)
         if trace is not None:
-            trace.add_links(stage, self.leader[kept.first], self.leader[kept.second], kept.distance, refused)
+            trace.add_links(stage, self.leader[made.kept.first], self.leader[made.kept.second], made.kept.distance)
+            trace.add_refused(stage, made, apart, self.leader)
         identity = np.full(len(tracklets), -1, np.int64)
         filled = self.of_tracklet >= 0
-        identity[filled] = group[self.of_tracklet[filled]]
+        identity[filled] = made.group[self.of_tracklet[filled]]
         return Assignment(assignment.tracklet, renumber(identity))

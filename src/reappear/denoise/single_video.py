@@ -3,14 +3,17 @@
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from reappear.core import LOCAL, Assignment, Engine, InputError, SettingsError, TrackletSet, offsets_to_owner
 
 from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit, usable_rows
+from .guard import GUARD, SPREAD, Guard
 from .linking import find_links
 from .links import Links
 from .nodes import Nodes
+from .review import Verdicts
+from .rules import Rules
 from .steps import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
 from .trace import Trace
 
@@ -29,6 +32,9 @@ def single_video(
     merge: Merge = "once",
     constraints: bool = False,
     overlap: float = OVERLAP,
+    verdicts: Verdicts | None = None,
+    guard: Guard = GUARD,
+    spread: float = SPREAD,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
 ) -> Assignment:
@@ -41,7 +47,8 @@ def single_video(
 
     Args:
         tracklets: All crops.
-        assignment: Where they are now. Discarded crops whose row is zero or NaN stay where they are.
+        assignment: Where they are now. Discarded crops whose row is zero or NaN, or that people
+            rejected, stay where they are.
         sigma_cst: Threshold between crop and centroid, 0..2 (σ_cst).
         sigma_drm: Threshold between centroids, 0..2 (σ_drm).
         targets: "frozen": centroids are taken once, so the order of crops does not matter. "updated": each crop that
@@ -50,6 +57,10 @@ def single_video(
             pair is left within `sigma_drm`.
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
+        verdicts: What was decided in a review.
+        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than `spread`
+            times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
+        spread: 1 (complete linkage) or more.
         trace: Is told moves and links.
         engine: Where centroids lie.
     """
@@ -59,11 +70,15 @@ def single_video(
         raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
     if merge not in ("once", "repeat"):
         raise SettingsError(f"merge: must be once or repeat, got {merge!r}")
-    owner = _reallocate(tracklets, assignment.tracklet, sigma_cst, targets, trace, engine)
+    rules = Rules(constraints, overlap, verdicts, guard, spread)
+    free = assignment.tracklet < 0
+    if verdicts is not None:
+        free &= ~verdicts.rejected
+    owner = _reallocate(tracklets, assignment.tracklet, free, sigma_cst, targets, trace, engine)
     out = Assignment(owner, assignment.identity)
     while True:
         before = out.identities
-        out = _merge(tracklets, out, sigma_drm, constraints, overlap, trace, engine)
+        out = _merge(tracklets, out, sigma_drm, rules, trace, engine)
         if merge == "once" or out.identities == before:
             return out
 
@@ -71,17 +86,18 @@ def single_video(
 def _reallocate(
     tracklets: TrackletSet,
     owner: Int[np.ndarray, " n"],
+    free: Bool[np.ndarray, " n"],
     sigma_cst: float,
     targets: Targets,
     trace: Trace | None,
     engine: Engine,
 ) -> Int[np.ndarray, " n"]:
-    """Eq. 5."""
+    """Eq. 5 for the crops that are `free` to go."""
     groups = Groups.of(owner, len(tracklets))
     centers = centroids(tracklets.embeddings, groups, engine)
     filled = groups.sizes > 0
     origin = tracklets.origin
-    excluded = usable_rows(tracklets.embeddings, np.flatnonzero(owner < 0))
+    excluded = usable_rows(tracklets.embeddings, np.flatnonzero(free))
     sums = centers * _lengths(tracklets.embeddings, groups, centers)[:, None] if targets == "updated" else None
 
     target = np.full(len(excluded), -1, np.int64)
@@ -125,8 +141,7 @@ def _merge(
     tracklets: TrackletSet,
     assignment: Assignment,
     sigma_drm: float,
-    constraints: bool,
-    overlap: float,
+    rules: Rules,
     trace: Trace | None,
     engine: Engine,
 ) -> Assignment:
@@ -138,9 +153,6 @@ def _merge(
         identity = assignment.identity[np.flatnonzero(elsewhere)[0]]
         raise InputError(f"single_video: identity {identity} lies in several videos; run it before cross_video")
     links = Links.joined(
-        [
-            find_links(nodes.centers[begin:end], sigma_drm, thin=not constraints).shifted(begin)
-            for begin, end in runs(video)
-        ]
+        [find_links(nodes.centers[begin:end], sigma_drm, thin=rules.none).shifted(begin) for begin, end in runs(video)]
     )
-    return nodes.joined(STAGE, tracklets, assignment, links, constraints, overlap, trace)
+    return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

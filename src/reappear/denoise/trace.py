@@ -3,8 +3,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
-_LINKS = ("first", "second", "distance")
-_MOVES = ("crop", "source", "target", "distance")
+from .constraints import Apart
+from .groups import runs
+from .joining import GUARDED, Joined
+from .links import Links
+
+Columns = dict[str, np.ndarray]
+Part = tuple[str, Columns]
+
+_LINKS: dict[str, type] = {"first": np.int64, "second": np.int64, "distance": np.float32}
+_MOVES: dict[str, type] = {"crop": np.int64, "source": np.int64, "target": np.int64, "distance": np.float32}
+_REFUSED: dict[str, type] = _LINKS | {"reason": object, "apart_first": np.int64, "apart_second": np.int64}
 
 
 @dataclass
@@ -14,30 +23,61 @@ class Trace:
     The fold stays `assignment = stage(tracklets, assignment)`; who wants the reasons passes `trace=Trace()` along.
 
     Attributes:
-        links: Stage and columns: two tracklets whose identities were joined, and the distance of their centroids.
-            Of many links between two groups only the shortest that hold them together are kept (a spanning forest).
+        links: Stage and columns: two tracklets whose identities were joined, and the distance of their centroids, NaN
+            where people decided it. Of many links between two groups only the shortest that hold them together are
+            kept (a spanning forest).
         moves: Stage and columns: crop, the tracklet it left, the one it went to (-1 = discarded), and its distance to
-            the centroid that decided.
-        vetoed: Stage → joins refused because the groups hold people seen at the same time.
+            the centroid that decided, NaN where people did.
+        refused: Stage and columns: two tracklets whose identities were near enough to be joined but were not; of all
+            links between two identities the shortest. `reason` is "seen together", "review" or "guard";
+            `apart_first` and `apart_second` are the tracklets that are two people, -1 where the guard refused.
+        vetoed: Stage → links refused because they would join two people.
+        guarded: Stage → links refused by the guard against chains.
         recall: Stage → share of links that an approximate search found, by a sample.
     """
 
-    links: list[tuple[str, dict[str, np.ndarray]]] = field(default_factory=list)
-    moves: list[tuple[str, dict[str, np.ndarray]]] = field(default_factory=list)
+    links: list[Part] = field(default_factory=list)
+    moves: list[Part] = field(default_factory=list)
+    refused: list[Part] = field(default_factory=list)
     vetoed: dict[str, int] = field(default_factory=dict)
+    guarded: dict[str, int] = field(default_factory=dict)
     recall: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def after(cls, links: Columns, moves: Columns, refused: Columns) -> "Trace":
+        """What was noted before, as the tables that `link_columns`, `move_columns` and `refused_columns` gave."""
+        return cls(_parts(links), _parts(moves), _parts(refused))
+
     def add_links(
-        self,
-        stage: str,
-        first: Int[np.ndarray, " n"],
-        second: Int[np.ndarray, " n"],
-        distance: Float[np.ndarray, " n"],
-        vetoed: int,
+        self, stage: str, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"], distance: Float[np.ndarray, " n"]
     ) -> None:
         """Notes joins of one stage."""
-        self.links.append((stage, dict(zip(_LINKS, (first, second, distance), strict=True))))
-        self.vetoed[stage] = self.vetoed.get(stage, 0) + vetoed
+        self.links.append((stage, {"first": first, "second": second, "distance": distance}))
+
+    def add_refused(self, stage: str, made: Joined, apart: Apart, leader: Int[np.ndarray, " n"]) -> None:
+        """Notes joins that one stage refused; `leader` is the tracklet that stands for each node."""
+        wide = made.witness == GUARDED
+        self.vetoed[stage] = self.vetoed.get(stage, 0) + int(np.count_nonzero(~wide))
+        self.guarded[stage] = self.guarded.get(stage, 0) + int(np.count_nonzero(wide))
+        sides = np.sort(np.stack([made.group[made.refused.first], made.group[made.refused.second]]), axis=0)
+        order = np.lexsort((made.refused.distance, *sides))
+        fresh = np.ones(len(order), bool)
+        fresh[1:] = np.diff(sides[:, order], axis=1).any(axis=0)
+        shown = order[fresh & (sides[0] != sides[1])[order]]
+        links, wide, row = made.refused[shown], wide[shown], made.witness[shown]
+        decided = np.zeros(len(row), bool)
+        decided[~wide] = apart.decided[row[~wide]]
+        pair = np.full((len(row), 2), -1, np.int64)
+        pair[~wide] = apart.pairs[row[~wide]]
+        columns = {
+            "first": leader[links.first],
+            "second": leader[links.second],
+            "distance": links.distance,
+            "reason": np.array(["seen together", "review", "guard"], object)[np.where(wide, 2, decided)],
+            "apart_first": pair[:, 0],
+            "apart_second": pair[:, 1],
+        }
+        self.refused.append((stage, columns))
 
     def add_moves(
         self,
@@ -48,7 +88,21 @@ class Trace:
         distance: Float[np.ndarray, " n"],
     ) -> None:
         """Notes what one stage did with crops."""
-        self.moves.append((stage, dict(zip(_MOVES, (crop, source, target, distance), strict=True))))
+        self.moves.append((stage, {"crop": crop, "source": source, "target": target, "distance": distance}))
+
+    def joins(self) -> Links:
+        """All links so far, between tracklets."""
+        table = self.link_columns()
+        return Links(table["first"], table["second"], np.nan_to_num(table["distance"]))
+
+    def keep_links(self, kept: Links, tracklets: int) -> None:
+        """Forgets all links but these, of so many tracklets."""
+        keys = np.sort(kept.first * tracklets + kept.second)
+        self.links = [
+            (stage, {name: column[mine] for name, column in columns.items()})
+            for stage, columns in self.links
+            for mine in [np.isin(columns["first"] * tracklets + columns["second"], keys)]
+        ]
 
     def link_columns(self) -> dict[str, np.ndarray]:
         """All links as one table."""
@@ -58,11 +112,24 @@ class Trace:
         """All moves as one table."""
         return _table(self.moves, _MOVES)
 
+    def refused_columns(self) -> dict[str, np.ndarray]:
+        """All refused links as one table."""
+        return _table(self.refused, _REFUSED)
 
-def _table(parts: list[tuple[str, dict[str, np.ndarray]]], names: tuple[str, ...]) -> dict[str, np.ndarray]:
+
+def _parts(table: Columns) -> list[Part]:
+    if not table:
+        return []
+    stage = table["stage"]
+    return [
+        (str(stage[begin]), {name: column[begin:end] for name, column in table.items() if name != "stage"})
+        for begin, end in runs(np.unique(stage, return_inverse=True)[1])
+    ]
+
+
+def _table(parts: list[Part], names: dict[str, type]) -> dict[str, np.ndarray]:
     stages = [np.full(len(columns["distance"]), stage, object) for stage, columns in parts]
     out = {"stage": np.concatenate([np.empty(0, object), *stages])}
-    for name in names:
-        kind = np.float32 if name == "distance" else np.int64
+    for name, kind in names.items():
         out[name] = np.concatenate([np.empty(0, kind), *(columns[name].astype(kind) for _, columns in parts)])
     return out

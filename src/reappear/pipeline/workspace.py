@@ -11,9 +11,11 @@ class Workspace:
 
         crops/                 shard-00000.tar ...  crops.parquet  tracklets.parquet  videos.parquet
         embeddings/NAME/       vectors.npy  meta.json
-        identities/NAME/       identities.parquet  tracklets.parquet  links.parquet  moves.parquet  report.json
+        identities/NAME/       identities.parquet  tracklets.parquet  links.parquet  moves.parquet  refused.parquet
+                               report.json
         models/NAME/           model.safetensors  config.json  README.md  metrics.jsonl
         evaluations/NAME/      scores.json  ranking.npz
+        review.jsonl           what people decided; written by `reappear review`, read by correlate
         report.html  report.json
 
     Every folder is made by one step and holds its `record.json`.
@@ -41,6 +43,11 @@ class Workspace:
     def evaluation(self, name: str) -> Path:
         """What evaluate wrote."""
         return self.root / "evaluations" / name
+
+    @property
+    def review(self) -> Path:
+        """What people decided about the crops."""
+        return self.root / "review.jsonl"
 
     def open_crops(self) -> CropStore:
         """The crops.

@@ -4,6 +4,7 @@ from .atomic import disk_errors, remove_folder, sync_folder, write_text, writing
 from .crops import CropStore
 from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
 from .identities import Identities, read_identities, write_identities
+from .review import append_decision, read_decisions
 from .shards import ShardReader, ShardWriter, members, shard_path
 from .tables import Columns, read_table, write_table
 
@@ -13,8 +14,10 @@ __all__ = [
     "Identities",
     "ShardReader",
     "ShardWriter",
+    "append_decision",
     "disk_errors",
     "members",
+    "read_decisions",
     "read_embeddings",
     "read_identities",
     "read_table",

@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,19 @@ class Identities:
         links: Columns stage (text), first, second (tracklets), distance: why tracklets are one person.
         moves: Columns stage (text), crop, source, target (tracklets; target -1 = discarded), distance.
         report: Per stage: crops discarded, moved, tracklets merged, n_S, identities, and scores where truth is known.
+        refused: Columns stage, first, second, distance as of links, reason (text), apart_first, apart_second: what was
+            near enough to be one person and is not.
     """
 
     assignment: Assignment
     links: Columns
     moves: Columns
     report: dict[str, Any]
+    refused: Columns = field(default_factory=dict)
 
 
 def write_identities(folder: Path, found: Identities) -> None:
-    """Writes identities.parquet (per crop), tracklets.parquet, links.parquet, moves.parquet and report.json."""
+    """Writes identities.parquet (per crop), tracklets, links, moves and refused.parquet, and report.json."""
     crop_identity: Int[np.ndarray, " n"] = found.assignment.crop_identity
     write_table(
         folder / "identities.parquet",
@@ -46,6 +49,7 @@ def write_identities(folder: Path, found: Identities) -> None:
     )
     write_table(folder / "links.parquet", found.links)
     write_table(folder / "moves.parquet", found.moves)
+    write_table(folder / "refused.parquet", found.refused)
     write_text(folder / "report.json", json.dumps(found.report, indent=2) + "\n")
 
 
@@ -58,4 +62,5 @@ def read_identities(folder: Path) -> Identities:
         read_table(folder / "links.parquet"),
         read_table(folder / "moves.parquet"),
         json.loads((folder / "report.json").read_text(encoding="utf-8")),
+        read_table(folder / "refused.parquet") if (folder / "refused.parquet").exists() else {},
     )

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from reappear.core import LOCAL, SILENT, Assignment, Engine, InputError, Progress, TrackletSet
-from reappear.denoise import Trace, cross_video, single_tracklet, single_video
-from reappear.store import Columns, Identities
+from reappear.denoise import Trace, Verdicts, cross_video, reject, settle, single_tracklet, single_video
+from reappear.store import Identities
 
 from .checkpoints import Checkpoints
 from .row import measure_noise, said, stage_row
@@ -26,7 +27,8 @@ def identify(
     tracklets: TrackletSet,
     settings: CorrelateSettings,
     *,
-    start: Assignment | None = None,
+    start: Identities | None = None,
+    verdicts: Verdicts | None = None,
     truth: Int[np.ndarray, " n"] | None = None,
     engine: Engine = LOCAL,
     checkpoints: Checkpoints | None = None,
@@ -37,7 +39,9 @@ def identify(
     Args:
         tracklets: All crops; a row of zeros is a crop that could not be embedded, and is discarded first.
         settings: Thresholds and stages.
-        start: Identities to go on from with the cross-video stage alone, as its nodes; tracklets if not given.
+        start: Identities to go on from with the cross-video stage alone, as its nodes; tracklets if not given. What
+            led to them is part of the reasons for the new ones.
+        verdicts: What people decided.
         truth: True person of each crop, -1 = nobody. Used for the scores in the report, for nothing else.
         engine: Where pairs are compared, and where centroids lie.
         checkpoints: Where to keep what is done, and what an earlier call with the same arguments left.
@@ -46,19 +50,20 @@ def identify(
     Returns:
         The identities with their report, and how many crops could not be embedded.
     """
-    assignment, empty = _embedded(tracklets, start)
+    assignment, empty = _embedded(tracklets, start.assignment if start else None)
     found = checkpoints.last() if checkpoints else None
     if found is None:
         name = BASELINE if start is None else SO_FAR
         mine = checkpoints.engine(engine, "thresholds") if checkpoints else engine
+        trace = _trace(start)
+        if verdicts is not None:
+            assignment = reject(assignment, verdicts, trace)
         thresholds = choose_thresholds(tracklets, assignment, settings, mine, progress)
-        found = Identities(
-            assignment, Trace().link_columns(), Trace().move_columns(), {"thresholds": thresholds, "stages": []}
-        )
+        found = _noted(assignment, trace, {"thresholds": thresholds, "stages": []})
         found = _after(name, _nothing, tracklets, found, settings, truth, mine)
         if checkpoints:
             checkpoints.keep(found)
-    stages = _stages(settings, found, begun=start is not None)
+    stages = _stages(settings, verdicts, found, begun=start is not None)
     for name, stage in stages[len(found.report["stages"]) - 1 :]:
         mine = checkpoints.engine(engine, name) if checkpoints else engine
         found = _after(name, stage, tracklets, found, settings, truth, mine)
@@ -78,37 +83,53 @@ def _after(
     engine: Engine,
 ) -> Identities:
     """How things stand after one more stage."""
-    trace = Trace()
+    trace = _trace(found)
+    known = len(trace.links)
     begun = time.perf_counter()
     assignment = stage(tracklets, found.assignment, trace=trace, engine=engine)
     seconds = time.perf_counter() - begun
     noise = measure_noise(tracklets, assignment, settings.noise, found.report["thresholds"], engine)
-    row = stage_row(name, found.assignment, assignment, trace, noise, truth, seconds)
-    return Identities(
-        assignment,
-        both(found.links, trace.link_columns()),
-        both(found.moves, trace.move_columns()),
-        {**found.report, "stages": [*found.report["stages"], row]},
-    )
+    row = stage_row(name, found.assignment, assignment, trace, known, noise, truth, seconds)
+    return _noted(assignment, trace, {**found.report, "stages": [*found.report["stages"], row]})
 
 
-def both(earlier: Columns, later: Columns) -> Columns:
-    """The rows of two tables, one after the other."""
-    return {name: np.concatenate([earlier[name], later[name]]) for name in later}
+def _trace(found: Identities | None) -> Trace:
+    """Why things stand as they do."""
+    return Trace.after(found.links, found.moves, found.refused) if found else Trace()
 
 
-def _stages(settings: CorrelateSettings, found: Identities, *, begun: bool) -> list[tuple[str, Stage]]:
+def _noted(assignment: Assignment, trace: Trace, report: dict[str, Any]) -> Identities:
+    return Identities(assignment, trace.link_columns(), trace.move_columns(), report, trace.refused_columns())
+
+
+def _stages(
+    settings: CorrelateSettings, verdicts: Verdicts | None, found: Identities, *, begun: bool
+) -> list[tuple[str, Stage]]:
     cst, drm = (found.report["thresholds"][key] for key in ("sigma_cst", "sigma_drm"))
-    linked = {"sigma_drm": drm, "constraints": settings.constraints, "overlap": settings.overlap}
+    linked: dict[str, Any] = {
+        "sigma_drm": drm,
+        "constraints": settings.constraints,
+        "overlap": settings.overlap,
+        "verdicts": verdicts,
+        "guard": settings.guard,
+        "spread": settings.spread,
+    }
     first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
     second = partial(single_video, sigma_cst=cst, targets=settings.targets, merge=settings.merge, **linked)
     third = partial(cross_video, radius=settings.radius, **linked)
-    stages = (
-        (settings.single_tracklet and not begun, "single-tracklet", first),
-        (settings.single_video and not begun, "single-video", second),
-        (settings.cross_video, "cross-video", third),
-    )
-    return [(name, stage) for wanted, name, stage in stages if wanted]
+    seen = settings.overlap if settings.constraints else None
+    stages: list[tuple[str, Stage]] = []
+    if settings.single_tracklet and not begun:
+        stages.append(("single-tracklet", first))
+    if settings.single_video and not begun:
+        stages.append(("single-video", second))
+    if verdicts is not None and begun:
+        stages.append(("parting", partial(_as_decided, verdicts=verdicts, overlap=seen, unite=False)))
+    if settings.cross_video:
+        stages.append(("cross-video", third))
+    if verdicts is not None:
+        stages.append(("review", partial(_as_decided, verdicts=verdicts, overlap=seen, unite=True)))
+    return stages
 
 
 def _nothing(tracklets: TrackletSet, assignment: Assignment, *, trace: Trace, engine: Engine) -> Assignment:
@@ -126,6 +147,20 @@ def _inside_tracklets(
 ) -> Assignment:
     """Compares no pairs, so that no engine is needed."""
     return single_tracklet(tracklets, assignment, sigma_cst=sigma_cst, minimum_crops=minimum_crops, trace=trace)
+
+
+def _as_decided(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    verdicts: Verdicts,
+    overlap: float | None,
+    unite: bool,
+    trace: Trace,
+    engine: Engine,
+) -> Assignment:
+    """Compares no pairs either."""
+    return settle(tracklets, assignment, verdicts=verdicts, overlap=overlap, unite=unite, trace=trace)
 
 
 def _embedded(tracklets: TrackletSet, start: Assignment | None) -> tuple[Assignment, int]:

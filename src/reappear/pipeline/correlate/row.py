@@ -45,19 +45,21 @@ def stage_row(
     before: Assignment,
     after: Assignment,
     trace: Trace,
+    known: int,
     noise: dict[str, Any],
     truth: Int[np.ndarray, " n"] | None,
     seconds: float,
 ) -> dict[str, Any]:
-    """What one stage did, and how things stand after it."""
+    """What one stage did, and how things stand after it; `known`: how many parts of links the trace held before."""
     left, came = before.tracklet >= 0, after.tracklet >= 0
     row: dict[str, Any] = {
         "name": name,
         "crops_discarded": int(np.count_nonzero(left & ~came)),
         "crops_moved": int(np.count_nonzero(~left & came)),
         "crops_kept": int(np.count_nonzero(came)),
-        "tracklets_merged": sum(len(columns["first"]) for _, columns in trace.links),
+        "tracklets_merged": sum(len(columns["first"]) for _, columns in trace.links[known:]),
         "links_vetoed": sum(trace.vetoed.values()),
+        "links_guarded": sum(trace.guarded.values()),
         **noise,
         "seconds": round(seconds, 3),
     }

@@ -7,7 +7,7 @@ from reappear.pipeline.engines import EngineSettings, LocalSettings
 
 @settings
 class CorrelateSettings:
-    """How tracklets become identities. With `thresholds: paper` and `constraints: false` it is the paper's method."""
+    """How tracklets become identities. The paper's method: `thresholds: paper`, `constraints: false`, `guard: none`."""
 
     thresholds: Annotated[
         Literal["auto", "paper"],
@@ -38,6 +38,15 @@ class CorrelateSettings:
     ] = "once"
     constraints: Annotated[bool, "never join people who are seen at the same time in one video"] = True
     overlap: Annotated[float, "seconds that two tracklets must share in one video to be two people"] = 1.0
+    guard: Annotated[
+        Literal["none", "diameter", "cut"],
+        "against chains that join crowds; diameter: no two of a group farther apart than `spread` times sigma_drm; "
+        "cut: links whose ends share few neighbours do not count; none: as in the paper",
+    ] = "diameter"
+    spread: Annotated[float, "largest diameter of a group in sigma_drm; 1 = complete linkage"] = 2.0
+    review: Annotated[
+        str, "what people decided: auto = review.jsonl of the workspace where there is one, none, or a file"
+    ] = "auto"
     noise: Annotated[
         Literal["auto", "exact", "sampled", "none"],
         "how n_S is measured after each stage. exact: all pairs of identities; sampled: 4096 of them with all others, "

@@ -1,22 +1,31 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, SettingsError
+from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet
+from reappear.denoise import Verdicts
 from reappear.pipeline.engines import Bounded, open_engine, parse_memory, say_memory
-from reappear.pipeline.record import Outcome, Record, run_step
+from reappear.pipeline.record import Outcome, Record, fingerprint, run_step
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
-from reappear.store import read_embeddings, read_identities, read_table, remove_folder, write_identities
+from reappear.store import (
+    read_decisions,
+    read_embeddings,
+    read_identities,
+    read_table,
+    remove_folder,
+    write_identities,
+    write_text,
+)
 
 from .checkpoints import Checkpoints
-from .fold import both, identify
+from .fold import identify
 from .settings import CorrelateSettings
 
 _NEEDED = 300 << 20  # bytes for the program, and blocks of fixed size
 _PER_CROP, _PER_TRACKLET = 250, 400  # bytes of columns while a stage works, measured at a million tracklets
 _SHARED = 256 << 20  # bytes for results of workers under way
+_TOLD = 5  # decisions that do not hold, one line each
 
 
 def correlate(
@@ -41,6 +50,8 @@ def correlate(
     """
     _require(work, embeddings)
     begun = {"start": work.identities(start)} if start else {}
+    log = _review(work, settings)
+    decided = {"review": log} if log else {}
     memory = parse_memory(settings.memory)
     plain = to_plain(settings)
     del plain["memory"], plain["engine"]  # the result does not depend on them
@@ -48,8 +59,8 @@ def correlate(
         work.identities(name),
         step="correlate",
         settings=plain,
-        inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings), **begun},
-        work=lambda aside: _correlate(work, settings, memory, embeddings, start, aside, progress),
+        inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings), **begun, **decided},
+        work=lambda aside: _correlate(work, settings, memory, embeddings, start, log, aside, progress),
         progress=progress,
     )
 
@@ -70,6 +81,7 @@ def _correlate(
     memory: int,
     embeddings: str,
     start: str | None,
+    log: Path | None,
     aside: Path,
     progress: Progress,
 ) -> Outcome:
@@ -90,29 +102,56 @@ def _correlate(
         )
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
+    verdicts = _weigh(log, work, tracklets, settings, progress) if log else None
     unfinished = aside / "unfinished"
     matrix = 4 * len(tracklets) * vectors.shape[1]
     with open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
         found, empty = identify(
             tracklets,
             settings,
-            start=earlier.assignment if earlier else None,
+            start=earlier,
+            verdicts=verdicts,
             truth=truth,
             engine=Bounded(engine, aside, memory - needed),
             checkpoints=Checkpoints(unfinished, progress),
             progress=progress,
         )
-    if earlier:  # why crops and tracklets are where they are includes what was done before
-        found = replace(found, links=both(earlier.links, found.links), moves=both(earlier.moves, found.moves))
     found.report["start"] = start
     found.report["embeddings"] = {"name": embeddings, **meta}
+    if log and verdicts:
+        found.report["review"] = {"decisions": verdicts.counts, "overruled": list(verdicts.overruled)}
+        write_text(aside / "review.jsonl", log.read_text(encoding="utf-8"))
     write_identities(aside, found)
     remove_folder(unfinished)
     last = found.report["stages"][-1]
+    rejected = int(np.count_nonzero(found.moves["stage"] == "review"))
     return Outcome(
         counts={"crops": len(crops), "tracklets": len(tracklets), "identities": last["identities"]},
         dropped={
             "could not be embedded": empty,
-            "unlike its tracklet, and like no other of its video": len(crops) - empty - last["crops_kept"],
+            "unlike its tracklet, and like no other of its video": len(crops) - empty - rejected - last["crops_kept"],
+            "rejected in review": rejected,
         },
     )
+
+
+def _review(work: Workspace, settings: CorrelateSettings) -> Path | None:
+    """The log of decisions, if there is one."""
+    if settings.review == "none" or (settings.review == "auto" and not work.review.exists()):
+        return None
+    return work.review if settings.review == "auto" else Path(settings.review)
+
+
+def _weigh(
+    log: Path, work: Workspace, tracklets: TrackletSet, settings: CorrelateSettings, progress: Progress
+) -> Verdicts:
+    """What the decisions come to; tells of those that do not hold, and of those that deny what was seen."""
+    verdicts = Verdicts.of(read_decisions(log, footage=fingerprint(work.crops)), tracklets)
+    for overruled in verdicts.overruled[:_TOLD]:
+        progress.note(f"review: {overruled}; it does not hold")
+    if len(verdicts.overruled) > _TOLD:
+        progress.note(f"review: {len(verdicts.overruled) - _TOLD} more do not hold; all are in report.json")
+    denied = verdicts.contradicted(tracklets, settings.overlap) if settings.constraints else 0
+    if denied:
+        progress.note(f"review: {denied} pairs of tracklets are one person by decision, though seen at the same time")
+    return verdicts

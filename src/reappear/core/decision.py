@@ -1,0 +1,58 @@
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .errors import InputError
+
+Kind = Literal["same", "different", "merge", "split", "reject"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_NEEDS = {
+    "same": "two tracklets or more",
+    "different": "two tracklets or more",
+    "merge": "two tracklets or more",
+    "split": "tracklets, and the others that they are taken from",
+    "reject": "tracklets or crops",
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What somebody who looked at crops decided about them. It says tracklets and crops, for they keep their numbers.
+
+    Attributes:
+        kind: "same": these tracklets are one person. "merge": the same, said of all tracklets of some identities.
+            "different": no two of these tracklets are one person. "split": none of these tracklets is one person with
+            any of `others`. "reject": these tracklets or crops show nobody who can be told.
+        tracklets: Distinct.
+        others: Of a split: what the tracklets were taken from.
+        crops: Of a reject.
+        line: Where it stands in the log, from 1; a later decision is worth more than an earlier one.
+        who: Who decided.
+        when: ISO 8601.
+        note: Why.
+
+    Raises:
+        InputError: A number is negative or said twice, or too few are given.
+    """
+
+    kind: Kind
+    tracklets: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
+    crops: tuple[int, ...] = ()
+    line: int = 0
+    who: str = ""
+    when: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        named = (*self.tracklets, *self.others)
+        if len(set(named)) < len(named) or len(set(self.crops)) < len(self.crops):
+            raise InputError(f"{self.kind}: a number is named twice")
+        if min((*named, *self.crops), default=0) < 0:
+            raise InputError(f"{self.kind}: numbers must be 0 or more")
+        enough = {
+            "split": bool(self.tracklets and self.others),
+            "reject": bool(self.tracklets or self.crops),
+        }.get(self.kind, len(self.tracklets) > 1)
+        if not enough or (self.others and self.kind != "split") or (self.crops and self.kind != "reject"):
+            raise InputError(f"{self.kind} takes {_NEEDS[self.kind]}")

@@ -1,0 +1,253 @@
+"""What people decided about crops: replayed before identities are joined across videos (not in the paper)."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from reappear.core import Assignment, Decision, InputError, TrackletSet
+
+from .constraints import Apart, Constraint, overlapping_pairs
+from .groups import Groups, renumber
+from .joining import components, join
+from .links import Links
+from .trace import Trace
+
+STAGE = "review"
+_DECIDED, _UNTOLD = np.float32(-1), np.float32(3)  # outside of all distances
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What holds of all decisions together.
+
+    Attributes:
+        same: Pairs of tracklets that are one person, a forest.
+        different: Pairs of tracklets that are two people.
+        rejected: Crops thrown out.
+        counts: Kind of decision → how many were made.
+        overruled: In words: which decision a later one contradicts, so that it does not hold.
+    """
+
+    same: Int[np.ndarray, "s 2"]
+    different: Int[np.ndarray, "d 2"]
+    rejected: Bool[np.ndarray, " n"]
+    counts: dict[str, int]
+    overruled: tuple[str, ...]
+
+    @classmethod
+    def of(cls, decisions: Sequence[Decision], tracklets: TrackletSet) -> "Verdicts":
+        """Weighs decisions against each other: from the last to the first, each holds as far as no later one objects.
+
+        Raises:
+            InputError: A tracklet or crop does not exist.
+        """
+        ledger = _Ledger()
+        rejected = np.zeros(len(tracklets.embeddings), bool)
+        for decision in sorted(decisions, key=lambda made: -made.line):
+            _check(decision, len(tracklets), len(rejected))
+            if decision.kind == "reject":
+                for tracklet in ledger.reject(decision):
+                    rejected[tracklets.offsets[tracklet] : tracklets.offsets[tracklet + 1]] = True
+                rejected[list(decision.crops)] = True
+            elif decision.kind in ("same", "merge"):
+                ledger.unite(decision)
+            else:
+                ledger.part(decision)
+        return cls(
+            np.array(ledger.same, np.int64).reshape(-1, 2),
+            np.array(ledger.different, np.int64).reshape(-1, 2),
+            rejected,
+            dict(Counter(decision.kind for decision in decisions)),
+            tuple(reversed(ledger.overruled)),
+        )
+
+    def apart(self, tracklets: TrackletSet, present: Bool[np.ndarray, " t"], overlap: float | None) -> Apart:
+        """All that keeps tracklets apart: decisions and, with `overlap`, what is seen at the same time.
+
+        A decision is worth more than what is seen at the same time. Who must not be one with a tracklet must not be one
+        with any that is the same person as it.
+        """
+        person = self._person(len(tracklets))
+        seen = np.zeros((0, 2), np.int64) if overlap is None else overlapping_pairs(tracklets, present, overlap)
+        seen = seen[person[seen[:, 0]] != person[seen[:, 1]]]
+        pairs = np.concatenate([self.different, seen])
+        decided = np.arange(len(pairs)) < len(self.different)
+        crowd = Groups.of(person, int(person.max(initial=-1)) + 1)
+        wide = np.flatnonzero((crowd.sizes[person[pairs]] > 1).any(axis=1))
+        more, why = [pairs], [decided]
+        for (a, b), said in zip(person[pairs[wide]].tolist(), decided[wide].tolist(), strict=True):
+            sides = (crowd.rows[crowd.offsets[one] : crowd.offsets[one + 1]] for one in (a, b))
+            grown = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
+            more.append(grown)
+            why.append(np.full(len(grown), said))
+        return Apart(np.concatenate(more), np.concatenate(why))
+
+    def _person(self, count: int) -> Int[np.ndarray, " count"]:
+        """Tracklets with one number are one person."""
+        first, second = self.same.T
+        return components(count, Links(first, second, np.zeros(len(first), np.float32)))
+
+    def contradicted(self, tracklets: TrackletSet, overlap: float) -> int:
+        """How many pairs seen at the same time are one person all the same, by decision."""
+        named = np.zeros(len(tracklets), bool)
+        named[self.same] = True
+        person = self._person(len(tracklets))
+        seen = overlapping_pairs(tracklets, named, overlap)
+        return int(np.count_nonzero(person[seen[:, 0]] == person[seen[:, 1]]))
+
+
+class _Ledger:
+    """Decisions that hold, from the last to the first."""
+
+    def __init__(self) -> None:
+        self.same: list[tuple[int, int]] = []
+        self.different: list[tuple[int, int]] = []
+        self.overruled: list[str] = []
+        self._root: dict[int, int] = {}
+        self._foes: dict[int, dict[int, int]] = {}
+        self._rejected: dict[int, int] = {}
+        self._named: dict[int, int] = {}
+
+    def reject(self, decision: Decision) -> Iterator[int]:
+        """The tracklets that no later decision says to be somebody."""
+        for tracklet in decision.tracklets:
+            if (later := self._named.get(tracklet)) is not None:
+                self._say(decision, f"tracklet {tracklet} is somebody", later)
+            else:
+                self._rejected.setdefault(tracklet, decision.line)
+                yield tracklet
+
+    def unite(self, decision: Decision) -> None:
+        """One person, except who was rejected later, or found different."""
+        for tracklet in self._left(decision, decision.tracklets):
+            self._named.setdefault(tracklet, decision.line)
+        for a, b in pairwise(self._left(decision, decision.tracklets, quiet=True)):
+            x, y = self._find(a), self._find(b)
+            if x == y:
+                continue
+            if (later := self._foes.get(x, {}).get(y)) is not None:
+                self._say(decision, f"tracklets {a} and {b} are not one person", later)
+                continue
+            self.same.append((a, b))
+            self._root[y] = x
+            for foe, line in self._foes.pop(y, {}).items():
+                self._foes.setdefault(x, {}).setdefault(foe, line)
+                self._foes[foe].setdefault(x, line)
+                del self._foes[foe][y]
+
+    def part(self, decision: Decision) -> None:
+        """Two people each, except who is one person by a later decision."""
+        sides = [self._left(decision, decision.tracklets), self._left(decision, decision.others)]
+        for a, b in product(*sides) if decision.kind == "split" else combinations(sides[0], 2):
+            x, y = self._find(a), self._find(b)
+            if x == y:
+                self._say(decision, f"tracklets {a} and {b} are one person", None)
+                continue
+            self.different.append((a, b))
+            self._foes.setdefault(x, {}).setdefault(y, decision.line)
+            self._foes.setdefault(y, {}).setdefault(x, decision.line)
+
+    def _left(self, decision: Decision, tracklets: Iterable[int], *, quiet: bool = False) -> list[int]:
+        left = []
+        for tracklet in tracklets:
+            if (later := self._rejected.get(tracklet)) is None:
+                left.append(tracklet)
+            elif not quiet:
+                self._say(decision, f"tracklet {tracklet} is rejected", later)
+        return left
+
+    def _find(self, node: int) -> int:
+        while (up := self._root.get(node, node)) != node:
+            self._root[node] = self._root.get(up, up)
+            node = up
+        return node
+
+    def _say(self, decision: Decision, fact: str, line: int | None) -> None:
+        by = f"line {line}" if line is not None else "later lines"
+        self.overruled.append(f"line {decision.line} ({decision.kind}): {fact} by {by}")
+
+
+def _check(decision: Decision, tracklets: int, crops: int) -> None:
+    for what, numbers, count in (
+        ("tracklet", (*decision.tracklets, *decision.others), tracklets),
+        ("crop", decision.crops, crops),
+    ):
+        if max(numbers, default=-1) >= count:
+            raise InputError(
+                f"line {decision.line} of the review: there is no {what} {max(numbers)}; "
+                f"they are numbered 0 to {count - 1}"
+            )
+
+
+def reject(assignment: Assignment, verdicts: Verdicts, trace: Trace | None = None) -> Assignment:
+    """Throws out the crops that people rejected."""
+    gone = np.flatnonzero(verdicts.rejected & (assignment.tracklet >= 0))
+    owner = assignment.tracklet.copy()
+    if trace is not None:
+        nowhere = np.full(len(gone), -1, np.int64)
+        trace.add_moves(STAGE, gone, owner[gone], nowhere, np.full(len(gone), np.nan, np.float32))
+    owner[gone] = -1
+    return Assignment(owner, assignment.identity)
+
+
+def settle(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    verdicts: Verdicts,
+    overlap: float | None,
+    unite: bool = True,
+    trace: Trace | None = None,
+) -> Assignment:
+    """Joins and parts identities as people decided.
+
+    Tracklets that are one person by decision are joined. An identity that then holds two people, by decision or seen at
+    the same time, is built anew: decisions first, then the links that had joined it, from the shortest, except those
+    that would bring the two together again. So it comes after all stages that join by looks: a person who was seen from
+    two sides looks like neither on average.
+
+    Args:
+        tracklets: All crops.
+        assignment: Where they are now.
+        verdicts: What was decided.
+        overlap: Seconds that two tracklets must share in one video to be two people; `None` = that tells nothing.
+        unite: Whether to join, or to part only.
+        trace: Holds the links that joined the identities. Is told the joins by decision, whose distance is NaN, and
+            forgets the links that hold no more.
+    """
+    count = len(tracklets)
+    held = np.bincount(assignment.tracklet[assignment.tracklet >= 0], minlength=count) > 0
+    same = np.sort(verdicts.same[unite & held[verdicts.same].all(axis=1)], axis=1)
+    said = Links(same[:, 0], same[:, 1], np.full(len(same), _DECIDED))
+    told = trace.joins() if trace is not None else Links.joined([])
+    of = assignment.identity
+    told = told[(of[told.first] == of[told.second]) & (of[told.first] >= 0)]
+    links = _shortest(Links.joined([said, told, _chains(of)]), count)
+    apart = verdicts.apart(tracklets, held, overlap)
+    made = join(count, links, Constraint(apart, np.where(held, np.arange(count), -1)))
+    if trace is not None:
+        kept = made.kept
+        by_decision = kept[kept.distance == _DECIDED]
+        trace.keep_links(kept[(kept.distance != _DECIDED) & (kept.distance != _UNTOLD)], count)
+        nothing = np.full(len(by_decision), np.nan, np.float32)
+        trace.add_links(STAGE, by_decision.first, by_decision.second, nothing)
+        trace.add_refused(STAGE, made, apart, np.arange(count))
+    return Assignment(assignment.tracklet, renumber(np.where(of >= 0, made.group, -1)))
+
+
+def _shortest(links: Links, count: int) -> Links:
+    """One link for each two tracklets."""
+    links = links[np.lexsort((links.distance, links.second, links.first))]
+    return links[np.unique(links.first * count + links.second, return_index=True)[1]]
+
+
+def _chains(identity: Int[np.ndarray, " t"]) -> Links:
+    """Links that hold each identity together where no others are told of; longer than any distance."""
+    groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)
+    inside = np.diff(identity[groups.rows]) == 0
+    first, second = groups.rows[:-1][inside], groups.rows[1:][inside]
+    return Links(first, second, np.full(len(first), _UNTOLD))

@@ -1,0 +1,112 @@
+"""`review.jsonl`: what people decided, one line each, only ever appended to.
+
+    {"decision": "same", "tracklets": [12, 47], "who": "anna", "when": "2026-03-01T09:30:00+00:00", "note": "red bag"}
+
+Keys: decision; tracklets, others, crops (lists of numbers, see `Decision`); who, when, note; footage (the fingerprint
+of the crops that the numbers are of). Only the decision and its numbers must be there.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reappear.core import KINDS, Decision, InputError
+
+from .atomic import disk_errors, sync_folder
+
+_NUMBERS, _WORDS = ("tracklets", "others", "crops"), ("who", "when", "note", "footage")
+
+
+def append_decision(path: Path, decision: Decision, *, footage: str) -> Decision:
+    """Adds a line, on disk when this returns; others who write wait their turn.
+
+    Args:
+        path: The log; made if missing.
+        decision: What was decided; its line is not looked at.
+        footage: Fingerprint of the crops.
+
+    Returns:
+        The decision with its line.
+
+    Raises:
+        InputError: A line of the log is broken.
+    """
+    plain: dict[str, Any] = {"decision": decision.kind}
+    plain |= {key: list(value) for key in _NUMBERS if (value := getattr(decision, key))}
+    plain |= {key: value for key in ("who", "when", "note") if (value := getattr(decision, key))}
+    plain["footage"] = footage
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            line = len(read_decisions(path, footage=footage)) + 1
+            os.write(handle, (json.dumps(plain, ensure_ascii=False) + "\n").encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        sync_folder(path.parent)
+    return replace(decision, line=line)
+
+
+def read_decisions(path: Path, *, footage: str) -> list[Decision]:
+    """All decisions, in the order they were made.
+
+    Raises:
+        InputError: The log is missing, a line is no decision, or it is about other crops than `footage`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} does not exist; check the path, or decide something with `reappear review`"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text: {error}") from error
+    if text and not text.endswith("\n"):
+        raise InputError(f"{path} line {text.count(chr(10)) + 1} is cut off; complete it, or remove it")
+    return [
+        _decision(line, number, f"{path} line {number}", footage)
+        for number, line in enumerate(text.split("\n")[:-1], 1)
+    ]
+
+
+def _decision(line: str, number: int, where: str, footage: str) -> Decision:
+    try:
+        plain = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON ({error}); correct it, or remove it") from error
+    if not isinstance(plain, dict) or not isinstance(plain.get("decision"), str):
+        raise InputError(f'{where} is no decision; it needs to look like {{"decision": "same", "tracklets": [12, 47]}}')
+    if plain["decision"] not in KINDS:
+        raise InputError(f"{where}: no decision {plain['decision']!r}; known: {', '.join(KINDS)}")
+    if unknown := plain.keys() - {"decision", *_NUMBERS, *_WORDS}:
+        raise InputError(f"{where}: unknown {', '.join(sorted(unknown))}; known: {', '.join((*_NUMBERS, *_WORDS))}")
+    for key in _NUMBERS:
+        numbers = plain.get(key, [])
+        if not isinstance(numbers, list) or not all(type(value) is int for value in numbers):
+            raise InputError(f"{where}: {key} must be a list of whole numbers, got {numbers!r}")
+    for key in _WORDS:
+        if not isinstance(plain.get(key, ""), str):
+            raise InputError(f"{where}: {key} must be text, got {plain[key]!r}")
+    if plain.get("footage", footage) != footage:
+        raise InputError(
+            f"{where} is about other crops than these: the footage was ingested anew, and tracklets have new numbers; "
+            f"move the log away, or correlate with --review none"
+        )
+    try:
+        return Decision(
+            plain["decision"],
+            tuple(plain.get("tracklets", ())),
+            tuple(plain.get("others", ())),
+            tuple(plain.get("crops", ())),
+            line=number,
+            who=plain.get("who", ""),
+            when=plain.get("when", ""),
+            note=plain.get("note", ""),
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error

@@ -1,0 +1,140 @@
+"""Joins with refusals are those of the literal loop, whatever order links come in."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reappear.core import SettingsError
+from reappear.denoise.constraints import Apart, Constraint
+from reappear.denoise.guard import Diameter, weak
+from reappear.denoise.joining import GUARDED, join
+from reappear.denoise.links import Links
+from reappear.denoise.rules import Rules
+from tests.references import joining as literal
+
+from .worlds import at, cos_distance
+
+few = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+@st.composite
+def graphs(draw, most=14):
+    """Nodes, links of few different lengths so that ties abound, and enemies."""
+    count = draw(st.integers(2, most))
+    pairs = [(a, b) for b in range(count) for a in range(b)]
+    linked = draw(st.lists(st.sampled_from(pairs), unique=True))
+    lengths = draw(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=len(linked), max_size=len(linked)))
+    enemies = draw(st.lists(st.sampled_from(pairs), max_size=8, unique=True))
+    return count, [(a, b, x) for (a, b), x in zip(linked, lengths, strict=True)], enemies, draw(st.randoms())
+
+
+def as_links(links):
+    first, second, distance = zip(*links, strict=True) if links else ((), (), ())
+    return Links(np.array(first, np.int64), np.array(second, np.int64), np.array(distance, np.float32))
+
+
+def constraint(count, enemies):
+    pairs = np.array(enemies, np.int64).reshape(-1, 2)
+    return Constraint(Apart(pairs, np.zeros(len(pairs), bool)), np.arange(count))
+
+
+def groups_of(made):
+    return {frozenset(np.flatnonzero(made.group == group).tolist()) for group in np.unique(made.group)}
+
+
+def pairs_of(links):
+    return set(zip(links.first.tolist(), links.second.tolist(), strict=True))
+
+
+@few
+@given(graphs())
+def test_a_veto_is_the_literal_one_in_any_order_of_links(graph):
+    count, links, enemies, random = graph
+    groups, kept, refused = literal.join(count, links, enemies)
+    for _ in range(2):
+        random.shuffle(links)
+        made = join(count, as_links(links), constraint(count, enemies))
+        assert groups_of(made) == {frozenset(group) for group in groups}
+        assert pairs_of(made.kept) == set(kept)
+        assert pairs_of(made.refused) == set(refused)
+        for a, b in enemies:
+            assert made.group[a] != made.group[b]
+
+
+@few
+@given(graphs())
+def test_who_refuses_a_link_lies_in_the_groups_it_would_have_joined(graph):
+    count, links, enemies, _ = graph
+    made = join(count, as_links(links), constraint(count, enemies))
+    for first, second, row in zip(made.refused.first, made.refused.second, made.witness, strict=True):
+        sides = {frozenset((made.group[a], made.group[b])) for a, b in [enemies[row]]}
+        assert frozenset((made.group[first], made.group[second])) in sides
+
+
+@few
+@given(graphs(), st.integers(0, 1000), st.sampled_from([0.05, 0.2, 0.4, 0.8, 1.5, 2.0]))
+def test_a_diameter_is_the_literal_one_with_and_without_vetoes(graph, seed, limit):
+    count, links, enemies, random = graph
+    x = np.random.default_rng(seed).normal(size=(count, 3))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    near = {pair for pair in ((a, b) for b in range(count) for a in range(b)) if 1 - x[pair[0]] @ x[pair[1]] <= limit}
+    links = [(a, b, distance) for a, b, distance in links if (a, b) in near]  # a link is never longer than the limit
+    for foes in ([], enemies):
+        random.shuffle(links)
+        groups, kept, refused = literal.join(count, links, foes, x, limit)
+        made = join(count, as_links(links), constraint(count, foes), Diameter(x, limit))
+        assert groups_of(made) == {frozenset(group) for group in groups}
+        assert pairs_of(made.kept) == set(kept)
+        assert pairs_of(made.refused) == set(refused)
+
+
+def test_a_diameter_spares_those_that_need_no_look(monkeypatch):
+    looked = []
+    monkeypatch.setattr(Diameter, "refuses", lambda _, first, second: looked.append((first[:], second[:])) or False)
+    x = at(0, 1, 2, 60, 75, 90)
+    links = as_links([(0, 1, 0.0), (1, 2, 0.0), (3, 4, 0.03), (4, 5, 0.03)])
+    join(6, links, None, Diameter(x, cos_distance(20)))
+    assert looked == [([3], [4]), ([3, 4], [5])]
+
+
+def test_a_chain_breaks_where_it_grows_too_long():
+    x = at(0, 4, 9, 15, 22)
+    links = as_links([(i, i + 1, cos_distance(i + 4)) for i in range(4)])
+    made = join(5, links, None, Diameter(x, cos_distance(10)))
+    assert groups_of(made) == {frozenset({0, 1, 2}), frozenset({3, 4})}
+    assert pairs_of(made.refused) == {(2, 3)}
+    assert made.witness.tolist() == [GUARDED]
+
+
+@few
+@given(graphs(most=10))
+def test_a_cut_goes_through_links_whose_ends_share_too_little(graph):
+    count, links, _, _ = graph
+    expected = [literal.shared(count, links, a, b) < 0.6 for a, b, _ in links]
+    assert weak(count, as_links(links)).tolist() == expected
+
+
+def test_a_cut_parts_two_crowds_that_one_link_joins(monkeypatch):
+    monkeypatch.setattr("reappear.denoise.guard._ROWS", 3)
+    crowds = [(a, b, 0.1) for low in (0, 5) for b in range(low, low + 5) for a in range(low, b)]
+    found = weak(10, as_links([*crowds, (4, 5, 0.05)]))
+    assert np.flatnonzero(found).tolist() == [len(crowds)]
+
+
+def test_many_links_in_a_torn_component_go_by_groups():
+    """Two crowds of 150 that are enemies in one pair: 45,000 links, and hardly any needs a look."""
+    rng = np.random.default_rng(0)
+    x = at(*rng.uniform(0, 8, 150), *rng.uniform(9, 17, 150))
+    first, second = np.triu_indices(300, 1)
+    distance = 1 - np.einsum("nd,nd->n", x[first], x[second])
+    made = join(300, Links(first, second, distance.astype(np.float32)), constraint(300, [(0, 299)]))
+    assert len(np.unique(made.group)) == 2
+    assert made.group[0] != made.group[299]
+    assert len(made.kept) == 298
+
+
+@pytest.mark.parametrize("spread", [0.5, float("nan")])
+def test_no_group_is_narrower_than_a_link(spread):
+    with pytest.raises(SettingsError, match=r"spread: must be 1 \(complete linkage\) or more, got"):
+        Rules(guard="diameter", spread=spread)

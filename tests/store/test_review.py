@@ -1,0 +1,90 @@
+import json
+import multiprocessing
+
+import pytest
+
+from reappear.core import Decision, InputError
+from reappear.store import append_decision, read_decisions
+
+LINE = '{"decision": "same", "tracklets": [1, 2]}\n'
+
+
+def test_what_is_decided_comes_back_in_order(tmp_path):
+    log = tmp_path / "review.jsonl"
+    made = [
+        Decision("same", (12, 47), who="anna", when="2026-03-01T09:30:00+00:00", note="red bag\u2028both"),
+        Decision("split", (3,), (4, 5)),
+        Decision("reject", (), (), (900,)),
+    ]
+    kept = [append_decision(log, decision, footage="f00d") for decision in made]
+    assert [decision.line for decision in kept] == [1, 2, 3]
+    assert read_decisions(log, footage="f00d") == kept
+    assert json.loads(log.read_text().split("\n")[1]) == {
+        "decision": "split",
+        "tracklets": [3],
+        "others": [4, 5],
+        "footage": "f00d",
+    }
+
+
+def test_a_line_written_by_hand_needs_little(tmp_path):
+    log = tmp_path / "review.jsonl"
+    log.write_text(LINE)
+    assert read_decisions(log, footage="f00d") == [Decision("same", (1, 2), line=1)]
+    log.write_text("")
+    assert read_decisions(log, footage="f00d") == []
+
+
+def write_some(log, number):
+    for tracklet in range(20):
+        append_decision(log, Decision("same", (100 * number, 100 * number + tracklet + 1)), footage="f00d")
+
+
+def test_who_writes_at_the_same_time_waits(tmp_path):
+    log = tmp_path / "review.jsonl"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_some, args=(log, number)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    found = read_decisions(log, footage="f00d")
+    assert sorted(decision.tracklets for decision in found) == sorted(
+        (100 * number, 100 * number + tracklet + 1) for number in range(4) for tracklet in range(20)
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{}\n", "line 2 is no decision; it needs to look like"),
+        ("[1]\n", "line 2 is no decision"),
+        ('{"decision": "same", "tracklets": [1, 2]\n', "line 2 is not JSON"),
+        ("\n", "line 2 is not JSON"),
+        ('{"decision": "same", "tracklets": [1, 2]}', "line 2 is cut off; complete it, or remove it"),
+        (
+            '{"decision": "same", "traclets": [1, 2]}\n',
+            "line 2: unknown traclets; known: tracklets, others, crops, who",
+        ),
+        ('{"decision": "same", "tracklets": [1, 2.5]}\n', "line 2: tracklets must be a list of whole numbers"),
+        ('{"decision": "same", "tracklets": [1, true]}\n', "line 2: tracklets must be a list of whole numbers"),
+        ('{"decision": "same", "tracklets": [1, 2], "who": 3}\n', "line 2: who must be text, got 3"),
+        ('{"decision": "twin", "tracklets": [1, 2]}\n', "line 2: no decision 'twin'; known: same, different, merge"),
+        ('{"decision": "same", "tracklets": [1]}\n', "line 2: same takes two tracklets or more"),
+        ('{"decision": "same", "tracklets": [1, 2], "footage": "beef"}\n', "line 2 is about other crops than these"),
+    ],
+)
+def test_a_broken_line_is_named_and_nothing_is_added_to_it(tmp_path, line, said):
+    log = tmp_path / "review.jsonl"
+    log.write_text(LINE + line)
+    with pytest.raises(InputError, match=said):
+        read_decisions(log, footage="f00d")
+    with pytest.raises(InputError, match=said):
+        append_decision(log, Decision("same", (1, 2)), footage="f00d")
+    assert log.read_text() == LINE + line
+
+
+def test_no_log(tmp_path):
+    with pytest.raises(InputError, match="does not exist; check the path, or decide something with `reappear review`"):
+        read_decisions(tmp_path / "review.jsonl", footage="f00d")
