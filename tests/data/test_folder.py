@@ -3,7 +3,7 @@ import pytest
 from reappear.core import InputError
 from reappear.data import read
 
-from .test_market1501 import fill
+from .trees import fill
 
 
 def test_each_folder_is_a_person(tmp_path):
@@ -11,6 +11,7 @@ def test_each_folder_is_a_person(tmp_path):
     table = read("folder", tmp_path)
     assert [path.rsplit("/", 2)[1:] for path in table.path] == [["ann", "a.png"], ["ann", "b.jpg"], ["bob", "x.jpeg"]]
     assert table.identity.tolist() == [0, 0, 1]
+    assert table.names == ("ann", "bob")
     assert set(table.split.tolist()) == {"train"}
     assert set(table.camera.tolist()) == {-1}
     assert sorted(table.skipped.values()) == ["no image in it", "not an image file", "not in the folder of a person"]

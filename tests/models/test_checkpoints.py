@@ -1,5 +1,7 @@
 import argparse
+import math
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ import torch
 from torch import nn
 
 from reappear.core import InputError
-from reappear.models import create_model, load_checkpoint
+from reappear.models import create_model, list_models, load_checkpoint
+from reappear.models.zoo import ZOO
+from tests.references.cion_layouts import LAYOUTS
 
 
 def _model(seed: int) -> nn.Module:
@@ -77,16 +81,16 @@ def test_a_partial_fit_is_refused_unless_asked_for_and_then_told(tmp_path: Path)
     with pytest.raises(InputError, match=r"does not fit SmallCNN: 34 of 36 tensors match, 1 missing \(features.3.wei"):
         load_checkpoint(model, tmp_path / "other.pth")
     assert _equal(model, untouched)
-    report = load_checkpoint(model, tmp_path / "other.pth", partial=True)
+    report = load_checkpoint(model, tmp_path / "other.pth", allow=["*"])
     assert report.missing == ("features.3.weight",)
     assert report.unexpected == ("stranger", f"{first} (2, 2) for (4, 3, 3, 3)")
     assert len(report.matched) == 34
 
 
-def test_nothing_in_common_is_refused_even_when_partial_is_asked_for(tmp_path: Path) -> None:
+def test_nothing_in_common_is_refused_even_when_anything_may_differ(tmp_path: Path) -> None:
     torch.save({"stranger": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="0 of 36 tensors match"):
-        load_checkpoint(_model(0), tmp_path / "other.pth", partial=True)
+        load_checkpoint(_model(0), tmp_path / "other.pth", allow=["*"])
 
 
 class _Burglar:
@@ -124,3 +128,136 @@ def test_a_file_without_named_tensors(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     with pytest.raises(InputError, match="holds no tensors under their names"):
         load_checkpoint(_model(0), tmp_path / "list.pth")
+
+
+def _marked(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Each tensor full of a number of its own, and on disk as small as that number."""
+    return {
+        name: torch.tensor(number + 1, dtype=torch.int64 if name.endswith("tracked") else torch.float32).expand(shape)
+        for number, (name, shape) in enumerate(shapes.items())
+    }
+
+
+def _empty(name: str, **kw: object) -> nn.Module:
+    with torch.device("meta"):
+        model = create_model(name, **kw)
+    return model.to_empty(device="cpu")
+
+
+_FIRST = {name.split("_")[0].rstrip("0123456789"): name for name in reversed(list_models())}.values()
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in _FIRST else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
+)
+def test_public_files_of_cion_load_whole(tmp_path: Path, name: str) -> None:
+    state = _marked(LAYOUTS[name])
+    synced = any("running_mean" in key for key in state)
+    prefix = "module.backbone." if synced else "backbone."  # the public code wraps the teacher only if it syncs norms
+    head = {"head.mlp.0.weight": torch.zeros(2, 2), "head.last_layer.weight_g": torch.ones(3, 1)}
+    teacher = {prefix + key: value for key, value in state.items()}
+    teacher |= {prefix.replace("backbone.", "") + key: value for key, value in head.items()}
+    whole = {"student": {}, "teacher": teacher, "epoch": 100, "args": argparse.Namespace(arch=name), "Loss": {}}
+    torch.save(whole, tmp_path / "official.pth")
+    model = _empty(name)
+    report = load_checkpoint(model, tmp_path / "official.pth")
+    assert (report.missing, report.unexpected, report.resized) == ((), (), ())
+    assert len(report.ignored) == len(head)
+    # Nothing was mixed, copied or forgotten: each number of the file is in one tensor of the model.
+    found = {float(value.flatten()[0]) for value in model.state_dict().values()}
+    assert all(value.min() == value.max() for value in model.state_dict().values())
+    assert found == {float(value.flatten()[0]) for key, value in state.items() if "position_index" not in key}
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_layouts_written_by_hand_have_the_published_size(name: str) -> None:
+    trained = [
+        math.prod(shape)
+        for key, shape in LAYOUTS[name].items()
+        if not any(part in key for part in ("running_", "num_batches", "position_index"))
+    ]
+    assert sum(trained) == ZOO[name].parameters
+
+
+def test_the_blocks_of_repvit_find_their_stages(tmp_path: Path) -> None:
+    state = _marked(LAYOUTS["repvit_m0_9"])
+    torch.save(state, tmp_path / "repvit.pth")
+    model = _empty("repvit_m0_9")
+    load_checkpoint(model, tmp_path / "repvit.pth")
+    own = model.state_dict()
+    for theirs, ours in (
+        ("features.0.2.c.weight", "stem.conv2.c.weight"),
+        ("features.1.token_mixer.0.conv1.bias", "stages.0.blocks.0.token_mixer.conv1.bias"),
+        ("features.1.token_mixer.1.conv_expand.weight", "stages.0.blocks.0.se.fc2.weight"),
+        ("features.3.channel_mixer.m.2.bn.weight", "stages.1.downsample.pre_block.channel_mixer.conv2.bn.weight"),
+        ("features.4.token_mixer.0.bn.bias", "stages.1.downsample.spatial_downsample.bn.bias"),
+        ("features.4.token_mixer.2.c.weight", "stages.1.downsample.channel_downsample.c.weight"),
+        ("features.4.channel_mixer.m.0.c.weight", "stages.1.downsample.ffn.conv1.c.weight"),
+        ("features.5.token_mixer.0.bn.weight", "stages.1.blocks.0.token_mixer.bn.weight"),
+    ):
+        assert torch.equal(own[ours], state[theirs]), theirs
+
+
+def test_moco_and_lup_give_their_query_encoder(tmp_path: Path) -> None:
+    query, key = _marked(LAYOUTS["resnet18"]), _marked(LAYOUTS["resnet50"])
+    state = {f"module.encoder_q.{name}": value for name, value in query.items()}
+    state |= {f"module.encoder_k.{name}": value for name, value in key.items()}
+    state |= {"module.encoder_q.fc.0.weight": torch.zeros(8, 512), "module.queue": torch.zeros(8, 4)}
+    torch.save({"state_dict": state, "optimizer": {"lr": 0.3}}, tmp_path / "lup.pth")
+    model = _empty("resnet18")
+    report = load_checkpoint(model, tmp_path / "lup.pth")
+    assert (report.missing, report.unexpected) == ((), ())
+    assert {"fc.0.weight", "queue"} <= set(report.ignored)
+    assert torch.equal(model.state_dict()["conv1.weight"], query["conv1.weight"])
+
+
+def test_a_fine_tuned_transreid_ssl_gives_its_backbone(tmp_path: Path) -> None:
+    state = {f"base.{name}": value for name, value in _marked(LAYOUTS["vit_tiny"]).items()}
+    state |= {"bottleneck.weight": torch.zeros(192), "classifier.weight": torch.zeros(751, 192)}
+    torch.save(state, tmp_path / "transreid.pth")
+    report = load_checkpoint(_empty("vit_tiny"), tmp_path / "transreid.pth")
+    assert (report.missing, report.unexpected) == ((), ())
+    assert report.ignored == ("bottleneck.weight", "classifier.weight")
+
+
+def test_dinos_vit_fits_timms_and_all_but_the_stem_of_the_zoos(tmp_path: Path) -> None:
+    dino = create_model("vit_tiny_patch16_224")
+    torch.save({"student": {}, "teacher": _prefixed(dino, "backbone.")}, tmp_path / "dino.pth")
+    plain = create_model("vit_tiny_patch16_224", img_size=(256, 128))
+    assert load_checkpoint(plain, tmp_path / "dino.pth").resized == ("pos_embed",)
+    assert torch.equal(plain.pos_embed[:, 0], dino.pos_embed[:, 0])  # the class token's has no place in the image
+    zoo = create_model("vit_tiny")
+    with pytest.raises(InputError, match=r"missing \(patch_embed.conv.0.weight, .*or allow these names to differ"):
+        load_checkpoint(zoo, tmp_path / "dino.pth")
+    with pytest.raises(InputError, match="missing"):
+        load_checkpoint(zoo, tmp_path / "dino.pth", allow=["patch_embed.proj.*"])
+    report = load_checkpoint(zoo, tmp_path / "dino.pth", allow=["patch_embed.*"])
+    assert torch.equal(zoo.blocks[3].mlp.fc1.weight, dino.blocks[3].mlp.fc1.weight)
+    assert all(name.startswith("patch_embed.") for name in (*report.missing, *report.unexpected))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "volo_d1"])
+def test_position_embeddings_follow_the_image_size(tmp_path: Path, name: str) -> None:
+    torch.save(_marked(LAYOUTS[name]), tmp_path / "small.pth")
+    model = _empty(name, img_size=(384, 128))
+    report = load_checkpoint(model, tmp_path / "small.pth")
+    assert report.resized == ("pos_embed",)
+    positions = model.state_dict()["pos_embed"]
+    assert positions.shape[1:-1] in ((24, 8), (1 + 24 * 8,))
+    torch.testing.assert_close(positions, torch.full_like(positions, positions.flatten()[0]))
+
+
+def test_positions_of_no_known_image_shape_are_refused(tmp_path: Path) -> None:
+    state = _marked({**LAYOUTS["vit_tiny"], "pos_embed": (1, 1 + 7 * 11, 192)})
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=r"1 unexpected \(pos_embed \(1, 78, 192\) for \(1, 129, 192\)\)"):
+        load_checkpoint(_empty("vit_tiny"), tmp_path / "odd.pth")
+
+
+def test_weights_of_another_network_are_refused_whatever_their_names(tmp_path: Path) -> None:
+    models = [_empty(name) for name in ("edgenext_x_small", "ghostnet_0_5")]
+    for name in ("swin_tiny", "convnext_tiny", "fastvit_s12", "repvit_m0_9", "vit_tiny"):
+        torch.save(_marked(LAYOUTS[name]), tmp_path / "other.pth")
+        for model in models:
+            with pytest.raises(InputError, match="does not fit"):
+                load_checkpoint(model, tmp_path / "other.pth")

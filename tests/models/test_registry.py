@@ -16,16 +16,24 @@ def test_importing_models_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_list_holds_our_own_first_and_timms_after() -> None:
-    names = list_models()
-    assert names[: len(OWN)] == OWN
-    assert set(names) == set(timm.list_models())
-    assert list_models("cnn?") == ["cnn6"]
+def test_list_holds_the_zoo_and_all_else_when_asked() -> None:
+    assert len(list_models()) == 32
+    everything = list_models(everything=True)
+    assert everything[:34] == [*list_models(), *OWN]
+    assert set(everything) == set(timm.list_models()) | set(list_models())
+    assert len(everything) == len(set(everything))
+    assert list_models("resnet50*") == ["resnet50", "resnet50_ibn"]
+    assert list_models("cnn?", everything=True) == ["cnn6"]
     assert list_models("no-such-*") == []
     assert reappear.list_models is list_models
 
 
-@pytest.mark.parametrize("name", [*OWN, "resnet18", "ghostnet_050", "mobilenetv3_small_050", "edgenext_xx_small"])
+def test_a_name_that_is_timms_too_is_the_zoos_unless_asked() -> None:
+    assert create_model("resnet18").layer4[0].conv1.stride == (1, 1)
+    assert create_model("timm:resnet18").layer4[0].conv1.stride == (2, 2)
+
+
+@pytest.mark.parametrize("name", [*OWN, "mobilenetv3_small_050", "edgenext_xx_small"])
 def test_every_backbone_gives_as_many_features_as_it_says(name: str) -> None:
     model = create_model(name).eval()
     with torch.no_grad():
@@ -34,7 +42,7 @@ def test_every_backbone_gives_as_many_features_as_it_says(name: str) -> None:
 
 @pytest.mark.slow
 def test_what_is_listed_can_be_built() -> None:
-    names = list_models()
+    names = list_models(everything=True)
     for name in names[::60]:
         with torch.device("meta"):
             assert create_model(name).num_features > 0
@@ -61,6 +69,8 @@ def test_arguments_reach_the_architecture() -> None:
     ("name", "arguments", "error", "message"),
     [
         ("resnet5O", {}, InputError, "no model is called 'resnet5O'; did you mean resnet50"),
+        ("timm:resnet50_ibn", {}, InputError, "no model is called 'timm:resnet50_ibn'"),
+        ("resnet50_ibn_a", {}, InputError, "did you mean resnet50_ibn?"),
         ("hf-hub:someone/model", {}, InputError, "no model is called 'hf-hub:someone/model'"),
         ("cnn6", {"pretrained": True}, InputError, "nothing is downloaded"),
         ("cnn6", {"deep": 3}, SettingsError, "cnn6 cannot be built with"),

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from .data import check_set, data, list_sets
 from .progress import listener
 
 Command = Callable[..., None]
@@ -186,6 +187,27 @@ def doctor(
         raise typer.Exit(1)
 
 
+def models(
+    which: Annotated[
+        str, typer.Argument(help="A name for its card, or a pattern such as 'vit_*' for a table.", show_default=False)
+    ] = "*",
+    height: Annotated[int, typer.Option(help="Height of images in pixels.")] = 256,
+    width: Annotated[int, typer.Option(help="Width of images in pixels.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Shows the 32 backbones of ReIDZoo, or any other of timm by its name: widths, parameters, cost."""
+    from reappear.models import describe_model, list_models
+
+    from .zoo import card, table
+
+    names = list_models(which)
+    found = [describe_model(name, height=height, width=width) for name in names or [which]]
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+    else:
+        typer.echo(card(found[0]) if which in (names or [which]) else table(found))
+
+
 def _step(step: str) -> Any:
     return getattr(import_module(f"{_PIPELINE}.{step}"), step)
 
@@ -234,18 +256,22 @@ def _tell_report(page: Path, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A command, and where its settings class is."""
+    """A command, and where its settings class is; or a group of commands."""
 
     command: Command
     panel: str
     settings: str = ""
+    group: Mapping[str, Command] = field(default_factory=dict)
     shortcuts: Mapping[str, str] = field(default_factory=dict)
 
 
-_INGEST_SHORTCUTS = {name: f"ingest.{name}" for name in ("detector", "tracker", "crop", "stride", "camera", "workers")}
+_INGEST_SHORTCUTS = {
+    name: f"ingest.{name}"
+    for name in ("detector", "tracker", "crop", "stride", "camera", "workers", "layout", "labels_are_truth")
+}
 COMMANDS = {
     "demo": Entry(demo, "From start to end", "demo:DemoSettings"),
-    "run": Entry(run, "From start to end", "run:RunSettings", _INGEST_SHORTCUTS),
+    "run": Entry(run, "From start to end", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS),
     "ingest": Entry(ingest, "Steps", "ingest:IngestSettings"),
     "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
@@ -253,6 +279,8 @@ COMMANDS = {
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
+    "data": Entry(data, "Data", group={"list": list_sets, "check": check_set}),
+    "models": Entry(models, "Help"),
     "doctor": Entry(doctor, "Help"),
 }
 
@@ -275,8 +303,18 @@ def build(named: str | None) -> typer.Typer:
             command = with_settings(command, f"{_PIPELINE}.{entry.settings}", entry.shortcuts, _expand_files)
         elif entry.settings:
             command = _listed(command)
+        elif entry.group:
+            app.add_typer(_grouped(entry), name=name, rich_help_panel=entry.panel)
+            continue
         app.command(name, rich_help_panel=entry.panel)(command)
     return app
+
+
+def _grouped(entry: Entry) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, help=entry.command.__doc__)
+    for name, command in entry.group.items():
+        group.command(name)(command)
+    return group
 
 
 def _listed(command: Command) -> Command:

@@ -15,7 +15,7 @@ from .errors import (
     WorkspaceError,
 )
 from .footage import Detections, Tracks, Video
-from .images import ImageTable
+from .images import SPLITS, ImageTable, Split
 from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
@@ -27,6 +27,7 @@ __all__ = [
     "KINDS",
     "LOCAL",
     "SILENT",
+    "SPLITS",
     "Assignment",
     "Decision",
     "Detections",
@@ -41,6 +42,7 @@ __all__ = [
     "Ranking",
     "ReappearError",
     "SettingsError",
+    "Split",
     "StorageError",
     "TrackletSet",
     "Tracks",

@@ -18,12 +18,14 @@ class ImageTable:
     """Images of people with their labels, one row each.
 
     Attributes:
-        path: File names as text.
+        path: Where the images are, as text: files, or members of a tar (`reappear.data.read_image` reads both).
         identity: -1 = junk (ignored by every protocol), 0 or more = a person; distractors are people nobody asks for.
         camera: Camera of each image.
-        sequence: Tracklet or sequence of each image; -1 = unknown.
+        sequence: Recording of each image, or in sets of videos its tracklet, by a number of its own in the set;
+            -1 = unknown.
         split: "train", "query" or "gallery".
         skipped: Files that were left out, with the reason.
+        names: What the set calls each identity, by its number; empty where it numbers them itself.
     """
 
     path: np.ndarray
@@ -32,6 +34,7 @@ class ImageTable:
     sequence: Int[np.ndarray, " n"]
     split: np.ndarray
     skipped: dict[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_equal_length(self, "path", "identity", "camera", "sequence", "split")
@@ -46,5 +49,10 @@ class ImageTable:
         """The rows of one split."""
         mine = self.split == split
         return ImageTable(
-            self.path[mine], self.identity[mine], self.camera[mine], self.sequence[mine], self.split[mine]
+            self.path[mine],
+            self.identity[mine],
+            self.camera[mine],
+            self.sequence[mine],
+            self.split[mine],
+            names=self.names,
         )

@@ -1,35 +1,120 @@
-"""Readers of data sets. A new one is one file with a function from a folder to an `ImageTable`, named here."""
+"""Readers of data sets. A new one is one file with its `Layout`, named here."""
 
 import difflib
-from collections.abc import Callable
+import inspect
+import os
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError
+from reappear.core import ImageTable, InputError, SettingsError
 
-from .folder import read_folder
+from .annotations import CION_AL, SYNTH_PEDES
+from .check import Check, check, scan
+from .cuhk01 import CUHK01
+from .cuhk03_np import CUHK03_NP, CUHK03_NP_LABELED
+from .folder import FOLDER
+from .ilids_vid import ILIDS_VID
+from .images import image_bytes, image_size, read_image
 from .labels import TABLE_ENDINGS, Codes, column_names, read_labels
-from .market1501 import read_market1501
+from .layout import Counts, Layout
+from .lupersonnl import LUPERSONNL
+from .market1501 import MARKET1501
+from .mars import MARS
+from .msmt17 import MSMT17
+from .prid2011 import PRID2011
+from .table import TABLE
+from .workspace import WORKSPACE
 
-READERS: dict[str, Callable[[Path], ImageTable]] = {"folder": read_folder, "market1501": read_market1501}
+READERS: dict[str, Layout] = {
+    "market1501": MARKET1501,
+    "msmt17": MSMT17,
+    "cuhk03_np": CUHK03_NP,
+    "cuhk03_np_labeled": CUHK03_NP_LABELED,
+    "cuhk01": CUHK01,
+    "mars": MARS,
+    "ilids_vid": ILIDS_VID,
+    "prid2011": PRID2011,
+    "lupersonnl": LUPERSONNL,
+    "synth_pedes": SYNTH_PEDES,
+    "cion_al": CION_AL,
+    "workspace": WORKSPACE,
+    "folder": FOLDER,
+    "table": TABLE,
+}
 
-__all__ = ["READERS", "TABLE_ENDINGS", "Codes", "column_names", "read", "read_folder", "read_labels", "read_market1501"]
+__all__ = [
+    "READERS",
+    "TABLE_ENDINGS",
+    "Check",
+    "Codes",
+    "Counts",
+    "Layout",
+    "check",
+    "column_names",
+    "image_bytes",
+    "image_size",
+    "locate",
+    "read",
+    "read_image",
+    "read_labels",
+    "recognise",
+    "scan",
+]
+
+DATASETS = "REAPPEAR_DATASETS"
 
 
-def read(name: str, root: Path | str) -> ImageTable:
+def read(name: str, root: Path | str | None = None, **options: object) -> ImageTable:
     """Reads a data set.
 
     Args:
         name: Its layout, one of `READERS`.
-        root: Its folder.
+        root: Its folder or file, or a folder that holds it under one of the names that people use; where
+            `REAPPEAR_DATASETS` says, or `datasets`, if not given.
+        **options: Of this layout, such as `split=3` of iLIDS-VID and PRID 2011.
 
     Raises:
         InputError: There is no such layout or folder, or the folder does not have this layout.
+        SettingsError: The layout has no such option, or not with this value.
+    """
+    layout = find(name)
+    fixed = {"root", *getattr(layout.read, "keywords", {})}
+    known = [key for key in inspect.signature(layout.read).parameters if key not in fixed]
+    for key in options:
+        if key not in known:
+            raise SettingsError(f"{name} has no option {key}; it has {', '.join(known) or 'none'}")
+    return layout.read(locate(name, root), **options)
+
+
+def find(name: str) -> Layout:
+    """The layout of this name.
+
+    Raises:
+        InputError: There is none; the message names the nearest.
     """
     if name not in READERS:
         near = difflib.get_close_matches(name, READERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(READERS)}"
         raise InputError(f"no data set layout {name!r}; {hint}")
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder; give the folder that holds the data set")
-    return READERS[name](root)
+    return READERS[name]
+
+
+def locate(name: str, root: Path | str | None = None) -> Path:
+    """The folder or file that a set lies in: `root`, or below it under one of the names that people use.
+
+    Raises:
+        InputError: There is no such layout, or nothing at `root`.
+    """
+    layout = find(name)
+    asked = Path(root if root is not None else os.environ.get(DATASETS, "datasets"))
+    if root is None and not asked.is_dir():
+        raise InputError(f"{asked} is not a folder; say where {name} is, or set {DATASETS} to the folder of your sets")
+    if not asked.is_dir() and not (asked.exists() and layout.fits(asked)):
+        raise InputError(f"{asked} is not a folder; give the folder that holds the data set")
+    places = [asked, *(asked / folder for folder in layout.folders)]
+    return next((place for place in places if place.exists() and layout.fits(place)), asked)
+
+
+def recognise(root: Path) -> list[str]:
+    """The layouts that a folder or file may have. Plain folders of people only where it is nothing more particular."""
+    fitting = [name for name, layout in READERS.items() if name != "folder" and layout.fits(root)]
+    return fitting or (["folder"] if root.is_dir() and FOLDER.fits(root) else [])

@@ -7,14 +7,14 @@ nobody asks for), camera, sequence, frame, detection (Zheng et al. 2015).
 import re
 from pathlib import Path
 
-import numpy as np
+from reappear.core import ImageTable, InputError, Split
 
-from reappear.core import ImageTable, InputError
+from .files import is_image, list_files
+from .layout import Counts, Layout
+from .rows import Rows
 
-from .files import IMAGE_ENDINGS, list_files
-
-_SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
-_NAME = re.compile(r"(-1|\d+)(?:_c(\d+)(?:s(\d+))?)?(?:[_.].*)?")
+SPLIT_OF: dict[str, Split] = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
+NAME = re.compile(r"(-1|\d+)(?:_c(\d+)(?:s(\d+))?)?(?:[_.].*)?")
 
 
 def read_market1501(root: Path) -> ImageTable:
@@ -26,31 +26,49 @@ def read_market1501(root: Path) -> ImageTable:
     Raises:
         InputError: None of the three folders is there, or none of them holds a usable image.
     """
-    folders = [root / name for name in _SPLITS if (root / name).is_dir()]
+    folders = [root / name for name in SPLIT_OF if (root / name).is_dir()]
     if not folders:
-        below = sorted(child.name for child in root.iterdir() if any((child / name).is_dir() for name in _SPLITS))
+        below = sorted(child.name for child in root.iterdir() if any((child / name).is_dir() for name in SPLIT_OF))
         hint = f"; did you mean {root / below[0]}?" if below else ""
-        raise InputError(f"{root} holds none of {', '.join(_SPLITS)}, the folders of Market-1501's layout{hint}")
-    rows: list[tuple[str, int, int, int, str]] = []
-    skipped: dict[str, str] = {}
+        raise InputError(f"{root} holds none of {', '.join(SPLIT_OF)}, the folders of Market-1501's layout{hint}")
+    rows = Rows()
     for folder in folders:
-        for path in list_files(folder):
-            name = _NAME.fullmatch(path.stem)
-            if path.suffix.lower() not in IMAGE_ENDINGS:
-                skipped[str(path)] = "not an image file"
-            elif name is None:
-                skipped[str(path)] = "the name does not begin with a person's number, as in 0002_c1s1_000451_03.jpg"
-            else:
-                person, camera, sequence = (int(part) if part else -1 for part in name.groups())
-                rows.append((str(path), person, camera, sequence, _SPLITS[folder.name]))
-    if not rows:
-        raise InputError(f"{root} holds no image named as in Market-1501 ({len(skipped)} files skipped)")
-    path_column, identity, camera_column, sequence_column, split = zip(*rows, strict=True)
-    return ImageTable(
-        np.array(path_column),
-        np.array(identity, np.int64),
-        np.array(camera_column, np.int64),
-        np.array(sequence_column, np.int64),
-        np.array(split),
-        skipped,
-    )
+        add_named(rows, folder, SPLIT_OF[folder.name])
+    if not len(rows):
+        raise InputError(f"{root} holds no image named as in Market-1501 ({rows.skipped} files skipped)")
+    return rows.table()
+
+
+def add_named(rows: Rows, folder: Path, split: Split) -> None:
+    """Adds the images of one folder whose names are Market-1501's."""
+    for path in list_files(folder):
+        name = NAME.fullmatch(path.stem)
+        if not is_image(path):
+            rows.skip(str(path), "not an image file")
+        elif name is None:
+            rows.skip(str(path), "the name does not begin with a person's number, as in 0002_c1s1_000451_03.jpg")
+        else:
+            identity, camera, sequence = (int(part) if part else -1 for part in name.groups())
+            rows.add(str(path), identity=identity, camera=camera, sequence=sequence, split=split)
+
+
+def fits_market1501(root: Path) -> bool:
+    """Whether the training images, or queries and gallery, are there."""
+    there = [(root / name).is_dir() for name in SPLIT_OF]
+    return there[0] or (there[1] and there[2])
+
+
+MARKET1501 = Layout(
+    read=read_market1501,
+    fits=fits_market1501,
+    says="Market-1501, and sets named like it: PPPP_cCsS_FFFFFF_NN.jpg in bounding_box_train, query, bounding_box_test",
+    folders=("Market-1501-v15.09.15", "market1501", "market1501/Market-1501-v15.09.15", "Market-1501", "Market1501"),
+    # Junk and distractors are parts of the gallery's 19,732 files; 2,798 distractors are how the set is described.
+    published={
+        "train": Counts(images=12_936, identities=751, cameras=6),
+        "query": Counts(images=3_368, identities=750, cameras=6),
+        "gallery": Counts(images=19_732, identities=750, cameras=6, junk=3_819, distractors=2_798),
+    },
+    places={split: folder for folder, split in SPLIT_OF.items()},
+    distractor=0,
+)

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoints import LoadReport, load_checkpoint
+    from .describe import Description, describe_model
     from .folder import load_model, save_model
     from .heads import DistillationHead, ProjectionHead
+    from .maps import feature_map
     from .registry import create_model, list_models
 
 _HOMES = {
+    "Description": "describe",
     "DistillationHead": "heads",
     "LoadReport": "checkpoints",
     "ProjectionHead": "heads",
     "create_model": "registry",
+    "describe_model": "describe",
+    "feature_map": "maps",
     "list_models": "registry",
     "load_checkpoint": "checkpoints",
     "load_model": "folder",
@@ -24,10 +29,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Description",
     "DistillationHead",
     "LoadReport",
     "ProjectionHead",
     "create_model",
+    "describe_model",
+    "feature_map",
     "list_models",
     "load_checkpoint",
     "load_model",

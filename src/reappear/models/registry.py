@@ -1,6 +1,7 @@
 """Backbones by name."""
 
 import difflib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,37 @@ from torch import nn
 from reappear.core import InputError, SettingsError
 
 from . import small
+from .zoo import ZOO
+
+_TIMM = "timm:"
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names that `create_model` can build: reappear's own first, then timm's.
+def list_models(pattern: str = "*", *, everything: bool = False) -> list[str]:
+    """Names that `create_model` can build: the 32 of ReIDZoo.
 
     Args:
         pattern: A shell pattern, such as `"resnet*"`.
+        everything: Also reappear's own small networks, and after them all that timm has.
     """
-    names = timm.list_models(pattern)
-    return [name for name in small.OWN if name in names] + [name for name in names if name not in small.OWN]
+    names = [*ZOO]
+    if everything:
+        names += [*small.OWN, *(name for name in timm.list_models() if name not in small.OWN and name not in ZOO)]
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 def create_model(name: str, *, pretrained: str | Path | bool | None = None, **kw: Any) -> nn.Module:
     """A backbone without a classifier.
 
     Args:
-        name: One of `list_models()`.
+        name: One of `list_models(everything=True)`. Where ReIDZoo and timm share a name, it is ReIDZoo's model;
+            `timm:NAME` is timm's.
         pretrained: A model folder or checkpoint file to start from; None or False = random weights. Nothing is
             downloaded, so True is refused.
-        kw: Passed to the architecture, such as `width=48` or `img_size=(256, 128)`.
+        kw: Passed to the architecture, such as `img_size=(384, 128)` or `drop_path_rate=0.1`.
 
     Returns:
-        A module with `num_features`, called with float images (n 3 h w), giving features (n d).
+        A module with `num_features`, called with float images (n 3 h w), giving features (n d). Those of ReIDZoo take
+        256×128, 128×64, 384×128 and any other multiple of 32.
 
     Raises:
         InputError: No such name, or the weights do not fit.
@@ -40,12 +49,16 @@ def create_model(name: str, *, pretrained: str | Path | bool | None = None, **kw
     """
     if pretrained is True:
         raise InputError("pretrained: nothing is downloaded here; give the path of a model folder or checkpoint file")
-    if name not in (known := timm.list_models()):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "reappear.list_models() shows those there are"
-        raise InputError(f"no model is called {name!r}; {hint}")
+    given, name = name, name.removeprefix(_TIMM)
+    if (given != name or name not in ZOO) and name not in timm.list_models():
+        near = difflib.get_close_matches(name, list_models(everything=True), n=1)
+        hint = f"did you mean {near[0]}?" if near else "reappear.list_models(everything=True) shows those there are"
+        raise InputError(f"no model is called {given!r}; {hint}")
     try:
-        model: Any = timm.create_model(name, pretrained=False, **{"num_classes": 0, **kw})
+        if given == name and name in ZOO:
+            model: Any = ZOO[name].build(**kw)
+        else:
+            model = timm.create_model(name, pretrained=False, **{"num_classes": 0, **kw})
     except (TypeError, AssertionError, ValueError) as error:
         raise SettingsError(f"{name} cannot be built with {kw}: {' '.join(str(error).split())}") from error
     # Some timm models end in a layer that num_features does not count (GhostNet: 960, in truth 1280).

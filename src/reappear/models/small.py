@@ -47,9 +47,14 @@ class SmallCNN(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def forward_features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d rows columns"]:
+        """The last map."""
+        maps: Tensor = self.features(images)
+        return maps
+
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """The stripes' means side by side, channel by channel."""
-        pooled = nn.functional.adaptive_avg_pool2d(self.features(images), (self.stripes, 1))
+        pooled = nn.functional.adaptive_avg_pool2d(self.forward_features(images), (self.stripes, 1))
         features: Tensor = self.classifier(pooled.flatten(1))
         return features
 

@@ -40,7 +40,9 @@ class PretrainSettings:
     """How a model is pre-trained. The defaults suit small crops and one core of a CPU; see docs/paper-to-code.md."""
 
     method: Annotated[MethodSettings, "how it learns"] = field(default_factory=CionSettings)
-    backbone: Annotated[str, "architecture: stripes4, cnn6, or any timm name"] = "stripes4"
+    backbone: Annotated[str, "architecture: one that `reappear models` shows, stripes4, cnn6, or any timm name"] = (
+        "stripes4"
+    )
     arguments: Annotated[dict[str, Any], "arguments of the architecture, such as {width: 48}"] = field(
         default_factory=dict
     )

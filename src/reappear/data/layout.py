@@ -1,0 +1,57 @@
+"""What is known of a data set beside how to read it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reappear.core import ImageTable
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there is of a part of a set; None = not published, or not a thing of this set.
+
+    Attributes:
+        images: Files, junk and distractors included.
+        identities: People who are asked for or trained on: neither junk nor distractors.
+        cameras: Cameras that filmed them.
+        tracklets: Sequences, of sets of videos; junk and distractors included.
+        junk: Images, or tracklets of sets of videos, that no protocol looks at.
+        distractors: Images of people nobody asks for.
+    """
+
+    images: int | None = None
+    identities: int | None = None
+    cameras: int | None = None
+    tracklets: int | None = None
+    junk: int | None = None
+    distractors: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a set lies on disk.
+
+    Attributes:
+        read: From its folder, or file, to its images. More arguments are options of the set, by keyword.
+        fits: Whether a folder or file looks like it. Used to find the set below a folder, and to tell what is given.
+        says: The set in a line.
+        folders: Where people keep it below the folder that holds their sets.
+        published: Split, or several joined by "+", → what its authors published.
+        places: Split → the file or folder that it comes from.
+        people: Split → the numbers of its people, where they are known, to name who is missing.
+        distractor: The number that marks people nobody asks for.
+        video: Whether a sequence is a tracklet of many images, named by `ImageTable.sequence`.
+        whole: Options with which all of the set is read, whatever its splits.
+    """
+
+    read: Callable[..., ImageTable]
+    fits: Callable[[Path], bool]
+    says: str
+    folders: tuple[str, ...] = ()
+    published: Mapping[str, Counts] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    people: Mapping[str, range] = field(default_factory=dict)
+    distractor: int | None = None
+    video: bool = False
+    whole: Mapping[str, object] = field(default_factory=dict)

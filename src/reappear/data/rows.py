@@ -1,0 +1,40 @@
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+
+from reappear.core import SPLITS, ImageTable, Split
+
+
+class Rows:
+    """The rows of a table while a reader finds them, in a few bytes each beside their path."""
+
+    def __init__(self) -> None:
+        self._path: list[str] = []
+        self._numbers = array("q")
+        self._split = array("b")
+        self._skipped: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._path)
+
+    def add(self, path: str, *, identity: int, camera: int = -1, sequence: int = -1, split: Split = "train") -> None:
+        """One image."""
+        self._path.append(path)
+        self._numbers.extend((identity, camera, sequence))
+        self._split.append(SPLITS.index(split))
+
+    def skip(self, path: str, reason: str) -> None:
+        """One file that is left out."""
+        self._skipped[path] = reason
+
+    @property
+    def skipped(self) -> int:
+        """How many files are left out."""
+        return len(self._skipped)
+
+    def table(self, names: Sequence[str] = ()) -> ImageTable:
+        """All rows; `names` are those of the identities where the set does not number them."""
+        identity, camera, sequence = np.array(self._numbers, np.int64).reshape(-1, 3).T.copy()
+        split = np.array(SPLITS)[np.array(self._split, np.int64)]
+        return ImageTable(np.array(self._path, np.str_), identity, camera, sequence, split, self._skipped, tuple(names))

@@ -1,0 +1,72 @@
+"""A workspace of our own, as a set of images: its crops, and who is on them."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from reappear.core import ImageTable, InputError
+
+from .layout import Layout
+
+_OWN = {"tracklet": "tracklet", "given": "label", "true": "truth"}
+
+
+def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
+    """The crops of a workspace, all of split "train"; -1 = discarded, or nobody that the labels know.
+
+    A path names the bytes of an image in a shard, `shard-00000.tar@OFFSET+SIZE`: `read_image` reads it.
+
+    Args:
+        root: The workspace.
+        identities: Name of identities that `correlate` wrote, or "tracklet", "given" (labels of the set it was made
+            of), "true".
+
+    Raises:
+        InputError: There are no crops, no images of them, or no such identities.
+    """
+    crops = _columns(root / "crops" / "crops.parquet", "video", "tracklet", "shard", "offset", "size")
+    if (crops["shard"] < 0).any():
+        raise InputError(f"{root} holds embeddings without images")
+    if identities in _OWN:
+        identity = _columns(root / "crops" / "crops.parquet", _OWN[identities])[_OWN[identities]]
+    else:
+        identity = _columns(root / "identities" / identities / "identities.parquet", "identity")["identity"]
+    if len(identity) != len(crops["video"]):
+        raise InputError(f"{root}: identities {identities!r} are of other crops; correlate again")
+    cameras = pq.read_table(root / "crops" / "videos.parquet", columns=["camera"]).column("camera").to_pylist()
+    number = np.unique(np.array(cameras), return_inverse=True)[1].astype(np.int64)
+    path = [
+        f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
+        for shard, offset, size in zip(*(crops[name].tolist() for name in ("shard", "offset", "size")), strict=True)
+    ]
+    return ImageTable(
+        np.array(path, np.str_),
+        identity,
+        number[crops["video"]],
+        crops["tracklet"],
+        np.full(len(path), "train"),
+    )
+
+
+def _columns(path: Path, *names: str) -> dict[str, Int[np.ndarray, " n"]]:
+    try:
+        table = pq.read_table(path, columns=list(names))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; run the step that writes it") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}") from error
+    lacking = [name for name in names if name not in table.column_names]
+    if lacking:
+        raise InputError(f"{path} has no {lacking[0]}; labels came with sets that have them")
+    return {name: table.column(name).to_numpy().astype(np.int64) for name in names}
+
+
+def _fits(root: Path) -> bool:
+    return (root / "crops" / "crops.parquet").is_file()
+
+
+WORKSPACE = Layout(
+    read=read_workspace, fits=_fits, says="a workspace of reappear", video=True, whole={"identities": "tracklet"}
+)

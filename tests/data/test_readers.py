@@ -1,0 +1,87 @@
+"""What holds for every layout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reappear.core import InputError, SettingsError
+from reappear.data import READERS, locate, read, recognise
+
+from .trees import TREES, fill
+
+
+@pytest.fixture(params=TREES)
+def tree(request, tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    TREES[request.param](root)
+    return request.param, root
+
+
+def test_a_table_of_files_that_are_there(tree):
+    name, root = tree
+    table = read(name, root)
+    assert len(table)
+    assert all(Path(path).is_file() for path in table.path)
+    assert len(set(table.path.tolist())) == len(table)
+    assert table.identity.max() >= 1
+    again = read(name, root)
+    assert again.path.tolist() == table.path.tolist()
+
+
+def test_a_set_is_recognised_as_what_it_is(tree):
+    name, root = tree
+    assert recognise(root) in ([name], ["cuhk03_np", "cuhk03_np_labeled"])
+
+
+def test_a_sequence_of_videos_is_one_tracklet(tree):
+    name, root = tree
+    if READERS[name].video:
+        table = read(name, root)
+        for sequence in np.unique(table.sequence):
+            mine = table.sequence == sequence
+            assert len({*zip(table.identity[mine], table.camera[mine], table.split[mine], strict=True)}) == 1
+
+
+def test_it_is_found_under_the_names_that_people_use(tree, tmp_path, monkeypatch):
+    name, root = tree
+    for known in READERS[name].folders:
+        sets = tmp_path / known.replace("/", "_")
+        (sets / known).parent.mkdir(parents=True)
+        root.rename(sets / known)
+        monkeypatch.setenv("REAPPEAR_DATASETS", str(sets))
+        assert locate(name) == sets / known
+        assert len(read(name)) == len(read(name, sets / known))
+        (sets / known).rename(root)
+
+
+def test_no_set_at_all(tree, tmp_path):
+    name, _ = tree
+    fill(tmp_path / "other", ["a.txt"])
+    with pytest.raises(InputError) as error:
+        read(name, tmp_path / "other")
+    assert str(tmp_path / "other") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_option_that_a_set_does_not_have(tree):
+    name, root = tree
+    with pytest.raises(SettingsError, match=f"{name} has no option boxes; it has "):
+        read(name, root, boxes="labeled")
+
+
+def test_wrong_names_and_places(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="did you mean market1501"):
+        read("market", tmp_path)
+    with pytest.raises(InputError, match="known: market1501, msmt17"):
+        read("imagenet", tmp_path)
+    with pytest.raises(InputError, match="is not a folder; give the folder that holds the data set"):
+        read("market1501", tmp_path / "absent")
+    monkeypatch.setenv("REAPPEAR_DATASETS", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match="absent is not a folder; say where market1501 is, or set REAPPEAR_DATASETS"):
+        read("market1501")
+
+
+def test_nothing_is_recognised_where_nothing_is(tmp_path):
+    assert recognise(tmp_path) == []
