@@ -1,0 +1,179 @@
+"""A million synthetic tracklets (d = 256) to identities on two cores within 4 GB, killed and gone on with on the way.
+
+    python benchmarks/million.py [--tracklets N] [--folder DIR] [--memory 4GB] [--calm]
+
+The world is 1000 sites of four cameras. At each site 100 people pass every camera twice; tracklets are cut in two,
+show the wrong person, change from one person to another, or show nobody. All of a person's tracklets lie within the
+sliding range. Vectors and labels are written site by site, and then only commands are used:
+
+    reappear ingest world.npy       crops and embeddings without images
+    reappear correlate              killed by SIGKILL while it links across videos
+    reappear correlate              the same again, to the end
+
+--calm runs it a second time from the start without a kill, and compares the identities.
+
+Memory is read from /proc/PID/status while a command runs: `peak_mb` is the kernel's own high-water mark of resident
+memory, which includes pages of mapped files; `anonymous_mb` is the most that was seen, every 0.1 s, of memory that is
+not backed by a file.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reappear.core import offsets_to_owner
+from reappear.store import read_table
+from reappear.synthetic import TrackletPlan, embedded_tracklets
+
+SITE = 1000  # tracklets
+PEOPLE, CAMERAS, CROPS = 100, 4, 4
+WIDTH = 256
+SPACING = 2.0  # seconds between the crops of a tracklet: people are seen together for some time
+LINKING_AT_A_MILLION = 10.0  # seconds into the last stage after which it is killed, in proportion
+
+
+def plan(site: int) -> TrackletPlan:
+    return TrackletPlan(
+        people=PEOPLE,
+        cameras=CAMERAS,
+        visits=2,
+        crops=CROPS,
+        swapped=0.03,
+        switched=0.02,
+        nobody=0.02,
+        split=0.25,
+        seed=site,
+    )
+
+
+def film(folder: Path, tracklets: int) -> int:
+    """Writes world.npy and world.parquet, one site in memory at a time; returns the number of crops."""
+    sites = tracklets // SITE
+    rows = SITE * sites // 5 * 4 * CROPS  # a quarter of visits are two tracklets
+    schema = pa.schema({name: pa.int64() for name in ("video", "tracklet", "truth")} | {"time": pa.float64()})
+    with (folder / "world.npy").open("wb") as file, pq.ParquetWriter(folder / "world.parquet", schema) as table:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (rows, WIDTH)})
+        for site in range(sites):
+            world, truth = embedded_tracklets(plan(site), dimensions=WIDTH, spread=0.6, camera_shift=0.4)
+            world.embeddings.astype("<f2").tofile(file)
+            owner = offsets_to_owner(truth.offsets)
+            place = np.arange(len(owner)) - truth.offsets[owner]
+            length = np.diff(truth.offsets)[owner]
+            step = (truth.end - truth.start)[owner] / np.maximum(length - 1, 1)
+            columns = {
+                "video": truth.video[owner] + CAMERAS * site,
+                "tracklet": owner,
+                "truth": np.where(truth.truth >= 0, truth.truth + PEOPLE * site, -1),
+                "time": SPACING / 0.25 * (truth.start[owner] + place * step),
+            }
+            table.write_table(pa.table(columns, schema=schema))
+    return rows
+
+
+def command(*arguments: object, until: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Runs a command of reappear, or lets it run `until` it is to be killed."""
+    begun = time.perf_counter()
+    told: dict[str, float] = {"peak_mb": 0.0, "anonymous_mb": 0.0}
+    child = subprocess.Popen([sys.executable, "-m", "reappear", *map(str, arguments)], stdout=subprocess.DEVNULL)
+    killed = False
+    while child.poll() is None:
+        for name, value in status(child.pid).items():
+            told[name] = max(told[name], value)
+        if not killed and until():
+            os.kill(child.pid, signal.SIGKILL)
+            killed = True
+        time.sleep(0.1)
+    if child.returncode != (-signal.SIGKILL if killed else 0):
+        raise SystemExit(f"reappear {arguments[0]} ended with {child.returncode}")
+    return {"seconds": round(time.perf_counter() - begun, 1), "killed": killed, **told}
+
+
+def status(pid: int) -> dict[str, float]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    fields = dict(line.split(":", 1) for line in lines)
+    named = {"peak_mb": "VmHWM", "anonymous_mb": "RssAnon"}
+    return {name: round(int(fields[f].split()[0]) / 1e3 * 1.024, 1) for name, f in named.items() if f in fields}
+
+
+class Linking:
+    """Tells when the last stage has been under way for some time."""
+
+    def __init__(self, partial: Path, seconds: float) -> None:
+        self._before = partial / "unfinished" / "after-03" / "report.json"
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def __call__(self) -> bool:
+        """Whether it is time."""
+        if self._since is None and self._before.exists():
+            self._since = time.monotonic()
+        return self._since is not None and time.monotonic() - self._since >= self._seconds
+
+
+def run(folder: Path, tracklets: int, memory: str, calm: bool) -> dict[str, Any]:
+    begun = time.perf_counter()
+    crops = film(folder, tracklets)
+    figures: dict[str, Any] = {"filming": {"seconds": round(time.perf_counter() - begun, 1)}}
+    work = folder / "work"
+    figures["ingest"] = command("ingest", folder / "world.npy", "--out", work)
+    correlate = ("correlate", work, "--memory", memory)
+    linking = Linking(work / "identities" / "killed.partial", LINKING_AT_A_MILLION * tracklets / 1e6)
+    figures["until_killed"] = command(*correlate, "--name", "killed", until=linking)
+    figures["gone_on"] = command(*correlate, "--name", "killed")
+    mine = [figures[part] for part in ("until_killed", "gone_on")]
+    report = json.loads((work / "identities" / "killed" / "report.json").read_text(encoding="utf-8"))
+    if calm:
+        figures["calm"] = command(*correlate, "--name", "calm")
+        mine.append(figures["calm"])
+        one, other = (read_table(work / "identities" / name / "identities.parquet") for name in ("killed", "calm"))
+        figures["calm"]["same_identities"] = all(bool((one[key] == other[key]).all()) for key in one)
+    return {
+        "tracklets": tracklets,
+        "crops": crops,
+        "people": PEOPLE * (tracklets // SITE),
+        "width": WIDTH,
+        "memory": memory,
+        "seconds_to_identities": round(sum(figures[part]["seconds"] for part in ("until_killed", "gone_on")), 1),
+        "peak_mb": max(part["peak_mb"] for part in mine),
+        "anonymous_mb": max(part["anonymous_mb"] for part in mine),
+        **figures,
+        "thresholds": {key: report["thresholds"][key] for key in ("sigma_cst", "sigma_drm")},
+        "stages": report["stages"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tracklets", type=int, default=1_000_000, help="in thousands; tried first with few")
+    parser.add_argument("--folder", type=Path, help="where the world goes, 8 GB of it; a temporary folder if not given")
+    parser.add_argument("--memory", default="4GB")
+    parser.add_argument("--calm", action="store_true", help="once more without a kill, to compare")
+    given = parser.parse_args()
+    if given.tracklets < SITE or given.tracklets % SITE:
+        parser.error(f"--tracklets counts in thousands, got {given.tracklets}")
+    started_on = measure.machine()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        figures = run(Path(folder), given.tracklets, given.memory, given.calm)
+    name = "million" if given.tracklets == 1_000_000 else f"million_{given.tracklets}"
+    measure.keep(name, figures, started_on)
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
