@@ -19,7 +19,7 @@ from reappear.store import read_identities
 
 from .test_correlate import pretend, report_of
 
-FILES = ("identities.parquet", "tracklets.parquet", "links.parquet", "moves.parquet")
+FILES = ("identities.parquet", "tracklets.parquet", "links.parquet", "moves.parquet", "refused.parquet")
 
 
 def same_but_for_time(work, one, other):

@@ -1,3 +1,4 @@
+import pickle
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -5,9 +6,10 @@ import numpy as np
 import pytest
 
 from reappear.core import InputError, SettingsError, WorkspaceError
-from reappear.models.extractors import ColorExtractor, ColorSettings
+from reappear.models.extractors import ColorExtractor, ColorSettings, ModelSettings
 from reappear.pipeline import embed as module
 from reappear.pipeline.embed import EmbedSettings, embed
+from reappear.pipeline.engines import RaySettings
 from reappear.pipeline.record import Outcome, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import ShardWriter, read_embeddings, shard_path, write_table
@@ -131,3 +133,24 @@ def test_refusals(work, tmp_path):
     assert embed(work, "x", EmbedSettings()).already_done
     with pytest.raises(WorkspaceError, match=r"another extractor\.stripes \(12, now 6\)"):
         embed(work, "x", EmbedSettings(extractor=ColorSettings(stripes=6)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "extractor", [ColorSettings(), ModelSettings(name="resnet18", height=64, width=32)], ids=["color", "network"]
+)
+def test_a_cluster_embeds_to_the_same_bits(work, extractor):
+    embed(work, "here", EmbedSettings(extractor=extractor, batch=7))
+    embed(work, "there", EmbedSettings(extractor=extractor, batch=7, engine=RaySettings(workers=2)))
+    here, there = (work.embeddings(name) / "vectors.npy" for name in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()
+    engine = EmbedSettings(extractor=extractor, batch=7, engine=RaySettings(workers=1))
+    assert embed(work, "here", engine).already_done, "the engine changes nothing"
+
+
+def test_an_extractor_is_loaded_once_where_it_is_used_and_never_sent():
+    embedder = module._Embedder(ColorSettings(), flip=True)
+    assert embedder.extractor is embedder.extractor
+    sent = pickle.loads(pickle.dumps(embedder))
+    assert "extractor" not in vars(sent)
+    assert (sent.settings, sent.flip) == (ColorSettings(), True)

@@ -3,8 +3,9 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,17 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import SILENT, Progress, SettingsError, settings
+from reappear.core import SILENT, Engine, Progress, SettingsError, settings
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
 from reappear.store import CropStore, disk_errors, write_embeddings, write_text
 
+from .engines import EngineSettings, LocalSettings, open_engine
 from .record import Outcome, Record, run_step
+from .settings import to_plain
 from .workspace import Workspace
 
 _BLOCK = 4096
+_SHARED = 512 << 20  # bytes for images on their way to workers
 
 
 @settings
@@ -29,6 +33,9 @@ class EmbedSettings:
     extractor: Annotated[ExtractorSettings, "who turns a crop into a vector"] = field(default_factory=ColorSettings)
     batch: Annotated[int, "crops at a time"] = 64
     flip: Annotated[bool, "add the vector of the mirrored crop"] = False
+    engine: Annotated[EngineSettings, "where crops are embedded. The result is the same"] = field(
+        default_factory=LocalSettings
+    )
 
 
 def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Progress = SILENT) -> Record:
@@ -46,40 +53,74 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     crops.require_images()
     inputs = {"crops": work.crops, **{f"extractor.{key}": path for key, path in settings.extractor.files.items()}}
 
-    def fill(aside: Path) -> Outcome:
-        return _embed_all(crops, settings.extractor.build(), aside, settings, progress)
+    plain = to_plain(settings)
+    del plain["engine"]  # the result does not depend on it
 
-    return run_step(work.embeddings(name), step="embed", settings=settings, inputs=inputs, work=fill, progress=progress)
+    def fill(aside: Path) -> Outcome:
+        with open_engine(settings.engine, _SHARED) as engine:
+            return _embed_all(
+                crops, _Embedder(settings.extractor, settings.flip), aside, settings.batch, engine, progress
+            )
+
+    return run_step(work.embeddings(name), step="embed", settings=plain, inputs=inputs, work=fill, progress=progress)
+
+
+class _Embedder:
+    """What embeds a batch. The extractor is loaded where it is first needed: once in each process."""
+
+    def __init__(self, settings: ExtractorSettings, flip: bool) -> None:
+        self.settings = settings
+        self.flip = flip
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The extractor itself."""
+        return self.settings.build()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings, "flip": self.flip}
+
+
+def _embed_batch(embedder: _Embedder, jpegs: list[bytes]) -> tuple[Float[np.ndarray, "n d"], Counter[str]]:
+    vectors, failed = embed_images(jpegs, embedder.extractor, flip=embedder.flip)
+    return vectors.astype(np.float16), failed
+
+
+def _batches(crops: CropStore, done: int, batch: int) -> Iterator[list[bytes]]:
+    """Images of the crops from `done`; no batch reaches over the end of a block."""
+    for first in range(done, len(crops), _BLOCK):
+        last = min(first + _BLOCK, len(crops))
+        for start in range(first, last, batch):
+            yield [crops.image(i) for i in range(start, min(start + batch, last))]
 
 
 def _embed_all(
-    crops: CropStore, extractor: Extractor, aside: Path, settings: EmbedSettings, progress: Progress
+    crops: CropStore, embedder: _Embedder, aside: Path, batch: int, engine: Engine, progress: Progress
 ) -> Outcome:
+    extractor = embedder.extractor
     rows, mark = aside / "rows.f16", aside / "rows.json"
     told: dict[str, Any] = {"done": 0, "dropped": {}}
     if mark.exists():
         told = json.loads(mark.read_text(encoding="utf-8"))
-    dropped: Counter[str] = Counter(told["dropped"])
-    with disk_errors(rows), rows.open("r+b" if told["done"] else "w+b") as file:
+    done, dropped = int(told["done"]), Counter[str](told["dropped"])
+    with disk_errors(rows), rows.open("r+b" if done else "w+b") as file:
         # Bytes beyond the mark are of a block that was interrupted.
-        file.truncate(told["done"] * extractor.width * 2)
+        file.truncate(done * extractor.width * 2)
         file.seek(0, os.SEEK_END)
         with progress.task(f"embedding with {extractor.name}", len(crops)) as tick:
-            tick(told["done"])
-            for first in range(told["done"], len(crops), _BLOCK):
-                last = min(first + _BLOCK, len(crops))
-                for start in range(first, last, settings.batch):
-                    batch = range(start, min(start + settings.batch, last))
-                    vectors, failed = embed_images([crops.image(i) for i in batch], extractor, flip=settings.flip)
-                    file.write(vectors.astype(np.float16).tobytes())
-                    dropped.update(failed)
-                    tick(len(batch))
-                file.flush()
-                os.fsync(file.fileno())
-                write_text(mark, json.dumps({"done": last, "dropped": dropped}))
-    vectors = np.memmap(rows, np.float16, "r", shape=(len(crops), extractor.width))
-    write_embeddings(aside, vectors, {"extractor": extractor.name, "flip": settings.flip, "normalised": True})
-    del vectors
+            tick(done)
+            for vectors, failed in engine.map(_embed_batch, embedder, _batches(crops, done, batch)):
+                file.write(vectors.tobytes())
+                done += len(vectors)
+                dropped.update(failed)
+                tick(len(vectors))
+                if done % _BLOCK == 0:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    write_text(mark, json.dumps({"done": done, "dropped": dropped}))
+    stored = np.memmap(rows, np.float16, "r", shape=(len(crops), extractor.width))
+    write_embeddings(aside, stored, {"extractor": extractor.name, "flip": embedder.flip, "normalised": True})
+    del stored
     rows.unlink()
     mark.unlink(missing_ok=True)
     for reason, count in dropped.items():
