@@ -16,10 +16,10 @@ def fill(root: Path, names) -> None:
         path.write_bytes(b"")
 
 
-def draw(path: Path, seed: int = 0, size=(8, 16)) -> None:
+def draw(path: Path, seed: int = 0, size=(8, 16), color=None) -> None:
     """An image in the format that its name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    color = tuple(np.random.default_rng(seed).integers(0, 256, 3).tolist())
+    color = color or tuple(np.random.default_rng(seed).integers(0, 256, 3).tolist())
     Image.new("RGB", size, color).save(path)
 
 

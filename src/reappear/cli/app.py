@@ -21,7 +21,12 @@ from .progress import listener
 Command = Callable[..., None]
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="The workspace folder; made if missing, continued if begun.")]
-Videos = Annotated[list[Path], typer.Argument(help="Video files, folders of them, or MOTChallenge sequences.")]
+Videos = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Video files, folders of them, MOTChallenge sequences; or a set of `reappear data list`, or X.npy with X.csv."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes only.")]
 Work = Annotated[Path, typer.Argument(help="A workspace folder.")]
@@ -67,7 +72,7 @@ def ingest(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Videos to crops: finds people, tracks them, cuts them out."""
+    """Videos to crops: finds people, tracks them, cuts them out. Sets that have crops, or embeddings, come as given."""
     _tell(_step("ingest")(videos, _workspace(out), settings, progress=listener(quiet)), as_json)
 
 

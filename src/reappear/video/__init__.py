@@ -1,7 +1,7 @@
 """Videos in, tracklets out: decode, detect, track, crop."""
 
 from .crop import CropSettings, choose_crops, cut, encode_jpeg
-from .decode import Footage, Frame, open_footage, sequence_images
+from .decode import Footage, Frame, is_image_sequence, open_footage, sequence_images
 from .detectors import Detector, DetectorSettings, Found, MotionSettings, MotSettings, YoloxSettings
 from .find import ENDINGS, find_videos
 from .track import ByteTrackSettings, OcSortSettings, SortSettings, Tracker, TrackerSettings
@@ -30,6 +30,7 @@ __all__ = [
     "encode_jpeg",
     "find_videos",
     "follow",
+    "is_image_sequence",
     "match_truth",
     "open_footage",
     "read_truth",

@@ -9,7 +9,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from reappear.core import SILENT, Progress, settings
+from reappear.core import SILENT, Progress, SettingsError, settings
 from reappear.pipeline.record import Record
 from reappear.pipeline.workspace import Workspace
 from reappear.video import ByteTrackSettings, CropSettings, DetectorSettings, MotionSettings, TrackerSettings
@@ -55,11 +55,16 @@ def ingest(
     Raises:
         InputError: A path is not there, nothing in it can be read, or it is not clear what it is.
     """
-    from .kinds import VIDEOS, tell
+    from .images import ingest_images
+    from .kinds import VECTORS, VIDEOS, tell
     from .vectors import ingest_vectors
     from .videos import ingest_videos
 
     kind = tell(sources, settings.layout, progress)
     if kind == VIDEOS:
         return ingest_videos(sources, work, settings, progress=progress)
-    return ingest_vectors(sources, work, settings, progress=progress)
+    if kind == VECTORS:
+        return ingest_vectors(sources, work, settings, progress=progress)
+    if len(sources) != 1:
+        raise SettingsError(f"layout: a set of images is one folder or file, got {len(sources)}")
+    return ingest_images(sources[0], kind, work, settings, progress=progress)

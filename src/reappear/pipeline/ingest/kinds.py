@@ -1,25 +1,58 @@
 """What lies there: videos, or crops that somebody has cut already."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from reappear.core import Progress, SettingsError
+from reappear.core import InputError, Progress, SettingsError
+from reappear.data import READERS, recognise
+from reappear.video import ENDINGS, find_videos, is_image_sequence
 
 VIDEOS, VECTORS = "videos", "vectors"
 
 
 def tell(sources: Sequence[Path], asked: str, progress: Progress) -> str:
-    """The kind that was asked for, or the one that the files are of.
+    """The kind that was asked for, or the one that the files are of: videos, vectors, or a layout of `reappear.data`.
 
     Raises:
         SettingsError: There is no such kind.
+        InputError: The files may be of several kinds, or of none.
     """
-    known = (VIDEOS, VECTORS)
-    if asked in known:
-        return asked
+    known = ("auto", VIDEOS, VECTORS, *READERS)
+    if asked not in known:
+        near = difflib.get_close_matches(asked, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise SettingsError(f"layout: no such kind {asked!r}; {hint}")
     if asked != "auto":
-        raise SettingsError(f"layout: must be auto, {', '.join(known)}, got {asked!r}")
-    if sources and sources[0].suffix.lower() == ".npy":
+        return asked
+    if any(path.suffix.lower() == ".npy" for path in sources):
         progress.note(f"ingest: {sources[0]} is read as {VECTORS}: embeddings with their labels")
         return VECTORS
-    return VIDEOS
+    if len(sources) != 1 or not sources[0].exists() or is_image_sequence(sources[0]):
+        return VIDEOS
+    kinds = _kinds(sources[0])
+    if len(kinds) > 1:
+        raise InputError(f"{sources[0]} may be {' or '.join(kinds)}; say which: --layout {kinds[0]}")
+    if not kinds:
+        raise InputError(
+            f"{sources[0]} holds no videos ({' '.join(ENDINGS)}, MOTChallenge folders) and no set of images that is "
+            f"recognised; if it is one of `reappear data list`, name it with --layout"
+        )
+    if kinds[0] != VIDEOS:
+        progress.note(f"ingest: {sources[0]} is read as {kinds[0]}: {READERS[kinds[0]].says}")
+    return kinds[0]
+
+
+def _kinds(path: Path) -> list[str]:
+    layouts = recognise(path)
+    if not path.is_dir():
+        return layouts or [VIDEOS]
+    if layouts and layouts != ["folder"]:
+        # Of a set that is told by its own files only its top is searched for videos: it may hold ten million images.
+        videos = any(child.suffix.lower() in ENDINGS for child in path.iterdir())
+        return [*layouts, *([VIDEOS] if videos else [])]
+    try:
+        find_videos([path])
+    except InputError:
+        return layouts
+    return [*layouts, VIDEOS]

@@ -165,7 +165,7 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -
         (
             _number(footage["films"]),
             "films",
-            f"{_duration(footage['seconds'])} from {_cameras(footage)}",
+            f"{_duration(footage['seconds'])} from {_cameras(footage)}" if footage["seconds"] else _cameras(footage),
         ),
         (_number(round(footage["tracklets"])), "tracklets", f"{_number(round(footage['crops']))} crops of people"),
     ]

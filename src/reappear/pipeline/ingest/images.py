@@ -1,0 +1,216 @@
+"""Sets of images with labels: their files are copied as they are, in blocks that are done or not done."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from reappear.core import ImageTable, InputError, Progress, process_pool
+from reappear.data import READERS, image_bytes, image_size, locate, read, read_image
+from reappear.pipeline.record import Outcome, Record, run_step
+from reappear.pipeline.workspace import Workspace
+from reappear.store import ShardWriter, read_table, remove_folder, shard_path, write_table, write_text
+
+from . import IngestSettings
+from .given import NO_TIMES, Given, GivenVideos, write_given
+
+_BLOCK = 8192  # images in a shard; what an interruption costs
+_ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp"}
+
+
+def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSettings, *, progress: Progress) -> Record:
+    """Makes a workspace of a set of images in the layout `name`.
+
+    Images of one camera, sequence and identity are a tracklet; a camera is a video, and without cameras the whole set
+    is one. Files are copied byte by byte. Junk, people nobody asks for, and images that cannot be read to their end are
+    left out, counted, and listed in `crops/skipped.parquet`.
+
+    Raises:
+        InputError: The set is not there, not of this layout, or holds no image that can be read.
+    """
+    layout, root = READERS[name], locate(name, source)
+    with progress.task(f"reading {root.name} as {name}", None) as tick:
+        table = read(name, root, **layout.whole)
+        tick(len(table))
+    plan = _arrange(table, root, name, settings)
+    inputs = {"set": _fingerprint(table, root, progress)}
+
+    def fill(aside: Path) -> Outcome:
+        return _copy_all(plan, aside, settings, progress)
+
+    return run_step(
+        work.crops,
+        step="ingest",
+        settings={"layout": name, "labels_are_truth": settings.labels_are_truth},
+        inputs=inputs,
+        work=fill,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is copied: `rows[i]` is the image `table.path[order[i]]`."""
+
+    table: ImageTable
+    order: Int[np.ndarray, " n"]
+    rows: Given
+    videos: GivenVideos
+    labels: list[str]
+    root: Path
+    has_truth: bool
+    left_out: dict[str, int]
+
+    def blocks(self) -> Iterator[tuple[int, Int[np.ndarray, " b"]]]:
+        """Number and rows of each block."""
+        for number, begin in enumerate(range(0, len(self.order), _BLOCK)):
+            yield number, self.order[begin : begin + _BLOCK]
+
+
+def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings) -> _Plan:
+    junk = table.identity < 0
+    nobody = np.zeros(len(table), bool)
+    if READERS[name].distractor is not None:
+        nobody = (table.identity == READERS[name].distractor) & (table.split == "gallery")
+    people, label = np.unique(table.identity, return_inverse=True)
+    cameras, video = np.unique(table.camera, return_inverse=True)
+    names = [f"camera {camera}" if camera >= 0 else root.stem for camera in cameras.tolist()]
+    label = label.astype(np.int64) - int(np.searchsorted(people, 0))
+    rows = Given(
+        video=video.astype(np.int64),
+        tracklet=table.sequence,
+        label=label,
+        time=np.full(len(table), np.nan),
+        truth=label if settings.labels_are_truth else np.full(len(table), -1, np.int64),
+    )
+    order = rows.order()
+    order = order[~(junk | nobody)[order]]
+    if not len(order):
+        raise InputError(f"{root} holds nobody: all {len(table)} images are junk or of people nobody asks for")
+    left_out = {"junk (identity -1)": int(junk.sum()), "of people nobody asks for": int(nobody.sum())}
+    return _Plan(
+        table=table,
+        order=order,
+        rows=rows[order],
+        videos=GivenVideos(names, names, root),
+        labels=[table.names[p] if table.names else str(p) for p in people.tolist() if p >= 0],
+        root=root if root.is_dir() else root.parent,
+        has_truth=settings.labels_are_truth,
+        left_out={reason: count for reason, count in left_out.items() if count},
+    )
+
+
+def _fingerprint(table: ImageTable, root: Path, progress: Progress) -> str:
+    """Stands for the set: names, labels and sizes of its files, whose bytes may be too many to read twice."""
+    digest = hashlib.sha256()
+    with progress.task("listing files", len(table)) as tick:
+        for begin in range(0, len(table), _BLOCK):
+            some = slice(begin, begin + _BLOCK)
+            numbers = np.stack([table.identity[some], table.camera[some], table.sequence[some]])
+            for path, row in zip(table.path[some].tolist(), numbers.T.tolist(), strict=True):
+                digest.update(f"{_below(path, root)} {row} {image_bytes(path)}\n".encode())
+            tick(numbers.shape[1])
+    return digest.hexdigest()[:16]
+
+
+def _below(path: str, root: Path) -> str:
+    return path.removeprefix(f"{root}{os.sep}")
+
+
+def _copy_all(plan: _Plan, aside: Path, settings: IngestSettings, progress: Progress) -> Outcome:
+    parts = aside / "parts"
+    blocks = list(plan.blocks())
+    waiting = [(number, rows) for number, rows in blocks if not _mark(parts, number).exists()]
+    done = len(plan.order) - sum(len(rows) for _, rows in waiting)
+    if done:
+        progress.note(f"ingest: {done:,} of {len(plan.order):,} images were copied before")
+    workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
+    with progress.task("copying images", len(plan.order)) as tick:
+        tick(done)
+        if workers <= 1:
+            for number, rows in waiting:
+                tick(_copy(number, plan.table.path[rows], aside))
+        else:
+            with process_pool(workers) as pool:
+                jobs: set[Future[int]] = set()
+                for number, rows in waiting:
+                    jobs.add(pool.submit(_copy, number, plan.table.path[rows], aside))
+                    if len(jobs) > 2 * workers:  # those waiting hold their paths in memory
+                        finished, jobs = wait(jobs, return_when=FIRST_COMPLETED)
+                        tick(sum(job.result() for job in finished))
+                tick(sum(job.result() for job in wait(jobs).done))
+    outcome = _merge(plan, [number for number, _ in blocks], aside, progress)
+    remove_folder(parts)
+    return outcome
+
+
+def _copy(number: int, paths: np.ndarray, aside: Path) -> int:
+    """Leaves a shard, a table of the places in it, and last the mark that the block is done, with what is damaged."""
+    kept, damaged = [], {}
+    path = shard_path(aside, number)
+    path.unlink(missing_ok=True)  # of an interrupted call: a shard that is there would be appended to
+    with ShardWriter(path) as shard:
+        for row, source in enumerate(paths.tolist()):
+            try:
+                data = read_image(source)
+                width, height = image_size(data)
+            except InputError as error:
+                damaged[row] = str(error).removeprefix(f"{source} ")
+                continue
+            kept.append(
+                (row, *shard.add(f"{number:05d}-{row:07d}{_ENDINGS.get(data[:2], '.jpg')}", data), width, height)
+            )
+    columns = np.array(kept, np.int64).reshape(-1, 5).T
+    write_table(
+        aside / "parts" / f"{number:05d}.parquet",
+        dict(zip(("row", "offset", "size", "width", "height"), columns, strict=True)),
+    )
+    write_text(_mark(aside / "parts", number), json.dumps(damaged))
+    return len(paths)
+
+
+def _merge(plan: _Plan, blocks: list[int], aside: Path, progress: Progress) -> Outcome:
+    tables = [read_table(aside / "parts" / f"{number:05d}.parquet") for number in blocks]
+    row = np.concatenate([table["row"] + number * _BLOCK for number, table in zip(blocks, tables, strict=True)])
+    reasons = dict(plan.table.skipped)
+    damaged = 0
+    for number in blocks:
+        told = json.loads(_mark(aside / "parts", number).read_text(encoding="utf-8"))
+        damaged += len(told)
+        reasons |= {str(plan.table.path[plan.order[number * _BLOCK + int(i)]]): why for i, why in told.items()}
+    if not len(row):
+        raise InputError(f"{plan.root}: none of {len(plan.order)} images can be read ({next(iter(reasons.values()))})")
+    for path, why in list(reasons.items())[:5]:
+        progress.note(f"left out: {path}: {why}")
+    if len(reasons) > 5:
+        progress.note(f"left out: {len(reasons) - 5} more files; crops/skipped.parquet lists them all")
+    progress.note(NO_TIMES)
+    places = {name: np.concatenate([table[name] for table in tables]) for name in ("offset", "size", "width", "height")}
+    places["shard"] = np.repeat(blocks, [len(table["row"]) for table in tables])
+    source = {"path": np.array([_below(path, plan.root) for path in plan.table.path[plan.order[row]].tolist()])}
+    rows = plan.rows[row]
+    tracklets = write_given(
+        aside, rows, plan.videos, labels=plan.labels, places=places, source=source, has_truth=plan.has_truth
+    )
+    write_table(
+        aside / "skipped.parquet",
+        {"path": [_below(path, plan.root) for path in reasons], "reason": list(reasons.values())},
+    )
+    counts: dict[str, int | float] = {
+        "videos": len(plan.videos.names),
+        "labels": len(np.unique(rows.label)),
+        "tracklets": tracklets,
+        "crops": len(rows),
+    }
+    return Outcome(counts, dict(Counter(reasons.values())) | plan.left_out)
+
+
+def _mark(parts: Path, number: int) -> Path:
+    return parts / f"{number:05d}.json"
