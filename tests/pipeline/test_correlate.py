@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from reappear.core import InputError, SettingsError, WorkspaceError, generator
+from reappear.core import SILENT, InputError, SettingsError, WorkspaceError, generator
 from reappear.denoise import noise_score
 from reappear.pipeline.correlate import BASELINE, SO_FAR, CorrelateSettings, correlate, identify
 from reappear.pipeline.record import Outcome, run_step
@@ -205,3 +205,31 @@ def test_a_round_that_was_never_done_cannot_be_gone_on_from(tmp_path):
     work = pretend(tmp_path)
     with pytest.raises(InputError, match="identities/nowhere does not exist"):
         correlate(work, "i", CorrelateSettings(), embeddings="e", start="nowhere")
+
+
+def test_people_who_come_back_late_are_found_among_all_pairs(tmp_path):
+    """With a sliding range of one identity hardly anybody is; an index finds as many as all pairs, and says so."""
+    work = pretend(tmp_path)
+    last = {}
+    for pairs in ("sliding", "all", "approximate"):
+        settings = CorrelateSettings(pairs=pairs, radius=1, recall=1.0)
+        correlate(work, pairs, settings, embeddings="e")
+        last[pairs] = report_of(work, pairs)["stages"][-1]
+    assert [row["name"] for row in last.values()] == ["cross-video", "global-link", "global-link"]
+    assert last["all"]["scores"]["pairwise_f1"] > last["sliding"]["scores"]["pairwise_f1"] + 0.1
+    whole = correlate(work, "wide", CorrelateSettings(radius=10**6), embeddings="e")
+    assert last["all"]["identities"] == last["approximate"]["identities"] == whole.counts["identities"]
+    assert last["approximate"]["recall"] == 1
+    assert "recall" not in last["all"]
+
+
+def test_the_share_that_an_index_found_is_said(tmp_path):
+    heard = []
+
+    class Heard(type(SILENT)):
+        def note(self, text):
+            heard.append(text)
+
+    settings = CorrelateSettings(pairs="approximate", recall=1.0)
+    correlate(pretend(tmp_path), "i", settings, embeddings="e", progress=Heard())
+    assert "the index found 100.0% of links (of a sample)" in heard[-1]

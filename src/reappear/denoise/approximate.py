@@ -45,7 +45,7 @@ def approximate_links(
     *,
     thin: bool = True,
     memory: int = LINK_MEMORY,
-) -> tuple[Links, float]:
+) -> tuple[Links, float | None]:
     """Most of the links of all pairs; each that is found is one that `find_links` finds, with the same distance.
 
     Rows are sorted into 2√N cells by k-means and kept in float16 (faiss IVF); a row is compared with those of the
@@ -59,8 +59,8 @@ def approximate_links(
         memory: As in `find_links`.
 
     Returns:
-        The links, and the share of the links of a sample of rows that are among them before any were thinned; NaN
-        where these rows have none.
+        The links, and the share of the links of a sample of rows that are among them before any were thinned;
+        `None` where these rows have none.
     """
     count = len(centers)
     rows = generator(approximate.seed, "approximate").permutation(count)[: 2 * approximate.sample]
@@ -77,7 +77,7 @@ def approximate_links(
             yield links
 
     links = gathered(found(), count, sigma_drm, memory // LINK_BYTES, thin)
-    return links.in_order(), float(seen.mean()) if len(truth) else float("nan")
+    return links.in_order(), float(seen.mean()) if len(truth) else None
 
 
 def _index(centers: Float[np.ndarray, "n d"], seed: int) -> Any:

@@ -5,6 +5,7 @@ from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
 from .guard import GUARD, SPREAD, Guard
 from .linking import find_links
 from .nodes import Nodes
+from .products import BLAS, Products
 from .review import Verdicts
 from .rules import Rules
 from .steps import OVERLAP, RADIUS, SIGMA_DRM, check_sigma
@@ -26,6 +27,7 @@ def cross_video(
     spread: float = SPREAD,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
+    products: Products = BLAS,
 ) -> Assignment:
     """Joins identities of all videos within a sliding range (CION Sec. 3.2, Eq. 7).
 
@@ -46,11 +48,12 @@ def cross_video(
         spread: 1 (complete linkage) or more.
         trace: Is told the links.
         engine: Where pairs are compared, and where centroids lie.
+        products: Where inner products are taken; links are the same everywhere.
     """
     check_sigma("sigma_drm", sigma_drm)
     if radius < 0:
         raise SettingsError(f"radius: must be 0 or more, got {radius}")
     rules = Rules(constraints, overlap, verdicts, guard, spread)
     nodes = Nodes.of(tracklets, assignment, engine)
-    links = find_links(nodes.centers, sigma_drm, reach=radius, thin=rules.none, engine=engine)
+    links = find_links(nodes.centers, sigma_drm, reach=radius, thin=rules.none, engine=engine, products=products)
     return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

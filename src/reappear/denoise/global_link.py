@@ -34,8 +34,7 @@ def global_link(
     """Joins identities of all videos, however far apart in their order: Eq. 7 with an r_s of N.
 
     Exactly what `cross_video` gives with a radius of at least the number of nodes. Costs N² d floating point
-    operations, by tiles, on every core or on what `products` stands for; in a matter of minutes a processor does
-    100,000 nodes, and a GPU a million.
+    operations, by tiles, on every core or where `products` are taken.
 
     Args:
         tracklets: All crops.
@@ -62,6 +61,6 @@ def global_link(
         links = find_links(nodes.centers, sigma_drm, thin=rules.none, engine=engine, products=products, memory=memory)
     else:
         links, recall = approximate_links(nodes.centers, sigma_drm, approximate, thin=rules.none, memory=memory)
-        if trace is not None:
+        if trace is not None and recall is not None:
             trace.recall[STAGE] = recall
     return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

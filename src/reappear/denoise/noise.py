@@ -9,6 +9,7 @@ from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .groups import Groups, centroids, distance_to_own
 from .linking import count_pairs
+from .products import BLAS, Products
 from .steps import SIGMA_CST, SIGMA_DRM, check_sigma, deviates
 
 
@@ -41,12 +42,13 @@ def noise_terms(
     sigma_cst: float = SIGMA_CST,
     sigma_drm: float = SIGMA_DRM,
     engine: Engine = LOCAL,
+    products: Products = BLAS,
 ) -> Noise:
     """Counts what `noise_score` divides."""
     check_sigma("sigma_cst", sigma_cst)
     check_sigma("sigma_drm", sigma_drm)
     centers, inconsistent = look_inside(tracklets, assignment, sigma_cst, engine)
-    return Noise(len(centers), inconsistent, count_pairs(centers, sigma_drm, engine=engine))
+    return Noise(len(centers), inconsistent, count_pairs(centers, sigma_drm, engine=engine, products=products))
 
 
 def look_inside(
@@ -69,6 +71,7 @@ def noise_score(
     sigma_cst: float = SIGMA_CST,
     sigma_drm: float = SIGMA_DRM,
     engine: Engine = LOCAL,
+    products: Products = BLAS,
 ) -> float:
     """n_S (CION Sec. 3.1, Eq. 1-3): inconsistent identities plus similar pairs of identities, per identity.
 
@@ -82,5 +85,8 @@ def noise_score(
         sigma_cst: Threshold of cosine distance inside an identity, 0..2 (σ_cst).
         sigma_drm: Threshold of cosine distance between identities, 0..2 (σ_drm).
         engine: Where pairs are compared, and where centroids lie.
+        products: Where inner products are taken; the score is the same everywhere.
     """
-    return noise_terms(tracklets, assignment, sigma_cst=sigma_cst, sigma_drm=sigma_drm, engine=engine).score
+    return noise_terms(
+        tracklets, assignment, sigma_cst=sigma_cst, sigma_drm=sigma_drm, engine=engine, products=products
+    ).score

@@ -9,7 +9,19 @@ import numpy as np
 from jaxtyping import Int
 
 from reappear.core import LOCAL, SILENT, Assignment, Engine, InputError, Progress, TrackletSet
-from reappear.denoise import Trace, Verdicts, cross_video, reject, settle, single_tracklet, single_video
+from reappear.denoise import (
+    BLAS,
+    Approximate,
+    Products,
+    Trace,
+    Verdicts,
+    cross_video,
+    global_link,
+    reject,
+    settle,
+    single_tracklet,
+    single_video,
+)
 from reappear.store import Identities
 
 from .checkpoints import Checkpoints
@@ -31,6 +43,7 @@ def identify(
     verdicts: Verdicts | None = None,
     truth: Int[np.ndarray, " n"] | None = None,
     engine: Engine = LOCAL,
+    products: Products = BLAS,
     checkpoints: Checkpoints | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Identities, int]:
@@ -44,6 +57,7 @@ def identify(
         verdicts: What people decided.
         truth: True person of each crop, -1 = nobody. Used for the scores in the report, for nothing else.
         engine: Where pairs are compared, and where centroids lie.
+        products: Where their inner products are taken.
         checkpoints: Where to keep what is done, and what an earlier call with the same arguments left.
         progress: Who is told.
 
@@ -60,13 +74,13 @@ def identify(
             assignment = reject(assignment, verdicts, trace)
         thresholds = choose_thresholds(tracklets, assignment, settings, mine, progress)
         found = _noted(assignment, trace, {"thresholds": thresholds, "stages": []})
-        found = _after(name, _nothing, tracklets, found, settings, truth, mine)
+        found = _after(name, _nothing, tracklets, found, settings, truth, mine, products)
         if checkpoints:
             checkpoints.keep(found)
-    stages = _stages(settings, verdicts, found, begun=start is not None)
+    stages = _stages(settings, verdicts, found, products, begun=start is not None)
     for name, stage in stages[len(found.report["stages"]) - 1 :]:
         mine = checkpoints.engine(engine, name) if checkpoints else engine
-        found = _after(name, stage, tracklets, found, settings, truth, mine)
+        found = _after(name, stage, tracklets, found, settings, truth, mine, products)
         progress.note(said(found.report["stages"][-1]))
         if checkpoints:
             checkpoints.keep(found)
@@ -81,6 +95,7 @@ def _after(
     settings: CorrelateSettings,
     truth: Int[np.ndarray, " n"] | None,
     engine: Engine,
+    products: Products,
 ) -> Identities:
     """How things stand after one more stage."""
     trace = _trace(found)
@@ -88,7 +103,7 @@ def _after(
     begun = time.perf_counter()
     assignment = stage(tracklets, found.assignment, trace=trace, engine=engine)
     seconds = time.perf_counter() - begun
-    noise = measure_noise(tracklets, assignment, settings.noise, found.report["thresholds"], engine)
+    noise = measure_noise(tracklets, assignment, settings.noise, found.report["thresholds"], engine, products)
     row = stage_row(name, found.assignment, assignment, trace, known, noise, truth, seconds)
     return _noted(assignment, trace, {**found.report, "stages": [*found.report["stages"], row]})
 
@@ -103,7 +118,7 @@ def _noted(assignment: Assignment, trace: Trace, report: dict[str, Any]) -> Iden
 
 
 def _stages(
-    settings: CorrelateSettings, verdicts: Verdicts | None, found: Identities, *, begun: bool
+    settings: CorrelateSettings, verdicts: Verdicts | None, found: Identities, products: Products, *, begun: bool
 ) -> list[tuple[str, Stage]]:
     cst, drm = (found.report["thresholds"][key] for key in ("sigma_cst", "sigma_drm"))
     linked: dict[str, Any] = {
@@ -116,7 +131,6 @@ def _stages(
     }
     first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
     second = partial(single_video, sigma_cst=cst, targets=settings.targets, merge=settings.merge, **linked)
-    third = partial(cross_video, radius=settings.radius, **linked)
     seen = settings.overlap if settings.constraints else None
     stages: list[tuple[str, Stage]] = []
     if settings.single_tracklet and not begun:
@@ -125,8 +139,11 @@ def _stages(
         stages.append(("single-video", second))
     if verdicts is not None and begun:
         stages.append(("parting", partial(_as_decided, verdicts=verdicts, overlap=seen, unite=False)))
-    if settings.cross_video:
-        stages.append(("cross-video", third))
+    if settings.cross_video and settings.pairs == "sliding":
+        stages.append(("cross-video", partial(cross_video, radius=settings.radius, products=products, **linked)))
+    elif settings.cross_video:
+        index = Approximate(settings.recall) if settings.pairs == "approximate" else None
+        stages.append(("global-link", partial(global_link, approximate=index, products=products, **linked)))
     if verdicts is not None:
         stages.append(("review", partial(_as_decided, verdicts=verdicts, overlap=seen, unite=True)))
     return stages

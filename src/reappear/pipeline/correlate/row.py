@@ -7,14 +7,19 @@ import numpy as np
 from jaxtyping import Int
 
 from reappear.core import Assignment, Engine, TrackletSet
-from reappear.denoise import Trace, noise_terms, sampled_noise
+from reappear.denoise import Products, Trace, noise_terms, sampled_noise
 from reappear.metrics import score_identities
 
 _EXACT_UP_TO = 50_000  # identities; beyond, all pairs take minutes after each stage
 
 
 def measure_noise(
-    tracklets: TrackletSet, assignment: Assignment, how: str, thresholds: dict[str, Any], engine: Engine
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    how: str,
+    thresholds: dict[str, Any],
+    engine: Engine,
+    products: Products,
 ) -> dict[str, Any]:
     """n_S and its terms as the report has them; `noise_error` and `noise_sample` where it is an estimate."""
     identities = assignment.identities
@@ -22,7 +27,7 @@ def measure_noise(
         return {"identities": identities}
     sigmas = {key: thresholds[key] for key in ("sigma_cst", "sigma_drm")}
     if how == "exact" or (how == "auto" and identities <= _EXACT_UP_TO):
-        exact = noise_terms(tracklets, assignment, engine=engine, **sigmas)
+        exact = noise_terms(tracklets, assignment, engine=engine, products=products, **sigmas)
         return {
             "identities": exact.identities,
             "noise": exact.score,
@@ -63,6 +68,8 @@ def stage_row(
         **noise,
         "seconds": round(seconds, 3),
     }
+    if name in trace.recall:
+        row["recall"] = trace.recall[name]
     identity = after.crop_identity
     if truth is not None and ((truth >= 0) & (identity >= 0)).any():
         row["scores"] = asdict(score_identities(truth, identity))
@@ -79,6 +86,8 @@ def said(row: dict[str, Any]) -> str:
         text += f", n_S {row['noise']:.3f}"
     if "noise_error" in row:
         text += f" ± {row['noise_error']:.3f} (from {row['noise_sample']} of them)"
+    if "recall" in row:
+        text += f", the index found {row['recall']:.1%} of links (of a sample)"
     if "scores" in row:
         text += f", pairwise F1 {row['scores']['pairwise_f1']:.3f}, B-cubed F1 {row['scores']['bcubed_f1']:.3f}"
     return text

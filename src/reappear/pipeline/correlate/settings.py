@@ -25,6 +25,13 @@ class CorrelateSettings:
     false_links: Annotated[
         float, "automatic thresholds: links between different people that are bearable, for each identity left"
     ] = 0.1
+    pairs: Annotated[
+        Literal["sliding", "all", "approximate"],
+        "which identities are compared across videos. sliding: those at most `radius` apart in the order of videos, as "
+        "in the paper; all: every two, so that whoever comes back later is found; approximate: an index finds nearly "
+        "all that are alike among millions",
+    ] = "sliding"
+    recall: Annotated[float, "share of links that an index has to find, 0..1; what it found is measured"] = 0.99
     radius: Annotated[int, "half width of the sliding range across videos, in identities (r_s)"] = 1000
     single_tracklet: Annotated[bool, "take deviating crops out of each tracklet (Eq. 4)"] = True
     single_video: Annotated[bool, "give such crops to another tracklet, join tracklets of a video (Eq. 5-6)"] = True
@@ -55,6 +62,9 @@ class CorrelateSettings:
     memory: Annotated[
         float | str, "memory that may be taken, such as 4GB or 800MB; a number alone is GB. The result is the same"
     ] = "4GB"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], "what compares pairs; auto: a GPU where there is one. The result is the same"
+    ] = "auto"
     engine: Annotated[EngineSettings, "where pairs are compared. The result is the same"] = field(
         default_factory=LocalSettings
     )

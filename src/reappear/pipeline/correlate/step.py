@@ -4,7 +4,7 @@ import numpy as np
 
 from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet
 from reappear.denoise import Verdicts
-from reappear.pipeline.engines import Bounded, open_engine, parse_memory, say_memory
+from reappear.pipeline.engines import Bounded, choose_products, open_engine, parse_memory, say_memory
 from reappear.pipeline.record import Outcome, Record, fingerprint, run_step
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
@@ -54,7 +54,7 @@ def correlate(
     decided = {"review": log} if log else {}
     memory = parse_memory(settings.memory)
     plain = to_plain(settings)
-    del plain["memory"], plain["engine"]  # the result does not depend on them
+    del plain["memory"], plain["device"], plain["engine"]  # the result does not depend on them
     return run_step(
         work.identities(name),
         step="correlate",
@@ -105,6 +105,7 @@ def _correlate(
     verdicts = _weigh(log, work, tracklets, settings, progress) if log else None
     unfinished = aside / "unfinished"
     matrix = 4 * len(tracklets) * vectors.shape[1]
+    products = choose_products(settings.device, settings.engine)
     with open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
         found, empty = identify(
             tracklets,
@@ -113,6 +114,7 @@ def _correlate(
             verdicts=verdicts,
             truth=truth,
             engine=Bounded(engine, aside, memory - needed),
+            products=products,
             checkpoints=Checkpoints(unfinished, progress),
             progress=progress,
         )

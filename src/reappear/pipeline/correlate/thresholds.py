@@ -27,7 +27,7 @@ def choose_thresholds(
             outliers=settings.outliers,
             strangers=settings.strangers,
             false_links=settings.false_links,
-            radius=settings.radius,
+            radius=settings.radius if settings.pairs == "sliding" else None,
             overlap=settings.overlap,
             sigma_cst=cst,
             engine=engine,

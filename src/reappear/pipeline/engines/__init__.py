@@ -1,6 +1,7 @@
 """Where a step has its work done, how much memory it may take for that, and what it keeps against a kill."""
 
 from .choose import open_engine
+from .device import choose_products
 from .kept import Kept
 from .memory import Bounded, parse_memory, say_memory
 from .settings import EngineSettings, LocalSettings, RaySettings
@@ -11,6 +12,7 @@ __all__ = [
     "Kept",
     "LocalSettings",
     "RaySettings",
+    "choose_products",
     "open_engine",
     "parse_memory",
     "say_memory",

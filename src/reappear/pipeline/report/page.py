@@ -34,6 +34,7 @@ STAGES = {
         "then tracklets of the film that look alike are joined.",
     ),
     "cross-video": ("across films", "Tracklets of different films that look alike are joined, and who they lead to."),
+    "global-link": ("across films", "Tracklets that look alike are joined, however far apart, and who they lead to."),
 }
 DESCRIPTORS = {
     "untrained": "the network before any training",

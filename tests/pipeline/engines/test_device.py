@@ -1,0 +1,61 @@
+"""A faster machine proposes links; they stay those of the processor."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from reappear.core import SettingsError
+from reappear.denoise import BLAS, Products
+from reappear.denoise.linking import count_pairs, find_links
+from reappear.pipeline.engines import LocalSettings, RaySettings, choose_products
+from reappear.pipeline.engines.torch_products import TorchProducts
+from tests.denoise.test_linking import crowd, same_bits
+
+gpu = pytest.mark.gpu
+here = torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.skipif(not here, reason="no GPU")])]
+)
+@pytest.mark.parametrize("reach", [None, 150])
+def test_half_the_bits_change_none_of_a_link(device, dtype, reach):
+    x = crowd(0, 1200, 48, 0.4)
+    products = TorchProducts(device, dtype)
+    products.block, products.tile = 500, (200, 300)
+    assert isinstance(products, Products)
+    distances = np.sort(find_links(x, 2.0).distance)
+    for sigma in (0.18, float(distances[len(distances) // 3])):  # the latter lies among many
+        same_bits(find_links(x, sigma, reach=reach, products=products), find_links(x, sigma, reach=reach))
+        assert count_pairs(x, sigma, reach=reach, products=products) == count_pairs(x, sigma, reach=reach)
+
+
+@gpu
+@pytest.mark.skipif(not here, reason="no GPU")
+def test_a_gpu_gives_the_links_of_the_processor():
+    x = crowd(1, 40_000, 256, 0.6)
+    products = choose_products("auto", LocalSettings())
+    assert products is not BLAS
+    same_bits(find_links(x, 0.3, products=products), find_links(x, 0.3))
+
+
+def test_a_device_is_chosen_by_what_is_there(monkeypatch):
+    assert choose_products("cpu", LocalSettings()) is BLAS
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_products("auto", LocalSettings()) is BLAS
+    with pytest.raises(SettingsError, match="device: cuda is not available here; choose cpu, or auto"):
+        choose_products("cuda", LocalSettings())
+    assert choose_products("auto", RaySettings()) is BLAS
+    with pytest.raises(SettingsError, match="device: cuda is for this machine; leave it at auto, or take the local"):
+        choose_products("cuda", RaySettings())
+
+
+def test_without_a_driver_torch_is_not_even_imported(monkeypatch):
+    from reappear.pipeline.engines import device
+
+    monkeypatch.setattr(device, "_has_driver", lambda: False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert choose_products("auto", LocalSettings()) is BLAS
