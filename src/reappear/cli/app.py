@@ -24,7 +24,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The workspace folder; ma
 Videos = Annotated[
     list[Path],
     typer.Argument(
-        help="Video files, folders of them, MOTChallenge sequences; or a set of `reappear data list`, or X.npy with X.csv."
+        help="Video files, folders of them, MOTChallenge sequences; a set of `reappear data list`; X.npy with X.csv."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
