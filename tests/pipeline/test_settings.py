@@ -148,3 +148,26 @@ def test_missing_and_empty_recipes(tmp_path):
         load_recipe(tmp_path / "none.yaml")
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert load_recipe(tmp_path / "empty.yaml") == {}
+
+
+def test_a_recipe_stands_on_its_base(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "first.yaml").write_text("a: 1\nb: 1\npart: {kind: x, c: 1, d: 1}\nother: {kind: x, c: 1}\n")
+    (tmp_path / "second.yaml").write_text("base: deep/first.yaml\nb: 2\npart: {c: 2}\nother: {kind: y}\n")
+    (tmp_path / "third.yaml").write_text("base: second.yaml\npart: {kind: x, d: 3}\n")
+    assert load_recipe(tmp_path / "third.yaml") == {
+        "a": 1,
+        "b": 2,
+        "part": {"kind": "x", "c": 2, "d": 3},
+        "other": {"kind": "y"},
+    }
+
+
+def test_a_recipe_that_is_its_own_base_or_has_none(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(SettingsError, match=r"a\.yaml is its own base"):
+        load_recipe(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("base: c.yaml\n")
+    with pytest.raises(SettingsError, match=r"c\.yaml does not exist"):
+        load_recipe(tmp_path / "a.yaml")

@@ -1,7 +1,7 @@
 """From a recipe and overrides to a settings dataclass, and back to plain data.
 
-A recipe is YAML with the fields of one settings class. `--set a.b=3` overrides one field by its dotted path. A union
-of parts is told apart by `kind`; naming another `kind` starts from that part's own defaults.
+A recipe is YAML with the fields of one settings class, and may stand on another. `--set a.b=3` overrides one field by
+its dotted path. A union of parts is told apart by `kind`; naming another `kind` starts from that part's own defaults.
 """
 
 import dataclasses
@@ -43,11 +43,36 @@ class Field:
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """Reads a YAML recipe.
+    """Reads a YAML recipe. Under `base` it may name another beside it, which holds for what it does not say itself.
 
     Raises:
-        SettingsError: It is missing, not YAML, or not a mapping.
+        SettingsError: It is missing, not YAML, not a mapping, or its own base.
     """
+    chain = {path.resolve(): _read_recipe(path)}
+    while (base := next(reversed(chain.values())).pop("base", None)) is not None:
+        path = path.parent / str(base)
+        if path.resolve() in chain:
+            raise SettingsError(f"recipe {path} is its own base")
+        chain[path.resolve()] = _read_recipe(path)
+    out: dict[str, Any] = {}
+    for recipe in reversed(chain.values()):
+        out = _over(out, recipe)
+    return out
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below`, except where `above` says otherwise; a part of another kind is other in whole."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("kind") in (None, old.get("kind")):
+            out[key] = _over(old, value)
+        else:
+            out[key] = value
+    return out
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,0 +1,86 @@
+"""Each recipe is whole, and says of itself what is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from reappear.models import describe_model, list_models, load_model, save_model
+from reappear.models.zoo import ZOO
+from reappear.pipeline.pretrain import PretrainSettings, pretrain
+from reappear.pipeline.settings import load_recipe, resolve
+from reappear.pipeline.workspace import Workspace
+from tests.pipeline.pretrain_fixture import make_workspace
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "pretrain"
+SMALL = {
+    "steps": 1,
+    "images_per_step": 4,
+    "method.curriculum": [[0, 2]],
+    "method.prototypes": 64,
+    "method.head_hidden": 64,
+    "method.freeze_steps": 0,
+    "views.local_views": 2,
+    "precision": "float32",
+    "device": "cpu",
+    "workers": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("recipes"), people=4)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_one_of_pretrain_and_names_itself(path: Path) -> None:
+    settings = resolve(PretrainSettings, load_recipe(path))
+    for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
+        assert FOLDER.parents[1] / command == path
+    for _, images_per_identity in getattr(settings.method, "curriculum", ()):
+        assert settings.images_per_step % (8 * images_per_identity) == 0  # on 8 GPUs
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_backbone_has_the_papers_recipe(name: str) -> None:
+    path = FOLDER / f"{name}.yaml"
+    settings = resolve(PretrainSettings, load_recipe(path))
+    assert settings.backbone == name
+    assert settings.lr == 5e-4 * settings.images_per_step / 256
+    assert (settings.epochs, settings.warmup, settings.export) == (100, 0.1, "teacher")
+    assert (settings.method.teacher_temperature, settings.method.momentum) == (0.04, 0.996)
+    text = path.read_text(encoding="utf-8")
+    assert f"({ZOO[name].parameters / 1e6:.1f} M parameters)" in text
+    row = ZOO[name]
+    assert "Market-1501 mAP {}, rank 1 {}; MSMT17 mAP {}, rank 1 {}.".format(*row.market1501, *row.msmt17) in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "resnet50_ibn" else pytest.param(name, marks=pytest.mark.slow) for name in list_models()],
+)
+def test_the_cost_that_a_recipe_names_is_counted(name: str) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    said, hours = re.search(r"([\d.]+) GMACs for an image in a step, ([\d.]+) GPU-hours", text).groups()
+    whole, part = describe_model(name).gmacs, describe_model(name, height=128, width=64).gmacs
+    gmacs = 2 * whole + 3 * (2 * whole + 8 * part)  # teacher; student there and, at twice the cost, back
+    assert float(said) == pytest.approx(gmacs, abs=0.051)
+    assert float(hours) == pytest.approx(gmacs * 2e9 * 3_898_086 * 100 / 100e12 / 3600, rel=0.05, abs=0.51)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_a_step_at_full_image_size_then_saved_and_loaded(work: Workspace, tmp_path: Path, name: str) -> None:
+    settings = resolve(PretrainSettings, load_recipe(FOLDER / f"{name}.yaml"), SMALL)
+    record = pretrain(work, name, settings, labels="true")
+    assert record.counts["steps"] == 1
+    model, config = load_model(work.model(name))
+    save_model(tmp_path / "again", model, config, card="")
+    again, _ = load_model(tmp_path / "again")
+    images = torch.randn(2, 3, 256, 128)
+    with torch.no_grad():
+        features = model(images)
+        assert torch.equal(again(images), features)
+    assert features.shape == (2, ZOO[name].features)
+    assert features.isfinite().all()
