@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from reappear.core import InputError, SettingsError, generator
+from reappear.core import InputError, Ranking, SettingsError, generator
 from reappear.store import CropStore
 
 if TYPE_CHECKING:
@@ -64,9 +64,13 @@ class Probe:
 
     def score(self, backbone: "nn.Module", device: "torch.device") -> float:
         """MAP of a backbone, in [0, 1]."""
+        return self.rank(backbone, device).mean_ap
+
+    def rank(self, backbone: "nn.Module", device: "torch.device") -> Ranking:
+        """The gallery ranked for each query by a backbone."""
         from reappear.metrics import rank
 
-        ranking = rank(
+        return rank(
             _features(backbone, self.query, device),
             _features(backbone, self.gallery, device),
             query_ids=self.query_ids,
@@ -74,7 +78,6 @@ class Probe:
             query_cameras=self.query_cameras,
             gallery_cameras=self.gallery_cameras,
         )
-        return ranking.mean_ap
 
 
 def held_out(
