@@ -180,8 +180,8 @@ def where(data: list[bytes], backbone: str, asked: argparse.Namespace, device: t
     network = network_of(backbone, asked.prototypes, device)
     teacher = copy.deepcopy(network).requires_grad_(False)
     if asked.compile:
-        network.compile()
-        teacher.compile()
+        network.backbone.compile()
+        teacher.backbone.compile()
     loss = IdentityDistillationLoss(asked.prototypes).to(device)
     mover = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     views = data_of[0].to(device).dressed().views

@@ -417,3 +417,16 @@ def test_two_processes_make_one_model(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script))
     _run(work, "two", 4, "{}", *launcher)
     assert load_model(work.model("two"))[1]["steps"] == 4
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    """In processes of their own: the shape checks of tests cannot be compiled."""
+    work = make_workspace(tmp_path)
+    _run(work, "start", 0)
+    _run(work, "eager", 3, "{'optimizer': 'sgd', 'lr': 0.3}")  # moves by the gradient's size, not by its sign
+    _run(work, "compiled", 3, "{'optimizer': 'sgd', 'lr': 0.3, 'compile': True}")
+    start, eager, compiled = (_weights(work, name) for name in ("start", "eager", "compiled"))
+    assert max(float((eager[key] - start[key]).abs().max()) for key in eager) > 1e-2
+    for key, value in compiled.items():
+        torch.testing.assert_close(value, eager[key], rtol=1e-3, atol=1e-4, msg=lambda text, n=key: f"{n}: {text}")

@@ -35,7 +35,7 @@ class Cion:
         temperature_warmup: Steps from there to the loss's own tau_t.
         freeze_steps: Steps in which the prototypes stay as they are.
         buffers: What happens to the teacher's batch norm statistics.
-        compiled: Whether both networks are compiled by torch.
+        compiled: Whether torch compiles both backbones.
         distribute: Makes the student's gradients means over processes.
     """
 
@@ -59,8 +59,8 @@ class Cion:
             raise SettingsError(f"first_temperature: must be above 0, got {first_temperature}")
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         if compiled:
-            network.compile()
-            self.teacher.compile()
+            network.backbone.compile()
+            self.teacher.backbone.compile()
         self._distributed = distribute(network)
         self._network = network
         self.objective = loss

@@ -32,7 +32,7 @@ class Moco:
         momentum: Share of the key network that stays in a step.
         seed: Of the queue's first, random entries, and of the shuffling.
         buffers: What happens to the key network's batch norm statistics.
-        compiled: Whether both networks are compiled by torch.
+        compiled: Whether torch compiles both backbones.
         distribute: Makes the gradients means over processes.
     """
 
@@ -59,8 +59,8 @@ class Moco:
         self.queue = F.normalize(drawn.to(weight), dim=-1)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         if compiled:
-            network.compile()
-            self.teacher.compile()
+            network.backbone.compile()
+            self.teacher.backbone.compile()
         self._distributed = distribute(network)
         self._network = network
         self._temperature, self._momentum, self._seed = temperature, momentum, seed
