@@ -164,6 +164,67 @@ def report(
     _tell_report(page, as_json)
 
 
+Whose = Annotated[str | None, typer.Option(help="Which identities.", show_default="the newest")]
+
+
+def explain(
+    work: Work,
+    identity: Annotated[int | None, typer.Argument(help="Its number.", show_default=False)] = None,
+    tracklet: Annotated[int | None, typer.Option(help="Instead: one of its tracklets.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Instead: one of its crops.")] = None,
+    identities: Whose = None,
+    picture: Annotated[Path | None, typer.Option(help="Draws its crops into this .jpg or .png.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Says why an identity is one: its tracklets, the links, what nearly joined it, what left it, what was decided."""
+    place = _workspace(work)
+    why = _step("explain")(place, identities=identities, identity=identity, tracklet=tracklet, crop=crop)
+    if as_json:
+        typer.echo(json.dumps(why.plain(), indent=2))
+    else:
+        from .reasons import told
+
+        typer.echo(told(why))
+    if picture is not None:
+        from reappear.pipeline.sheet import draw_sheet
+
+        typer.echo(f"picture: {draw_sheet(place, why, picture)}", err=as_json)
+
+
+def review(
+    work: Work,
+    decision: Annotated[str, typer.Argument(help="same, different, merge, split, or reject.")],
+    numbers: Annotated[list[int], typer.Argument(help="Of tracklets, unless an option below says otherwise.")],
+    identities: Annotated[
+        str | None,
+        typer.Option(help="merge, reject: the numbers are of these identities. split: takes tracklets out of one."),
+    ] = None,
+    crops: Annotated[bool, typer.Option("--crops", help="reject: the numbers are of crops.")] = False,
+    who: Annotated[str, typer.Option(help="Who decides.", envvar="REAPPEAR_REVIEWER")] = "",
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Writes down a decision about people; `reappear correlate` heeds it from then on.
+
+    same 12 47: these tracklets are one person; different 12 47: no two of them are.
+
+    merge 3 9 --identities round0: these identities are one person.
+
+    split 12 13 --identities round0: the others of their identity are somebody else.
+
+    reject 12: shows nobody who can be told; reject 311 --crops: this crop does not.
+
+    Later decisions win over earlier ones.
+    """
+    from reappear.pipeline.review import Looked
+
+    made = _step("review")(_workspace(work), decision, Looked(numbers, crops, identities), who=who, note=note)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(made), indent=2))
+    else:
+        typer.echo(f"review: line {made.line} of {work / 'review.jsonl'}; correlate with a new --name to heed it")
+
+
 def synthesize(
     settings: Any,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the films go.")],
@@ -283,6 +344,8 @@ COMMANDS = {
     "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings"),
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
+    "explain": Entry(explain, "Looking and correcting"),
+    "review": Entry(review, "Looking and correcting"),
     "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
     "data": Entry(data, "Data", group={"list": list_sets, "check": check_set}),
     "models": Entry(models, "Help"),

@@ -49,6 +49,34 @@ class Workspace:
         """What people decided about the crops."""
         return self.root / "review.jsonl"
 
+    def finished_identities(self, name: str) -> Path:
+        """What correlate wrote, all of it.
+
+        Raises:
+            InputError: There are no such identities.
+        """
+        if not (self.identities(name) / "record.json").exists():
+            there = ", ".join(path.name for path in self._finished_identities()) or "none; run `reappear correlate`"
+            raise InputError(f"{self.root} holds no identities {name!r} (there: {there})")
+        return self.identities(name)
+
+    def newest_identities(self) -> str:
+        """The name of the identities that were found last.
+
+        Raises:
+            InputError: There are none yet.
+        """
+        there = self._finished_identities()
+        if not there:
+            raise InputError(f"{self.root} holds no identities yet; run `reappear correlate {self.root}`")
+        return there[-1].name
+
+    def _finished_identities(self) -> list[Path]:
+        """Folders of identities, in the order they were finished."""
+        records = (self.root / "identities").glob("*/record.json")
+        done = [path for path in records if not path.parent.name.endswith(".partial")]
+        return [path.parent for path in sorted(done, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
+
     def open_crops(self) -> CropStore:
         """The crops.
 

@@ -132,7 +132,7 @@ def _correlate(
         dropped={
             "could not be embedded": empty,
             "unlike its tracklet, and like no other of its video": len(crops) - empty - rejected - last["crops_kept"],
-            "rejected in review": rejected,
+            **({"rejected in review": rejected} if rejected else {}),
         },
     )
 

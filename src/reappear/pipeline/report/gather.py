@@ -97,6 +97,7 @@ def numbers(runs: Sequence[Run]) -> Tree:
         seconds      {STEP: LEAF}
         peak_memory_mb {STEP: LEAF}
         thresholds   {ROUND: {run: what correlate reports of its thresholds}}
+        review       {ROUND: {run: decisions that people made, by kind, and those that do not hold}}
         versions     {package: [version, ...]}, more than one where steps differ
         settings     {run: {STEP: settings}}
     """
@@ -116,6 +117,11 @@ def numbers(runs: Sequence[Run]) -> Tree:
         "thresholds": {
             name: {run.label: _finite(run.reports[name].get("thresholds", {})) for run in runs if name in run.reports}
             for name in _names(run.reports for run in runs)
+        },
+        "review": {
+            name: {run.label: run.reports[name]["review"] for run in runs if "review" in run.reports.get(name, {})}
+            for name in _names(run.reports for run in runs)
+            if any("review" in run.reports.get(name, {}) for run in runs)
         },
         "versions": _versions(runs),
         "settings": {run.label: {step: _finite(r.settings) for step, r in run.records.items()} for run in runs},

@@ -33,6 +33,8 @@ STAGES = {
         "Crops taken out that fit another tracklet of the same film go there, the others are dropped; "
         "then tracklets of the film that look alike are joined.",
     ),
+    "parting": ("people's decisions", "What an earlier round joined is parted where people said so."),
+    "review": ("people's decisions", "Who is one person, and who is not, as people said."),
     "cross-video": ("across films", "Tracklets of different films that look alike are joined, and who they lead to."),
     "global-link": ("across films", "Tracklets that look alike are joined, however far apart, and who they lead to."),
 }

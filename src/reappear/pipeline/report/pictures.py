@@ -228,8 +228,12 @@ class Album:
         return [self._person(self.found, int(k), strips, crops) for k in _even(across if len(across) else order, most)]
 
     def discarded(self, most: int) -> list[Picture]:
-        """Crops thrown out, those farthest from their tracklet first."""
-        last = [(distance, crop) for crop, (stage, _, target, distance) in self.moves.items() if target < 0]
+        """Crops thrown out, those farthest from their tracklet first; not those that people rejected."""
+        last = [
+            (distance, crop)
+            for crop, (_, _, target, distance) in self.moves.items()
+            if target < 0 and not math.isnan(distance)
+        ]
         return [
             self.crop(crop, mark="thrown", caption=f"{distance:.2f}")
             for distance, crop in sorted(last, key=lambda item: (-item[0], item[1]))[:most]
@@ -322,8 +326,8 @@ class Album:
             _count(films, "film"),
             _count(cams, "camera"),
         ]
-        if parents:
-            facts.append(f"weakest link {max(d for d, _, _ in parents.values()):.3f}")
+        if looks := [distance for distance, _, _ in parents.values() if not math.isnan(distance)]:
+            facts.append(f"weakest link {max(looks):.3f}")
         if self.store.has_truth:
             people = np.unique(self.truth[mine & (self.truth >= 0)])
             others = int((mine & (self.truth != usual)).sum())

@@ -1,0 +1,120 @@
+"""Why an identity is one, as `reappear explain` prints it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from reappear.pipeline.explain import Explanation
+
+_MOST = 20  # lines of one kind
+
+
+def told(why: Explanation) -> str:
+    """The explanation as text."""
+    parts = [_heading(why), *_table(why.tracklets)]
+    if why.links:
+        parts += ["", "why one: the shortest links between its tracklets", *_tree(why)]
+    if why.refused:
+        parts += ["", "nearly joined", *_cut([_said_refused(row) for row in why.refused])]
+    if why.left:
+        parts += ["", "left", *_cut([_said_left(row) for row in why.left])]
+    if why.came:
+        parts += ["", "came", *_cut([_said_came(row) for row in why.came])]
+    if why.decisions:
+        parts += ["", "decided", *_cut([_said_decision(row) for row in why.decisions])]
+    return "\n".join(parts)
+
+
+def _heading(why: Explanation) -> str:
+    tracklets = f"{len(why.tracklets)} tracklet{'s' if len(why.tracklets) != 1 else ''}"
+    if why.identity is None:
+        return f"in no identity of {why.identities}: {tracklets}"
+    crops = sum(row["crops"] for row in why.tracklets)
+    videos = len({row["video"] for row in why.tracklets})
+    return (
+        f"identity {why.identity} of {why.identities}: {tracklets}, {crops} crop{'s' if crops != 1 else ''}, "
+        f"{videos} video{'s' if videos != 1 else ''}"
+    )
+
+
+def _table(tracklets: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [("tracklet", "video", "camera", "from", "to", "crops")]
+    rows += [
+        (str(t["tracklet"]), t["video"], t["camera"], _clock(t["start"]), _clock(t["end"]), str(t["crops"]))
+        for t in tracklets
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _tree(why: Explanation) -> list[str]:
+    """Links as a tree that hangs on the first tracklet."""
+    near: dict[int, list[tuple[int, dict[str, Any]]]] = {row["tracklet"]: [] for row in why.tracklets}
+    for row in why.links:
+        near[row["first"]].append((row["second"], row))
+        near[row["second"]].append((row["first"], row))
+    lines, seen = [], set()
+    for root in near:
+        waiting: list[tuple[int, int, dict[str, Any] | None]] = [(root, 0, None)]
+        while waiting:
+            node, depth, link = waiting.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            by = "" if link is None else f"  {_distance(link['distance'])}  {link['stage']}"
+            lines.append("  " + "   " * (depth - 1) + ("└─ " if depth else "") + f"{node}{by}")
+            waiting += [(other, depth + 1, by_which) for other, by_which in reversed(near[node])]
+    return lines
+
+
+def _said_refused(row: dict[str, Any]) -> str:
+    where = "discarded by now" if row["identity"] is None else f"identity {row['identity']}"
+    why = {
+        "guard": "the identity would be too wide, or hang on a bridge",
+        "review": "tracklets {} and {} are two people by decision",
+        "seen together": "tracklets {} and {} are seen at the same time",
+    }[row["reason"]].format(*(row["apart"] or ()))
+    return f"{row['first']} – {row['second']}  {_distance(row['distance'])}  {row['stage']}, {where}: {why}"
+
+
+def _said_left(row: dict[str, Any]) -> str:
+    at = "" if row["distance"] is None else f" at {_distance(row['distance'])} from the rest"
+    goes = "is in none"
+    if row["to"] is not None:
+        goes = f"is in tracklet {row['to']} now"
+    if row["to_distance"] is not None:
+        goes += f" ({'' if row['to'] is not None else 'nearest other: '}{_distance(row['to_distance'])})"
+    return f"crop {row['crop']} left tracklet {row['tracklet']}{at} ({row['stage']}), {goes}"
+
+
+def _said_came(row: dict[str, Any]) -> str:
+    return f"crop {row['crop']} came from tracklet {row['tracklet']} to {row['to']} ({_distance(row['to_distance'])})"
+
+
+def _said_decision(row: dict[str, Any]) -> str:
+    about = []
+    for key in ("tracklets", "others", "crops"):
+        if key in row:
+            numbers = " ".join(str(number) for number in row[key][:12]) + (" …" if len(row[key]) > 12 else "")
+            about.append(f"from {numbers}" if key == "others" else f"{key} {numbers}")
+    by = ", ".join(str(row[key]) for key in ("who", "when") if key in row)
+    note = f": {row['note']}" if "note" in row else ""
+    return f"line {row['line']}, {row['kind']} {' '.join(about)}" + (f" ({by})" if by else "") + note
+
+
+def _cut(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - _MOST} more (--json has all)"] if len(lines) > _MOST else []
+    return ["  " + line for line in [*lines[:_MOST], *more]]
+
+
+def _distance(value: float | None) -> str:
+    return "decided" if value is None else f"{value:.3f}"
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest:04.1f}"

@@ -1,0 +1,121 @@
+"""What people decide about crops, added to the workspace's log; correlate replays it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from reappear.core import KINDS, Decision, InputError, Kind, SettingsError
+from reappear.store import append_decision, read_identities
+
+from .record import fingerprint
+from .workspace import Workspace
+
+_LEAST = {"same": 2, "different": 2, "merge": 2, "split": 1, "reject": 1}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What somebody decides about, as they see it.
+
+    Attributes:
+        numbers: Of tracklets; or of crops; or of identities.
+        crops: Whether they are of crops, which can only be rejected.
+        identities: Name of the identities that were looked at: what `merge` and `reject` then number, and what `split`
+            takes tracklets from.
+    """
+
+    numbers: Sequence[int]
+    crops: bool = False
+    identities: str | None = None
+
+
+def review(work: Workspace, kind: str, looked: Looked, *, who: str = "", note: str = "") -> Decision:
+    """Adds one decision to `review.jsonl`.
+
+    Identities are written down as the tracklets that they hold now, for their numbers change with every run.
+
+    Args:
+        work: A workspace with crops.
+        kind: See `Decision`.
+        looked: What it is about.
+        who: Who decides.
+        note: Why.
+
+    Returns:
+        The decision as it was written, with its line.
+
+    Raises:
+        SettingsError: These numbers do not go with this decision.
+        InputError: A number of nothing, or a broken log.
+    """
+    store = work.open_crops()
+    numbers = tuple(looked.numbers)
+    made = _known(kind)
+    _check(made, looked, len(store.offsets) - 1, len(store))
+    tracklets, others, crops = (), (), ()  # type: tuple[int, ...], tuple[int, ...], tuple[int, ...]
+    if looked.crops:
+        crops = numbers
+    elif kind == "split":
+        tracklets, others = numbers, _others(work, str(looked.identities), numbers)
+    elif looked.identities is not None and kind in ("merge", "reject"):
+        tracklets = _members(work, looked.identities, numbers)
+    else:
+        tracklets = numbers
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    decision = Decision(made, tracklets, others, crops, who=who, when=now, note=note)
+    return append_decision(work.review, decision, footage=fingerprint(work.crops))
+
+
+def _known(kind: str) -> Kind:
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise SettingsError(f"no decision {kind!r}; known: {', '.join(KINDS)}")
+
+
+def _check(kind: Kind, looked: Looked, tracklets: int, crops: int) -> None:
+    if looked.crops and kind != "reject":
+        raise SettingsError(f"{kind} is about tracklets; only reject takes --crops")
+    if looked.crops and looked.identities is not None:
+        raise SettingsError("numbers are either of --crops or of --identities, not of both")
+    if looked.identities is None and kind in ("merge", "split"):
+        raise SettingsError(f"{kind} needs --identities NAME: which identities you look at")
+    if looked.identities is not None and kind in ("same", "different"):
+        raise SettingsError(f"{kind} numbers tracklets, whatever identities they are in; leave --identities out")
+    if len(looked.numbers) < _LEAST[kind]:
+        raise SettingsError(f"{kind} needs {_LEAST[kind]} numbers or more, got {len(looked.numbers)}")
+    if len(set(looked.numbers)) < len(looked.numbers):
+        raise SettingsError(f"{kind}: a number is named twice")
+    if kind == "merge" or (kind == "reject" and looked.identities is not None):
+        return  # `_members` knows which identities there are
+    what, count = ("crop", crops) if looked.crops else ("tracklet", tracklets)
+    for number in looked.numbers:
+        if not 0 <= number < count:
+            raise InputError(f"there is no {what} {number}; they are numbered 0 to {count - 1}")
+
+
+def _members(work: Workspace, name: str, numbers: Sequence[int]) -> tuple[int, ...]:
+    identity = _identity_of(work, name)
+    for number in numbers:
+        if number < 0 or not (identity == number).any():
+            raise InputError(f"{work.identities(name)} has no identity {number}; see `reappear explain`")
+    return tuple(np.flatnonzero(np.isin(identity, numbers)).tolist())
+
+
+def _others(work: Workspace, name: str, tracklets: Sequence[int]) -> tuple[int, ...]:
+    """The rest of the identity that holds all of these."""
+    identity = _identity_of(work, name)
+    inside = np.unique(identity[list(tracklets)])
+    if len(inside) > 1 or inside[0] < 0:
+        said = ", ".join(str(number) if number >= 0 else "none" for number in inside.tolist())
+        raise InputError(f"these tracklets are not of one identity of {name} (but of {said}); split one at a time")
+    rest = np.setdiff1d(np.flatnonzero(identity == inside[0]), tracklets)
+    if not len(rest):
+        raise InputError(f"these are all tracklets of identity {inside[0]}; name those to take out")
+    return tuple(rest.tolist())
+
+
+def _identity_of(work: Workspace, name: str) -> np.ndarray:
+    return np.asarray(read_identities(work.finished_identities(name)).assignment.identity)

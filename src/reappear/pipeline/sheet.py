@@ -1,0 +1,52 @@
+"""The crops of an identity as one picture, a row for each tracklet."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from reappear.core import InputError
+from reappear.store import CropStore, read_identities, writing
+
+from .explain import Explanation
+from .workspace import Workspace
+
+_MOST, _ROWS = 12, 60  # crops of a tracklet, and tracklets
+_HEIGHT, _WIDTH, _MARGIN, _LABEL = 128, 64, 4, 80
+
+
+def draw_sheet(work: Workspace, why: Explanation, path: Path) -> Path:
+    """Writes the crops that each tracklet holds, in order of time and taken at even distances; its number in front.
+
+    Args:
+        work: A workspace with images.
+        why: The identity.
+        path: A .jpg or .png file.
+
+    Raises:
+        InputError: The workspace has no images, or pictures are not written under such a name.
+    """
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise InputError(f"{path}: a picture is a .jpg or .png file")
+    store = work.open_crops()
+    store.require_images()
+    owner = read_identities(work.finished_identities(why.identities)).assignment.tracklet
+    rows = [_row(store, row["tracklet"], np.flatnonzero(owner == row["tracklet"])) for row in why.tracklets[:_ROWS]]
+    _, data = cv2.imencode(path.suffix, np.concatenate(rows))
+    with writing(path) as aside:
+        aside.write_bytes(data.tobytes())
+    return path
+
+
+def _row(store: CropStore, tracklet: int, crops: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    out = np.full((_HEIGHT + 2 * _MARGIN, _LABEL + _MOST * (_WIDTH + _MARGIN), 3), 255, np.uint8)
+    cv2.putText(out, str(tracklet), (8, _HEIGHT // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+    shown = crops[np.linspace(0, len(crops) - 1, min(_MOST, len(crops))).round().astype(int)]
+    for place, crop in enumerate(shown.tolist()):
+        image = cv2.imdecode(np.frombuffer(store.image(crop), np.uint8), cv2.IMREAD_COLOR)
+        if image is not None:
+            left = _LABEL + place * (_WIDTH + _MARGIN)
+            small = cv2.resize(image, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
+            out[_MARGIN : _MARGIN + _HEIGHT, left : left + _WIDTH] = small
+    return out

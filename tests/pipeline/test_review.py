@@ -1,0 +1,356 @@
+"""Decisions on their way: written, replayed by correlate, explained."""
+
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from reappear.cli.reasons import told
+from reappear.core import InputError, SettingsError, WorkspaceError
+from reappear.pipeline.correlate import CorrelateSettings, correlate
+from reappear.pipeline.explain import explain
+from reappear.pipeline.record import Outcome, run_step
+from reappear.pipeline.report import ReportSettings, report
+from reappear.pipeline.review import Looked, review
+from reappear.pipeline.sheet import draw_sheet
+from reappear.pipeline.workspace import Workspace
+from reappear.store import read_decisions, read_identities, write_embeddings, write_table
+
+from . import report_fixture
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Eighteen people in six films, correlated as `before`."""
+    made = report_fixture.build(tmp_path_factory.mktemp("made"), parts=("crops", "embeddings"))
+    correlate(made, "before", CorrelateSettings(sigma_drm=0.25), embeddings="round1")
+    return made
+
+
+@pytest.fixture
+def work(made, tmp_path):
+    """The same to write into."""
+    shutil.copytree(made.root, tmp_path / "work")
+    return Workspace(tmp_path / "work")
+
+
+def decided(work, name="after", *, start=None, **settings):
+    """Identities found once more, with the log."""
+    made = CorrelateSettings(**{"sigma_drm": 0.25, **settings})
+    record = correlate(work, name, made, embeddings="round1", start=start)
+    return read_identities(work.identities(name)), record
+
+
+def identity_of(work, name="before"):
+    return read_identities(work.identities(name)).assignment.identity
+
+
+def largest(identity):
+    return int(np.argmax(np.bincount(identity[identity >= 0])))
+
+
+def test_every_decision_holds_afterwards(work):
+    before = identity_of(work)
+    big = largest(before)
+    inside = np.flatnonzero(before == big).tolist()
+    others = np.flatnonzero((before != big) & (before >= 0))
+    a, b = int(others[0]), int(others[before[others] != before[others[0]]][0])
+    c, d = np.flatnonzero(before == before[others[-1]])[:2].tolist()
+    review(work, "split", Looked(inside[:1], identities="before"), who="anna", note="another coat")
+    review(work, "same", Looked([a, b]))
+    review(work, "different", Looked([c, d]))
+    free = [t for t in range(len(before)) if t not in {a, b, c, d, *inside}]
+    review(work, "reject", Looked(free[:1]))
+    review(work, "reject", Looked([5], crops=True))
+    found, record = decided(work)
+    after = found.assignment.identity
+    assert all(after[inside[0]] != after[t] for t in inside[1:])
+    assert after[a] == after[b]
+    assert after[c] != after[d]
+    offsets = work.open_crops().offsets
+    gone = [*range(offsets[free[0]], offsets[free[0] + 1]), 5]
+    assert (found.assignment.tracklet[gone] == -1).all()
+    assert record.dropped["rejected in review"] == len(gone)
+    assert found.report["review"] == {
+        "decisions": {"split": 1, "same": 1, "different": 1, "reject": 2},
+        "overruled": [],
+    }
+    assert [stage["name"] for stage in found.report["stages"]][-2:] == ["cross-video", "review"]
+    assert set(record.inputs) == {"crops", "embeddings", "review"}
+
+
+def test_identities_are_merged_and_rejected_by_the_tracklets_they_hold(work):
+    before = identity_of(work)
+    made = review(work, "merge", Looked([0, 1], identities="before"))
+    assert made.tracklets == tuple(np.flatnonzero((before == 0) | (before == 1)).tolist())
+    assert review(work, "reject", Looked([2], identities="before")).tracklets == tuple(np.flatnonzero(before == 2))
+    after = decided(work)[0].assignment
+    assert len(np.unique(after.identity[list(made.tracklets)])) == 1
+
+
+def test_a_log_is_an_input_and_replaying_it_again_gives_the_same(work):
+    review(work, "same", Looked([0, 1]))
+    first, _ = decided(work, "one")
+    again, _ = decided(work, "two")
+    assert again.assignment.identity.tolist() == first.assignment.identity.tolist()
+    assert decided(work, "one")[1].already_done
+    review(work, "same", Looked([0, 2]))
+    with pytest.raises(WorkspaceError, match="was made with another input: review"):
+        decided(work, "one")
+    without, record = decided(work, "none", review="none")
+    assert without.assignment.identity.tolist() == identity_of(work).tolist()
+    assert "review" not in record.inputs
+
+
+def test_a_log_of_another_name(work, tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"decision": "same", "tracklets": [0, 1]}\n')
+    found, _ = decided(work, review=str(tmp_path / "mine.jsonl"))
+    assert found.assignment.identity[0] == found.assignment.identity[1]
+    with pytest.raises(InputError, match=r"not\.jsonl does not exist"):
+        decided(work, "other", review=str(tmp_path / "not.jsonl"))
+
+
+def test_a_later_round_parts_what_an_earlier_one_joined(work):
+    before = identity_of(work)
+    inside = np.flatnonzero(before == largest(before)).tolist()
+    review(work, "split", Looked(inside[-1:], identities="before"))
+    found, _ = decided(work, start="before")
+    after = found.assignment.identity
+    assert all(after[inside[-1]] != after[t] for t in inside[:-1])
+    assert [stage["name"] for stage in found.report["stages"]] == [
+        "identities so far",
+        "parting",
+        "cross-video",
+        "review",
+    ]
+    assert (after[found.links["first"]] == after[found.links["second"]]).all()
+    held = np.unique(found.assignment.tracklet[found.assignment.tracklet >= 0])
+    assert len(found.links["first"]) == len(held) - found.assignment.identities
+
+
+def test_contradictions_are_told(work, capsys):
+    from reappear.cli.progress import listener
+
+    review(work, "same", Looked([0, 1]))
+    review(work, "different", Looked([0, 1]))
+    correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
+    said = capsys.readouterr().err
+    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; it does not hold" in said
+    report = read_identities(work.identities("after")).report
+    assert report["review"]["overruled"] == ["line 1 (same): tracklets 0 and 1 are not one person by line 2"]
+
+
+def test_what_was_seen_gives_way_to_a_decision_and_that_is_told(work, capsys):
+    from reappear.cli.progress import listener
+
+    rows = work.open_crops().tracklets
+    pairs = [
+        (a, b)
+        for a in range(len(rows["video"]))
+        for b in range(a)
+        if rows["video"][a] == rows["video"][b]
+        and min(rows["end"][a], rows["end"][b]) - max(rows["start"][a], rows["start"][b]) >= 1
+    ]
+    review(work, "same", Looked(list(pairs[0])))
+    correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
+    assert "1 pairs of tracklets are one person by decision, though seen at the same time" in capsys.readouterr().err
+    identity = identity_of(work, "after")
+    assert identity[pairs[0][0]] == identity[pairs[0][1]]
+
+
+def test_the_report_tells_of_decisions(work, tmp_path):
+    before = identity_of(work)
+    a = np.flatnonzero(before == largest(before))
+    b = int(np.flatnonzero(before != largest(before))[0])
+    review(work, "same", Looked([int(a[0]), b]))
+    review(work, "reject", Looked([5], crops=True))
+    shutil.rmtree(work.identities("before"))
+    decided(work)
+    page = report([work], tmp_path, ReportSettings(identities=60, projected=0))
+    text = page.read_text()
+    assert "What people decided" in text
+    assert '<th scope="row">people\'s decisions' in text.replace("&#39;", "'")
+    assert '<div class="link">decided' in text
+    assert ">nan" not in text
+    assert json.loads((tmp_path / "report.json").read_text())["review"]["after"]["work"] == {
+        "decisions": {"same": 1, "reject": 1},
+        "overruled": [],
+    }
+
+
+def test_a_broken_log_stops_correlate_with_its_line(work):
+    review(work, "same", Looked([0, 1]))
+    with work.review.open("a") as log:
+        log.write("same 0 1\n")
+    with pytest.raises(InputError, match=r"review\.jsonl line 2 is not JSON"):
+        decided(work)
+    work.review.write_text('{"decision": "same", "tracklets": [0, 4000]}\n')
+    with pytest.raises(InputError, match="line 1 of the review: there is no tracklet 4000"):
+        decided(work)
+
+
+@pytest.mark.parametrize(
+    ("kind", "looked", "error", "said"),
+    [
+        ("twin", Looked([0, 1]), SettingsError, "no decision 'twin'; known: same, different, merge, split, reject"),
+        ("same", Looked([0]), SettingsError, "same needs 2 numbers or more, got 1"),
+        ("same", Looked([3, 3]), SettingsError, "same: a number is named twice"),
+        ("same", Looked([0, 1], crops=True), SettingsError, "same is about tracklets; only reject takes --crops"),
+        ("same", Looked([0, 1], identities="before"), SettingsError, "leave --identities out"),
+        ("merge", Looked([0, 1]), SettingsError, "merge needs --identities NAME: which identities you look at"),
+        ("split", Looked([0]), SettingsError, "split needs --identities NAME"),
+        ("reject", Looked([0], crops=True, identities="before"), SettingsError, "not of both"),
+        ("same", Looked([0, 999]), InputError, "there is no tracklet 999; they are numbered 0 to "),
+        ("reject", Looked([-1], crops=True), InputError, "there is no crop -1; they are numbered 0 to "),
+        ("merge", Looked([0, 999], identities="before"), InputError, "has no identity 999"),
+        ("merge", Looked([0, 1], identities="befor"), InputError, r"holds no identities 'befor' \(there: before\)"),
+    ],
+)
+def test_decisions_that_make_no_sense(work, kind, looked, error, said):
+    with pytest.raises(error, match=said):
+        review(work, kind, looked)
+    assert not work.review.exists()
+
+
+def test_a_split_takes_some_out_of_one(work):
+    before = identity_of(work)
+    big = np.flatnonzero(before == largest(before)).tolist()
+    with pytest.raises(InputError, match=r"these are all tracklets of identity \d+; name those to take out"):
+        review(work, "split", Looked(big, identities="before"))
+    other = int(np.flatnonzero(before != before[big[0]])[0])
+    with pytest.raises(InputError, match="are not of one identity of before"):
+        review(work, "split", Looked([big[0], other], identities="before"))
+    made = review(work, "split", Looked(big[:2], identities="before"))
+    assert made.others == tuple(big[2:])
+    assert read_decisions(work.review, footage=json.loads((work.crops / "record.json").read_text())["fingerprint"])
+
+
+class TestExplain:
+    def test_an_identity_its_tracklet_and_its_crop_are_one_explanation(self, work):
+        found = read_identities(work.identities("before"))
+        big = largest(found.assignment.identity)
+        why = explain(work, identity=big)
+        inside = [row["tracklet"] for row in why.tracklets]
+        assert inside == np.flatnonzero(found.assignment.identity == big).tolist()
+        assert len(why.links) == len(inside) - 1
+        assert sum(row["crops"] for row in why.tracklets) == (found.assignment.crop_identity == big).sum()
+        crop = int(np.flatnonzero(found.assignment.crop_identity == big)[-1])
+        assert explain(work, tracklet=inside[0]) == explain(work, crop=crop) == why
+        assert json.loads(json.dumps(why.plain()))["identity"] == big
+
+    def test_all_that_was_noted_is_told(self, work):
+        before = identity_of(work)
+        inside = np.flatnonzero(before == largest(before)).tolist()
+        review(work, "split", Looked(inside[:1], identities="before"), who="anna", note="another coat")
+        stranger = int(np.flatnonzero(before != before[inside[0]])[0])
+        review(work, "same", Looked([inside[1], stranger]))
+        found, _ = decided(work)
+        why = explain(work, tracklet=inside[1])
+        assert any(row["reason"] == "review" and inside[0] in row["apart"] for row in why.refused)
+        assert {row["distance"] for row in why.links if row["stage"] == "review"} == {None}
+        assert [row["line"] for row in why.decisions] == [1, 2]
+        text = told(why)
+        assert text.startswith(f"identity {why.identity} of after: {len(why.tracklets)} tracklets, ")
+        assert re.search(rf"tracklets {inside[0]} and \d+ are two people by decision|two people by decision", text)
+        assert "decided  review" in text
+        assert "(anna, " in text
+        assert "another coat" in text
+        for row in why.tracklets:
+            assert re.search(rf"^ +(└─ )?{row['tracklet']}\b", text, re.M)
+        assert found.refused["stage"].tolist()
+
+    def test_links_of_every_identity_make_one_tree(self, work):
+        identity = identity_of(work)
+        for number in range(identity.max() + 1):
+            why = explain(work, identity=number)
+            tree = told(why).split("\nwhy one")[1].split("\n\n")[0] if why.links else ""
+            assert tree.count("└─") == len(why.tracklets) - 1
+
+    def test_a_discarded_crop_says_where_it_was_lost(self, work):
+        found = read_identities(work.identities("before"))
+        lost = np.flatnonzero(found.assignment.tracklet == -1)
+        assert len(lost)
+        why = explain(work, crop=int(lost[0]))
+        assert why.identity is None
+        assert [row["crop"] for row in why.left] == [lost[0]]
+        text = told(why)
+        assert text.startswith("in no identity of before: 1 tracklet")
+        assert re.search(
+            rf"crop {lost[0]} left tracklet \d+ at 0\.\d+ from the rest \(single-tracklet\), is in none", text
+        )
+
+    def test_crops_that_came_and_went(self, work):
+        found = read_identities(work.identities("before"))
+        origin = np.asarray(work.open_crops().crops["tracklet"])
+        moved = np.flatnonzero((found.assignment.tracklet >= 0) & (found.assignment.tracklet != origin))
+        identity = found.assignment.identity
+        moved = moved[identity[found.assignment.tracklet[moved]] != identity[origin[moved]]]
+        assert len(moved)
+        crop = int(moved[0])
+        why = explain(work, tracklet=int(found.assignment.tracklet[crop]))
+        assert crop in [row["crop"] for row in why.came]
+        assert f"crop {crop} came from tracklet {origin[crop]} to {found.assignment.tracklet[crop]}" in told(why)
+        assert crop in [row["crop"] for row in explain(work, tracklet=int(origin[crop])).left]
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ({"identity": 999}, "has no identity 999; they are numbered from 0"),
+            ({"identity": -1}, "has no identity -1"),
+            ({"tracklet": 999}, "there is no tracklet 999; they are numbered 0 to "),
+            ({"crop": 99999}, "there is no crop 99999; they are numbered 0 to "),
+            ({}, "give an identity, or --tracklet, or --crop: one of them"),
+            ({"identity": 0, "crop": 0}, "one of them"),
+            ({"identity": 0, "identities": "nobody"}, r"holds no identities 'nobody' \(there: before\)"),
+        ],
+    )
+    def test_what_is_not_there(self, work, asked, said):
+        with pytest.raises(InputError, match=said):
+            explain(work, **asked)
+
+    def test_the_newest_is_meant_if_none_is_named(self, work):
+        decided(work, "after")
+        assert explain(work, identity=0).identities == "after"
+
+    def test_nothing_correlated_yet(self, tmp_path):
+        made = report_fixture.build(tmp_path, parts=("crops",))
+        with pytest.raises(InputError, match="holds no identities yet; run `reappear correlate"):
+            explain(made, identity=0)
+
+    def test_a_picture_has_a_row_for_each_tracklet(self, work, tmp_path):
+        why = explain(work, identity=largest(identity_of(work)))
+        picture = cv2.imread(str(draw_sheet(work, why, tmp_path / "sheet.png")))
+        assert picture.shape[0] == 136 * len(why.tracklets)
+        rows = picture.reshape(len(why.tracklets), 136, -1, 3)
+        assert (rows[:, 40:90, 90:140] < 250).any(axis=(1, 2, 3)).all()
+        with pytest.raises(InputError, match=r"sheet\.gif: a picture is a \.jpg or \.png file"):
+            draw_sheet(work, why, tmp_path / "sheet.gif")
+
+    def test_a_workspace_of_vectors_has_no_picture(self, tmp_path):
+        work = Workspace(tmp_path)
+
+        def crops(aside):
+            table = {"video": [0] * 4, "tracklet": [0, 0, 1, 1], "shard": [-1] * 4, "truth": [-1] * 4}
+            write_table(aside / "crops.parquet", {name: np.array(column) for name, column in table.items()})
+            times = {"start": np.full(2, np.nan), "end": np.full(2, np.nan)}
+            write_table(aside / "tracklets.parquet", {"video": np.zeros(2, int), "crops": np.full(2, 2), **times})
+            numbers = {key: np.zeros(1, int) for key in ("width", "height", "frames")} | {"rate": np.zeros(1)}
+            words = {"name": ["v"], "path": ["v"], "camera": ["c"]}
+            write_table(aside / "videos.parquet", words | numbers | {"truth": np.array([False])})
+            return Outcome()
+
+        def vectors(aside):
+            write_embeddings(aside, np.eye(4, 3) + 0.1, {"extractor": "given"})
+            return Outcome()
+
+        run_step(work.crops, step="ingest", settings={}, inputs={}, work=crops)
+        run_step(work.embeddings("e"), step="embed", settings={}, inputs={}, work=vectors)
+        correlate(work, "i", CorrelateSettings(thresholds="paper"), embeddings="e")
+        why = explain(work, tracklet=0)
+        assert why.tracklets[0]["start"] is None
+        assert "?" in told(why)
+        with pytest.raises(InputError, match="holds embeddings without images"):
+            draw_sheet(work, why, tmp_path / "sheet.jpg")
