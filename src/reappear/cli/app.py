@@ -225,6 +225,21 @@ def review(
         typer.echo(f"review: line {made.line} of {work / 'review.jsonl'}; correlate with a new --name to heed it")
 
 
+def export(
+    settings: Any,
+    work: Work,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
+    identities: Annotated[
+        str, typer.Option(help='Name of identities, or "tracklet", "given", "true": who is on each crop.')
+    ] = "round0",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Crops with identities to a layout that others read; or the labels of a set that are doubtful."""
+    made = _step("export")(_workspace(work), out, settings, identities=identities, progress=listener(quiet))
+    _tell(made, as_json)
+
+
 def synthesize(
     settings: Any,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the films go.")],
@@ -343,6 +358,7 @@ COMMANDS = {
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
     "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings"),
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
+    "export": Entry(export, "Steps", "export:ExportSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "explain": Entry(explain, "Looking and correcting"),
     "review": Entry(review, "Looking and correcting"),

@@ -11,9 +11,10 @@ from .annotations import CION_AL, SYNTH_PEDES
 from .check import Check, check, scan
 from .cuhk01 import CUHK01
 from .cuhk03_np import CUHK03_NP, CUHK03_NP_LABELED
+from .exported import COCO, PARQUET, WEBDATASET
 from .folder import FOLDER
 from .ilids_vid import ILIDS_VID
-from .images import image_bytes, image_size, read_image
+from .images import ending, image_bytes, image_size, read_image
 from .labels import TABLE_ENDINGS, Codes, column_names, read_labels
 from .layout import Counts, Layout
 from .lupersonnl import LUPERSONNL
@@ -23,6 +24,7 @@ from .msmt17 import MSMT17
 from .prid2011 import PRID2011
 from .table import TABLE
 from .workspace import WORKSPACE
+from .writers import WRITERS, Crop, Writer
 
 READERS: dict[str, Layout] = {
     "market1501": MARKET1501,
@@ -37,6 +39,9 @@ READERS: dict[str, Layout] = {
     "synth_pedes": SYNTH_PEDES,
     "cion_al": CION_AL,
     "workspace": WORKSPACE,
+    "coco": COCO,
+    "parquet": PARQUET,
+    "webdataset": WEBDATASET,
     "folder": FOLDER,
     "table": TABLE,
 }
@@ -44,12 +49,16 @@ READERS: dict[str, Layout] = {
 __all__ = [
     "READERS",
     "TABLE_ENDINGS",
+    "WRITERS",
     "Check",
     "Codes",
     "Counts",
+    "Crop",
     "Layout",
+    "Writer",
     "check",
     "column_names",
+    "ending",
     "image_bytes",
     "image_size",
     "locate",

@@ -4,21 +4,33 @@ import io
 import os
 import re
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from reappear.core import InputError
 
+ROWS_TOGETHER = 64  # rows of a Parquet file that are read together, as exports have them
 _MEMBER = re.compile(r"(.+\.tar)@(\d+)\+(\d+)")
+_ROW = re.compile(r"(.+\.parquet)@(\d+)")
+_ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp"}
 
 
 def read_image(path: str) -> bytes:
-    """The file of one image of an `ImageTable`: a file's path, or `SHARD.tar@OFFSET+SIZE`, bytes inside a tar.
+    """The file of one image of an `ImageTable`.
+
+    Args:
+        path: A file's path; or `SHARD.tar@OFFSET+SIZE`, bytes inside a tar; or `FILE.parquet@ROW`, of the column image.
 
     Raises:
         InputError: It cannot be read.
     """
+    row = _ROW.fullmatch(path)
+    if row is not None:
+        return _row_of(row[1], int(row[2]))
     member = _MEMBER.fullmatch(path)
     try:
         if member is None:
@@ -29,8 +41,38 @@ def read_image(path: str) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def _row_of(file: str, row: int) -> bytes:
+    group, first = 0, 0
+    try:
+        for count in _group_sizes(file):
+            if row < first + count:
+                return _group(file, group)[row - first]
+            group, first = group + 1, first + count
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file} cannot be read: {' '.join(str(error).split())[:120]}") from error
+    raise InputError(f"{file} has no row {row}; it has {first}")
+
+
+@lru_cache(8)
+def _group_sizes(file: str) -> tuple[int, ...]:
+    metadata = pq.read_metadata(file)
+    return tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+
+
+@lru_cache(2)  # images are mostly asked for one after the other
+def _group(file: str, group: int) -> list[bytes]:
+    with pq.ParquetFile(file) as opened:
+        column = opened.read_row_group(group, columns=["image"]).column("image").to_pylist()
+    return [image["bytes"] if isinstance(image, dict) else image for image in column]
+
+
+def ending(data: bytes) -> str:
+    """What the name of an image's file ends in: `.jpg`, `.png`, `.bmp` or `.webp`."""
+    return _ENDINGS.get(data[:2], ".jpg")
+
+
 def image_bytes(path: str) -> int:
-    """How long `read_image(path)` is, without reading it; -1 where it is not there."""
+    """How long `read_image(path)` is, without reading it; -1 where it is not there or that takes reading."""
     member = _MEMBER.fullmatch(path)
     if member is not None:
         return int(member[3])

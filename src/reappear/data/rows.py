@@ -33,6 +33,10 @@ class Rows:
         """How many files are left out."""
         return len(self._skipped)
 
+    def reason(self) -> str:
+        """Why the first of them is."""
+        return next(iter(self._skipped.values()), "there are none")
+
     def table(self, names: Sequence[str] = ()) -> ImageTable:
         """All rows; `names` are those of the identities where the set does not number them."""
         identity, camera, sequence = np.array(self._numbers, np.int64).reshape(-1, 3).T.copy()

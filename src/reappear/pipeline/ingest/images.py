@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from reappear.core import ImageTable, InputError, Progress, process_pool
-from reappear.data import READERS, image_bytes, image_size, locate, read, read_image
+from reappear.data import READERS, ending, image_bytes, image_size, locate, read, read_image
 from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import ShardWriter, read_table, remove_folder, shard_path, write_table, write_text
@@ -22,7 +22,6 @@ from . import IngestSettings
 from .given import NO_TIMES, Given, GivenVideos, write_given
 
 _BLOCK = 8192  # images in a shard; what an interruption costs
-_ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp"}
 
 
 def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSettings, *, progress: Progress) -> Record:
@@ -164,9 +163,7 @@ def _copy(number: int, paths: np.ndarray, aside: Path) -> int:
             except InputError as error:
                 damaged[row] = str(error).removeprefix(f"{source} ")
                 continue
-            kept.append(
-                (row, *shard.add(f"{number:05d}-{row:07d}{_ENDINGS.get(data[:2], '.jpg')}", data), width, height)
-            )
+            kept.append((row, *shard.add(f"{number:05d}-{row:07d}{ending(data)}", data), width, height))
     columns = np.array(kept, np.int64).reshape(-1, 5).T
     write_table(
         aside / "parts" / f"{number:05d}.parquet",

@@ -1,0 +1,139 @@
+"""Sets that carry their labels with their images: COCO's JSON, Parquet with images, WebDataset's tars.
+
+Read as `reappear export` writes them. Of others' files the labels `identity` and, where they are there, `camera` and
+`tracklet` are needed under these names (in COCO `identity_id` or `track_id`, `camera_id`).
+"""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reappear.core import ImageTable, InputError
+
+from .files import Listing, is_image
+from .layout import Layout
+from .rows import Rows
+
+
+def read_coco(root: Path) -> ImageTable:
+    """`annotations.json` and its images; an annotation without `identity_id` is of the person `track_id`.
+
+    Raises:
+        InputError: The file is missing, is no COCO JSON, or none of its images is there.
+    """
+    file = root / "annotations.json"
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        images = {image["id"]: image for image in told["images"]}
+        annotations = [(images[one["image_id"]], one) for one in told["annotations"]]
+    except FileNotFoundError as error:
+        raise InputError(f"{file} is missing; it lists the images and who is on them") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} cannot be read as COCO's JSON: {type(error).__name__} {error}") from error
+    rows, listing = Rows(), Listing()
+    for image, one in annotations:
+        identity, sequence = one.get("identity_id", one.get("track_id")), one.get("track_id", -1)
+        path = str(root / str(image.get("file_name")))
+        if not isinstance(identity, int) or not isinstance(sequence, int):
+            rows.skip(path, "an annotation without a whole number identity_id or track_id")
+        elif path not in listing:
+            rows.skip(path, "in annotations.json, but not there")
+        else:
+            rows.add(path, identity=identity, camera=int(image.get("camera_id", -1)), sequence=sequence)
+    if not len(rows):
+        raise InputError(f"{file}: none of its {rows.skipped} images can be used ({rows.reason()})")
+    return rows.table()
+
+
+def read_parquet_images(root: Path) -> ImageTable:
+    """Parquet files with a column `image` of bytes and labels beside it. A path is `FILE.parquet@ROW`.
+
+    Raises:
+        InputError: There is no such file, or it lacks `identity`.
+    """
+    rows = Rows()
+    for file in _parquets(root):
+        try:
+            names = pq.read_schema(file).names
+            known = [name for name in ("identity", "camera", "tracklet") if name in names]
+            table = pq.read_table(file, columns=known)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())[:120]}") from error
+        if "identity" not in known:
+            raise InputError(f"{file} has no column identity; it has {', '.join(names)}")
+        for row, labels in enumerate(table.to_pylist()):
+            _add(rows, f"{file}@{row}", labels)
+    if not len(rows):
+        raise InputError(f"{root} holds no Parquet file with images")
+    return rows.table()
+
+
+def read_webdataset(root: Path) -> ImageTable:
+    """Tars of `KEY.jpg` and `KEY.json`. A path is `FILE.tar@OFFSET+SIZE`.
+
+    Raises:
+        InputError: There is no such tar, one is damaged, or none holds an image with an identity.
+    """
+    rows = Rows()
+    for file in sorted(root.glob("*.tar")):
+        images: dict[str, tuple[int, int]] = {}
+        labels: dict[str, Any] = {}
+        try:
+            with tarfile.open(file, "r:") as tar:
+                for member in tar:
+                    key, _, kind = member.name.rpartition(".")
+                    if is_image(Path(member.name)):
+                        images[key] = (member.offset_data, member.size)
+                    elif kind == "json" and (body := tar.extractfile(member)) is not None:
+                        labels[key] = json.load(body)
+        except (tarfile.TarError, OSError, ValueError) as error:
+            raise InputError(f"{file} cannot be read as a tar of images and JSON: {error}") from error
+        for key, (offset, size) in images.items():
+            _add(rows, f"{file}@{offset}+{size}", labels.get(key))
+    if not len(rows):
+        raise InputError(f"{root}: no tar holds an image with a JSON of its identity")
+    return rows.table()
+
+
+def _add(rows: Rows, path: str, labels: Any) -> None:
+    numbers = [labels.get(name, -1) for name in ("identity", "camera", "tracklet")] if isinstance(labels, dict) else []
+    if not numbers or not all(isinstance(number, int) for number in numbers) or "identity" not in labels:
+        rows.skip(path, "without a whole number identity")
+    else:
+        rows.add(path, identity=numbers[0], camera=numbers[1], sequence=numbers[2])
+
+
+def _parquets(root: Path) -> list[Path]:
+    found = []
+    for file in sorted(root.glob("*.parquet")):
+        try:
+            if "image" in pq.read_schema(file).names:
+                found.append(file)
+        except (pa.ArrowException, OSError):
+            continue
+    return found
+
+
+def _has_annotations(root: Path) -> bool:
+    return (root / "annotations.json").is_file()
+
+
+def _has_tars(root: Path) -> bool:
+    return root.is_dir() and not (root / "crops.parquet").exists() and any(root.glob("*.tar"))
+
+
+def _has_parquets(root: Path) -> bool:
+    return root.is_dir() and bool(_parquets(root))
+
+
+COCO = Layout(read=read_coco, fits=_has_annotations, says="COCO's JSON: annotations.json with identity_id or track_id")
+PARQUET = Layout(
+    read=read_parquet_images,
+    fits=_has_parquets,
+    says="Parquet files with columns image, identity, camera, tracklet",
+)
+WEBDATASET = Layout(read=read_webdataset, fits=_has_tars, says="WebDataset's tars of KEY.jpg and KEY.json")

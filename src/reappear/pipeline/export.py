@@ -1,0 +1,179 @@
+"""export: crops and who is on them → the layouts that others read, or a list of the labels to look at."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+from jaxtyping import Int
+
+from reappear.core import SILENT, InputError, Progress, WorkspaceError, settings
+from reappear.data import WRITERS, Crop, Writer
+from reappear.store import (
+    CropStore,
+    read_embeddings,
+    read_identities,
+    read_table,
+    remove_folder,
+    write_table,
+    write_text,
+    writing,
+)
+
+from .record import Outcome, Record, run_step
+from .suspects import find_suspects
+from .workspace import Workspace
+
+_BLOCK = 8192  # crops that an interruption costs, and in a file of Parquet or WebDataset
+_OWN = {"tracklet": "tracklet", "given": "label", "true": "truth"}
+
+
+@settings
+class ExportSettings:
+    """What to write."""
+
+    to: Annotated[
+        Literal["market1501", "cion_al", "coco", "parquet", "webdataset", "suspects"],
+        "a layout of images; or suspects: a list of crops whose label is doubtful, the most doubtful first",
+    ] = "parquet"
+
+
+def export(
+    work: Workspace, out: Path, settings: ExportSettings, *, identities: str, progress: Progress = SILENT
+) -> Record:
+    """Writes the crops that have an identity, sorted by it, to `out`. Goes on where an interrupted call left off.
+
+    Args:
+        work: The workspace.
+        out: A new folder.
+        settings: What to write.
+        identities: Name of identities that `correlate` wrote; or "tracklet", "given", "true". For suspects a name.
+        progress: Who is told.
+
+    Raises:
+        InputError: There are no such identities, no images, or `out` is a folder of something else.
+    """
+    crops = work.open_crops()
+    if out.exists() and not (out / "record.json").exists():
+        raise InputError(f"{out} is there and is no export; name a folder that is not there yet")
+    inputs: dict[str, Path | str] = {"crops": work.crops, "identities": identities}
+    if identities not in _OWN:
+        inputs["identities"] = _folder(work, identities)
+    if settings.to == "suspects":
+        if identities in _OWN:
+            raise InputError(f"suspects are what `correlate` finds; name its identities, not {identities!r}")
+    else:
+        crops.require_images()
+
+    def fill(aside: Path) -> Outcome:
+        if settings.to == "suspects":
+            return _write_suspects(work, crops, identities, aside, progress)
+        return _write_images(crops, _identity(work, crops, identities), WRITERS[settings.to], aside, progress)
+
+    return run_step(out, step="export", settings=settings, inputs=inputs, work=fill, progress=progress)
+
+
+def _folder(work: Workspace, identities: str) -> Path:
+    folder = work.identities(identities)
+    if not (folder / "record.json").exists():
+        there = sorted(path.parent.name for path in work.identities("").glob("*/record.json"))
+        raise InputError(f"{work.root} has no identities {identities!r}; there are {', '.join((*_OWN, *there))}")
+    return folder
+
+
+def _identity(work: Workspace, crops: CropStore, identities: str) -> Int[np.ndarray, " n"]:
+    if identities in _OWN:
+        if _OWN[identities] not in crops.crops:
+            raise InputError(f"{work.root} has no given labels; it was made of videos")
+        return np.asarray(crops.crops[_OWN[identities]], np.int64)
+    identity = np.asarray(
+        read_table(_folder(work, identities) / "identities.parquet", "identity")["identity"], np.int64
+    )
+    if len(identity) != len(crops):
+        raise WorkspaceError(f"identities {identities!r} are of other crops than {crops.folder}; correlate again")
+    return identity
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """The notes of all blocks, read again each time they are gone through."""
+
+    files: list[Path]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for path in self.files:
+            with path.open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
+
+
+def _write_images(
+    crops: CropStore, identity: Int[np.ndarray, " n"], writer: Writer, aside: Path, progress: Progress
+) -> Outcome:
+    kept = np.flatnonzero(identity >= 0)
+    if not len(kept):
+        raise InputError(f"{crops.folder}: no crop has an identity; there is nothing to export")
+    order = kept[np.argsort(identity[kept], kind="stable")]
+    person = np.unique(identity[order], return_inverse=True)[1]
+    notes = aside / "notes"
+    files = []
+    with progress.task("exporting crops", len(order)) as tick:
+        for number, begin in enumerate(range(0, len(order), _BLOCK)):
+            rows = order[begin : begin + _BLOCK]
+            files.append(notes / f"{number:05d}.jsonl")
+            if not files[-1].exists():
+                some = [
+                    _crop(crops, row, place=begin + i, person=int(person[begin + i]), identity=int(identity[row]))
+                    for i, row in enumerate(rows.tolist())
+                ]
+                entries = writer.block(aside, number, some)
+                write_text(files[-1], "".join(json.dumps(entry) + "\n" for entry in entries))
+            tick(len(rows))
+    writer.finish(aside, _Notes(files))
+    remove_folder(notes)
+    left_out = len(identity) - len(kept)
+    return Outcome(
+        {"crops": len(order), "identities": int(person[-1]) + 1},
+        {"without an identity": left_out} if left_out else {},
+    )
+
+
+def _crop(crops: CropStore, row: int, *, place: int, person: int, identity: int) -> Crop:
+    columns = crops.crops
+    tracklet, frame, time = int(columns["tracklet"][row]), int(columns["frame"][row]), float(columns["time"][row])
+    return Crop(
+        place=place,
+        person=person,
+        identity=identity,
+        camera=int(crops.camera[row]),
+        video=int(columns["video"][row]),
+        tracklet=tracklet,
+        frame=frame if frame >= 0 else row - int(crops.offsets[tracklet]),
+        time=None if np.isnan(time) else time,
+        score=float(columns["score"][row]),
+        box=(
+            float(columns["left"][row]),
+            float(columns["top"][row]),
+            float(columns["right"][row]),
+            float(columns["bottom"][row]),
+        ),
+        image=crops.image(row),
+    )
+
+
+def _write_suspects(work: Workspace, crops: CropStore, name: str, aside: Path, progress: Progress) -> Outcome:
+    found = read_identities(_folder(work, name))
+    if len(found.assignment.tracklet) != len(crops):
+        raise WorkspaceError(f"identities {name!r} are of other crops than {crops.folder}; correlate again")
+    vectors, _ = read_embeddings(work.embeddings(found.report["embeddings"]["name"]))
+    table = find_suspects(crops, found.assignment, vectors)
+    write_table(aside / "suspects.parquet", table)
+    with writing(aside / "suspects.csv") as file:
+        csv.write_csv(pa.table({name: pa.array(column.tolist()) for name, column in table.items()}), file)
+    reasons, counts = np.unique(table["reason"], return_counts=True)
+    progress.note(f"export: {len(table['crop'])} of {len(crops)} crops are suspect")
+    totals: dict[str, int | float] = {"crops": len(crops), "suspects": len(table["crop"])}
+    return Outcome(totals | dict(zip(reasons.tolist(), counts.tolist(), strict=True)))

@@ -1,0 +1,253 @@
+import json
+import tarfile
+
+import numpy as np
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from reappear.cli.app import main
+from reappear.core import InputError, WorkspaceError
+from reappear.data import WRITERS, read, read_image, recognise
+from reappear.pipeline.correlate import CorrelateSettings, correlate
+from reappear.pipeline.export import ExportSettings, export
+from reappear.pipeline.ingest import IngestSettings, ingest
+from reappear.pipeline.workspace import Workspace
+from reappear.store import read_table
+from tests.data.trees import draw
+
+from .ingest.test_videos import Listener, digests
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Four people in two cameras, one image in PNG and one in grey; one crop of nobody."""
+    root = tmp_path_factory.mktemp("set")
+    for i in range(24):
+        ending = "png" if i == 5 else "jpg"
+        draw(root / "bounding_box_train" / f"{1 + i // 6:04d}_c{1 + i % 2}s1_{i:06d}_00.{ending}", i, size=(16, 32))
+    Image.new("L", (16, 32), 77).save(root / "bounding_box_train" / "0004_c1s1_000022_00.jpg")
+    work = Workspace(tmp_path_factory.mktemp("w"))
+    ingest([root], work, IngestSettings(workers=1))
+    give(work, work.open_crops().crops["tracklet"] // 4, nobody=[3])
+    return work
+
+
+def give(work, identity, nobody=()):
+    """Identities as `correlate` would leave them, for the parts of it that an export reads."""
+    from reappear.store import write_table, write_text
+
+    identity = np.array(identity)
+    identity[list(nobody)] = -1
+    folder = work.identities("round0")
+    write_table(folder / "identities.parquet", {"identity": identity})
+    record = json.loads((work.crops / "record.json").read_text())
+    write_text(folder / "record.json", json.dumps({**record, "step": "correlate", "fingerprint": "f"}))
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_out_and_in_again_it_is_the_same(work, tmp_path, kind):
+    record = export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0")
+    assert recognise(tmp_path / "out") == [kind]
+    back, own = read(kind, tmp_path / "out"), read("workspace", work.root, identities="round0")
+    kept = own.identity >= 0
+    assert record.counts == {"crops": int(kept.sum()), "identities": len(set(own.identity[kept].tolist()))}
+    assert record.dropped == {"without an identity": 1}
+    assert not back.skipped
+    shift = {"market1501": 1, "cion_al": 1}.get(kind, 0)  # there people, cameras and sequences count from 1
+    lost = kind == "cion_al"  # which holds no cameras and no tracklets
+    got = [
+        (read_image(path), person - shift, None if lost else camera - shift, None if lost else sequence - shift)
+        for path, person, camera, sequence in zip(
+            back.path.tolist(), back.identity.tolist(), back.camera.tolist(), back.sequence.tolist(), strict=True
+        )
+    ]
+    wanted = [
+        (read_image(path), person, None if lost else camera, None if lost else sequence)
+        for path, person, camera, sequence in zip(
+            own.path[kept].tolist(), own.identity[kept].tolist(), own.camera[kept].tolist(),
+            own.sequence[kept].tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    if lost:
+        assert len(got) == len(wanted)
+        wanted = [row for row in wanted if row in got]
+        assert len(wanted) == len(got) - 1  # all but the grey one, whose bytes are new
+        got = [row for row in got if row in wanted]
+    assert sorted(got, key=repr) == sorted(wanted, key=repr)
+
+
+def test_cion_al_is_as_its_loader_wants_it(work, tmp_path):
+    export(work, tmp_path / "out", ExportSettings(to="cion_al"), identities="round0")
+    entries = json.loads((tmp_path / "out" / "cional_annos.json").read_text())
+    ids = [entry["id"] for entry in entries]
+    assert ids == sorted(ids)
+    assert sorted(set(ids)) == list(range(1, entries[-1]["id"] + 1))
+    assert {key for entry in entries for key in entry} == {"file_path", "id"}
+    for entry in entries:
+        with Image.open(tmp_path / "out" / entry["file_path"]) as image:
+            assert image.mode == "RGB"
+
+
+def test_market_names_are_what_others_parse(work, tmp_path):
+    export(work, tmp_path / "out", ExportSettings(to="market1501"), identities="round0")
+    names = sorted(path.name for path in (tmp_path / "out" / "bounding_box_train").iterdir())
+    assert names[0] == "0001_c1s1_000000_00.jpg"
+    assert sum(name.endswith(".png") for name in names) == 1
+    assert not any(name.startswith("0000") for name in names)
+
+
+def test_coco_has_tracks_and_videos(work, tmp_path):
+    export(work, tmp_path / "out", ExportSettings(to="coco"), identities="round0")
+    told = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [video["id"] for video in told["videos"]] == [0, 1]
+    assert {image["video_id"] for image in told["images"]} == {0, 1}
+    assert told["annotations"][0].keys() >= {"track_id", "identity_id", "bbox", "category_id", "image_id"}
+    assert told["annotations"][0]["bbox"] == [0, 0, 16, 32]
+    assert len({image["id"] for image in told["images"]}) == len(told["annotations"]) == 23
+
+
+def test_parquet_is_shown_as_images_by_others(work, tmp_path):
+    export(work, tmp_path / "out", ExportSettings(to="parquet"), identities="given")
+    schema = pq.read_schema(tmp_path / "out" / "images-00000.parquet")
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["image"] == {"_type": "Image"}
+    assert features.keys() == set(schema.names)
+
+
+def test_webdataset_has_labels_beside_images(work, tmp_path):
+    export(work, tmp_path / "out", ExportSettings(to="webdataset"), identities="tracklet")
+    with tarfile.open(tmp_path / "out" / "images-00000.tar") as tar:
+        names = tar.getnames()
+    assert names[:2] == ["00000000.jpg", "00000000.json"]
+    assert len(names) == 48
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_interrupted_export_goes_on(work, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("reappear.pipeline.export._BLOCK", 5)
+    export(work, tmp_path / "whole", ExportSettings(to=kind), identities="round0")
+
+    class Stops(Listener):
+        def task(self, title, total):
+            return stopping(8)
+
+    with pytest.raises(KeyboardInterrupt):
+        export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0", progress=Stops())
+    assert not (tmp_path / "out").exists()
+    export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0")
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def stopping(most):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def task():
+        left = [most]
+
+        def tick(units):
+            left[0] -= units
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+        yield tick
+
+    return task()
+
+
+def test_where_something_is_nothing_is_written(work, tmp_path):
+    settings = ExportSettings(to="coco")
+    export(work, tmp_path / "out", settings, identities="round0")
+    assert export(work, tmp_path / "out", settings, identities="round0").already_done
+    with pytest.raises(WorkspaceError, match=r"another to \(coco, now parquet\)"):
+        export(work, tmp_path / "out", ExportSettings(to="parquet"), identities="round0")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="mine is there and is no export; name a folder that is not there yet"):
+        export(work, tmp_path / "mine", settings, identities="round0")
+
+
+def test_what_cannot_be_exported_is_said(work, tmp_path):
+    with pytest.raises(InputError, match=r"has no identities 'x'; there are tracklet, given, true, round0"):
+        export(work, tmp_path / "a", ExportSettings(), identities="x")
+    with pytest.raises(InputError, match="no crop has an identity"):
+        export(work, tmp_path / "b", ExportSettings(), identities="true")
+    with pytest.raises(InputError, match="suspects are what `correlate` finds; name its identities, not 'given'"):
+        export(work, tmp_path / "c", ExportSettings(to="suspects"), identities="given")
+    np.save(tmp_path / "v.npy", np.eye(4))
+    (tmp_path / "v.csv").write_text("label\n1\n1\n2\n2\n")
+    vectors = Workspace(tmp_path / "w")
+    ingest([tmp_path / "v.npy"], vectors, IngestSettings())
+    with pytest.raises(InputError, match="holds embeddings without images"):
+        export(vectors, tmp_path / "d", ExportSettings(), identities="given")
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """Labels p0..p5 of 12 rows in two cameras; row 3 of p0 shows p1, p4 is really p5, and p2 is two people."""
+    random = np.random.default_rng(0)
+    people = np.linalg.qr(random.normal(size=(16, 16)))[0]
+    label = np.repeat(np.arange(6), 12)
+    person = label.copy()
+    person[3] = 1
+    person[label == 4] = 5
+    camera = np.tile([0] * 6 + [1] * 6, 6)
+    person[(label == 2) & (camera == 1)] = 9
+    vectors = people[person] + 0.02 * random.normal(size=(72, 16))
+    np.save(tmp_path / "v.npy", vectors.astype(np.float32))
+    rows = "\n".join(f"p{p},{c},im/{i}.jpg" for i, (p, c) in enumerate(zip(label, camera, strict=True)))
+    (tmp_path / "v.csv").write_text("label,camera,path\n" + rows + "\n")
+    work = Workspace(tmp_path / "w")
+    ingest([tmp_path / "v.npy"], work, IngestSettings())
+    correlate(work, "round0", CorrelateSettings(thresholds="paper"), embeddings="round0")
+    return work
+
+
+def test_suspects_are_the_labels_that_are_wrong(noisy, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(noisy.root), "--to", "suspects", "--out", str(tmp_path / "s"), "--quiet"])
+    assert not stopped.value.code
+    told = csv.read_csv(tmp_path / "s" / "suspects.csv").to_pydict()
+    by_reason = {
+        reason: {
+            (given, suggested)
+            for given, suggested, why in zip(told["given"], told["suggested"], told["reason"], strict=True)
+            if why == reason
+        }
+        for reason in told["reason"]
+    }
+    assert by_reason == {
+        "moved to another": {("p0", "p1")},
+        "identity merged": {("p5", "p4")},
+        "identity split": {("p2", "p2 (2)")},
+    }
+    moved = told["reason"].index("moved to another")
+    assert told["path"][moved] == "im/3.jpg"
+    assert told["distance_given"][moved] == pytest.approx(1, abs=0.1)
+    assert told["distance_suggested"][moved] == pytest.approx(0, abs=0.1)
+    assert told["score"] == sorted(told["score"], reverse=True)
+    assert told["reason"].count("identity merged") == 12
+    assert told["reason"].count("identity split") == 6
+    assert "crops are suspect" in capsys.readouterr().err
+    parquet = read_table(tmp_path / "s" / "suspects.parquet")
+    assert parquet["crop"].tolist() == told["crop"]
+
+
+def test_of_videos_only_what_left_its_tracklet_is_suspect(tmp_path):
+    people = np.eye(4, dtype=np.float32)
+    vectors = np.stack([people[0]] * 4 + [people[3]] + [people[1]] * 4 + [people[0]] + [people[0]] * 4)
+    np.save(tmp_path / "v.npy", vectors)
+    tracklet = [0] * 5 + [1] * 5 + [2] * 4
+    (tmp_path / "v.csv").write_text("tracklet,video\n" + "".join(f"{t},{t // 2}\n" for t in tracklet))
+    work = Workspace(tmp_path / "w")
+    ingest([tmp_path / "v.npy"], work, IngestSettings())
+    correlate(work, "round0", CorrelateSettings(thresholds="paper"), embeddings="round0")
+    export(work, tmp_path / "s", ExportSettings(to="suspects"), identities="round0")
+    table = read_table(tmp_path / "s" / "suspects.parquet")
+    rows = dict(zip(table["path"], zip(table["given"], table["suggested"], table["reason"], strict=True), strict=True))
+    assert rows == {
+        "row 4": ("tracklet 0", "", "left its tracklet"),
+        "row 9": ("tracklet 1", "tracklet 0", "moved to another"),
+    }
+    assert table["distance_given"].tolist() == pytest.approx([1, 1], abs=1e-3)
