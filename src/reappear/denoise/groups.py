@@ -1,5 +1,6 @@
 """Crops by the tracklet or identity that holds them, read in bounded blocks and never copied whole."""
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,6 +45,7 @@ def read_unit(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"])
         InputError: A row is zero or not finite.
     """
     x = embeddings[rows].astype(np.float32)
+    let_go(embeddings)
     norms = np.sqrt(np.einsum("nd,nd->n", x, x))
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if len(bad):
@@ -53,6 +55,18 @@ def read_unit(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"])
         )
     x /= norms[:, None]
     return np.asarray(x)
+
+
+def let_go(matrix: Float[np.ndarray, "n d"]) -> None:
+    """Gives back the memory of a matrix that is mapped from a file, which would come to hold all that was ever read.
+
+    The system keeps the pages while nothing else needs the room, so that reading them again costs next to nothing.
+    """
+    base: object = matrix
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and not matrix.flags.writeable:  # what somebody wrote may be nowhere else
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _blocks(
@@ -100,11 +114,12 @@ def distance_to_own(
 def usable_rows(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " _"]:
     """Those of `rows` that hold an embedding: neither zero nor NaN."""
     step = max(1, _BLOCK_BYTES // (4 * max(1, embeddings.shape[1])))
-    good = [
-        np.isfinite(x).all(1) & x.any(1)
-        for x in (embeddings[rows[begin : begin + step]] for begin in range(0, len(rows), step))
-    ]
-    return np.asarray(rows[np.concatenate([np.zeros(0, bool), *good])])
+    good = [np.zeros(0, bool)]
+    for begin in range(0, len(rows), step):
+        x = embeddings[rows[begin : begin + step]]
+        good.append(np.isfinite(x).all(1) & x.any(1))
+        let_go(embeddings)
+    return np.asarray(rows[np.concatenate(good)])
 
 
 def runs(values: Int[np.ndarray, " n"]) -> list[tuple[int, int]]:

@@ -22,6 +22,7 @@ from reappear.denoise import (
     single_tracklet,
     single_video,
 )
+from reappear.denoise.groups import usable_rows
 from reappear.store import Identities
 
 from .checkpoints import Checkpoints
@@ -183,14 +184,8 @@ def _as_decided(
 def _embedded(tracklets: TrackletSet, start: Assignment | None) -> tuple[Assignment, int]:
     """What to start from, less the crops that have no embedding."""
     start = Assignment.untouched(tracklets) if start is None else start
-    step = 65_536
-    good = np.concatenate(
-        [np.zeros(0, bool)]
-        + [
-            np.isfinite(block).all(1) & block.any(1)
-            for block in (tracklets.embeddings[i : i + step] for i in range(0, len(tracklets.embeddings), step))
-        ]
-    )
+    good = np.zeros(len(tracklets.embeddings), bool)
+    good[usable_rows(tracklets.embeddings, np.arange(len(good)))] = True
     if not good.any():
         raise InputError("no crop could be embedded; see why in the record of embed")
     owner = np.where(good, start.tracklet, -1)

@@ -22,8 +22,8 @@ from .checkpoints import Checkpoints
 from .fold import identify
 from .settings import CorrelateSettings
 
-_NEEDED = 300 << 20  # bytes for the program, and blocks of fixed size
-_PER_CROP, _PER_TRACKLET = 250, 400  # bytes of columns while a stage works, measured at a million tracklets
+_NEEDED = 250 << 20  # bytes for the program, and blocks of fixed size
+_PER_CROP, _PER_TRACKLET = 250, 1200  # bytes of columns while a stage works, measured at a million tracklets
 _SHARED = 256 << 20  # bytes for results of workers under way
 _TOLD = 5  # decisions that do not hold, one line each
 

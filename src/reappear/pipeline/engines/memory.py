@@ -66,10 +66,14 @@ class Bounded:
         self._engine = engine
         self._folder = folder
         self._left = limit
+        self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
-        """As the engine does it."""
-        return self._engine.map(function, shared, items)
+        """As the engine does it. What a piece has read of a file goes when it is done."""
+        for result in self._engine.map(function, shared, items):
+            yield result
+            for mapped in self._mapped:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def zeros(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
         """A float32 matrix of zeros.
@@ -79,7 +83,9 @@ class Bounded:
         """
         size = 4 * rows * width
         if size > self._left:
-            return _mapped(self._folder, rows, width)
+            mapped = _mapped(self._folder, size)
+            self._mapped.add(mapped)
+            return np.frombuffer(mapped, np.float32).reshape(rows, width)
         self._left -= size
         made = np.zeros((rows, width), np.float32)
         weakref.finalize(made, self._give_back, size)
@@ -89,8 +95,8 @@ class Bounded:
         self._left += size
 
 
-def _mapped(folder: Path, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
+def _mapped(folder: Path, size: int) -> mmap.mmap:
     with disk_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
         # Taken now: a full disk found out later, page by page, would end the process without a word.
-        os.posix_fallocate(file.fileno(), 0, 4 * rows * width)
-        return np.frombuffer(mmap.mmap(file.fileno(), 4 * rows * width), np.float32).reshape(rows, width)
+        os.posix_fallocate(file.fileno(), 0, size)
+        return mmap.mmap(file.fileno(), size)

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import numpy as np
+
+from reappear.denoise import groups
+
+
+def test_a_mapped_matrix_gives_its_memory_back(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float16)
+    np.save(tmp_path / "v.npy", rows)
+    mapped = np.load(tmp_path / "v.npy", mmap_mode="r")
+    assert np.array_equal(mapped[::-1], rows[::-1])
+    assert resident(tmp_path / "v.npy") > rows.nbytes / 2
+    groups.let_go(mapped[5:])
+    assert resident(tmp_path / "v.npy") == 0
+    groups.read_unit(mapped, np.arange(len(rows)))
+    assert resident(tmp_path / "v.npy") == 0
+    own = np.load(tmp_path / "v.npy", mmap_mode="c")
+    own[7] = 3
+    groups.let_go(own)
+    assert (own[7] == 3).all(), "what was written into a private copy stays"
+
+
+def resident(path):
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    return sum(int(next(line for line in lines if line.startswith("Rss:")).split()[1]) * 1024
+               for line in lines if line.endswith(str(path)))  # fmt: skip
