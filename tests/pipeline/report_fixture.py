@@ -339,6 +339,9 @@ def _evaluation(work: Workspace, name: str, level: float, seed: int) -> None:
     hit = owner[top] == np.arange(people)[:, None]
     ap = np.clip(hit.mean(1) * 4 * level + random.random(people) * level, 0, 1)
     level = round(level + 0.004 * seed, 6)
+    first = np.where(hit.any(1), hit.argmax(1) + 1, 11)
+    at = np.linspace(0.0, 0.8, 4097)
+    same, others = (np.exp(-(((at[1:] - mid) / 0.1) ** 2) / 2) * 1000 for mid in (0.3 - level / 2, 0.5))
     folder = work.evaluation(name)
     folder.mkdir(parents=True)
     np.savez(
@@ -349,7 +352,18 @@ def _evaluation(work: Workspace, name: str, level: float, seed: int) -> None:
         hit=hit,
         distance=np.sort(random.uniform(0.05, 0.6, (people, 10)), axis=1).astype(np.float32),
         ap=ap.astype(np.float32),
+        first_hit=first.astype(np.float64),
+        first_right=(first == 1).astype(np.float64),
+        query_ids=np.arange(people),
+        query_cameras=np.ones(people, np.int64),
+        edges=at,
+        same=same.astype(np.int64),
+        others=others.astype(np.int64),
+        shown_ids=np.repeat(np.arange(4), 3),
+        shown_cameras=np.tile([1, 2, 3], 4),
+        shown_vectors=random.normal(size=(12, 8)).astype(np.float32) + np.repeat(np.eye(4, 8) * 3, 3, axis=0),
     )
+    point = {"wanted": 0.01, "threshold": 0.25, "false_match_rate": 0.009, "true_match_rate": 0.4}
     scores = {
         "name": name,
         "extractor": "cnn6",
@@ -362,6 +376,24 @@ def _evaluation(work: Workspace, name: str, level: float, seed: int) -> None:
         "reasons": {"its person is not in the gallery": 1},
         "gallery": len(gallery),
         "skipped": {"images that cannot be decoded": 2 + seed},
+        "model": name,
+        "label": name,
+        "verification": {
+            "pairs_of_one_person": 32,
+            "pairs_of_strangers": 480,
+            "area": 0.9,
+            "equal_error_rate": 0.12,
+            "points": [
+                {**point, "threshold_interval": [0.2, 0.3], "true_match_interval": [0.3, 0.5]},
+                {"wanted": 0.001, "threshold": None},
+            ],
+        },
+        "cameras": {
+            "cameras": [1, 2, 3],
+            "queries": [[0, 16, 16], [0, 0, 0], [0, 0, 0]],
+            "first_right": [[None, 0.5, 0.25], [None] * 3, [None] * 3],
+            "mean_ap": [[None, 0.45, 0.3], [None] * 3, [None] * 3],
+        },
     }
     (folder / "scores.json").write_text(json.dumps(scores))
     _record(folder, "evaluate", counts={"queries": people}, seconds=1.5)

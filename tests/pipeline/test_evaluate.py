@@ -1,12 +1,23 @@
 import json
+from dataclasses import replace
 
 import cv2
+import jaxtyping
 import numpy as np
 import pytest
 
 from reappear.core import InputError, SettingsError
-from reappear.pipeline.evaluate import EvaluateSettings, evaluate
+from reappear.pipeline.evaluate import EvaluateSettings, evaluate, evaluate_one
 from reappear.pipeline.workspace import Workspace
+
+
+@pytest.fixture
+def unchecked():
+    """Users run without the checks of annotations that tests add: what they are told then is tested here."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
 
 COLORS = {1: (200, 30, 30), 2: (30, 200, 30), 3: (30, 30, 200)}
 
@@ -29,7 +40,7 @@ def market(root, cameras=(1, 2)):
 def test_scores_and_lists(tmp_path):
     data = market(tmp_path / "set")
     work = Workspace(tmp_path / "work")
-    record = evaluate(work, "color", EvaluateSettings(top=3), data=data)
+    record = evaluate_one(work, "color", EvaluateSettings(top=3), data=data)
     scores = json.loads((work.evaluation("color") / "scores.json").read_text())
     assert scores["mean_ap"] == record.counts["mean_ap"] == 1.0
     assert scores["cmc"] == [1.0] * 50
@@ -41,7 +52,10 @@ def test_scores_and_lists(tmp_path):
         assert [path.rsplit("/", 1)[1][:4] for path in first] == ["0001", "0002", "0003"]
         assert lists["hit"].tolist() == [[True, False, False]] * 3
         assert lists["ap"].tolist() == [1, 1, 1]
-    assert evaluate(work, "color", EvaluateSettings(top=3), data=data).already_done
+    assert evaluate_one(work, "color", EvaluateSettings(top=3), data=data).already_done
+    assert scores["verification"]["pairs_of_one_person"] == 3
+    assert scores["cameras"]["cameras"] == [1, 2]
+    assert scores["cameras"]["first_right"] == [[None, 1.0], [None, None]]
 
 
 def test_what_cannot_be_read_is_counted(tmp_path):
@@ -51,7 +65,7 @@ def test_what_cannot_be_read_is_counted(tmp_path):
     (data / "bounding_box_test" / "Thumbs.db").write_bytes(b"x")
     picture(data / "query" / "0009_c1s1_000000_00.jpg", (9, 9, 9))
     work = Workspace(tmp_path / "work")
-    evaluate(work, "color", EvaluateSettings(), data=data)
+    evaluate_one(work, "color", EvaluateSettings(), data=data)
     scores = json.loads((work.evaluation("color") / "scores.json").read_text())
     assert scores["skipped"] == {"not an image file": 1, "images that cannot be decoded": 2}
     assert scores["reasons"] == {"its person is not in the gallery": 1}
@@ -65,6 +79,10 @@ def one_camera(data):
 def no_camera(data):
     market(data)
     picture(data / "query" / "0001_0.jpg", COLORS[1])
+
+
+def train_only(data):
+    picture(data / "bounding_box_train" / "0001_c1s1_000000_00.jpg", COLORS[1])
 
 
 def no_gallery(data):
@@ -82,25 +100,281 @@ def no_readable_query(data):
     [
         (one_camera, "all images are of camera 2, and the protocol market looks for people in other cameras; choose"),
         (no_camera, "the name says no camera .* or choose the protocol no-camera"),
-        (no_gallery, "bounding_box_test is missing or holds no images"),
+        (no_gallery, "bounding_box_test is missing or holds no images; an evaluation needs queries and a gallery"),
+        (train_only, "has training images only; make queries of them by a rule: --split cross-camera"),
         (no_readable_query, "no image of the query can be read, first .*0001_c1s1_000000_00.jpg"),
     ],
 )
 def test_mistakes_are_named(tmp_path, build, said):
     build(tmp_path / "set")
     with pytest.raises(InputError, match=said) as caught:
-        evaluate(Workspace(tmp_path / "work"), "color", EvaluateSettings(), data=tmp_path / "set")
+        evaluate_one(Workspace(tmp_path / "work"), "color", EvaluateSettings(), data=tmp_path / "set")
     assert "\n" not in str(caught.value)
 
 
 def test_one_camera_is_fine_where_cameras_do_not_count(tmp_path):
     one_camera(tmp_path / "set")
     work = Workspace(tmp_path / "work")
-    evaluate(work, "color", EvaluateSettings(protocol="no-camera"), data=tmp_path / "set")
+    evaluate_one(work, "color", EvaluateSettings(protocol="no-camera"), data=tmp_path / "set")
     assert json.loads((work.evaluation("color") / "scores.json").read_text())["mean_ap"] == 1.0
 
 
 def test_settings_out_of_range(tmp_path):
     market(tmp_path / "set")
     with pytest.raises(SettingsError, match="top: must be 1 or more, got 0"):
-        evaluate(Workspace(tmp_path / "work"), "color", EvaluateSettings(top=0), data=tmp_path / "set")
+        evaluate_one(Workspace(tmp_path / "work"), "color", EvaluateSettings(top=0), data=tmp_path / "set")
+    for wrong, said in (
+        ({"weight": 2.0}, "weight: must lie in 0..1, got 2.0"),
+        ({"false_match": (0.0,)}, "false_match: must lie between 0 and 1, got 0.0"),
+        ({"rerank": True, "protocol": "video"}, "rerank: queries that are in the gallery .* --gallery-includes-query"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            EvaluateSettings(**wrong)
+
+
+def crowd(root, people=6, cameras=(1, 2), shots=2):
+    """Training images only: random stripes of each person, a little different in each."""
+    for person in range(1, people + 1):
+        look = np.random.default_rng(person).integers(0, 255, (4, 1, 3))
+        for camera in cameras:
+            for shot in range(shots):
+                noise = np.random.default_rng([person, camera, shot]).normal(0, 25, (4, 1, 3))
+                image = np.repeat(np.clip(look + noise, 0, 255).astype(np.uint8), 16, axis=0).repeat(16, axis=1)
+                path = root / "bounding_box_train" / f"{person:04d}_c{camera}s{camera}_{shot:06d}_00.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), image)
+    return root
+
+
+def told(path):
+    return json.loads(path.read_text())["evaluations"]
+
+
+@pytest.mark.parametrize(
+    ("change", "queries", "gallery"),
+    [
+        ({"split": "cross-camera"}, 12, 24),
+        ({"split": "cross-camera", "query_camera": 3}, 12, 24),
+        ({"split": "first-image"}, 6, 30),
+        ({"split": "cross-camera", "identities": "2-4"}, 6, 12),
+    ],
+)
+def test_training_images_are_divided_by_a_rule(tmp_path, change, queries, gallery):
+    data = crowd(tmp_path / "set", cameras=(1, 2, 3))
+    (scores,) = told(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data]))
+    assert (scores["queries"], scores["gallery"]) == (queries, gallery)
+    with np.load(tmp_path / "work" / "evaluations" / scores["name"] / "ranking.npz") as lists:
+        asked = lists["query_path"]
+        assert set(asked) & set(lists["gallery_path"]) == set()
+    if change.get("query_camera"):
+        assert all("_c3" in path for path in asked)
+    if change.get("identities"):
+        assert sorted({path.rsplit("/", 1)[1][:4] for path in asked}) == ["0002", "0003", "0004"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        (
+            {"split": "cross-camera", "identities": "0-3"},
+            SettingsError,
+            "positions among 6 people from 1 to 6, got '0-3'",
+        ),
+        ({"split": "cross-camera", "identities": "5-9"}, SettingsError, "from 1 to 6, got '5-9'"),
+        ({"split": "cross-camera", "identities": "all"}, SettingsError, "identities: must be A-B"),
+        ({"split": "cross-camera", "query_camera": 4}, SettingsError, "query_camera: must be one of 1, 2, got 4"),
+    ],
+)
+def test_rules_that_make_no_sense(tmp_path, change, kind, said):
+    data = crowd(tmp_path / "set")
+    with pytest.raises(kind, match=said):
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data])
+
+
+def test_a_folder_of_people_without_cameras(tmp_path):
+    for path in sorted((crowd(tmp_path / "named", people=3, cameras=(1,), shots=3)).rglob("*.png")):
+        person = tmp_path / "set" / f"anna{path.name[:4]}"
+        person.mkdir(parents=True, exist_ok=True)
+        path.rename(person / path.name)
+    work, rule = Workspace(tmp_path / "work"), {"split": "first-image"}
+    with pytest.raises(InputError, match=r"says no camera .* choose the protocol no-camera"):
+        evaluate(work, EvaluateSettings(**rule), data=[tmp_path / "set"])
+    with pytest.raises(InputError, match="--split cross-camera needs images of two cameras or more, and knows 0"):
+        evaluate(work, EvaluateSettings(split="cross-camera"), data=[tmp_path / "set"])
+    (scores,) = told(evaluate(work, EvaluateSettings(**rule, protocol="no-camera"), data=[tmp_path / "set"]))
+    assert (scores["mean_ap"], scores["queries"], scores["gallery"]) == (1.0, 3, 6)
+    assert scores["cameras"] is None
+    assert scores["name"] == "color@set,no-camera,first-image"
+    named = evaluate(work, EvaluateSettings(**rule, protocol="no-camera"), data=[f"folder:{tmp_path / 'set'}"])
+    assert told(named) == [scores]
+
+
+def test_what_is_no_set(tmp_path):
+    with pytest.raises(InputError, match="nowhere is not a folder; give the folder of a data set, LAYOUT:FOLDER"):
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="no data set layout 'market1500'; did you mean market1501"):
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[f"market1500:{tmp_path}"])
+    with pytest.raises(SettingsError, match=r"data: give folders, or .npz files"):
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[])
+
+
+def test_models_and_sets_in_one_table_and_nothing_twice(tmp_path, monkeypatch):
+    from reappear.pipeline.evaluate import vectors
+
+    data = [crowd(tmp_path / "near"), crowd(tmp_path / "far", people=8)]
+    work, settings = Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera", bootstrap=50)
+    first = told(evaluate(work, settings, data=data, models=["color"]))
+    assert [one["name"] for one in first] == ["color@near,cross-camera", "color@far,cross-camera"]
+    calls = []
+    embed = vectors.embed_images
+    monkeypatch.setattr(
+        vectors, "embed_images", lambda images, by, **k: calls.append(by.name) or embed(images, by, **k)
+    )
+    found = evaluate(work, settings, data=data, models=["color", "cnn6"])
+    page = json.loads(found.read_text())
+    assert set(calls) == {"cnn6"}
+    assert [one["label"] for one in page["evaluations"]] == ["color", "cnn6"] * 2
+    assert [(one["data"], one["first"], one["second"]) for one in page["differences"]] == [
+        ("near", "color", "cnn6"),
+        ("far", "color", "cnn6"),
+    ]
+    for one, of in zip(page["differences"], page["evaluations"][1::2], strict=True):
+        before = page["evaluations"][page["evaluations"].index(of) - 1]
+        assert one["mean_ap"]["mean"] == pytest.approx(of["mean_ap"] - before["mean_ap"])
+        assert one["mean_ap"]["low"] <= one["mean_ap"]["mean"] <= one["mean_ap"]["high"]
+        assert 0 <= one["rank_1"]["turned"] <= 1
+    calls.clear()
+    other = replace(settings, protocol="no-camera", rerank=True, k1=3, k2=2)
+    reranked = told(evaluate(work, other, data=data[:1], models=["color"]))
+    assert not calls  # another rule works on the vectors that are there
+    assert reranked[0]["name"] == "color+rerank@near,no-camera,cross-camera"
+    flipped = told(evaluate(work, replace(settings, flip=True), data=data[:1], models=["color"]))
+    assert set(calls) == {"color"}
+    assert flipped[0]["label"] == "color+flip"
+    text = found.with_suffix(".html").read_text()
+    assert "color+flip" in text
+    assert text.count("data:image/jpeg;base64,") > 20
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_names_are_kept_apart(tmp_path):
+    data = crowd(tmp_path / "set")
+    settings = EvaluateSettings(split="cross-camera")
+    with pytest.raises(SettingsError, match="the model color is given twice; name each once"):
+        evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "color"])
+    with pytest.raises(SettingsError, match="several evaluations cannot have one name"):
+        evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "cnn6"], name="mine")
+    (scores,) = told(evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color"], name="mine"))
+    assert scores["name"] == "mine"
+
+
+def test_tracklets_are_the_means_of_their_images(tmp_path):
+    data = crowd(tmp_path / "set", cameras=(1, 2, 3), shots=3)
+    settings = EvaluateSettings(split="cross-camera", protocol="video", identities="1-4")
+    (scores,) = told(evaluate(Workspace(tmp_path / "work"), settings, data=[data]))
+    assert (scores["queries"], scores["gallery"]) == (4, 8 + 4)
+    without = replace(settings, gallery_includes_query=False)
+    (scores,) = told(evaluate(Workspace(tmp_path / "other"), without, data=[data]))
+    assert (scores["queries"], scores["gallery"]) == (4, 8)
+    market(tmp_path / "plain")
+    for path in (tmp_path / "plain").rglob("*_c2s1*"):
+        path.rename(path.with_name(path.name.replace("c2s1", "c2")))
+    with pytest.raises(InputError, match="says no sequence, and the protocol video ranks tracklets"):
+        evaluate(Workspace(tmp_path / "third"), EvaluateSettings(protocol="video"), data=[tmp_path / "plain"])
+
+
+def arrays(seed=0, named=False, cameras=True, people=8):
+    rng = np.random.default_rng(seed)
+    ids = np.repeat(np.arange(people), 4)
+    features = np.random.default_rng(9).normal(size=(people, 16))[ids] + 0.8 * rng.normal(size=(len(ids), 16))
+    out = {"features": features.astype(np.float32), "ids": np.array([f"p{i}" for i in ids]) if named else ids}
+    if cameras:
+        out["cameras"] = np.tile(np.array(["door", "hall"]) if named else np.array([0, 1]), 2 * people)
+    return out
+
+
+def test_embeddings_from_files(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        np.savez(tmp_path / f"{name}-query.npz", **{k: v[::4] for k, v in arrays(seed).items()})
+        np.savez(tmp_path / f"{name}-gallery.npz", **arrays(seed + 2))
+    files = [tmp_path / f"{name}-{side}.npz" for name in "ab" for side in ("query", "gallery")]
+    found = evaluate(Workspace(tmp_path / "work"), EvaluateSettings(bootstrap=50), data=files)
+    first, second = told(found)
+    assert (first["label"], second["label"], first["queries"], first["gallery"]) == ("a-query", "b-query", 8, 32)
+    (difference,) = json.loads(found.read_text())["differences"]
+    assert difference["mean_ap"]["mean"] == pytest.approx(second["mean_ap"] - first["mean_ap"])
+    assert "<img" not in found.with_suffix(".html").read_text()  # nobody said where the images are
+
+
+def test_names_in_files_are_numbered_together(tmp_path):
+    np.savez(tmp_path / "q.npz", **{k: v[::4] for k, v in arrays(0, named=True).items()})
+    np.savez(tmp_path / "g.npz", **arrays(2, named=True))
+    np.savez(tmp_path / "q2.npz", **{k: v[::4] for k, v in arrays(0).items()})
+    np.savez(tmp_path / "g2.npz", **arrays(2))
+    files = [tmp_path / f"{name}.npz" for name in ("q", "g", "q2", "g2")]
+    named, numbered = told(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=files))
+    assert named["mean_ap"] == numbered["mean_ap"]
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "said"),
+    [
+        ({"ids": None}, {}, "q.npz holds no ids; write it with numpy.savez"),
+        ({"features": None}, {}, "q.npz holds no features"),
+        ({"cameras": None}, {}, "q.npz holds no cameras, and the other file does; give both"),
+        ({"ids": np.array(["a"] * 8)}, {}, "ids of q.npz are names and those of g.npz numbers; write both alike"),
+        ({"ids": np.array([{}] * 8)}, {}, "q.npz holds Python objects, which are never loaded"),
+        ({"ids": np.arange(8) / 2}, {}, "query_ids: must be whole numbers, got float64"),
+        ({"ids": np.arange(7)}, {}, "query_ids: must have one value for each of 8 features, got 7"),
+        ({"features": np.ones((8, 3))}, {}, "query features have 3 values and gallery features 16; embed both"),
+        ({"features": np.full((8, 16), np.nan)}, {}, "query: 8 rows are zero or not finite, first row 0"),
+        ({"cameras": np.zeros(8, int)}, {"cameras": np.zeros(32, int)}, "all images are of camera 0"),
+        (
+            {"cameras": None},
+            {"cameras": None},
+            "the protocol market needs query_cameras and gallery_cameras; give both",
+        ),
+        ({k: v[:0] for k, v in arrays(0).items()}, {}, "the query is empty"),
+        (None, {}, "q.npz does not exist"),
+        (b"no zip", {}, "q.npz is not an .npz file"),
+    ],
+)
+def test_what_is_wrong_with_files_is_said_in_one_line(tmp_path, query, gallery, said, unchecked):
+    for name, change, plain in (
+        ("q", query, {k: v[::4] for k, v in arrays(0).items()}),
+        ("g", gallery, arrays(2)),
+    ):
+        if isinstance(change, bytes):
+            (tmp_path / f"{name}.npz").write_bytes(change)
+        elif change is not None:
+            np.savez(tmp_path / f"{name}.npz", **{k: v for k, v in (plain | change).items() if v is not None})
+    with pytest.raises(InputError, match=said) as caught:
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "q.npz", tmp_path / "g.npz"])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_come_in_pairs_and_alone(tmp_path):
+    work = Workspace(tmp_path / "work")
+    with pytest.raises(SettingsError, match=r"embeddings come in pairs, query.npz gallery.npz; got 1 files"):
+        evaluate(work, EvaluateSettings(), data=["q.npz"])
+    with pytest.raises(SettingsError, match=r"give .npz files without folders and without --model"):
+        evaluate(work, EvaluateSettings(), data=["q.npz", "g.npz"], models=["color"])
+
+
+def test_query_and_gallery_the_same_is_no_question_without_cameras(tmp_path):
+    np.savez(tmp_path / "all.npz", **arrays(0, cameras=False))
+    with pytest.raises(InputError, match="query and gallery are the same images"):
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(protocol="no-camera"), data=[tmp_path / "all.npz"] * 2)
+
+
+@pytest.mark.real
+def test_two_networks_on_people_they_do_not_know(tmp_path, real_data):
+    weights = real_data / "weights"
+    settings = EvaluateSettings(split="cross-camera", protocol="cross-camera", identities="568-607", bootstrap=100)
+    models = ["color", str(weights / "osnet_x0_25_msmt17.onnx")]
+    data = [real_data / "cuhk03_np"]
+    found = json.loads(evaluate(Workspace(tmp_path / "work"), settings, data=data, models=models).read_text())
+    color, osnet = found["evaluations"]
+    assert color["people"] == osnet["people"] == 40
+    assert osnet["mean_ap"] > 2 * color["mean_ap"]
+    assert found["differences"][0]["mean_ap"]["turned"] == 0

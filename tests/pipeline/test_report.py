@@ -10,6 +10,7 @@ import pytest
 
 from reappear.core import InputError, SettingsError
 from reappear.pipeline.report import ReportSettings, report
+from reappear.pipeline.report.answers import Answers
 from reappear.pipeline.report.gather import aggregate, majority, natural, numbers, read_runs
 from reappear.pipeline.report.pictures import Album, data_uri
 from reappear.pipeline.report.plots import lines, project
@@ -18,7 +19,7 @@ from reappear.store import read_table
 
 from .report_fixture import ALL, DESCRIPTORS, STAGES, build
 
-SMALL = ReportSettings(tracklets=2, identities=2, failures=1, queries=1, discarded=3, projection="pca")
+SMALL = ReportSettings(tracklets=2, identities=2, failures=1, queries=1, worst=1, discarded=3, projection="pca")
 _VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
@@ -115,7 +116,8 @@ def test_the_page_stays_small(made: Path) -> None:
 def test_plots_take_the_colours_of_the_page(made: Path) -> None:
     text = (made / "report.html").read_text(encoding="utf-8")
     plots = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    assert len(plots) == 2 + 2 + 3  # before and after; loss and probe; entropies of three models
+    # Before and after; loss and probe; entropies of three models; distances, people in the plane, all descriptors.
+    assert len(plots) == 2 + 2 + 3 + 3
     for plot in plots:
         assert "var(--line)" in plot
         assert "#000000" not in plot
@@ -286,10 +288,19 @@ def test_names_from_outside_are_shown_as_text(tmp_path: Path) -> None:
 def test_settings_say_how_much_is_shown(works: list[Workspace], tmp_path: Path) -> None:
     page = Page(report(works[:1], tmp_path, SMALL).read_text())
     assert page.with_class("person") == 2 + 1 + 1
-    assert page.with_class("query") == 3
+    assert page.with_class("query") == 3 + 1  # a list of each kind, and the worst query
     assert sum(attrs.get("class") == "crops wall" for _, attrs in page.tags) == 1
     none = ReportSettings(
-        tracklets=0, identities=0, failures=0, queries=0, discarded=0, projected=0, strips=0, crops=0, height=32
+        tracklets=0,
+        identities=0,
+        failures=0,
+        queries=0,
+        worst=0,
+        discarded=0,
+        projected=0,
+        strips=0,
+        crops=0,
+        height=32,
     )
     empty = Page(report(works[:1], tmp_path, none).read_text())
     assert empty.with_class("crop") == 0
@@ -307,7 +318,7 @@ def test_an_image_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     work = build(tmp_path / "work", people=4)
     for path in (tmp_path / "work" / "probe").iterdir():
         path.unlink()
-    assert Page(report([work], tmp_path, SMALL).read_text()).text.count("not readable") == 3 * 11
+    assert Page(report([work], tmp_path, SMALL).read_text()).text.count("not readable") == 3 * 11 + 11 + 2
 
 
 def test_people_are_shown_with_what_happened_to_them(works: list[Workspace]) -> None:
@@ -378,7 +389,7 @@ def test_mistakes_are_the_worst_ones(works: list[Workspace]) -> None:
 
 def test_queries_are_chosen_by_their_place_alone(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    ranked = dict(Album(run, height=32, name=None, stages={}).ranked("cion", 2))
+    ranked = dict(Answers(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(2))
     with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
         ap = np.sort(stored["ap"])[::-1]
     places = {kind: [one.place for one in of] for kind, of in ranked.items()}
@@ -390,7 +401,7 @@ def test_queries_are_chosen_by_their_place_alone(works: list[Workspace]) -> None
 
 def test_hits_and_misses_are_framed_as_ranked(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    ranked = Album(run, height=32, name=None, stages={}).ranked("cion", 1)
+    ranked = Answers(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(1)
     with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
         order = np.argsort(-stored["ap"], kind="stable")
         for _, (one,) in ranked:

@@ -137,19 +137,33 @@ def pretrain(
 
 def evaluate(
     settings: Any,
-    data: Annotated[Path, typer.Argument(help="A folder in Market-1501 layout: query/ and bounding_box_test/.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(help="Folders of data sets, LAYOUT:FOLDER, or pairs of .npz files: query.npz gallery.npz."),
+    ],
     out: Out,
-    name: Name = "model",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="color, a .onnx or .xml file, a model folder or a timm name; again for several, which are "
+            "compared with the first. Instead of --extractor."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the evaluation, if it is one.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ranks a gallery for each query, and tells CMC, mAP and mINP."""
-    work = _workspace(out)
-    record = _step("evaluate")(work, name, settings, data=data, progress=listener(quiet))
+    """Ranks a gallery for each query: CMC, mAP, mINP, thresholds, and whether models differ by more than luck.
+
+    Vectors are kept: another model, protocol or set is all that a second call works on. The page is evaluation.html.
+    """  # fmt: skip
+    told = _step("evaluate")(
+        _workspace(out), settings, data=data, models=model or (), name=name, progress=listener(quiet)
+    )
     if as_json:
-        typer.echo((work.evaluation(name) / "scores.json").read_text(encoding="utf-8"))
+        typer.echo(told.read_text(encoding="utf-8"))
     else:
-        _tell(record, as_json)
+        _tell_evaluation(json.loads(told.read_text(encoding="utf-8")), told)
 
 
 def report(
@@ -326,6 +340,36 @@ def _tell(record: Any, as_json: bool) -> None:
                 else f"{title}{name.replace('_', ' ')}: {value:,}"
             )
     typer.echo(f"{record.step}: {record.seconds:.1f} s" + (" (done before)" if record.already_done else ""))
+
+
+def _tell_evaluation(found: dict[str, Any], path: Path) -> None:
+    for data in dict.fromkeys(of["data"] for of in found["evaluations"]):
+        mine = [of for of in found["evaluations"] if of["data"] == data]
+        rows = [(f"{data}, {mine[0]['protocol']}", "mAP", "95 %", "rank 1", "rank 5", "mINP", "queries")]
+        for of in mine:
+            percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
+            spread = "-".join(f"{100 * bound:.1f}" for bound in of["intervals"]["mean_ap"])
+            asked = f"{of['valid_queries']:,} of {of['queries']:,}"
+            rows.append((of["label"], percents[0], spread, *percents[1:], asked))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for first, *rest in rows:
+            cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
+            typer.echo("  ".join([f"{first:<{widths[0]}}", *cells]))
+        for of in mine:
+            for reason, count in (of["reasons"] | of["skipped"]).items():
+                typer.echo(f"{of['label']}: left out: {reason}: {count:,}")
+            for point in (of["verification"] or {"points": []})["points"]:
+                if point["threshold"] is not None:
+                    typer.echo(
+                        f"{of['label']}: below {point['threshold']:.3f} the same person: {100 * point['wanted']:g} % "
+                        f"of strangers pass, and {100 * point['true_match_rate']:.1f} % of matches"
+                    )
+    for one in found["differences"]:
+        said = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), turns in {:.1f} % of draws".format(
+            *(100 * one["mean_ap"][key] for key in ("mean", "low", "high", "turned"))
+        )
+        typer.echo(f"{one['second']} against {one['first']} on {one['data']}: {said}")
+    typer.echo(f"page: {path.with_suffix('.html')}")
 
 
 def _tell_report(page: Path, as_json: bool) -> None:

@@ -16,6 +16,8 @@ class Ranking:
         inverse_negative_penalty: Per query; NaN where the query has no match.
         first_right: Per query: whether the first answer is right, or how often where a protocol draws galleries; NaN
             where the query has no match.
+        first_hit: Per query: the place of the first right answer, from 1, or its mean over draws; NaN where there
+            is no match.
         valid: Whether the query has a match in the gallery that the protocol lets it find.
         reasons: Why queries are not valid: reason → count.
     """
@@ -26,5 +28,6 @@ class Ranking:
     average_precision: Float[np.ndarray, " q"]
     inverse_negative_penalty: Float[np.ndarray, " q"]
     first_right: Float[np.ndarray, " q"]
+    first_hit: Float[np.ndarray, " q"]
     valid: Bool[np.ndarray, " q"]
     reasons: dict[str, int]

@@ -110,7 +110,7 @@ def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking
             at = place + before
             average[number] = np.mean(place / at)
             penalty[number] = len(at) / at[-1]
-            first[number] = at[0] == 1
+            first[number] = at[0]
             hits[at[0] - 1 :] += 1
     valid = ~np.isnan(average)
     if not valid.any():
@@ -125,7 +125,8 @@ def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking
         mean_inp=float(penalty[valid].mean()),
         average_precision=average,
         inverse_negative_penalty=penalty,
-        first_right=first,
+        first_right=np.where(valid, first == 1, np.nan),
+        first_hit=first,
         valid=valid,
         reasons=reasons,
     )
@@ -144,6 +145,7 @@ def _mean(shots: list[Ranking]) -> Ranking:
         average_precision=over("average_precision"),
         inverse_negative_penalty=over("inverse_negative_penalty"),
         first_right=over("first_right"),
+        first_hit=over("first_hit"),
         valid=shots[0].valid,
         reasons=shots[0].reasons,
     )

@@ -8,7 +8,7 @@ from reappear.core import SILENT, Progress, SettingsError, process_pool, setting
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 
 from .embed import EmbedSettings, embed
-from .evaluate import EvaluateSettings, evaluate
+from .evaluate import EvaluateSettings, evaluate_one
 from .ingest import IngestSettings, ingest
 from .pretrain import PretrainSettings, pretrain
 from .report import report
@@ -69,7 +69,7 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
             baselines.result()
     embed(work, "untrained", EmbedSettings(extractor=_descriptors(work, rounds)["untrained"]), progress=progress)
     for name, extractor in _descriptors(work, rounds).items():
-        evaluate(work, name, EvaluateSettings(extractor=extractor), data=world / "probe", progress=progress)
+        evaluate_one(work, name, EvaluateSettings(extractor=extractor), data=world / "probe", progress=progress)
     return work
 
 

@@ -14,8 +14,10 @@ class Workspace:
         identities/NAME/       identities.parquet  tracklets.parquet  links.parquet  moves.parquet  refused.parquet
                                report.json
         models/NAME/           model.safetensors  config.json  README.md  metrics.jsonl
+        vectors/NAME/          vectors.npy  meta.json      (of sets that are evaluated)
         evaluations/NAME/      scores.json  ranking.npz
         review.jsonl           what people decided; written by `reappear review`, read by correlate
+        evaluation.html  evaluation.json
         report.html  report.json
 
     Every folder is made by one step and holds its `record.json`.

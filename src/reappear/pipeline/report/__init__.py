@@ -27,13 +27,24 @@ class ReportSettings:
     failures: Annotated[int, "wrong merges, and as many wrong splits, shown where truth is known"] = 3
     discarded: Annotated[int, "crops shown of those thrown out"] = 24
     queries: Annotated[int, "ranked lists shown of each kind: good, typical, worst"] = 3
+    worst: Annotated[int, "worst queries, and as many hard negatives, shown of the descriptor"] = 8
     projected: Annotated[int, "identities whose crops are drawn in the embedding plot"] = 15
     projection: Annotated[Literal["tsne", "pca"], "how embeddings are brought to two dimensions"] = "tsne"
     seed: Annotated[int, "seed of the projection"] = 0
     height: Annotated[int, "height of the crops' thumbnails in px"] = 96
 
     def __post_init__(self) -> None:
-        for name in ("tracklets", "identities", "strips", "crops", "failures", "discarded", "queries", "projected"):
+        for name in (
+            "tracklets",
+            "identities",
+            "strips",
+            "crops",
+            "failures",
+            "discarded",
+            "queries",
+            "worst",
+            "projected",
+        ):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name}: must be 0 or more, got {getattr(self, name)}")
         if not 16 <= self.height <= 512:

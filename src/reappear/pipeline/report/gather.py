@@ -23,6 +23,7 @@ Tree = dict[str, Any]
 _ROOMS = ("embeddings", "identities", "models", "evaluations")
 _DESCRIPTORS = ("untrained", "instance", "tracklet", "cion", "true_identity", "color")
 _MEASURES = ("pairwise", "bcubed")
+_SCORES = ("mean_ap", "mean_inp", "cmc", "queries", "valid_queries", "gallery", "reasons", "skipped")
 _CURVES = ("loss", "teacher_entropy", "batch_entropy", "probe_map", "images_per_second")
 
 
@@ -302,8 +303,7 @@ def _retrieval(runs: Sequence[Run]) -> Tree:
             for key in ("protocol", "extractor")
         }
         measured = {
-            label: {key: value for key, value in scores.items() if not isinstance(value, str)}
-            for label, scores in of.items()
+            label: {key: value for key, value in scores.items() if key in _SCORES} for label, scores in of.items()
         }
         out[name] = {**words, **aggregate(measured)}
     return out

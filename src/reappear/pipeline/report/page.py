@@ -7,16 +7,18 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reappear.core import Progress
 from reappear.store import read_embeddings
 
 from . import ReportSettings
+from .answers import Answers
+from .examination import draw_roc, environment, examine
 from .gather import Run, Tree, natural
 from .pictures import Album, clock
 from .plots import colour, lines, project, scatter, wheel
+from .words import PROTOCOLS, number, percent
 
 STAGES = {
     "identities so far": (
@@ -46,11 +48,6 @@ DESCRIPTORS = {
     "true_identity": "trained on the true identities: what perfect labels would give",
     "color": "no network: colour histograms in stripes",
 }
-PROTOCOLS = {
-    "market": "pictures of the same person by the query's own camera are passed over",
-    "cross-camera": "everybody seen by the query's own camera is passed over",
-    "no-camera": "cameras play no part",
-}
 UNTRAINED = "untrained"
 _REFERENCES = tuple(name for name in DESCRIPTORS if name != "cion")
 
@@ -78,17 +75,25 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
         done(1)
         clouds, legend = _clouds(run, album, settings)
         done(1)
-        ranked = album.ranked(shown, settings.queries) if shown is not None else []
+        answers = {
+            name: Answers(run.work.evaluation(name), scores, height=settings.height)
+            for name, scores in run.scores.items()
+        }
+        examined = None
+        if shown is not None:
+            examined = examine(
+                answers[shown],
+                name="shown",
+                lists=settings.queries,
+                worst=settings.worst,
+                how=settings.projection if settings.projected else None,
+                seed=settings.seed,
+            )
+        curves_of_pairs, keys_of_pairs = draw_roc(answers, "all")
         done(1)
-        environment = Environment(
-            loader=PackageLoader(__package__, "."),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters.update(number=_number, percent=_percent, clock=clock, duration=_duration, json=_json)
-        page = environment.get_template("template.html").render(
+        templates = environment()
+        templates.filters.update(clock=clock, duration=_duration, json=_json)
+        page = templates.get_template("template.html").render(
             found=found,
             settings=settings,
             first=run.label,
@@ -116,7 +121,9 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             projection={"tsne": "t-SNE", "pca": "principal components"}[settings.projection],
             curves=curves,
             probed=any(curve["title"] == "Probe" for curve in curves),
-            ranked=ranked,
+            examined=examined,
+            roc=curves_of_pairs,
+            roc_keys=keys_of_pairs,
             collapse=_collapse(run),
         )
         done(1)
@@ -139,26 +146,26 @@ def _identities(found: Tree, last: str | None) -> Tree | None:
 
 def _sentence(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> str:
     footage = _means(found["footage"])
-    films = f"{_number(footage['films'])} film{'s' if footage['films'] != 1 else ''}"
-    said = f"In {films} from {_cameras(footage)} we followed {_number(round(footage['tracklets']))} tracklets"
+    films = f"{number(footage['films'])} film{'s' if footage['films'] != 1 else ''}"
+    said = f"In {films} from {_cameras(footage)} we followed {number(round(footage['tracklets']))} tracklets"
     stage = _identities(found, last)
     if stage is not None:
-        said += f" and took them for {_number(round(stage['identities']['mean']))} people"
+        said += f" and took them for {number(round(stage['identities']['mean']))} people"
         reach = found["reach"][last].get("films", {})
         several = sum(leaf["mean"] or 0 for films_, leaf in reach.items() if int(films_) > 1)
         if several:
-            said += f", {_number(round(several))} of whom come back in another film"
+            said += f", {number(round(several))} of whom come back in another film"
     if ours is not None and (score := found["retrieval"][ours]["mean_ap"]["mean"]) is not None:
         asked = "Asked for people it has never seen" if filmed else "Asked to find labelled people"
-        said += f". {asked}, the model trained on them ranks with {_percent(score)}% mAP"
+        said += f". {asked}, the model trained on them ranks with {percent(score)}% mAP"
         before = found["retrieval"].get("untrained", {}).get("mean_ap", {}).get("mean")
         if before is not None:
-            said += f"; untrained it reached {_percent(before)}%"
+            said += f"; untrained it reached {percent(before)}%"
     return said + "."
 
 
 def _cameras(footage: Tree) -> str:
-    return f"{_number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
+    return f"{number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
 
 
 def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> list[tuple[str, str, str]]:
@@ -166,29 +173,29 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -
     footage = _means(found["footage"])
     out = [
         (
-            _number(footage["films"]),
+            number(footage["films"]),
             "films",
             f"{_duration(footage['seconds'])} from {_cameras(footage)}" if footage["seconds"] else _cameras(footage),
         ),
-        (_number(round(footage["tracklets"])), "tracklets", f"{_number(round(footage['crops']))} crops of people"),
+        (number(round(footage["tracklets"])), "tracklets", f"{number(round(footage['crops']))} crops of people"),
     ]
     stage = _identities(found, last)
     if stage is not None:
         true = footage.get("people")
         out.append(
             (
-                _number(round(stage["identities"]["mean"])),
+                number(round(stage["identities"]["mean"])),
                 "people found",
-                f"in truth {_number(true)}" if true is not None else "joined by looks alone",
+                f"in truth {number(true)}" if true is not None else "joined by looks alone",
             )
         )
     if ours is not None and found["retrieval"][ours]["mean_ap"]["mean"] is not None:
         cmc = found["retrieval"][ours].get("cmc", {}).get("mean")
         out.append(
             (
-                f"{_percent(found['retrieval'][ours]['mean_ap']['mean'])}%",
+                f"{percent(found['retrieval'][ours]['mean_ap']['mean'])}%",
                 "mAP on people never seen before" if filmed else "mAP on labelled pictures",
-                f"right at rank 1: {_percent(cmc[0])}%" if cmc else "",
+                f"right at rank 1: {percent(cmc[0])}%" if cmc else "",
             )
         )
     return out
@@ -239,7 +246,7 @@ def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Clou
     clouds = []
     rounds = [name for name in names if name != UNTRAINED] or names
     shown = [rounds[0], *([UNTRAINED] if UNTRAINED in names else []), rounds[-1]]
-    for number, name in enumerate(dict.fromkeys(shown)):
+    for place, name in enumerate(dict.fromkeys(shown)):
         vectors, meta = read_embeddings(run.work.embeddings(name))
         some = np.asarray(vectors[rows], np.float32)
         there = np.linalg.norm(some, axis=1) > 0
@@ -250,7 +257,7 @@ def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Clou
             project(some[there], how=settings.projection, seed=settings.seed),
             np.searchsorted(chosen, group[rows[there]]),
             store.camera[rows[there]],
-            name=f"cloud{number}",
+            name=f"cloud{place}",
             alt=f"{int(there.sum())} crops of {len(chosen)} people in the plane, embedded by {name}",
         )
         agreement = _agreement(some[there], group[rows[there]], store.camera[rows[there]]) if store.has_truth else None
@@ -330,13 +337,13 @@ def _curves(run: Run) -> list[Tree]:
 def _collapse(run: Run) -> list[Tree]:
     """Teacher entropy against the entropy of its batch mean, a chart a model."""
     out = []
-    for number, (name, rows) in enumerate(run.training.items()):
+    for place, (name, rows) in enumerate(run.training.items()):
         each, mean = _series(rows, "teacher_entropy"), _series(rows, "batch_entropy")
         if not each[0] or not mean[0]:
             continue
         svg = lines(
             {"one image": each, "whole batch": mean},
-            name=f"collapse{number}",
+            name=f"collapse{place}",
             alt=f"entropy of the teacher by step of model {name}: of one image and of the batch's mean",
             colours=[colour(0), colour(1)],
             zero=True,
@@ -356,19 +363,6 @@ def _collapse(run: Run) -> list[Tree]:
 
 def _json(plain: object) -> str:
     return json.dumps(plain, indent=2, ensure_ascii=False)
-
-
-def _number(value: int | float | None, digits: int = 0) -> str:
-    """With thin spaces between thousands; means of whole numbers with one digit where they need it."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if digits == 0 and value != round(value):
-        digits = 1
-    return f"{value:,.{digits}f}".replace(",", "\u202f")
-
-
-def _percent(value: int | float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
 
 
 def _duration(seconds: int | float) -> str:

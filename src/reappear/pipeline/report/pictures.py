@@ -25,7 +25,7 @@ class Picture:
     Attributes:
         source: A data URI; "" where the image cannot be read.
         alt: What it shows, for those who do not see it.
-        mark: "" or what happened to it: "thrown", "moved", "hit", "miss".
+        mark: "" or what happened to it: "thrown", "moved", "hit", "miss", "miss hard".
         caption: A few characters below it.
         wrong: Whether truth says that it is of somebody else than the row it stands in.
     """
@@ -81,21 +81,6 @@ class Film:
     tracklets: int
     crops: int
     poster: Picture | None
-
-
-@dataclass(frozen=True)
-class RankedList:
-    """A query with the first of its gallery.
-
-    Attributes:
-        place: Its place among the queries sorted by average precision, best first, from 1.
-        average_precision: In [0, 1].
-    """
-
-    place: int
-    average_precision: float
-    query: Picture
-    gallery: list[Picture]
 
 
 def data_uri(image: bytes | Path, height: int) -> str:
@@ -265,30 +250,6 @@ class Album:
             for k, parts in _mixed(self.truth, mine)[:most]
         ]
 
-    def ranked(self, name: str, each: int) -> list[tuple[str, list[RankedList]]]:
-        """Ranked lists by rule: around the upper tenth of average precision, around its median, and the worst."""
-        path = self.run.work.evaluation(name) / "ranking.npz"
-        if not path.exists() or each == 0:
-            return []
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                columns = {key: stored[key] for key in ("query_path", "gallery_path", "top", "hit", "distance", "ap")}
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is damaged ({error}); remove {path.parent} and evaluate again") from error
-        ap = np.asarray(columns["ap"], float)
-        order = np.flatnonzero(np.isfinite(ap))
-        order = order[np.argsort(-ap[order], kind="stable")]
-        free = list(range(len(order)))
-        out = []
-        for title, at in (("Good", 0.1), ("Typical", 0.5), ("Worst", 1.0)):
-            middle = at * (len(order) - 1)
-            near = sorted(sorted(free, key=lambda place: (abs(place - middle), place))[:each])
-            free = [place for place in free if place not in near]
-            lists = [self._ranked_list(columns, int(order[place]), place + 1) for place in near]
-            if lists:
-                out.append((title, lists))
-        return out
-
     @cached_property
     def moves(self) -> dict[int, tuple[str, int, int, float]]:
         """Crop → stage, source, target and distance of its last move."""
@@ -416,20 +377,6 @@ class Album:
             title_of = f"{name} · {_count(int(counts[i]), 'crop')} · {', '.join(films[:3])}{more}"
             strips.append(Strip(title_of, [self.crop(c) for c in _even(mine, crops)]))
         return Person(title, [_count(len(where), "crop")], {"": strips}, max(0, len(values) - 6))
-
-    def _ranked_list(self, columns: dict[str, np.ndarray], query: int, place: int) -> RankedList:
-        gallery = []
-        for at, hit, distance in zip(
-            columns["top"][query], columns["hit"][query], columns["distance"][query], strict=True
-        ):
-            if at < 0:
-                continue
-            mark = "hit" if hit else "miss"
-            source = data_uri(Path(str(columns["gallery_path"][at])), self.height)
-            alt = f"{'the same' if hit else 'another'} person at distance {distance:.3f}"
-            gallery.append(Picture(source, alt, mark, f"{distance:.2f}"))
-        source = data_uri(Path(str(columns["query_path"][query])), self.height)
-        return RankedList(place, float(columns["ap"][query]), Picture(source, "the query"), gallery)
 
 
 def clock(seconds: int | float) -> str:

@@ -122,6 +122,58 @@ def scatter(
         return _inline(figure, name, alt)
 
 
+def roc(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, name: str, alt: str, colours: Sequence[str]
+) -> str:
+    """How many pairs of one person pass, by how many pairs of strangers do, on a logarithmic scale.
+
+    Args:
+        curves: Label → false- and true-match rates, rising.
+        name: Unique on the page.
+        alt: What the chart shows, in words.
+        colours: One a curve.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        for (false, true), line in zip(curves.values(), colours, strict=True):
+            rates, kept = np.asarray(false), np.asarray(true) * 100
+            some = np.unique(np.linspace(0, len(rates) - 1, _LONGEST * 4).astype(int))
+            some = some[rates[some] > 0]
+            axes.plot(rates[some], kept[some], color=line)
+        axes.set_xscale("log")
+        axes.set_xlim(1e-5, 1)
+        axes.set_ylim(0, 101)
+        axes.set_xlabel("share of pairs of strangers that pass")
+        axes.set_ylabel("pairs of one person that pass, %")
+        return _inline(figure, name, alt)
+
+
+def histogram(
+    edges: Float[np.ndarray, " _"],
+    counts: Mapping[str, Int[np.ndarray, " bins"]],
+    marks: Sequence[float],
+    *,
+    name: str,
+    alt: str,
+) -> str:
+    """Shares of distances in 64 bins, a filled curve each, with dashed lines at `marks`."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        width = (len(edges) - 1) // 64
+        for number, values in enumerate(counts.values()):
+            whole = values.reshape(64, width).sum(axis=1)
+            line = colour(1 - number)
+            axes.stairs(100 * whole / max(values.sum(), 1), edges[::width], fill=True, color=line, alpha=0.28)
+            axes.stairs(100 * whole / max(values.sum(), 1), edges[::width], color=line, linewidth=1.5)
+        for mark in marks:
+            axes.axvline(mark, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_xlim(0, float(edges[-1]))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("cosine distance")
+        axes.set_ylabel("share, %")
+        return _inline(figure, name, alt)
+
+
 def wheel(number: int, of: int) -> str:
     """Colours far apart on the colour wheel, alternating between two lightnesses."""
     hue = number / max(of, 1)

@@ -1,0 +1,182 @@
+"""evaluate: models and labelled sets → how well each finds people again, and what they differ in."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from reappear.core import SILENT, Progress, SettingsError
+from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings, extractor_settings_for
+from reappear.pipeline.record import Outcome, Record, run_step
+from reappear.pipeline.workspace import Workspace
+
+from .compare import compare
+from .score import score
+from .settings import EvaluateSettings
+from .sides import check_cameras, read_sides, set_name
+from .vectors import VectorSettings, embed_sides, images_mark, read_embedded, read_files
+
+__all__ = ["EvaluateSettings", "evaluate", "evaluate_files", "evaluate_one"]
+
+
+def evaluate(
+    work: Workspace,
+    settings: EvaluateSettings,
+    *,
+    data: Sequence[str | Path],
+    models: Sequence[str] = (),
+    name: str | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """Examines every model on every set, and compares.
+
+    Args:
+        work: Vectors, one folder an evaluation, and evaluation.{html,json} go here.
+        settings: Protocol and all else that the evaluations share.
+        data: Folders, LAYOUT:FOLDER, or `.npz` files of embeddings in pairs: query, gallery.
+        models: What `--extractor` takes in short; the first is what the others are compared with. Empty: the
+            extractor of the settings.
+        name: Of the evaluation, where there is but one.
+        progress: Who is told.
+
+    Returns:
+        evaluation.json; evaluation.html lies beside it.
+
+    Raises:
+        InputError: A set or a model cannot be read, or the protocol does not fit the set.
+        SettingsError: Several evaluations are to have one name.
+    """
+    files = [Path(item) for item in data if str(item).endswith(".npz")]
+    if not data:
+        raise SettingsError("data: give folders, or .npz files of embeddings in pairs")
+    if files and (len(files) != len(data) or models):
+        raise SettingsError("embeddings bring their own vectors: give .npz files without folders and without --model")
+    if len(files) % 2:
+        raise SettingsError(f"embeddings come in pairs, query.npz gallery.npz; got {len(files)} files")
+    pairs = list(zip(files[::2], files[1::2], strict=True))
+    extractors = [extractor_settings_for(model) for model in models] or [settings.extractor]
+    labels = _told_apart([query for query, _ in pairs] if files else [_called(one) for one in extractors])
+    if name is not None and len(labels) * (1 if files else len(data)) > 1:
+        raise SettingsError("name: several evaluations cannot have one name; leave it out")
+    names = []
+    if files:
+        for (query, gallery), label in zip(pairs, labels, strict=True):
+            names.append(name or label + _variant(settings) + _rule(settings))
+            evaluate_files(work, names[-1], settings, query=query, gallery=gallery, model=label, progress=progress)
+        return compare(work, names, settings, progress=progress)
+    for item in data:
+        for label, extractor in zip(labels, extractors, strict=True):
+            names.append(name or f"{label}{_variant(settings)}@{set_name(item)}{_rule(settings)}")
+            mine = replace(settings, extractor=extractor)
+            evaluate_one(work, names[-1], mine, data=item, model=label, progress=progress)
+    return compare(work, names, settings, progress=progress)
+
+
+def evaluate_one(
+    work: Workspace,
+    name: str,
+    settings: EvaluateSettings,
+    *,
+    data: str | Path,
+    model: str | None = None,
+    progress: Progress = SILENT,
+) -> Record:
+    """Examines one model on one set, and writes WORK/evaluations/NAME/{scores.json, ranking.npz}.
+
+    Args:
+        work: The workspace.
+        name: Name of the evaluation.
+        settings: Extractor and protocol.
+        data: A folder, or LAYOUT:FOLDER.
+        model: What the model is called; as its extractor if not given.
+        progress: Who is told.
+
+    Raises:
+        InputError: A side is empty, cameras are missing or there is but one, or no query has a match.
+    """
+    sides = read_sides(data, split=settings.split, identities=settings.identities, query_camera=settings.query_camera)
+    check_cameras(sides, settings.protocol)
+    vectors = VectorSettings(extractor=settings.extractor, flip=settings.flip)
+    label = model or _called(settings.extractor).name
+    files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
+
+    def examine(aside: Path) -> Outcome:
+        cached = f"{label}{'+flip' if settings.flip else ''}@{sides.name}"
+        folder, failed = embed_sides(work, cached, sides, vectors, batch=settings.batch, progress=progress)
+        query, gallery, extractor = read_embedded(folder, sides, tracklets=settings.protocol == "video")
+        words = {"name": name, "model": label, "data": sides.name, "extractor": extractor}
+        return score(query, gallery, settings, words, sides.dropped | failed, aside, progress=progress)
+
+    return run_step(
+        work.evaluation(name),
+        step="evaluate",
+        settings=settings,
+        inputs={"data": images_mark(sides.table), **files},
+        work=examine,
+        progress=progress,
+    )
+
+
+def evaluate_files(
+    work: Workspace,
+    name: str,
+    settings: EvaluateSettings,
+    *,
+    query: Path,
+    gallery: Path,
+    model: str | None = None,
+    progress: Progress = SILENT,
+) -> Record:
+    """Examines embeddings made elsewhere, and writes WORK/evaluations/NAME/ as `evaluate_one` does.
+
+    Args:
+        work: The workspace.
+        name: Name of the evaluation.
+        settings: Protocol; extractor, split and what else makes vectors play no part.
+        query: An `.npz` file with features, ids, and where there are any cameras and paths; see `read_files`.
+        gallery: Another.
+        model: What the embeddings are called; as the query's file if not given.
+        progress: Who is told.
+
+    Raises:
+        InputError: A file lacks something, or no query has a match.
+    """
+    asking, answering = read_files(query, gallery)
+    words = {"name": name, "model": model or query.stem, "data": "embeddings", "extractor": "given"}
+    return run_step(
+        work.evaluation(name),
+        step="evaluate",
+        settings=settings,
+        inputs={"query": query, "gallery": gallery},
+        work=lambda aside: score(asking, answering, settings, words, {}, aside, progress=progress),
+        progress=progress,
+    )
+
+
+def _called(extractor: ExtractorSettings) -> Path:
+    """A path whose last parts are a name."""
+    if isinstance(extractor, ColorSettings):
+        return Path("color")
+    return Path(extractor.name) if isinstance(extractor, ModelSettings) else extractor.weights
+
+
+def _told_apart(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that differ, without the ending of a file."""
+    plain = [path.with_suffix("") if path.suffix in (".onnx", ".xml", ".npz") else path for path in paths]
+    for parts in range(1, max(len(path.parts) for path in plain) + 1):
+        labels = ["-".join(part for part in path.parts[-parts:] if part != "/") for path in plain]
+        if len(set(labels)) == len(labels):
+            break
+    else:
+        raise SettingsError(f"the model {paths[0]} is given twice; name each once")
+    return labels
+
+
+def _variant(settings: EvaluateSettings) -> str:
+    return ("+flip" if settings.flip else "") + ("+rerank" if settings.rerank else "")
+
+
+def _rule(settings: EvaluateSettings) -> str:
+    """What of the rules is not the usual."""
+    protocol = settings.protocol if settings.protocol != "market" else ""
+    split = settings.split if settings.split != "own" else ""
+    return "".join(f",{word}" for word in dict.fromkeys((protocol, split, settings.identities)) if word)

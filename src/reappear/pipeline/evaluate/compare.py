@@ -1,0 +1,73 @@
+"""Several evaluations beside each other: one table, and whether a difference is more than luck."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reappear.core import InputError, Progress
+from reappear.metrics import paired_difference
+from reappear.pipeline.workspace import Workspace
+from reappear.store import write_text
+
+from .settings import EvaluateSettings
+
+Tree = dict[str, Any]
+
+_ASKED = ("query_ids", "query_cameras", "query_path")
+
+
+def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *, progress: Progress) -> Path:
+    """Writes WORK/evaluation.json and evaluation.html, always anew.
+
+        evaluations   [what scores.json of each says, ...]
+        differences   [{data, first, second, mean_ap, rank_1: {mean, low, high, turned}}, ...]: each against the first
+                      on its set, in the same queries; 95 % intervals over people drawn anew, and the share of draws
+                      in which the difference turns its sign; or why_not instead of numbers
+
+    Returns:
+        The path of evaluation.json.
+    """
+    from reappear.pipeline.report.examination import render  # drawing is slow to import
+
+    evaluations = [json.loads((work.evaluation(name) / "scores.json").read_text(encoding="utf-8")) for name in names]
+    first_of: dict[str, Tree] = {}
+    differences = []
+    for scores in evaluations:
+        first = first_of.setdefault(scores["data"], scores)
+        if first is not scores:
+            differences.append(_difference(work, first, scores, settings))
+    found = {"evaluations": evaluations, "differences": differences}
+    write_text(work.root / "evaluation.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+    write_text(work.root / "evaluation.html", render(work, found, progress=progress))
+    progress.note(f"page: {work.root / 'evaluation.html'}")
+    return work.root / "evaluation.json"
+
+
+def _difference(work: Workspace, first: Tree, second: Tree, settings: EvaluateSettings) -> Tree:
+    out: Tree = {"data": first["data"], "first": first["label"], "second": second["label"]}
+    arrays = [_arrays(work.evaluation(scores["name"])) for scores in (first, second)]
+    if not all(np.array_equal(arrays[0][key], arrays[1][key]) for key in _ASKED):
+        return out | {"why_not": "the two were not asked the same queries"}
+    for key, column in (("mean_ap", "ap"), ("rank_1", "first_right")):
+        try:
+            found = paired_difference(
+                arrays[0][column], arrays[1][column], arrays[0]["query_ids"],
+                draws=settings.bootstrap, seed=settings.seed,
+            )  # fmt: skip
+        except InputError:
+            return out | {"why_not": "no query has a match in both"}
+        out[key] = asdict(found)
+    return out
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    path = folder / "ranking.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in (*_ASKED, "ap", "first_right")}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove {folder} and evaluate again") from error

@@ -1,0 +1,199 @@
+"""Everything that is measured of one model on one set."""
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from reappear.core import InputError, Progress
+from reappear.metrics import (
+    Holds,
+    NumpyGallery,
+    Search,
+    interval,
+    rank_search,
+    reranked,
+    score_cameras,
+    top,
+    verify,
+)
+from reappear.pipeline.record import Outcome
+from reappear.store import write_text, writing
+
+from .settings import EvaluateSettings
+from .vectors import Side
+
+Tree = dict[str, Any]
+
+_SHOWN_PEOPLE, _SHOWN_IMAGES = 12, 12
+
+
+def score(
+    query: Side,
+    gallery: Side,
+    settings: EvaluateSettings,
+    words: dict[str, str],
+    dropped: dict[str, int],
+    aside: Path,
+    *,
+    progress: Progress,
+) -> Outcome:
+    """Writes scores.json and ranking.npz into `aside`.
+
+    Args:
+        query: Who is asked for.
+        gallery: Who is there.
+        settings: Protocol and what is to be measured.
+        words: Name, model, data, extractor: what scores.json says of them.
+        dropped: Reason → images that were left out.
+        aside: Where to.
+        progress: Who is told.
+    """
+    known = not any((np.asarray(side.camera) == -1).any() for side in (query, gallery))
+    search = Search.of(
+        query.vectors,
+        gallery.vectors,
+        query_ids=query.identity,
+        gallery_ids=gallery.identity,
+        query_cameras=query.camera if known else None,
+        gallery_cameras=gallery.camera if known else None,
+        protocol=settings.protocol,
+        gallery_includes_query=settings.gallery_includes_query,
+        seed=settings.seed,
+    )
+    memory = settings.memory_mb
+    cosine = _backend(settings.device)
+    backend = cosine
+    with progress.task(f"ranking {words['name']}", None):
+        if settings.rerank:
+            backend = reranked(search, k1=settings.k1, k2=settings.k2, weight=settings.weight, memory_mb=memory)
+        ranking = rank_search(search, draws=settings.draws, ranks=settings.ranks, memory_mb=memory, backend=backend)
+        lists = top(search, length=settings.top, memory_mb=memory, backend=backend)
+        spread = {
+            key: interval(values, search.query_ids, draws=settings.bootstrap, seed=settings.seed)
+            for key, values in (("mean_ap", ranking.average_precision), ("rank_1", ranking.first_right))
+        }
+        # Which distance means the same person, and from where to where, is asked of the model, not of re-ranking.
+        pairs, arrays = _verification(search, settings, cosine)
+        cameras = asdict(score_cameras(search, memory_mb=memory, backend=cosine)) if known else None
+    valid = int(ranking.valid.sum())
+    scores: Tree = {
+        **words,
+        "label": words["model"] + ("+flip" if settings.flip else "") + ("+rerank" if settings.rerank else ""),
+        "protocol": settings.protocol,
+        "split": settings.split,
+        "identities": settings.identities,
+        "flip": settings.flip,
+        "rerank": settings.rerank,
+        "mean_ap": ranking.mean_ap,
+        "mean_inp": ranking.mean_inp,
+        "cmc": ranking.cmc.tolist(),
+        "intervals": {key: [of.low, of.high] for key, of in spread.items()},
+        "queries": len(search.query_ids),
+        "valid_queries": valid,
+        "people": len(np.unique(search.query_ids[ranking.valid])),
+        "reasons": ranking.reasons,
+        "gallery": len(search.gallery_ids),
+        "skipped": dropped,
+        "verification": pairs,
+        "cameras": cameras and {key: _plain(value) for key, value in cameras.items()},
+    }
+    rows = _shown(search)
+    both = np.concatenate([search.query_ids, search.gallery_ids])
+    paths = gallery.path
+    if len(search.gallery_ids) > len(paths):  # under "video" the queries joined the gallery
+        paths = np.concatenate([paths, query.path])
+    with writing(aside / "ranking.npz") as path, path.open("wb") as file:
+        np.savez(
+            file,
+            query_path=query.path,
+            gallery_path=paths,
+            query_ids=search.query_ids,
+            gallery_ids=search.gallery_ids,
+            query_cameras=search.query_cameras,
+            gallery_cameras=search.gallery_cameras,
+            top=lists.index,
+            hit=lists.hit,
+            distance=lists.distance,
+            ap=ranking.average_precision,
+            first_right=ranking.first_right,
+            first_hit=ranking.first_hit,
+            shown_ids=both[rows],
+            shown_cameras=np.concatenate([search.query_cameras, search.gallery_cameras])[rows],
+            shown_vectors=_vectors(search, rows),
+            **arrays,
+        )
+    write_text(aside / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    progress.note(f"{words['name']}: mAP {ranking.mean_ap:.3f}, rank 1 {ranking.cmc[0]:.3f} over {valid} queries")
+    return Outcome(
+        counts={
+            "queries": len(search.query_ids),
+            "valid_queries": valid,
+            "gallery": len(search.gallery_ids),
+            "mean_ap": ranking.mean_ap,
+            "mean_inp": ranking.mean_inp,
+            "rank_1": float(ranking.cmc[0]),
+        },
+        dropped=dropped | ranking.reasons,
+    )
+
+
+def _backend(device: str) -> Holds:
+    if device == "cpu":
+        return NumpyGallery
+    import torch
+
+    from reappear.pipeline.torch_gallery import TorchGallery
+
+    if not torch.cuda.is_available():
+        raise InputError("device: there is no CUDA device here; leave it out, or see `reappear doctor`")
+    return partial(TorchGallery, device=device)
+
+
+def _verification(search: Search, settings: EvaluateSettings, backend: Holds) -> tuple[Tree | None, dict[str, Any]]:
+    try:
+        found = verify(search, memory_mb=settings.memory_mb, backend=backend)
+    except InputError:  # such as a gallery of one person
+        return None, {}
+    same, others = found.matches.sum(axis=0), found.others.sum(axis=0)
+    points = [found.at(rate, draws=settings.bootstrap, seed=settings.seed) for rate in settings.false_match]
+    told = {
+        "pairs_of_one_person": int(same.sum()),
+        "pairs_of_strangers": int(others.sum()),
+        "area": found.area,
+        "equal_error_rate": found.equal_error_rate,
+        "points": [asdict(point) for point in points],
+    }
+    return told, {"edges": found.edges, "same": same, "others": others}
+
+
+def _shown(search: Search) -> Int[np.ndarray, " n"]:
+    """Rows of queries, then gallery, of people to be drawn: those seen by most cameras, then most often."""
+    ids = np.concatenate([search.query_ids, search.gallery_ids])
+    cameras = np.concatenate([search.query_cameras, search.gallery_cameras])
+    asked = np.intersect1d(search.query_ids, search.gallery_ids)
+    asked = asked[asked >= 0]
+    reach = np.array([len(np.unique(cameras[ids == who])) for who in asked])
+    often = np.array([(ids == who).sum() for who in asked])
+    people = np.sort(asked[np.lexsort([asked, -often, -reach])][:_SHOWN_PEOPLE])
+    rows = [np.flatnonzero(ids == who) for who in people]
+    return np.concatenate(
+        [some[np.unique(np.linspace(0, len(some) - 1, _SHOWN_IMAGES).astype(int))] for some in rows]
+        or [np.zeros(0, np.int64)]
+    )
+
+
+def _vectors(search: Search, rows: Int[np.ndarray, " n"]) -> np.ndarray:
+    asked = rows < len(search.query)
+    out = np.empty((len(rows), search.query.shape[1]), np.float32)
+    out[asked], out[~asked] = search.query[rows[asked]], search.gallery[rows[~asked] - len(search.query)]
+    return out
+
+
+def _plain(values: np.ndarray) -> list[Any]:
+    """JSON knows no NaN: null stands for it."""
+    return [_plain(row) if row.ndim else None if np.isnan(row) else row.item() for row in values]

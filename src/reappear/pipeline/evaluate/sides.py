@@ -1,0 +1,161 @@
+"""Which images ask and which may answer: from a data set, by its own split or by a rule."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from reappear.core import ImageTable, InputError, SettingsError
+from reappear.data import READERS, read
+from reappear.metrics import Protocol
+
+Split = Literal["own", "cross-camera", "first-image"]
+
+_MARKET_FOLDERS = ("query", "bounding_box_test", "bounding_box_train")
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Images with the splits "query" and "gallery" alone.
+
+    Attributes:
+        name: What the set is called.
+        table: The images; those that ask first.
+        dropped: Reason → files that were left out.
+    """
+
+    name: str
+    table: ImageTable
+    dropped: dict[str, int]
+
+
+def read_sides(data: str | Path, *, split: Split, identities: str | None, query_camera: int | None) -> Sides:
+    """Reads a set and divides it.
+
+    Args:
+        data: A folder, or LAYOUT:FOLDER.
+        split: "own": the set's query and gallery. "cross-camera": one camera asks, the others answer. "first-image":
+            the first image of each person asks, the others answer. Rules divide the set's query and gallery images, or
+            its training images where it has no others.
+        identities: "A-B": only people at these positions among all, sorted by number, from 1.
+        query_camera: The camera that asks under "cross-camera"; the lowest if None.
+
+    Raises:
+        InputError: The set cannot be read, or a side is empty.
+        SettingsError: A rule makes no sense.
+    """
+    layout, root = _layout(data)
+    table = read(layout, root)
+    dropped = dict(Counter(table.skipped.values()))
+    for_test = table.split != "train"
+    if split != "own":
+        table = _rows(table, for_test if for_test.any() else ~for_test)
+        table = _rows(table, table.identity >= 0)
+    if identities is not None:
+        table = _some_people(table, identities)
+    if split == "cross-camera":
+        table = _divided(table, table.camera == _asking(table, query_camera, root))
+    elif split == "first-image":
+        table = _divided(table, _first_of_each(table.identity))
+    elif not for_test.any():
+        raise InputError(
+            f"{root} has training images only; make queries of them by a rule: --split cross-camera (one camera asks) "
+            f"or --split first-image"
+        )
+    table = _rows(table, np.flatnonzero(table.split == "query"), np.flatnonzero(table.split == "gallery"))
+    for side, folder in (("query", "query"), ("gallery", "bounding_box_test")):
+        if not (table.split == side).any():
+            where = f"{root / folder} is missing or holds no images" if layout == "market1501" and split == "own" else (
+                f"{root}: no image is left for the {side}"
+            )  # fmt: skip
+            raise InputError(f"{where}; an evaluation needs queries and a gallery")
+    return Sides(root.name, table, dropped)
+
+
+def check_cameras(sides: Sides, protocol: Protocol) -> None:
+    """Refuses what the protocol cannot work with, before anything is embedded."""
+    table = sides.table
+    if protocol == "no-camera":
+        return
+    unknown = np.flatnonzero(table.camera < 0)
+    if len(unknown):
+        raise InputError(
+            f"{table.path[unknown[0]]}: the name says no camera (as in 0002_c1s1_000451_03.jpg), which the protocol "
+            f"{protocol} needs; rename the files, or choose the protocol no-camera"
+        )
+    if len(np.unique(table.camera)) == 1:
+        raise InputError(
+            f"{sides.name}: all images are of camera {table.camera[0]}, and the protocol {protocol} looks for people "
+            f"in other cameras; choose the protocol no-camera"
+        )
+    if protocol == "video" and (table.sequence < 0).any():
+        raise InputError(
+            f"{table.path[np.flatnonzero(table.sequence < 0)[0]]}: the name says no sequence, and the protocol video "
+            f"ranks tracklets; choose the protocol market"
+        )
+
+
+def _layout(data: str | Path) -> tuple[str, Path]:
+    prefix, colon, rest = str(data).partition(":")
+    if colon and rest and not Path(data).exists():
+        return prefix, Path(rest).resolve()
+    root = Path(data).resolve()
+    if not root.is_dir():
+        raise InputError(
+            f"{data} is not a folder; give the folder of a data set, LAYOUT:FOLDER with one of {', '.join(READERS)}, "
+            f"or two .npz files of embeddings, query and gallery"
+        )
+    return "market1501" if any((root / name).is_dir() for name in _MARKET_FOLDERS) else "folder", root
+
+
+def set_name(data: str | Path) -> str:
+    """What a set is called: the name of its folder."""
+    return _layout(data)[1].name
+
+
+def _rows(table: ImageTable, *rows: np.ndarray) -> ImageTable:
+    index = np.concatenate([np.flatnonzero(some) if some.dtype == bool else some for some in rows])
+    return ImageTable(
+        table.path[index], table.identity[index], table.camera[index], table.sequence[index], table.split[index]
+    )
+
+
+def _some_people(table: ImageTable, positions: str) -> ImageTable:
+    people = np.unique(table.identity[table.identity >= 0])
+    named = _RANGE.fullmatch(positions)
+    first, last = (int(part) for part in named.groups()) if named else (0, 0)
+    if not 1 <= first <= last <= len(people):
+        raise SettingsError(
+            f"identities: must be A-B, positions among {len(people)} people from 1 to {len(people)}, got {positions!r}"
+        )
+    return _rows(table, np.isin(table.identity, people[first - 1 : last]))
+
+
+def _asking(table: ImageTable, query_camera: int | None, root: Path) -> int:
+    cameras = np.unique(table.camera)
+    if (cameras < 0).any() or len(cameras) < 2:
+        raise InputError(
+            f"{root}: --split cross-camera needs images of two cameras or more, and knows "
+            f"{len(cameras[cameras >= 0])}; name cameras as in 0002_c1s1_000451_03.jpg, or use --split first-image"
+        )
+    if query_camera is None:
+        return int(cameras[0])
+    if query_camera not in cameras:
+        raise SettingsError(f"query_camera: must be one of {', '.join(map(str, cameras))}, got {query_camera}")
+    return query_camera
+
+
+def _first_of_each(identity: np.ndarray) -> np.ndarray:
+    asks = np.zeros(len(identity), bool)
+    _, first, counts = np.unique(identity, return_index=True, return_counts=True)
+    asks[first[counts > 1]] = True
+    return asks
+
+
+def _divided(table: ImageTable, asks: np.ndarray) -> ImageTable:
+    split = np.where(asks, "query", "gallery")
+    return ImageTable(table.path, table.identity, table.camera, table.sequence, split)

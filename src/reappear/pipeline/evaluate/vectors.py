@@ -1,0 +1,188 @@
+"""The vectors of both sides: of images, embedded once for each model and set, or from files of embeddings."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+from zipfile import BadZipFile, is_zipfile
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from reappear.core import ImageTable, InputError, Progress, settings
+from reappear.models.extractors import ColorSettings, ExtractorSettings
+from reappear.pipeline.embed import embed_images
+from reappear.pipeline.record import Outcome, read_record, run_step
+from reappear.pipeline.workspace import Workspace
+from reappear.store import write_text, writing
+
+from .sides import Sides
+
+
+@dataclass(frozen=True)
+class Side:
+    """Queries or a gallery, ready to be ranked.
+
+    Attributes:
+        vectors: One row each; of unit length where reappear made them.
+        identity: -1 = junk.
+        camera: -1 = unknown.
+        path: Image of each row; "" where none is known.
+    """
+
+    vectors: Float[np.ndarray, "n d"]
+    identity: Int[np.ndarray, " n"]
+    camera: Int[np.ndarray, " n"]
+    path: np.ndarray
+
+
+@settings
+class VectorSettings:
+    """What vectors depend on besides the images."""
+
+    extractor: Annotated[ExtractorSettings, "who turns an image into a vector"] = field(default_factory=ColorSettings)
+    flip: Annotated[bool, "add the vector of the mirrored image"] = False
+
+
+def embed_sides(
+    work: Workspace, name: str, sides: Sides, given: VectorSettings, *, batch: int, progress: Progress
+) -> tuple[Path, dict[str, int]]:
+    """Embeds the images once and keeps the vectors in WORK/vectors/.
+
+    Returns:
+        The folder with vectors.npy, a row for each image of the set (zeros where it cannot be embedded), and why images
+        were left out.
+    """
+    images = images_mark(sides.table)
+    files = {f"extractor.{key}": path for key, path in given.extractor.files.items()}
+    folder = work.root / "vectors" / f"{name}-{images}"
+
+    def fill(aside: Path) -> Outcome:
+        extractor = given.extractor.build()
+        path = sides.table.path
+        vectors = np.zeros((len(path), extractor.width), np.float32)
+        dropped: Counter[str] = Counter()
+        with progress.task(f"embedding {sides.name} with {extractor.name}", len(path)) as tick:
+            for begin in range(0, len(path), batch):
+                some = slice(begin, begin + batch)
+                vectors[some], failed = embed_images([_read(Path(p)) for p in path[some]], extractor, flip=given.flip)
+                dropped.update(failed)
+                tick(len(path[some]))
+        with writing(aside / "vectors.npy") as out, out.open("wb") as file:
+            np.save(file, vectors)
+        write_text(aside / "meta.json", json.dumps({"extractor": extractor.name}) + "\n")
+        return Outcome({"images": len(path), "width": extractor.width}, dict(dropped))
+
+    run_step(folder, step="vectors", settings=given, inputs={"images": images, **files}, work=fill, progress=progress)
+    return folder, read_record(folder).dropped
+
+
+def read_embedded(folder: Path, sides: Sides, *, tracklets: bool) -> tuple[Side, Side, str]:
+    """Query, gallery, and the extractor's name, without images that could not be embedded.
+
+    Args:
+        folder: What `embed_sides` wrote.
+        sides: The images.
+        tracklets: Whether images of one person, camera and sequence become one row, the mean of their unit vectors.
+    """
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    extractor = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["extractor"]
+    query, gallery = (
+        _side(vectors, sides.table, np.flatnonzero(sides.table.split == split), tracklets)
+        for split in ("query", "gallery")
+    )
+    return query, gallery, str(extractor)
+
+
+def read_files(query: Path, gallery: Path) -> tuple[Side, Side]:
+    """Reads embeddings from two `.npz` files.
+
+    Each holds `features` (n d), `ids` (n), and where there are cameras `cameras` (n); `paths` (n) of images is for
+    pictures. Ids and cameras are whole numbers, or names; -1 is junk.
+
+    Raises:
+        InputError: A file lacks a key, holds Python objects, or the two do not fit.
+    """
+    sides = [_read_arrays(query), _read_arrays(gallery)]
+    if len({"cameras" in side for side in sides}) > 1:
+        lacks = (query, gallery)["cameras" in sides[0]]
+        raise InputError(f"{lacks} holds no cameras, and the other file does; give both, or take them out of both")
+    for key in ("ids", "cameras"):
+        _as_numbers(sides, key, (query, gallery))
+    made = [
+        Side(
+            side["features"],
+            side["ids"],
+            side.get("cameras", np.full(len(side["ids"]), -1)),
+            side.get("paths", np.full(len(side["ids"]), "")),
+        )
+        for side in sides
+    ]
+    return made[0], made[1]
+
+
+def images_mark(table: ImageTable) -> str:
+    """Stands for images: their names, sizes, and who asks."""
+    digest = hashlib.sha256()
+    for path, split in zip(table.path, table.split, strict=True):
+        file = Path(path)
+        digest.update(f"{split} {file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
+    return digest.hexdigest()[:8]
+
+
+def _side(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, tracklets: bool) -> Side:
+    good = rows[np.any(vectors[rows], axis=1)]
+    if not len(good):
+        split, first = table.split[rows[0]], table.path[rows[0]]
+        raise InputError(f"no image of the {split} can be read, first {first}; check the files")
+    if not tracklets:
+        return Side(np.asarray(vectors[good]), table.identity[good], table.camera[good], table.path[good])
+    keys = np.stack([table.identity[good], table.camera[good], table.sequence[good]])
+    _, first, tracklet, counts = np.unique(keys, axis=1, return_index=True, return_inverse=True, return_counts=True)
+    means = np.zeros((len(first), vectors.shape[1]), np.float32)
+    np.add.at(means, tracklet.ravel(), vectors[good])
+    means /= counts[:, None]
+    return Side(means, table.identity[good][first], table.camera[good][first], table.path[good][first])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # counted with the images that cannot be decoded
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    if path.is_file() and not is_zipfile(path):
+        raise InputError(f"{path} is not an .npz file; write it with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files if key in ("features", "ids", "cameras", "paths")}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; check the path") from error
+    except ValueError as error:
+        raise InputError(
+            f"{path} holds Python objects, which are never loaded; save ids and cameras as numbers or as text"
+        ) from error
+    except (OSError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error}); write it anew with numpy.savez") from error
+    lacking = [key for key in ("features", "ids") if key not in arrays]
+    if lacking:
+        raise InputError(f"{path} holds no {' and no '.join(lacking)}; write it with numpy.savez(features=, ids=)")
+    return arrays
+
+
+def _as_numbers(sides: list[dict[str, Any]], key: str, paths: tuple[Path, Path]) -> None:
+    """Names of both files become numbers by their order; -1 stays."""
+    named = [side[key].dtype.kind == "U" for side in sides if key in side]
+    if not any(named):
+        return
+    if not all(named):
+        text, numbers = paths if named[0] else paths[::-1]
+        raise InputError(f"{key} of {text.name} are names and those of {numbers.name} numbers; write both alike")
+    names = np.unique(np.concatenate([side[key] for side in sides]))
+    names = names[names != "-1"]
+    for side in sides:
+        side[key] = np.where(side[key] == "-1", -1, np.searchsorted(names, side[key]))

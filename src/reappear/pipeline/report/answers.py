@@ -1,0 +1,203 @@
+"""What one evaluation found, as pictures and plots: ranked lists, hard negatives, distances, cameras, the plane."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from markupsafe import Markup
+
+from reappear.core import InputError
+
+from .pictures import Picture, data_uri
+from .plots import histogram, project, scatter, wheel
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """A query with the first of its gallery.
+
+    Attributes:
+        place: Its place among the queries sorted by average precision, best first, from 1.
+        average_precision: In [0, 1].
+        first_hit: Place of the first right answer, from 1; a mean where galleries are drawn.
+        query: Who is asked for.
+        gallery: Who was found; "hit", "miss", or "miss hard": nearer than the first right answer.
+    """
+
+    place: int
+    average_precision: float
+    first_hit: float
+    query: Picture
+    gallery: list[Picture]
+
+
+@dataclass(frozen=True)
+class LookAlike:
+    """A query and somebody else who is nearer than its own person."""
+
+    query: Picture
+    stranger: Picture
+    right: Picture | None
+    first_hit: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One cell of the table of cameras."""
+
+    queries: int
+    first_right: float | None
+    mean_ap: float | None
+
+
+class Answers:
+    """The pictures of one evaluation.
+
+    Args:
+        folder: What `evaluate` wrote.
+        scores: Its scores.json.
+        height: Of thumbnails, px.
+    """
+
+    def __init__(self, folder: Path, scores: Tree, *, height: int) -> None:
+        self.folder, self.scores, self.height = folder, scores, height
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        path = self.folder / "ranking.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                columns = {key: stored[key] for key in stored.files}
+                for key in ("query_path", "gallery_path", "top", "hit", "distance", "ap", "first_hit", "shown_ids"):
+                    columns[key]
+                return columns
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is damaged ({error}); remove {self.folder} and evaluate again") from error
+
+    @cached_property
+    def _order(self) -> Int[np.ndarray, " q"]:
+        """Valid queries by average precision, best first."""
+        ap = np.asarray(self._columns["ap"], float)
+        order = np.flatnonzero(np.isfinite(ap))
+        return order[np.argsort(-ap[order], kind="stable")]
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether anybody said where the images are."""
+        return bool((self._columns["query_path"] != "").any())
+
+    def ranked(self, each: int) -> list[tuple[str, list[RankedList]]]:
+        """Ranked lists by rule: around the upper tenth of average precision, around its median, and the worst."""
+        free = list(range(len(self._order)))
+        out = []
+        for title, at in (("Good", 0.1), ("Typical", 0.5), ("Worst", 1.0)):
+            middle = at * (len(self._order) - 1)
+            near = sorted(sorted(free, key=lambda place: (abs(place - middle), place))[:each])
+            free = [place for place in free if place not in near]
+            if near and self.has_pictures:
+                out.append((title, [self._list(place) for place in near]))
+        return out
+
+    def worst(self, most: int) -> list[RankedList]:
+        """The queries with the least average precision, the very worst first."""
+        if not self.has_pictures:
+            return []
+        return [self._list(place) for place in range(len(self._order) - 1, -1, -1)[:most]]
+
+    def look_alikes(self, most: int) -> list[LookAlike]:
+        """The wrong answers nearest of all, among those that come before the first right one: hard negatives."""
+        columns = self._columns
+        if not self.has_pictures or not columns["top"].shape[1]:
+            return []
+        wrong = np.isfinite(columns["ap"]) & (columns["top"][:, 0] >= 0) & ~columns["hit"][:, 0]
+        queries = np.flatnonzero(wrong)
+        queries = queries[np.argsort(columns["distance"][queries, 0], kind="stable")][:most]
+        return [self._look_alike(int(query)) for query in queries]
+
+    def distances(self, name: str) -> Markup | None:
+        """Distances of one person's pairs and of strangers', with the thresholds."""
+        if not self.scores.get("verification") or "edges" not in self._columns:
+            return None
+        found = self.scores["verification"]
+        thresholds = [point["threshold"] for point in found["points"] if point["threshold"] is not None]
+        columns = self._columns
+        svg = histogram(
+            columns["edges"],
+            {"one person": columns["same"], "strangers": columns["others"]},
+            thresholds,
+            name=f"distances-{name}",
+            alt=f"distances of pairs of one person and of strangers, {self.scores['name']}",
+        )
+        return Markup(svg)  # noqa: S704 (drawn by matplotlib, its words escaped)
+
+    def roc(self) -> tuple[list[float], list[float]] | None:
+        """False- and true-match rates, rising."""
+        if "edges" not in self._columns or not self.scores.get("verification"):
+            return None
+        false, true = (np.cumsum(self._columns[key]) / self._columns[key].sum() for key in ("others", "same"))
+        return false.tolist(), true.tolist()
+
+    def cameras(self) -> list[tuple[int, list[Pair]]]:
+        """Query camera → what it finds in each camera; empty where there are fewer than two."""
+        found = self.scores.get("cameras")
+        if not found or len(found["cameras"]) < 2:
+            return []
+        cells = zip(found["queries"], found["first_right"], found["mean_ap"], strict=True)
+        rows = [[Pair(*cell) for cell in zip(*row, strict=True)] for row in cells]
+        return [
+            (camera, row) for camera, row in zip(found["cameras"], rows, strict=True) if any(p.queries for p in row)
+        ]
+
+    def plane(self, name: str, how: str, seed: int) -> tuple[Markup, list[tuple[str, str]]] | None:
+        """Some people's images in the plane, and what the colours mean."""
+        columns = self._columns
+        ids = columns["shown_ids"]
+        if len(ids) < 3:
+            return None
+        people = np.unique(ids)
+        vectors = columns["shown_vectors"]
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        svg = scatter(
+            project(vectors, how=how, seed=seed),
+            np.searchsorted(people, ids),
+            columns["shown_cameras"],
+            name=f"plane-{name}",
+            alt=f"{len(ids)} images of {len(people)} people in the plane, embedded by {self.scores['model']}",
+        )
+        keys = [(wheel(i, len(people)), f"person {who}") for i, who in enumerate(people.tolist())]
+        return Markup(svg), keys  # noqa: S704
+
+    def _list(self, place: int) -> RankedList:
+        query, columns = int(self._order[place]), self._columns
+        first = float(columns["first_hit"][query])
+        gallery = []
+        for number, at in enumerate(columns["top"][query]):
+            if at >= 0:
+                hit = bool(columns["hit"][query, number])
+                mark = "hit" if hit else "miss hard" if number + 1 < first else "miss"
+                gallery.append(self._answer(query, number, mark))
+        return RankedList(place + 1, float(columns["ap"][query]), first, self._query(query), gallery)
+
+    def _look_alike(self, query: int) -> LookAlike:
+        right = np.flatnonzero(self._columns["hit"][query])
+        return LookAlike(
+            self._query(query),
+            self._answer(query, 0, "miss hard"),
+            self._answer(query, int(right[0]), "hit") if len(right) else None,
+            float(self._columns["first_hit"][query]),
+        )
+
+    def _query(self, query: int) -> Picture:
+        return Picture(data_uri(Path(str(self._columns["query_path"][query])), self.height), "the query")
+
+    def _answer(self, query: int, number: int, mark: str) -> Picture:
+        columns = self._columns
+        distance = float(columns["distance"][query, number])
+        path = Path(str(columns["gallery_path"][columns["top"][query, number]]))
+        who = "the same" if mark == "hit" else "another"
+        return Picture(data_uri(path, self.height), f"{who} person at distance {distance:.3f}", mark, f"{distance:.2f}")

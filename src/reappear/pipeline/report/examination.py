@@ -1,0 +1,114 @@
+"""The page of an evaluation: models on sets, side by side, and what each found and missed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reappear.core import Progress
+from reappear.pipeline.workspace import Workspace
+
+from .answers import Answers, LookAlike, Pair, RankedList
+from .plots import colour, roc
+from .words import PROTOCOLS, number, percent
+
+Tree = dict[str, Any]
+
+_HEIGHT, _LISTS, _WORST = 96, 2, 12
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One model on one set, ready for the page."""
+
+    scores: Tree
+    ranked: list[tuple[str, list[RankedList]]]
+    worst: list[RankedList]
+    look_alikes: list[LookAlike]
+    distances: Markup | None
+    cameras: list[tuple[int, list[Pair]]]
+    plane: tuple[Markup, list[tuple[str, str]]] | None
+
+
+@dataclass(frozen=True)
+class ExaminedSet:
+    """All models on one set."""
+
+    data: str
+    models: list[Examined]
+    roc: Markup | None
+    keys: list[tuple[str, str]]
+
+
+def examine(answers: Answers, *, name: str, lists: int, worst: int, how: str | None, seed: int = 0) -> Examined:
+    """Gathers what a page shows of one evaluation.
+
+    Args:
+        answers: The evaluation.
+        name: Unique on the page.
+        lists: Ranked lists of each kind.
+        worst: Worst queries, and as many hard negatives.
+        how: The projection of people to the plane; None = not drawn.
+        seed: Of the projection.
+    """
+    return Examined(
+        scores=answers.scores,
+        ranked=answers.ranked(lists),
+        worst=answers.worst(worst),
+        look_alikes=answers.look_alikes(worst),
+        distances=answers.distances(name),
+        cameras=answers.cameras(),
+        plane=answers.plane(name, how, seed) if how else None,
+    )
+
+
+def draw_roc(answers: dict[str, Answers], name: str) -> tuple[Markup | None, list[tuple[str, str]]]:
+    """The curves of several models, and their colours."""
+    curves = {label: curve for label, of in answers.items() if (curve := of.roc()) is not None}
+    colours = [colour(i) for i in range(len(curves))]
+    if not curves:
+        return None, []
+    alt = f"true-match rate by false-match rate of {', '.join(curves)}"
+    svg = Markup(roc(curves, name=f"roc-{name}", alt=alt, colours=colours))  # noqa: S704
+    return svg, list(zip(curves, colours, strict=True))
+
+
+def environment() -> Environment:
+    """Templates, which escape every word that they are given."""
+    made = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(number=number, percent=percent)
+    return made
+
+
+def render(work: Workspace, found: Tree, *, progress: Progress) -> str:
+    """The page of the evaluations in `found`; see `evaluate.compare`."""
+    sets = []
+    with progress.task("page", len(found["evaluations"])) as done:
+        for place, data in enumerate(dict.fromkeys(scores["data"] for scores in found["evaluations"])):
+            mine = [scores for scores in found["evaluations"] if scores["data"] == data]
+            answers = {
+                scores["name"]: Answers(work.evaluation(scores["name"]), scores, height=_HEIGHT) for scores in mine
+            }
+            models = []
+            for i, of in enumerate(answers.values()):
+                models.append(examine(of, name=f"{place}-{i}", lists=_LISTS, worst=_WORST, how="tsne"))
+                done(1)
+            by_label = {of.scores["label"]: of for of in answers.values()}
+            sets.append(ExaminedSet(data, models, *draw_roc(by_label, str(place))))
+    return (
+        environment()
+        .get_template("examination.html")
+        .render(
+            sets=sets,
+            differences=found["differences"],
+            protocols=PROTOCOLS,
+            best=max(scores["mean_ap"] for scores in found["evaluations"]),
+        )
+    )
