@@ -1,5 +1,6 @@
 """What the documents tell people to type works, and what they point at is there."""
 
+import json
 import os
 import re
 import subprocess
@@ -50,3 +51,17 @@ def test_the_tutorial_runs_as_written(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "work" / "report.html").stat().st_size > 10_000
+
+
+def test_how_to_evaluate_runs_as_written(tmp_path):
+    environment = dict(os.environ)
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    text = (ROOT / "docs" / "how-to-evaluate.md").read_text(encoding="utf-8")
+    blocks = [block for language, block in BLOCK.findall(text) if language == "python"]
+    assert len(blocks) == 2
+    program = "\n".join(blocks)
+    evaluate = "reappear evaluate query.npz gallery.npz --out work --json"
+    for command in (["python", "-c", program], evaluate.split()):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert json.loads(done.stdout)["evaluations"][0]["mean_ap"] == 1.0

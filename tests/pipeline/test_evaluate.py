@@ -210,10 +210,16 @@ def test_a_folder_of_people_without_cameras(tmp_path):
 
 
 def test_what_is_no_set(tmp_path):
-    with pytest.raises(InputError, match="nowhere is not a folder; give the folder of a data set, LAYOUT:FOLDER"):
+    with pytest.raises(
+        InputError,
+        match="nowhere is no data set that is known by its looks; give its folder, LAYOUT:FOLDER with one of",
+    ):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "nowhere"])
     with pytest.raises(InputError, match="no data set layout 'market1500'; did you mean market1501"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[f"market1500:{tmp_path}"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty is no data set that is known by its looks"):
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "empty"])
     with pytest.raises(SettingsError, match=r"data: give folders, or .npz files"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[])
 

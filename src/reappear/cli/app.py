@@ -343,9 +343,9 @@ def _tell(record: Any, as_json: bool) -> None:
 
 
 def _tell_evaluation(found: dict[str, Any], path: Path) -> None:
-    for data in dict.fromkeys(of["data"] for of in found["evaluations"]):
-        mine = [of for of in found["evaluations"] if of["data"] == data]
-        rows = [(f"{data}, {mine[0]['protocol']}", "mAP", "95 %", "rank 1", "rank 5", "mINP", "queries")]
+    for examined in dict.fromkeys(of["data"] for of in found["evaluations"]):
+        mine = [of for of in found["evaluations"] if of["data"] == examined]
+        rows = [(f"{examined}, {mine[0]['protocol']}", "mAP", "95 %", "rank 1", "rank 5", "mINP", "queries")]
         for of in mine:
             percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
             spread = "-".join(f"{100 * bound:.1f}" for bound in of["intervals"]["mean_ap"])

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 
 from reappear.core import ImageTable, InputError, SettingsError
-from reappear.data import READERS, read
+from reappear.data import READERS, locate, read, recognise
 from reappear.metrics import Protocol
 
 Split = Literal["own", "cross-camera", "first-image"]
 
-_MARKET_FOLDERS = ("query", "bounding_box_test", "bounding_box_train")
+_MARKET_SIDES = ("query", "bounding_box_test")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
@@ -37,7 +37,7 @@ def read_sides(data: str | Path, *, split: Split, identities: str | None, query_
     """Reads a set and divides it.
 
     Args:
-        data: A folder, or LAYOUT:FOLDER.
+        data: A folder, LAYOUT:FOLDER, or a layout whose set `REAPPEAR_DATASETS` leads to.
         split: "own": the set's query and gallery. "cross-camera": one camera asks, the others answer. "first-image":
             the first image of each person asks, the others answer. Rules divide the set's query and gallery images, or
             its training images where it has no others.
@@ -99,22 +99,29 @@ def check_cameras(sides: Sides, protocol: Protocol) -> None:
         )
 
 
-def _layout(data: str | Path) -> tuple[str, Path]:
-    prefix, colon, rest = str(data).partition(":")
-    if colon and rest and not Path(data).exists():
-        return prefix, Path(rest).resolve()
-    root = Path(data).resolve()
-    if not root.is_dir():
-        raise InputError(
-            f"{data} is not a folder; give the folder of a data set, LAYOUT:FOLDER with one of {', '.join(READERS)}, "
-            f"or two .npz files of embeddings, query and gallery"
-        )
-    return "market1501" if any((root / name).is_dir() for name in _MARKET_FOLDERS) else "folder", root
-
-
 def set_name(data: str | Path) -> str:
     """What a set is called: the name of its folder."""
     return _layout(data)[1].name
+
+
+def _layout(data: str | Path) -> tuple[str, Path]:
+    named, colon, rest = str(data).partition(":")
+    if colon and rest and not Path(data).exists():
+        return named, locate(named, rest).resolve()
+    if str(data) in READERS and not Path(data).exists():
+        return str(data), locate(str(data)).resolve()
+    root = Path(data).resolve()
+    fitting = recognise(root) if root.exists() else []
+    if any((root / side).is_dir() for side in _MARKET_SIDES) and "market1501" not in fitting:
+        return "market1501", root  # half of it: what is missing is then said by its name
+    if not fitting:
+        raise InputError(
+            f"{data} is no data set that is known by its looks; give its folder, LAYOUT:FOLDER with one of "
+            f"{', '.join(READERS)}, or two .npz files of embeddings"
+        )
+    if len(fitting) > 1:
+        raise InputError(f"{data} may be of several layouts; say which: {', '.join(f'{n}:{data}' for n in fitting)}")
+    return fitting[0], root
 
 
 def _rows(table: ImageTable, *rows: np.ndarray) -> ImageTable:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from reappear.core import ImageTable, InputError, Progress, settings
+from reappear.data import image_bytes, read_image
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 from reappear.pipeline.embed import embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
@@ -67,7 +68,9 @@ def embed_sides(
         with progress.task(f"embedding {sides.name} with {extractor.name}", len(path)) as tick:
             for begin in range(0, len(path), batch):
                 some = slice(begin, begin + batch)
-                vectors[some], failed = embed_images([_read(Path(p)) for p in path[some]], extractor, flip=given.flip)
+                vectors[some], failed = embed_images(
+                    [_read(str(image)) for image in path[some]], extractor, flip=given.flip
+                )
                 dropped.update(failed)
                 tick(len(path[some]))
         with writing(aside / "vectors.npy") as out, out.open("wb") as file:
@@ -128,7 +131,7 @@ def images_mark(table: ImageTable) -> str:
     digest = hashlib.sha256()
     for path, split in zip(table.path, table.split, strict=True):
         file = Path(path)
-        digest.update(f"{split} {file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
+        digest.update(f"{split} {file.parent.name}/{file.name} {image_bytes(str(path))}\n".encode())
     return digest.hexdigest()[:8]
 
 
@@ -147,10 +150,10 @@ def _side(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, tracklets: b
     return Side(means, table.identity[good][first], table.camera[good][first], table.path[good][first])
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_image(path)
+    except InputError:
         return b""  # counted with the images that cannot be decoded
 
 

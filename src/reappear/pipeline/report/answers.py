@@ -10,6 +10,7 @@ from jaxtyping import Int
 from markupsafe import Markup
 
 from reappear.core import InputError
+from reappear.data import read_image
 
 from .pictures import Picture, data_uri
 from .plots import histogram, project, scatter, wheel
@@ -193,11 +194,17 @@ class Answers:
         )
 
     def _query(self, query: int) -> Picture:
-        return Picture(data_uri(Path(str(self._columns["query_path"][query])), self.height), "the query")
+        return Picture(self._thumbnail(self._columns["query_path"][query]), "the query")
 
     def _answer(self, query: int, number: int, mark: str) -> Picture:
         columns = self._columns
         distance = float(columns["distance"][query, number])
-        path = Path(str(columns["gallery_path"][columns["top"][query, number]]))
+        source = self._thumbnail(columns["gallery_path"][columns["top"][query, number]])
         who = "the same" if mark == "hit" else "another"
-        return Picture(data_uri(path, self.height), f"{who} person at distance {distance:.3f}", mark, f"{distance:.2f}")
+        return Picture(source, f"{who} person at distance {distance:.3f}", mark, f"{distance:.2f}")
+
+    def _thumbnail(self, path: str) -> str:
+        try:
+            return data_uri(read_image(str(path)), self.height)
+        except InputError:
+            return ""
