@@ -111,8 +111,8 @@ def pretrain(
     labels: Annotated[
         str | None,
         typer.Option(
-            help='Name of identities, or "instance", "tracklet", "true": what counts as one person for --method cion; '
-            "round0 if not given. Other methods say so themselves."
+            help='Name of identities, or "instance", "tracklet", "given", "true": what counts as one person for '
+            "--method cion; round0 if not said. Other methods say so themselves."
         ),
     ] = None,
     name: Annotated[

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reappear.methods.cion import Cion
     from reappear.methods.moco import Moco
 
-_OWN_LABELS = ("instance", "tracklet", "true")
+_OWN_LABELS = ("instance", "tracklet", "given", "true")
 _TITLES = {
     "cion": "identity-guided self-distillation (CION)",
     "tracklet": "identity-guided self-distillation on tracklets",
@@ -110,8 +110,9 @@ def pretrain(
         work: Has crops, and identities if they are named.
         name: Of the model: `WORK/models/NAME/` with `model.safetensors`, `config.json`, `README.md`, `metrics.jsonl`.
         settings: See `PretrainSettings`.
-        labels: What counts as one person, for the method `cion`: "instance" (each crop), "tracklet", "true" (the
-            footage's ground truth), or the name of identities that `correlate` wrote. Other methods say so themselves.
+        labels: What counts as one person, for the method `cion`: "instance" (each crop), "tracklet", "given" (the
+            labels that a set came with), "true" (the footage's ground truth), or the name of identities that
+            `correlate` wrote. Other methods say so themselves.
         resume: What a stopped training of this name and these settings is good for. "auto": it goes on. "never": it is
             thrown away. A path: a checkpoint, or a folder of them, of the same training elsewhere, to go on from.
         progress: Who is told.
@@ -318,6 +319,10 @@ def _labelled(
         identity = np.arange(len(crops))
     elif labels == "tracklet":
         identity = np.asarray(crops.crops["tracklet"], np.int64)
+    elif labels == "given":
+        if "label" not in crops.crops:
+            raise InputError(f"{crops.folder} came without labels, as videos do; train with other labels")
+        identity = np.asarray(crops.crops["label"], np.int64)
     elif labels == "true":
         identity, reason = np.asarray(crops.crops["truth"], np.int64), "of nobody that the ground truth knows"
         if not np.any(identity >= 0):

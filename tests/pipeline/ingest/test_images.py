@@ -63,6 +63,17 @@ def test_images_of_one_camera_sequence_and_person_are_a_tracklet(market, tmp_pat
     assert any("is read as market1501" in note for note in listener.notes)
 
 
+def test_the_labels_as_given_can_be_trained_on(market, tmp_path):
+    from reappear.pipeline.pretrain import _labelled
+
+    work = Workspace(tmp_path / "w")
+    ingest([market], work, IngestSettings(workers=1))
+    rows, person, dropped = _labelled(work.open_crops(), "given", work)
+    assert len(rows) == 5
+    assert len(np.unique(person)) == 3
+    assert not dropped
+
+
 def test_files_are_copied_as_they_are(market, tmp_path):
     work = Workspace(tmp_path / "w")
     ingest([market], work, IngestSettings())
