@@ -88,9 +88,10 @@ class IdentityDistillationLoss(nn.Module):
         """
         pairs = self._pairs(student, teacher, student.shape[-1])
         target = self.distribution(teacher.detach(), temperature=teacher_temperature)
-        views = len(student)
-        total = LogitStream.apply(student, target, self.student_temperature, lambda rows: self._heard(rows, views))
-        return torch.as_tensor(total / pairs)
+        kinds = min(len(student), len(teacher) + 1)  # views that the teacher did not see are told the same
+        return torch.as_tensor(
+            LogitStream.apply(student, target, self.student_temperature, pairs, lambda rows: self._heard(rows, kinds))
+        )
 
     def at_bottleneck(
         self,

@@ -1,7 +1,4 @@
-"""One pass over the prototypes, some at a time, so that no table of rows × prototypes is ever whole in memory.
-
-Both functions keep no softmax for the way back: they make each piece of it again, which costs less than storing it.
-"""
+"""Sums over all prototypes, some at a time, so that tables of rows × prototypes stay in the cache."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +18,8 @@ class PrototypeStream(torch.autograd.Function):
     """Log-partition of rows over prototypes, and target distributions projected back through the prototypes.
 
     Inputs: vectors (n d), prototypes (k d), targets (m k) without gradient. Outputs: `logsumexp_k v_n . w_k` (n) and
-    `sum_k t_mk w_k` (m d). Only n + m rows of width d go in and come out: n × k scores and m × n pairs never meet.
+    `sum_k t_mk w_k` (m d). Only n + m rows of width d go in and come out: n × k scores and m × n pairs never meet. The
+    way back makes each piece of the softmax again, which costs less than storing it.
     """
 
     @staticmethod
@@ -55,40 +53,54 @@ class PrototypeStream(torch.autograd.Function):
 
 
 class LogitStream(torch.autograd.Function):
-    """`sum over rows of mass * logsumexp(z) - heard . z`, with z the student's logits over the temperature.
+    """`sum over rows of mass * logsumexp(z) - heard . z`, over `pairs`; z are logits over the temperature.
 
-    Inputs: student (views ids images k), targets (globals ids images k) without gradient, temperature, and `heard`,
-    which turns targets into what each student row is told, at any width.
+    Inputs: student (views ids images k), targets (globals ids images k) without gradient, temperature, pairs, and
+    `heard`, which turns targets into what the student's views are told, of any width: one entry for each view that the
+    teacher saw, and one for all others. The slope `mass * softmax - heard` is made on the way there, while its
+    exponentials are at hand, and is the one table of the size of the logits.
     """
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, targets: Tensor, temperature: float, heard: Heard) -> Tensor:
+    def forward(
+        ctx: Any, student: Tensor, targets: Tensor, temperature: float, pairs: int, heard: Heard
+    ) -> Float[Tensor, ""]:
         """The sum, a number."""
-        rows = student[..., 0].numel()
-        partition = student.new_full(student.shape[:-1], -torch.inf)
-        matched = student.new_zeros(())
-        for part in _parts(student.shape[-1], rows, student.device):
-            scores = student[..., part] / temperature
-            partition = torch.logaddexp(partition, scores.logsumexp(dim=-1))
-            matched += scores.mul_(heard(targets[..., part])).sum()
-        mass = heard(torch.ones_like(targets[..., :1]))
-        ctx.save_for_backward(student, targets, partition, mass)
-        ctx.temperature, ctx.heard = temperature, heard
-        return (mass[..., 0] * partition).sum() - matched
+        views, ids, images, width = student.shape
+        slope = torch.empty_like(student) if ctx.needs_input_grad[0] else None
+        scale = 1 / (temperature * pairs)
+        mass = heard(torch.ones_like(targets[:, :1, :, :1]))[:, 0]
+        at_once = max(1, _scores(student.device) // (images * width))
+        total = []
+        for person in range(ids):
+            told = heard(targets[:, person : person + 1])[:, 0].mul_(-scale)
+            for kind in range(len(told)):
+                last = kind + 1 if kind + 1 < len(told) else views
+                for first in range(kind, last, at_once):
+                    part = slice(first, min(first + at_once, last))
+                    logits = student[part, person]
+                    total.append(torch.mv(logits.reshape(len(logits), -1), told[kind].flatten()).sum())
+                    top = logits.amax(-1, keepdim=True) / temperature
+                    share = torch.add(-top, logits, alpha=1 / temperature).exp_()
+                    whole = share.sum(-1, keepdim=True)
+                    total.append((mass[kind] * (top + whole.log())).sum() / pairs)
+                    if slope is not None:
+                        torch.addcmul(told[kind], share, mass[kind] / whole * scale, out=slope[part, person])
+        ctx.save_for_backward(*([] if slope is None else [slope]))
+        return torch.stack(total).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
-        """`mass * softmax - heard`, piece by piece."""
-        student, targets, partition, mass = ctx.saved_tensors
-        scale = slopes[0] / ctx.temperature
-        out = torch.empty_like(student)
-        for part in _parts(student.shape[-1], partition.numel(), student.device):
-            share = (student[..., part] / ctx.temperature).sub_(partition[..., None]).exp_().mul_(mass)
-            torch.mul(share.sub_(ctx.heard(targets[..., part])), scale, out=out[..., part])
-        return out, None, None, None
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """The slope that was made; most often nothing multiplies a loss."""
+        (slope,) = ctx.saved_tensors
+        return slope if slopes[0] == 1 else slope * slopes[0], None, None, None, None
+
+
+def _scores(device: torch.device) -> int:
+    return _SCORES.get(device.type, _SCORES["cuda"])
 
 
 def _parts(prototypes: int, rows: int, device: torch.device) -> Iterator[slice]:
-    step = max(1, _SCORES.get(device.type, _SCORES["cuda"]) // max(1, rows))
+    step = max(1, _scores(device) // max(1, rows))
     return (slice(first, min(first + step, prototypes)) for first in range(0, prototypes, step))
