@@ -301,7 +301,7 @@ def test_bad_settings_are_told_in_one_line(
 
 
 def test_labels_that_are_not_there(work: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no identities 'lost'; labels are instance, tracklet, true, found"):
+    with pytest.raises(InputError, match="no identities 'lost'; labels are instance, tracklet, given, true, found"):
         pretrain(work, "m", TINY, labels="lost")
     with pytest.raises(InputError, match="holds no crops yet"):
         pretrain(Workspace(tmp_path), "m", TINY, labels="instance")
