@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from reappear.core import Assignment, Decision, InputError
 from reappear.denoise import Trace, Verdicts, cross_video, reject, settle, single_tracklet, single_video
 from reappear.denoise.joining import components
+from reappear.denoise.constraints import vouching
 from reappear.denoise.links import Links
 
 from .worlds import at, gaussian, tracklet_set
@@ -174,7 +175,8 @@ class TestProperties:
         for a, b in found.different[held[found.different].all(axis=1)]:
             assert identity[a] != identity[b]
         assert (made.tracklet[found.rejected] == -1).all()
-        apart = found.apart(tracklets, held, 1.0 if constraints else None)
+        sure = vouching(tracklets, made.tracklet)
+        apart = found.apart(tracklets, sure, 1.0 if constraints else None)
         assert (identity[apart.pairs[:, 0]] != identity[apart.pairs[:, 1]])[held[apart.pairs].all(axis=1)].all()
         table = trace.link_columns()
         links = Links(table["first"], table["second"], np.zeros(len(table["first"]), np.float32))

@@ -1,4 +1,5 @@
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path)
     noise = [stage["noise"] for stage in stages]
     assert noise == sorted(noise, reverse=True)
     assert noise[-1] < noise[0]
-    assert report["thresholds"]["rule"] == "auto"
+    assert report["thresholds"]["rules"] == ["calibrated", "calibrated"]
     assert report["thresholds"]["evidence"]["apart"] > 50
     assert report["embeddings"] == {"name": "e", "extractor": "pretended", "rows": 1440, "width": WIDTH}
 
@@ -117,12 +118,47 @@ def test_thresholds_of_the_paper_and_by_hand(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "paper", CorrelateSettings(thresholds="paper", constraints=False), embeddings="e")
     said = report_of(work, "paper")["thresholds"]
-    assert said == {"rule": "paper", "sigma_cst": 0.2, "sigma_drm": 0.18, "by_hand": []}
-    correlate(work, "hand", CorrelateSettings(sigma_drm=0.05), embeddings="e")
-    said = report_of(work, "hand")["thresholds"]
+    assert said == {"rules": ["paper", "paper"], "sigma_cst": 0.2, "sigma_drm": 0.18}
+    assert not (work.identities("paper") / "thresholds.svg").exists()
+    correlate(work, "half", CorrelateSettings(thresholds="calibrated, 0.05"), embeddings="e")
+    said = report_of(work, "half")["thresholds"]
+    assert said["rules"] == ["calibrated", "by hand"]
     assert said["sigma_drm"] == 0.05
-    assert said["by_hand"] == ["sigma_drm"]
     assert said["sigma_cst"] not in (0.2, 0.05)
+    correlate(work, "hand", CorrelateSettings(thresholds=0.3), embeddings="e")
+    said = report_of(work, "hand")["thresholds"]
+    assert said == {"rules": ["by hand", "by hand"], "sigma_cst": 0.3, "sigma_drm": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("auto", "must be calibrated, paper, or cosine distances as in 0.2,0.18, got 'auto'"),
+        ("0.2,", "must be calibrated, paper, or cosine distances as in 0.2,0.18, got ''"),
+        ("0.2,0.1,0.1", "must be one value or two as in 0.2,0.18, got '0.2,0.1,0.1'"),
+        ("0.2,3", "must be cosine distances in 0..2, got 3"),
+        (-0.1, "must be cosine distances in 0..2, got -0.1"),
+        ("nan", "must be cosine distances in 0..2, got nan"),
+    ],
+)
+def test_thresholds_that_are_none(value, said):
+    with pytest.raises(SettingsError, match=f"thresholds: {said}"):
+        CorrelateSettings(thresholds=value)
+
+
+def test_the_evidence_is_drawn(tmp_path):
+    work = pretend(tmp_path)
+    correlate(work, "i", CorrelateSettings(resamples=20), embeddings="e")
+    said = report_of(work)["thresholds"]
+    assert sum(said["evidence"]["curves"]["own"]) == pytest.approx(1, abs=0.03)
+    low, high = said["evidence"]["sigma_drm_interval"]
+    assert low <= said["sigma_drm"] <= high
+    plot = ElementTree.parse(work.identities("i") / "thresholds.svg")
+    text = " ".join(element.text or "" for element in plot.iter())
+    assert f"{said['sigma_cst']:.3f}" in text
+    assert f"{said['sigma_drm']:.3f}" in text
+    assert "two seen together" in text
+    assert "var(" not in (work.identities("i") / "thresholds.svg").read_text()
 
 
 @pytest.mark.parametrize(
@@ -143,21 +179,21 @@ def test_stages_can_be_left_out(tmp_path, off, left):
     "changed",
     [
         {"minimum_crops": 6},
-        {"targets": "updated", "sigma_cst": 0.6},
-        {"merge": "repeat", "sigma_drm": 0.4},
-        {"constraints": False, "sigma_drm": 0.3},
-        {"overlap": 9.0, "sigma_drm": 0.3},
+        {"targets": "updated", "thresholds": "0.6,calibrated"},
+        {"merge": "repeat", "thresholds": "calibrated,0.5"},
+        {"constraints": False, "thresholds": "calibrated,0.3"},
+        {"overlap": 9.0, "thresholds": "calibrated,0.3"},
         {"radius": 3},
-        {"outliers": 0.001},
-        {"strangers": 0.5},
-        {"false_links": 5.0},
+        {"strangers": 0.2},
+        {"false_links": 0.6},
+        {"resamples": 5},
     ],
 )
 def test_every_setting_does_something(tmp_path, changed):
     work = pretend(tmp_path)
     vectors, _ = read_embeddings(work.embeddings("e"))
     tracklets = work.open_crops().tracklet_set(vectors)
-    base = {key: value for key, value in changed.items() if key.startswith("sigma")}
+    base = {key: value for key, value in changed.items() if key == "thresholds"}
     plain, _ = identify(tracklets, CorrelateSettings(**base))
     other, _ = identify(tracklets, CorrelateSettings(**changed))
     same = np.array_equal(plain.assignment.crop_identity, other.assignment.crop_identity)
@@ -174,8 +210,6 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(InputError, match="no crop could be embedded"):
         correlate(work, "i", CorrelateSettings(), embeddings="e")
     work = pretend(tmp_path / "whole")
-    with pytest.raises(SettingsError, match=r"sigma_cst: must be a cosine distance in 0..2, got 3"):
-        correlate(work, "i", CorrelateSettings(sigma_cst=3.0), embeddings="e")
 
 
 def test_done_once_and_refused_on_other_settings(tmp_path):
@@ -188,8 +222,8 @@ def test_done_once_and_refused_on_other_settings(tmp_path):
 
 def test_a_later_round_goes_on_from_the_one_before(tmp_path):
     work = pretend(tmp_path)
-    correlate(work, "first", CorrelateSettings(sigma_drm=0.01), embeddings="e")
-    correlate(work, "second", CorrelateSettings(sigma_drm=0.1), embeddings="e", start="first")
+    correlate(work, "first", CorrelateSettings(thresholds="calibrated,0.01"), embeddings="e")
+    correlate(work, "second", CorrelateSettings(thresholds="calibrated,0.1"), embeddings="e", start="first")
     stages = report_of(work, "second")["stages"]
     assert [stage["name"] for stage in stages] == [SO_FAR, "cross-video"]
     before, after = (read_identities(work.identities(name)) for name in ("first", "second"))

@@ -33,6 +33,15 @@ def overlapping_pairs(
     return np.asarray(both[ends - np.maximum(tracklets.start[both[:, 0]], tracklets.start[both[:, 1]]) >= overlap])
 
 
+def vouching(tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " t"]:
+    """Which tracklets still hold more than half of their own crops, where `owner` is the tracklet of each crop.
+
+    Only these tell where their person was: one that lost the others shows somebody else for most of its time.
+    """
+    mine = owner == tracklets.origin
+    return np.asarray(2 * np.bincount(owner[mine], minlength=len(tracklets)) > np.diff(tracklets.offsets))
+
+
 @dataclass(frozen=True)
 class Apart:
     """Pairs of tracklets that are two people, whatever they look like.

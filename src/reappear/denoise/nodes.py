@@ -53,7 +53,7 @@ class Nodes:
     ) -> Assignment:
         """The assignment in which linked nodes are one identity, as far as the rules allow."""
         count = len(self.leader)
-        apart = rules.apart(tracklets, self.of_tracklet)
+        apart = rules.apart(tracklets, assignment.tracklet)
         constraint = Constraint(apart, self.of_tracklet) if len(apart.pairs) else None
         if rules.guard == "cut":
             frail = weak(count, links)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from reappear.core import Assignment, Decision, InputError, TrackletSet
 
-from .constraints import Apart, Constraint, overlapping_pairs
+from .constraints import Apart, Constraint, overlapping_pairs, vouching
 from .groups import Groups, renumber
 from .joining import components, join
 from .links import Links
@@ -227,7 +227,7 @@ def settle(
     of = assignment.identity
     told = told[(of[told.first] == of[told.second]) & (of[told.first] >= 0)]
     links = _shortest(Links.joined([said, told, _chains(of)]), count)
-    apart = verdicts.apart(tracklets, held, overlap)
+    apart = verdicts.apart(tracklets, vouching(tracklets, assignment.tracklet), overlap)
     made = join(count, links, Constraint(apart, np.where(held, np.arange(count), -1)))
     if trace is not None:
         kept = made.kept

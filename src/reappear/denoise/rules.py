@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from reappear.core import TrackletSet
 
-from .constraints import Apart, overlapping_pairs
+from .constraints import Apart, overlapping_pairs, vouching
 from .guard import GUARD, SPREAD, Guard, check_guard
 from .review import Verdicts
 from .steps import OVERLAP
@@ -37,10 +37,11 @@ class Rules:
         """Whether nothing does, so that the shortest links that hold each component together tell all."""
         return not self.constraints and self.verdicts is None and self.guard == "none"
 
-    def apart(self, tracklets: TrackletSet, node: Int[np.ndarray, " t"]) -> Apart:
-        """Pairs of tracklets that must not be one person, among those that lie in a node."""
+    def apart(self, tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Apart:
+        """Pairs of tracklets that must not be one person, where `owner` is the tracklet of each crop."""
+        sure = vouching(tracklets, owner)
         overlap = self.overlap if self.constraints else None
         if self.verdicts is not None:
-            return self.verdicts.apart(tracklets, node >= 0, overlap)
-        seen = np.zeros((0, 2), np.int64) if overlap is None else overlapping_pairs(tracklets, node >= 0, overlap)
+            return self.verdicts.apart(tracklets, sure, overlap)
+        seen = np.zeros((0, 2), np.int64) if overlap is None else overlapping_pairs(tracklets, sure, overlap)
         return Apart(seen, np.zeros(len(seen), bool))

@@ -1,8 +1,10 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from reappear.core import settings
+from reappear.core import SettingsError, settings
 from reappear.pipeline.engines import EngineSettings, LocalSettings
+
+Rule = float | Literal["calibrated", "paper"]
 
 
 @settings
@@ -10,21 +12,18 @@ class CorrelateSettings:
     """How tracklets become identities. The paper's method: `thresholds: paper`, `constraints: false`, `guard: none`."""
 
     thresholds: Annotated[
-        Literal["auto", "paper"],
-        "auto: chosen from the footage, for tracklets are one person and those seen at the same time are two; "
-        "paper: 0.20 and 0.18, which fit the authors' own extractor",
-    ] = "auto"
-    sigma_cst: Annotated[
-        float | None, "cosine distance from which a crop is noise in its tracklet; sets it by hand"
-    ] = None
-    sigma_drm: Annotated[float | None, "cosine distance up to which two are one person; sets it by hand"] = None
-    outliers: Annotated[float, "automatic thresholds: largest share of crops to call noise, 0..1"] = 0.1
+        float | str,
+        "calibrated: chosen from the footage, for tracklets are one person and those seen at the same time are two; "
+        "paper: 0.20 and 0.18, which fit the authors' own extractor; or CST,DRM: the cosine distance from which a crop "
+        "is noise in its tracklet, and that up to which two are one person, each a number or one of these words",
+    ] = "calibrated"
     strangers: Annotated[
-        float, "automatic thresholds: share of crops that may pass for somebody seen at the same time, 0..1"
-    ] = 0.05
+        float, "calibrated thresholds: share of the crops taken out of tracklets that should be somebody else, 0..1"
+    ] = 0.9
     false_links: Annotated[
-        float, "automatic thresholds: links between different people that are bearable, for each identity left"
-    ] = 0.1
+        float, "calibrated thresholds: share of pairs of crops put together that may be of two people, 0..1"
+    ] = 0.2
+    resamples: Annotated[int, "calibrated thresholds: how often tracklets are drawn anew for their intervals"] = 100
     pairs: Annotated[
         Literal["sliding", "all", "approximate"],
         "which identities are compared across videos. sliding: those at most `radius` apart in the order of videos, as "
@@ -68,3 +67,34 @@ class CorrelateSettings:
     engine: Annotated[EngineSettings, "where pairs are compared. The result is the same"] = field(
         default_factory=LocalSettings
     )
+
+    def __post_init__(self) -> None:
+        _ = self.rules
+
+    @property
+    def rules(self) -> tuple[Rule, Rule]:
+        """By which rule, or by hand, σ_cst and σ_drm are chosen.
+
+        Raises:
+            SettingsError: `thresholds` is neither a word nor a distance, or not one or two of them.
+        """
+        parts = str(self.thresholds).split(",")
+        if len(parts) > 2:
+            raise SettingsError(f"thresholds: must be one value or two as in 0.2,0.18, got {self.thresholds!r}")
+        return _rule(parts[0].strip()), _rule(parts[-1].strip())
+
+
+def _rule(text: str) -> Rule:
+    if text == "calibrated":
+        return "calibrated"
+    if text == "paper":
+        return "paper"
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(
+            f"thresholds: must be calibrated, paper, or cosine distances as in 0.2,0.18, got {text!r}"
+        ) from None
+    if not 0 <= value <= 2:
+        raise SettingsError(f"thresholds: must be cosine distances in 0..2, got {text}")
+    return value

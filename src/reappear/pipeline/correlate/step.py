@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,6 +125,8 @@ def _correlate(
         found.report["review"] = {"decisions": verdicts.counts, "overruled": list(verdicts.overruled)}
         write_text(aside / "review.jsonl", log.read_text(encoding="utf-8"))
     write_identities(aside, found)
+    if "evidence" in found.report["thresholds"]:
+        _draw(aside / "thresholds.svg", found.report["thresholds"])
     remove_folder(unfinished)
     last = found.report["stages"][-1]
     rejected = int(np.count_nonzero(found.moves["stage"] == "review"))
@@ -157,3 +160,11 @@ def _weigh(
     if denied:
         progress.note(f"review: {denied} pairs of tracklets are one person by decision, though seen at the same time")
     return verdicts
+
+
+def _draw(path: Path, thresholds: dict[str, Any]) -> None:
+    from reappear.pipeline.report.plots import alone  # matplotlib takes its time, and the paper's thresholds need none
+    from reappear.pipeline.report.thresholds import draw_thresholds
+
+    if (plot := draw_thresholds(thresholds, name="thresholds")) is not None:
+        write_text(path, alone(plot))

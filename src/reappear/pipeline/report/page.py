@@ -18,6 +18,7 @@ from .examination import draw_roc, environment, examine
 from .gather import Run, Tree, natural
 from .pictures import Album, clock
 from .plots import colour, lines, project, scatter, wheel
+from .thresholds import draw_thresholds
 from .words import PROTOCOLS, number, percent
 
 STAGES = {
@@ -107,6 +108,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             tracklets=album.tracklets(settings.tracklets, settings.crops + 2),
             people=people,
             discarded=album.discarded(settings.discarded),
+            thresholds=_thresholds(run),
             merges=album.wrong_merges(settings.failures, settings.crops),
             splits=album.wrong_splits(settings.failures, settings.crops),
             truth=run.store.has_truth,
@@ -198,6 +200,17 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -
                 f"right at rank 1: {percent(cmc[0])}%" if cmc else "",
             )
         )
+    return out
+
+
+def _thresholds(run: Run) -> list[Tree]:
+    """The calibrated thresholds of each round, with the plot of their evidence."""
+    out = []
+    for number, (name, report) in enumerate(run.reports.items()):
+        said = report.get("thresholds", {})
+        svg = draw_thresholds(said, name=f"thresholds{number}")
+        if svg is not None:
+            out.append({"round": name, "svg": Markup(svg), **said})  # noqa: S704
     return out
 
 

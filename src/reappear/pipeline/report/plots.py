@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -43,6 +44,26 @@ _STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
 }
 _LONGEST = 300
+_ALONE = {"var(--ink)": "#7a828c", "var(--muted)": "#7a828c", "var(--line)": "#9aa1a9"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Distributions side by side, and where they are cut.
+
+    Attributes:
+        title: Of the panel.
+        shares: Label → share in each of the bins that divide 0..top.
+        top: The end of the last bin.
+        mark: Where the cut is.
+        interval: Within which it may as well be; `None` = unknown.
+    """
+
+    title: str
+    shares: Mapping[str, Sequence[float]]
+    top: float
+    mark: float
+    interval: Sequence[float] | None
 
 
 def colour(number: int) -> str:
@@ -172,6 +193,37 @@ def histogram(
         axes.set_xlabel("cosine distance")
         axes.set_ylabel("share, %")
         return _inline(figure, name, alt)
+
+
+def histograms(panels: Sequence[Panel], *, name: str, alt: str, colours: Sequence[str]) -> str:
+    """Panels one above the other, one colour for each of their distributions."""
+    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(6.4, 2.1 * len(panels)), layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_visible(False)
+        for axes, panel in zip(np.ravel(figure.subplots(len(panels), 1, squeeze=False)), panels, strict=True):
+            axes.patch.set_visible(False)
+            axes.tick_params(length=0)
+            for (label, shares), tint in zip(panel.shares.items(), colours, strict=True):
+                edges = np.linspace(0, panel.top, len(shares) + 1)
+                axes.stairs(shares, edges, color=tint, fill=True, alpha=0.25)
+                axes.stairs(shares, edges, color=tint, label=label)
+            axes.axvline(panel.mark, color=_INK, linewidth=1.2, linestyle="--")
+            if panel.interval is not None:
+                axes.axvspan(*panel.interval, color=_MUTED, alpha=0.2, linewidth=0)
+            axes.set_xlim(0, max(panel.top, min(2.0, panel.mark)))
+            axes.set_yticks([])
+            axes.set_title(f"{panel.title}, {panel.mark:.3f}", loc="left", fontsize=9.5)
+            axes.legend(frameon=False, fontsize=8.5, labelcolor=_MUTED)
+        axes.set_xlabel("cosine distance")
+        return _inline(figure, name, alt)
+
+
+def alone(svg: str) -> str:
+    """An inline plot as a file of its own, in greys that stand on light and on dark."""
+    for variable, grey in _ALONE.items():
+        svg = svg.replace(variable, grey)
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
 def wheel(number: int, of: int) -> str:

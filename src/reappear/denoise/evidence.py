@@ -1,0 +1,137 @@
+"""What footage tells of itself: how far apart crops of one person lie, and how far those of two.
+
+A tracklet is one person, and so are its halves and what lies before and after a gap in it (must-links). Tracklets seen
+at the same time in one video are two people (cannot-links).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from reappear.core import Engine, TrackletSet, generator, offsets_to_owner
+
+from .groups import Groups, centroids, distance_to_own, read_unit
+
+MOST = 200_000
+"""Distances looked at for one distribution; more would not move a quantile."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Cosine distances in rising order, and the tracklets they are of.
+
+    Attributes:
+        value: In 0..2, rising.
+        of: The tracklet of each, or the two tracklets.
+    """
+
+    value: Float[np.ndarray, " n"]
+    of: Int[np.ndarray, "n k"]
+
+    @classmethod
+    def between(cls, value: Float[np.ndarray, " n"], of: Int[np.ndarray, "n k"]) -> "Distances":
+        """Sorts them."""
+        order = np.argsort(value, kind="stable")
+        return cls(np.clip(value[order].astype(np.float64), 0, 2), of[order])
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def drawn(self, times: Float[np.ndarray, " t"]) -> "Sample":
+        """As if each tracklet had been seen so many times."""
+        return Sample(self.value, np.cumsum(times[self.of].prod(axis=1)))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Distances in rising order, and how much weight lies up to and with each."""
+
+    value: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+
+    def quantile(self, share: float) -> float:
+        """The distance within which this share of the weight lies."""
+        return float(self.value[min(np.searchsorted(self.weight, share * self.weight[-1]), len(self.value) - 1)])
+
+    def share_from(self, distance: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+        """Share of the weight at these distances or farther."""
+        below = np.concatenate([[0.0], self.weight])[np.searchsorted(self.value, distance)]
+        return np.asarray(1 - below / self.weight[-1])
+
+
+def to_rest(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Distances:
+    """Each crop to the mean of the other crops of its tracklet, where it has at least two others."""
+    owner = offsets_to_owner(groups.offsets)
+    centers = centroids(tracklets.embeddings, groups, engine)
+    cosine = (1 - distance_to_own(tracklets.embeddings, groups, centers)).astype(np.float64)
+    # x·S and |S| follow from the distance to the full mean: |S| is the sum of x·c over the tracklet.
+    length = np.bincount(owner, cosine, minlength=len(groups))[owner]
+    toward = cosine * length
+    rest = np.sqrt(np.maximum(length**2 - 2 * toward + 1, 1e-10))
+    some = _spread(np.flatnonzero(groups.sizes[owner] >= 3), MOST)
+    return Distances.between((1 - (toward - 1) / rest)[some], owner[some, None])
+
+
+def to_others(
+    tracklets: TrackletSet,
+    groups: Groups,
+    centers: Float[np.ndarray, "t d"],
+    pairs: Int[np.ndarray, "p 2"],
+) -> Distances:
+    """The middle crop of each tracklet of a pair to the mean of the other tracklet."""
+    both = _spread(np.concatenate([pairs, pairs[:, ::-1]]), MOST)
+    middle = groups.rows[groups.offsets[both[:, 0]] + groups.sizes[both[:, 0]] // 2]
+    step = 65_536
+    value = [np.zeros(0, np.float32)]
+    for i in range(0, len(both), step):
+        x = read_unit(tracklets.embeddings, middle[i : i + step])
+        value.append(1 - np.einsum("pd,pd->p", x, centers[both[i : i + step, 1]]))
+    return Distances.between(np.concatenate(value), both)
+
+
+def between_parts(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Distances:
+    """Parts of one tracklet: its halves, from four crops on, and its first and last third, from six on."""
+    owner = offsets_to_owner(groups.offsets)
+    place, size = np.arange(len(owner)) - groups.offsets[owner], groups.sizes[owner]
+    found = []
+    for parts, fewest in ((2, 4), (3, 6)):
+        long = _spread(np.flatnonzero(groups.sizes >= fewest), MOST)
+        number = np.full(len(groups), -1, np.int64)
+        number[long] = np.arange(len(long))
+        part = place * parts // size
+        taken = (number[owner] >= 0) & ((part == 0) | (part == parts - 1))
+        mine = np.full(len(tracklets.embeddings), -1, np.int64)
+        mine[groups.rows[taken]] = 2 * number[owner[taken]] + (part[taken] > 0)
+        centers = centroids(tracklets.embeddings, Groups.of(mine, 2 * len(long)), engine)
+        found.append((1 - np.einsum("td,td->t", centers[::2], centers[1::2]), long))
+    value, of = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return Distances.between(value, of[:, None])
+
+
+def between_tracklets(centers: Float[np.ndarray, "t d"], pairs: Int[np.ndarray, "p 2"]) -> Distances:
+    """The two tracklets of each pair."""
+    pairs = _spread(pairs, MOST)
+    step = 65_536
+    value = [np.zeros(0, np.float32)]
+    for i in range(0, len(pairs), step):
+        first, second = pairs[i : i + step].T
+        value.append(1 - np.einsum("pd,pd->p", centers[first], centers[second]))
+    return Distances.between(np.concatenate(value), pairs)
+
+
+def any_pairs(present: Int[np.ndarray, " n"], reach: int, *path: int | str) -> Int[np.ndarray, "p 2"]:
+    """Pairs of tracklets at most `reach` places apart among those present, drawn evenly."""
+    count = len(present)
+    if count < 2 or reach < 1:
+        return np.zeros((0, 2), np.int64)
+    draw = generator(0, "calibrate", *path)
+    wanted = min(2 * count * reach, MOST)
+    first, gap = draw.integers(0, count, wanted), draw.integers(1, reach + 1, wanted)
+    inside = first + gap < count
+    return np.stack([present[first[inside]], present[(first + gap)[inside]]], axis=1)
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """Evenly spaced rows, at most `most`."""
+    return rows[:: max(1, -(-len(rows) // most))]

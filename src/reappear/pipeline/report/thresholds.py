@@ -1,0 +1,39 @@
+"""The evidence that thresholds were chosen by, as a plot: distances of one person, of two, and where the cut is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .plots import Panel, colour, histograms
+
+
+def draw_thresholds(said: Mapping[str, Any], *, name: str) -> str | None:
+    """A plot as inline SVG; None where the thresholds were not calibrated.
+
+    Args:
+        said: What the report of correlate says of its thresholds.
+        name: Unique on the page.
+    """
+    evidence = said.get("evidence", {})
+    if "curves" not in evidence:
+        return None
+    curves = evidence["curves"]
+    kinds = (
+        ("sigma_cst", "σ_cst: crops", (("own", "the rest of their tracklet"), ("others", "people seen with them"))),
+        ("sigma_drm", "σ_drm: tracklets", (("parts", "parts of one"), ("apart", "two seen together"))),
+    )
+    panels = [
+        Panel(
+            title=title,
+            shares={label: curves[key] for key, label in lines},
+            top=curves["top"],
+            mark=said[sigma],
+            interval=evidence[f"{sigma}_interval"],
+        )
+        for sigma, title, lines in kinds
+    ]
+    alt = (
+        "Distances of crops to the rest of their tracklet and to people seen with them, "
+        f"threshold {said['sigma_cst']:.3f}; distances between parts of a tracklet and between tracklets seen "
+        f"together, threshold {said['sigma_drm']:.3f}"
+    )
+    return histograms(panels, name=name, alt=alt, colours=(colour(1), colour(0)))
