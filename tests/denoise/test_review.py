@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from reappear.core import Assignment, Decision, InputError
 from reappear.denoise import Trace, Verdicts, cross_video, reject, settle, single_tracklet, single_video
-from reappear.denoise.joining import components
 from reappear.denoise.constraints import vouching
+from reappear.denoise.joining import components
 from reappear.denoise.links import Links
 
 from .worlds import at, gaussian, tracklet_set

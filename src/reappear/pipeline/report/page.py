@@ -206,9 +206,9 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -
 def _thresholds(run: Run) -> list[Tree]:
     """The calibrated thresholds of each round, with the plot of their evidence."""
     out = []
-    for number, (name, report) in enumerate(run.reports.items()):
+    for place, (name, report) in enumerate(run.reports.items()):
         said = report.get("thresholds", {})
-        svg = draw_thresholds(said, name=f"thresholds{number}")
+        svg = draw_thresholds(said, name=f"thresholds{place}")
         if svg is not None:
             out.append({"round": name, "svg": Markup(svg), **said})  # noqa: S704
     return out
