@@ -26,7 +26,7 @@ from . import report_fixture
 def made(tmp_path_factory):
     """Eighteen people in six films, correlated as `before`."""
     made = report_fixture.build(tmp_path_factory.mktemp("made"), parts=("crops", "embeddings"))
-    correlate(made, "before", CorrelateSettings(thresholds="calibrated,0.25"), embeddings="round1")
+    correlate(made, "before", CorrelateSettings(thresholds="0.3,0.25"), embeddings="round1")
     return made
 
 
@@ -39,7 +39,7 @@ def work(made, tmp_path):
 
 def decided(work, name="after", *, start=None, **settings):
     """Identities found once more, with the log."""
-    made = CorrelateSettings(**{"thresholds": "calibrated,0.25", **settings})
+    made = CorrelateSettings(**{"thresholds": "0.3,0.25", **settings})
     record = correlate(work, name, made, embeddings="round1", start=start)
     return read_identities(work.identities(name)), record
 
