@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reappear.core import SettingsError, StorageError
-from reappear.denoise import noise_terms
+from reappear.denoise import BLAS, noise_terms
 from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.engines import Bounded, RaySettings, kept
 from reappear.store import read_identities
@@ -168,6 +168,7 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_cluster_finds_the_same_identities_also_where_a_worker_is_lost(tmp_path, killed, monkeypatch):
     monkeypatch.setattr(kept, "_MANY", 1)
+    monkeypatch.setattr(BLAS, "block", 256)  # many pieces, of which few are done when the worker is lost
     work = pretend(tmp_path, people=8000)
     correlate(work, "local", CorrelateSettings(noise="sampled"), embeddings="e")
     loses = _LosesAWorker()
@@ -178,7 +179,7 @@ def test_a_cluster_finds_the_same_identities_also_where_a_worker_is_lost(tmp_pat
 
 
 class _LosesAWorker(Stops):
-    """Kills a worker of this process's own Ray that is at work on the last stage, when its first piece is done."""
+    """Kills a worker of this process's own Ray when the first piece of the last stage is done."""
 
     def __init__(self):
         super().__init__("(never said)")
@@ -188,9 +189,10 @@ class _LosesAWorker(Stops):
     def task(self, title, total):
         def tick(units):
             if title == "cross-video" and units and not self.killed:
-                worker = next(pid for pid in descendants(os.getpid()) if "_piece" in told(pid, "cmdline"))
-                os.kill(worker, signal.SIGKILL)
-                self.killed.append(worker)
+                workers = [pid for pid in descendants(os.getpid()) if told(pid, "cmdline").startswith("ray::")]
+                busy = [pid for pid in workers if "_piece" in told(pid, "cmdline")]
+                self.killed = (busy or [pid for pid in workers if "IDLE" in told(pid, "cmdline")])[:1]
+                os.kill(self.killed[0], signal.SIGKILL)
 
         yield tick
 

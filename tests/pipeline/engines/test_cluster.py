@@ -1,7 +1,9 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,48 @@ def test_nobody_at_the_address(monkeypatch):
         pass
     with pytest.raises(InputError, match="no Ray cluster answers"), open_engine(RaySettings(address="a:b"), MEMORY):
         pass
+
+
+@pytest.mark.slow
+def test_a_cluster_that_runs_is_joined_and_left_running():
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    start = [*ray, "start", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false", "--block"]
+    script = """
+import sys
+from reappear.pipeline.engines import RaySettings, open_engine
+with open_engine(RaySettings(address=sys.argv[1]), 0) as engine:
+    found = list(engine.map(divmod, 7, range(1, 4)))
+print(found)
+"""
+    head = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        ask = [*ray, "health-check", "--address", f"127.0.0.1:{port}"]
+        while subprocess.run(ask, env=environment, capture_output=True, check=False).returncode:
+            assert head.poll() is None
+        for _ in range(2):
+            mine = [sys.executable, "-c", script, f"127.0.0.1:{port}"]
+            done = subprocess.run(mine, env=environment, capture_output=True, text=True, check=False)
+            assert (done.stdout, done.returncode) == ("[(7, 0), (3, 1), (2, 1)]\n", 0), done.stderr
+    finally:
+        head.terminate()
+        head.wait()
+
+
+@pytest.mark.slow
+def test_somebody_else_at_the_address(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        begun = time.monotonic()
+        with (
+            pytest.raises(InputError, match=f"no Ray cluster answers at {where}"),
+            open_engine(RaySettings(address=where), MEMORY),
+        ):
+            pass
+    assert time.monotonic() - begun < 60
+    assert capfd.readouterr() == ("", "")
 
 
 def test_workers_are_a_number():

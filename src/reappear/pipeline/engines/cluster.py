@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 _RETRIES = 4
 _AHEAD = 2  # pieces under way for each worker: one at work, one at hand
-_PATIENCE = 10.0  # seconds in which a cluster must answer
+_PATIENCE = 20.0  # seconds in which a cluster must answer
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves the variables of accelerators alone, and says nothing of it
@@ -138,7 +139,7 @@ def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
 
 
 def _join(ray: Any, address: str) -> None:
-    """Ray itself would go on asking for minutes."""
+    """Ray itself would go on asking for minutes, so another process asks first."""
     lost = f"no Ray cluster answers at {address}; start one with `ray start --head`, or correct engine.address"
     host, _, port = address.rpartition("://")[2].partition(":")
     if port:
@@ -146,7 +147,12 @@ def _join(ray: Any, address: str) -> None:
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         except (OSError, ValueError) as error:
             raise InputError(f"{lost} ({error})") from error
+    ask = [sys.executable, "-c", "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False)", address]
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"{lost} ({str(error).splitlines()[0]})") from error
+        subprocess.run(ask, check=True, capture_output=True, timeout=_PATIENCE)  # noqa: S603 no shell sees it
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{lost} (asked for {_PATIENCE:.0f} s)") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise InputError(f"{lost} ({reason[-1]})") from error
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
