@@ -73,7 +73,9 @@ def apart(*arguments: str) -> dict[str, Any]:
 
 
 def keep(name: str, figures: dict[str, Any], started_on: dict[str, Any]) -> None:
-    """Writes `results/NAME.json`: the command, the machine, the figures."""
+    """Writes `results/NAME.json`: the command, with the last part of each path, the machine, the figures."""
     RESULTS.mkdir(exist_ok=True)
-    page = {"command": " ".join(["python", *sys.argv]), "machine": started_on, **figures}
+    script, *arguments = sys.argv
+    said = [Path(given).name if Path(given).is_absolute() else given for given in arguments]
+    page = {"command": " ".join(["python", f"benchmarks/{Path(script).name}", *said]), "machine": started_on, **figures}
     (RESULTS / f"{name}.json").write_text(json.dumps(page, indent=2) + "\n", encoding="utf-8")
