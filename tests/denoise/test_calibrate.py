@@ -7,7 +7,7 @@ from reappear.core import LOCAL, Assignment, SettingsError
 from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate, cross_video, single_tracklet, single_video
 from reappear.denoise.evidence import between_parts, to_rest
 from reappear.denoise.false_links import Joins, Tail
-from reappear.denoise.groups import Groups
+from reappear.denoise.groups import Groups, centroids
 from reappear.denoise.links import Links
 from reappear.metrics import score_identities
 
@@ -158,7 +158,9 @@ def test_distances_are_those_of_the_crops():
         rest += [1 - x[row] / np.linalg.norm(x[row]) @ mean(rows[rows != row]) for row in rows]
     parts = between_parts(world, groups, LOCAL)
     assert parts.value.tolist() == pytest.approx(sorted(halves + thirds), abs=1e-3)
-    assert to_rest(world, groups, LOCAL).value.tolist() == pytest.approx(sorted(rest), abs=1e-3)
+    assert to_rest(world, groups, centroids(world.embeddings, groups)).value.tolist() == pytest.approx(
+        sorted(rest), abs=1e-3
+    )
     short = street(0, people=6, videos=2, crops=4)[0]
     assert len(between_parts(short, Groups.of(short.origin, len(short)), LOCAL)) == len(short)
 

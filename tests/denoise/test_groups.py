@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reappear.core import LOCAL
 from reappear.denoise import groups
 
 
@@ -25,3 +26,10 @@ def resident(path):
     lines = iter(Path("/proc/self/smaps").read_text().splitlines())
     return sum(int(next(line for line in lines if line.startswith("Rss:")).split()[1]) * 1024
                for line in lines if line.endswith(str(path)))  # fmt: skip
+
+
+def test_all_rows_of_a_matrix_are_the_matrix(monkeypatch):
+    monkeypatch.setattr(groups, "_BLOCK_BYTES", 40)
+    matrix = np.arange(20, dtype=np.float32).reshape(5, 4)
+    assert groups.rows_of(matrix, np.arange(5), LOCAL) is matrix
+    assert np.array_equal(groups.rows_of(matrix, np.array([0, 1, 3, 4]), LOCAL), matrix[[0, 1, 3, 4]])

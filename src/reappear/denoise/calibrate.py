@@ -12,7 +12,7 @@ from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet,
 from .constraints import overlapping_pairs
 from .evidence import Distances, any_pairs, between_parts, between_tracklets, to_others, to_rest
 from .false_links import Joins, Tail, tails
-from .groups import Groups, centroids
+from .groups import Groups, centroids, rows_of
 from .joining import shortest_forest
 from .linking import count_pairs, find_links
 from .outsiders import Outsiders
@@ -194,7 +194,7 @@ def _inside(
     present = np.flatnonzero(groups.sizes)
     anybody = any_pairs(present, len(present) - 1, "strangers")
     centers = centroids(tracklets.embeddings, groups, engine)
-    own = to_rest(tracklets, groups, engine)
+    own = to_rest(tracklets, groups, centers)
     parts, apart = between_parts(tracklets, groups, engine), between_tracklets(centers, together)
     if len(parts) and len(apart) and np.median(parts.value) >= np.median(apart.value) - RESOLUTION:
         notes.append(
@@ -249,7 +249,7 @@ def _between(
     """Tracklets less the crops that are somebody else: σ_drm."""
     centers = centroids(tracklets.embeddings, groups, engine)
     filled = np.flatnonzero(groups.sizes)
-    nodes, count = centers[filled], len(filled)
+    nodes, count = rows_of(centers, filled, engine), len(filled)
     reach = max(0, min(count - 1, count if radius is None else radius))
     pairs = reach * count - reach * (reach + 1) // 2
     parts = between_parts(tracklets, groups, engine)

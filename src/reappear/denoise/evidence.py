@@ -60,10 +60,9 @@ class Sample:
         return np.asarray(1 - below / self.weight[-1])
 
 
-def to_rest(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Distances:
+def to_rest(tracklets: TrackletSet, groups: Groups, centers: Float[np.ndarray, "t d"]) -> Distances:
     """Each crop to the mean of the other crops of its tracklet, where it has at least two others."""
     owner = offsets_to_owner(groups.offsets)
-    centers = centroids(tracklets.embeddings, groups, engine)
     cosine = (1 - distance_to_own(tracklets.embeddings, groups, centers)).astype(np.float64)
     # x·S and |S| follow from the distance to the full mean: |S| is the sum of x·c over the tracklet.
     length = np.bincount(owner, cosine, minlength=len(groups))[owner]

@@ -95,6 +95,17 @@ def centroids(
     return to_unit(total)
 
 
+def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engine: Engine) -> Float[np.ndarray, "m d"]:
+    """These rows of a float32 matrix, where the engine has room for them; the matrix itself if they are all of it."""
+    if len(rows) == len(matrix):
+        return matrix
+    out = engine.zeros(len(rows), matrix.shape[1])
+    step = max(1, _BLOCK_BYTES // (4 * max(1, matrix.shape[1])))
+    for begin in range(0, len(rows), step):
+        out[begin : begin + step] = matrix[rows[begin : begin + step]]
+    return out
+
+
 def to_unit(sums: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g d"]:
     """Sums of unit rows scaled to unit length, in place; those that cancel out become zero."""
     norms = np.sqrt(np.einsum("gd,gd->g", sums, sums))[:, None]
