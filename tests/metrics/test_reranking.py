@@ -35,6 +35,12 @@ def test_memory_changes_nothing():
     np.testing.assert_allclose(wide, narrow, atol=1e-6)
 
 
+def test_of_equals_the_earlier_wherever_blocks_end():
+    rows = np.random.default_rng(0).choice([-0.5, 0.5], (900, 4))  # cosines without rounding, and many alike
+    wide, narrow = (k_reciprocal_rerank(rows[:300], rows[300:], memory_mb=mb) for mb in (256, 1))
+    np.testing.assert_array_equal(wide, narrow)
+
+
 def test_ranking_by_it_is_ranking_its_distances_and_helps_here():
     query, gallery, query_ids, gallery_ids = crowd(1, 60, 200)
     gallery_ids[:20] = -1

@@ -6,6 +6,7 @@ are held: memory grows with images × neighbours.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,6 +19,8 @@ from .search import Search
 
 _KEPT = 4  # neighbours kept with their distance, in multiples of k1: most pairs that get a weight are among them
 _PAIRS = 1 << 14
+_NEXT_TO_NOTHING = np.float32(1e-12)  # between rows that are alike, so that each is nearest to itself
+_ROW = (1 << 32) - 1
 
 
 def k_reciprocal_rerank(
@@ -86,6 +89,7 @@ class Encoding:
         rows = self.features[queries] @ self.features[self.queries :].T
         np.subtract(1, rows, out=rows)
         rows *= np.float32(weight) / self.farthest[queries, None]
+        rows += np.float32(1 - weight)
         gallery = self._columns
         for row, query in zip(rows, queries, strict=True):
             mine = slice(*self.membership.indptr[query : query + 2])
@@ -94,7 +98,8 @@ class Encoding:
             at = np.arange(length.sum()) + np.repeat(begin - np.cumsum(length) + length, length)
             smaller = np.minimum(gallery.data[at], np.repeat(share, length))
             common = np.bincount(gallery.indices[at], smaller, minlength=len(row))
-            row += (1 - weight) * (1 - common / (2 - common))
+            some = np.flatnonzero(common)
+            row[some] -= (1 - weight) * common[some] / (2 - common[some])
         return np.asarray(rows)
 
 
@@ -111,12 +116,11 @@ def encode(
             f"embed both with one model"
         )
     features = np.concatenate([unit_rows(query, name="query"), unit_rows(gallery, name="gallery")])
-    near, similarity, farthest = _neighbours(features, min(len(features), max(_KEPT * k1, k1 + 1, k2)), memory_mb)
+    near, distance, farthest = _neighbours(features, min(len(features), max(_KEPT * k1, k1 + 1, k2)), memory_mb)
     mutual, half = _reciprocal(near[:, : k1 + 1]), _reciprocal(near[:, : int(np.around(k1 / 2)) + 1])
     pairs = sparse.coo_array(_expanded(mutual, half))
     row, column = (np.asarray(side, np.int64) for side in pairs.coords)
-    apart = (1 - _similarity(features, near, similarity, row, column)) / farthest[row]
-    shares = np.exp(-apart)
+    shares = np.exp(-_distances(features, near, distance, row, column) / farthest[row])
     shares /= np.bincount(row, shares, minlength=len(features))[row]
     membership = sparse.csr_array((shares.astype(np.float32), (row, column)), shape=(len(features),) * 2)
     if k2 > 1:
@@ -146,24 +150,48 @@ def _step(columns: int, memory_mb: int) -> int:
 def _neighbours(
     features: Float[np.ndarray, "n d"], kept: int, memory_mb: int
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
-    """The nearest rows of each row, itself first, their similarity, and `1 - cos` to the farthest."""
+    """The nearest rows of each row, itself first, how far they are (`1 - cos`), and how far the farthest row is.
+
+    Each pair is computed once and told to both of its rows, which is half of the whole product.
+    """
     count = len(features)
-    near, similarity = np.empty((count, kept), np.int32), np.empty((count, kept), np.float32)
-    farthest = np.empty(count, np.float32)
+    best = np.full((count, kept), _key(np.float32(np.inf), 0))
+    farthest = np.full(count, _NEXT_TO_NOTHING)
     step = _step(count, memory_mb)
     for begin in range(0, count, step):
-        block = features[begin : begin + step] @ features.T
-        number = np.arange(len(block))
-        farthest[begin : begin + step] = 1 - block.min(axis=1)
-        block[number, begin + number] = 2
-        np.negative(block, out=block)
-        some = np.sort(np.argpartition(block, kept - 1, axis=1)[:, :kept], axis=1)
-        values = np.take_along_axis(block, some, axis=1)
-        order = np.argsort(values, axis=1, kind="stable")  # of equals the earlier
-        near[begin : begin + step] = np.take_along_axis(some, order, axis=1)
-        similarity[begin : begin + step] = -np.take_along_axis(values, order, axis=1)
-    similarity[:, 0] = 1
-    return near, similarity, np.maximum(farthest, np.float32(1e-12))
+        end = min(begin + step, count)
+        apart = features[begin:end] @ features[begin:].T
+        np.subtract(1, apart, out=apart)
+        np.maximum(apart, _NEXT_TO_NOTHING, out=apart)
+        np.fill_diagonal(apart, 0)
+        farthest[begin:] = np.maximum(farthest[begin:], apart.max(axis=0))
+        farthest[begin:end] = np.maximum(farthest[begin:end], apart.max(axis=1))
+        _keep_nearest(best[begin:end], apart, begin)
+        _keep_nearest(best[end:], apart[:, end - begin :].T, begin)
+    return (best & _ROW).astype(np.int32), _distance_of(best), farthest
+
+
+def _keep_nearest(best: Int[np.ndarray, "r k"], apart: Float[np.ndarray, "r c"], first: int) -> None:
+    """Sorts the nearest of `apart`, whose columns are rows from `first` on, into what was the nearest so far."""
+    kept = best.shape[1]
+    bar = _distance_of(best[:, -1])
+    if apart.shape[1] > kept:
+        bar = np.minimum(bar, np.partition(apart, kept - 1, axis=1)[:, kept - 1])
+    row, column = np.divmod(np.flatnonzero(apart <= bar[:, None]), apart.shape[1])
+    counts = np.bincount(row, minlength=len(best))
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = np.full((len(best), int(counts.max(initial=0))), _key(np.float32(np.inf), 0))
+    found[row, place] = _key(apart[row, column], first + column)
+    best[:] = np.sort(np.concatenate([best, found], axis=1), axis=1)[:, :kept]
+
+
+def _key(distance: Any, row: Any) -> Any:
+    """Sorts by distance, and of equals the earlier row: the bits of a float that is not negative sort as it does."""
+    return np.asarray(distance).view(np.int32).astype(np.int64) << 32 | row
+
+
+def _distance_of(key: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    return np.asarray(key >> 32).astype(np.int32).view(np.float32)
 
 
 def _adjacency(near: Int[np.ndarray, "n k"]) -> sparse.csr_array:
@@ -191,14 +219,14 @@ def _expanded(mutual: sparse.csr_array, half: sparse.csr_array) -> sparse.csr_ar
     return sparse.csr_array(sparse.vstack(out))
 
 
-def _similarity(
+def _distances(
     features: Float[np.ndarray, "n d"],
     near: Int[np.ndarray, "n k"],
     known: Float[np.ndarray, "n k"],
     row: Int[np.ndarray, " p"],
     column: Int[np.ndarray, " p"],
 ) -> Float[np.ndarray, " p"]:
-    """Of pairs of rows: looked up among the neighbours kept, else computed."""
+    """`1 - cos` of pairs of rows: looked up among the neighbours kept, else computed."""
     count = len(features)
     key = (np.arange(count)[:, None] * count + near).ravel()
     order = np.argsort(key)
@@ -207,5 +235,5 @@ def _similarity(
     lacking = np.flatnonzero(key[at] != row * count + column)
     for begin in range(0, len(lacking), _PAIRS):
         some = lacking[begin : begin + _PAIRS]
-        out[some] = np.einsum("pd,pd->p", features[row[some]], features[column[some]])
+        out[some] = 1 - np.einsum("pd,pd->p", features[row[some]], features[column[some]])
     return np.asarray(out)
