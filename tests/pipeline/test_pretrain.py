@@ -131,7 +131,7 @@ def test_every_method_goes_on_where_it_was_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("reappear.models.save_model", break_off)
+        patch.setattr("reappear.pipeline.pretrain.training.save_model", break_off)
         with pytest.raises(KeyboardInterrupt):
             pretrain(work, f"broken-{kind}", METHODS[kind], labels=labels)
     assert "checkpoints" in {path.name for path in (work.root / "models" / f"broken-{kind}.partial").iterdir()}
@@ -144,7 +144,7 @@ def test_a_checkpoint_from_elsewhere_is_gone_on_from_and_never_begins_anew(
 ) -> None:
     pretrain(work, "straight", TINY, labels="found")
     with monkeypatch.context() as patch:
-        patch.setattr("reappear.models.save_model", lambda *given, **named: 1 / 0)
+        patch.setattr("reappear.pipeline.pretrain.training.save_model", lambda *given, **named: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pretrain(work, "left", TINY, labels="found")
     left = work.root / "models" / "left.partial"

@@ -64,11 +64,11 @@ def test_images_of_one_camera_sequence_and_person_are_a_tracklet(market, tmp_pat
 
 
 def test_the_labels_as_given_can_be_trained_on(market, tmp_path):
-    from reappear.pipeline.pretrain import _labelled
+    from reappear.pipeline.pretrain.labels import labelled
 
     work = Workspace(tmp_path / "w")
     ingest([market], work, IngestSettings(workers=1))
-    rows, person, dropped = _labelled(work.open_crops(), "given", work)
+    rows, person, dropped = labelled(work.open_crops(), "given", work)
     assert len(rows) == 5
     assert len(np.unique(person)) == 3
     assert not dropped

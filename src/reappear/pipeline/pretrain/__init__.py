@@ -1,0 +1,8 @@
+"""pretrain: identities → a model."""
+
+from .images import CropImages
+from .labels import labels_of
+from .settings import PretrainSettings
+from .step import pretrain
+
+__all__ = ["CropImages", "PretrainSettings", "labels_of", "pretrain"]

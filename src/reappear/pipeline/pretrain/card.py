@@ -1,0 +1,55 @@
+"""What a model says of itself: config.json and README.md."""
+
+from typing import Any
+
+from reappear.pipeline.probe import MEAN, STD
+
+from .settings import PretrainSettings
+
+_TITLES = {
+    "cion": "identity-guided self-distillation (CION)",
+    "tracklet": "identity-guided self-distillation on tracklets",
+    "dino": "self-distillation of single images (DINO)",
+    "moco": "momentum contrast of single images (MoCo-v2)",
+}
+
+
+def model_config(settings: PretrainSettings, labels: str, steps: int) -> dict[str, Any]:
+    """What is needed to use it, and where it comes from."""
+    return {
+        "architecture": settings.backbone,
+        "arguments": settings.arguments,
+        "height": settings.height,
+        "width": settings.width,
+        "mean": MEAN,
+        "std": STD,
+        "exported": settings.export,
+        "method": settings.method.kind,
+        "labels": labels,
+        "steps": steps,
+        "images_per_step": settings.images_per_step,
+    }
+
+
+def model_card(
+    settings: PretrainSettings, labels: str, counts: dict[str, int | float], metrics: list[dict[str, int | float]]
+) -> str:
+    """README.md of a model."""
+    probes = [row["probe_map"] for row in metrics if "probe_map" in row]
+    lines = [
+        f"# {settings.backbone}, pre-trained by {_TITLES[settings.method.kind]}",
+        "",
+        f"- Input: RGB, {settings.height}×{settings.width}, mean {MEAN}, std {STD} of pixels in [0, 1]",
+        f"- Trained on {counts['crops']:,} crops of {counts['identities']:,} identities (labels: {labels}), "
+        f"{counts['steps']:,} steps of {settings.images_per_step} images",
+        f"- Exported: the {settings.export}; seed {settings.seed}",
+        *([f"- Probe mAP at the end: {probes[-1]:.3f}"] if probes else []),
+        "",
+        "```python",
+        "from reappear.models import load_model",
+        "",
+        'model, config = load_model("path/of/this/folder")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""Crops, decoded."""
+
+import cv2
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from reappear.core import InputError
+from reappear.store import CropStore
+
+
+class CropImages:
+    """The crops that are trained on, decoded once as far as memory allows.
+
+    Args:
+        crops: Where they lie.
+        rows: Which.
+        tallest: Taller crops are shrunk to this height in pixels when decoded.
+        memory_mb: How much decoded crops may take.
+    """
+
+    def __init__(self, crops: CropStore, rows: Int[np.ndarray, " n"], *, tallest: int, memory_mb: int) -> None:
+        self._crops, self._rows, self._tallest = crops, rows, tallest
+        self._held: list[np.ndarray] = []
+        left = memory_mb * 2**20
+        for position in range(len(rows)):
+            image = self._decode(position)
+            left -= image.nbytes
+            if left < 0:
+                break
+            self._held.append(image)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._held[image] if image < len(self._held) else self._decode(image)
+
+    def _decode(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
+        crop = int(self._rows[position])
+        pixels = cv2.imdecode(np.frombuffer(self._crops.image(crop), np.uint8), cv2.IMREAD_COLOR_RGB)
+        if pixels is None:
+            raise InputError(f"crop {crop} in {self._crops.folder} is damaged; ingest into a new workspace")
+        height, width = pixels.shape[:2]
+        if height > self._tallest:
+            size = (max(1, round(width * self._tallest / height)), self._tallest)
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(pixels, np.uint8)

@@ -1,0 +1,67 @@
+"""What counts as one person."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from reappear.core import InputError, SettingsError, WorkspaceError
+from reappear.methods.settings import OWN_LABELS, MethodSettings
+from reappear.pipeline.workspace import Workspace
+from reappear.store import CropStore, read_table
+
+OWN = ("instance", "tracklet", "given", "true")  # that need no `correlate`
+
+
+def labels_of(method: MethodSettings, labels: str | None) -> str:
+    """What counts as one person.
+
+    Raises:
+        SettingsError: The method learns from something else.
+    """
+    own = OWN_LABELS.get(method.kind)
+    if own is None:
+        return labels or "round0"
+    if labels not in (None, own):
+        raise SettingsError(f"labels: method {method.kind} learns from labels {own}, got {labels}; leave them out")
+    return own
+
+
+def labelled(
+    crops: CropStore, labels: str, work: Workspace
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], dict[str, int]]:
+    """The crops to train on, who is on each, and how many are left out for which reason."""
+    reason = "without an identity"
+    if labels == "instance":
+        identity = np.arange(len(crops))
+    elif labels == "tracklet":
+        identity = np.asarray(crops.crops["tracklet"], np.int64)
+    elif labels == "given":
+        if "label" not in crops.crops:
+            raise InputError(f"{crops.folder} came without labels, as videos do; train with other labels")
+        identity = np.asarray(crops.crops["label"], np.int64)
+    elif labels == "true":
+        identity, reason = np.asarray(crops.crops["truth"], np.int64), "of nobody that the ground truth knows"
+        if not np.any(identity >= 0):
+            raise InputError(f"{crops.folder} has no true identities; train with other labels")
+    else:
+        identity = np.asarray(read_table(identities_folder(work, labels) / "identities.parquet")["identity"], np.int64)
+        if len(identity) != len(crops):
+            raise WorkspaceError(f"identities {labels!r} are of other crops than {crops.folder}; correlate again")
+    rows = np.flatnonzero(identity >= 0)
+    if len(rows) == 0:
+        raise InputError(f"labels {labels!r} leave no crops to train on; look at the thresholds of correlate")
+    left_out = len(identity) - len(rows)
+    return rows, identity[rows], {reason: left_out} if left_out else {}
+
+
+def identities_folder(work: Workspace, labels: str) -> Path:
+    """Where identities of this name lie."""
+    folder = work.identities(labels)
+    if not (folder / "record.json").exists():
+        there = sorted(path.parent.name for path in work.identities("").glob("*/record.json"))
+        raise InputError(
+            f"{work.root} has no identities {labels!r}; labels are {', '.join((*OWN, *there))}"
+            + ("" if there else "; `reappear correlate` makes more")
+        )
+    return folder

@@ -1,0 +1,69 @@
+"""How a model is pre-trained."""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from reappear.core import settings
+from reappear.methods.settings import CionSettings, MethodSettings
+from reappear.train.views import ViewSettings
+
+
+@settings
+class PretrainSettings:
+    """How a model is pre-trained. The defaults suit small crops and one core of a CPU; see docs/paper-to-code.md."""
+
+    method: Annotated[MethodSettings, "how it learns"] = field(default_factory=CionSettings)
+    backbone: Annotated[str, "architecture: one that `reappear models` shows, stripes4, cnn6, or any timm name"] = (
+        "stripes4"
+    )
+    arguments: Annotated[dict[str, Any], "arguments of the architecture, such as {width: 48}"] = field(
+        default_factory=dict
+    )
+    init: Annotated[Path | None, "weights to start from: a model folder or checkpoint; random if not given"] = None
+    height: Annotated[int, "height of global views in pixels"] = 64
+    width: Annotated[int, "width of global views in pixels"] = 32
+    local_height: Annotated[int, "height of local views in pixels"] = 32
+    local_width: Annotated[int, "width of local views in pixels"] = 16
+    views: Annotated[ViewSettings, "views of each image"] = field(
+        default_factory=lambda: ViewSettings(local_views=0)  # a part of a person in 32x16 pixels teaches little
+    )
+    steps: Annotated[int | None, "steps of training; 0 exports the network untrained; epochs count if not given"] = 320
+    epochs: Annotated[float, "passes over the crops, where steps are not given"] = 100.0
+    images_per_step: Annotated[int, "images in a step, over all processes; a multiple of the curriculum's"] = 96
+    optimizer: Annotated[Literal["adamw", "sgd"], "AdamW, or SGD with momentum 0.9"] = "adamw"
+    lr: Annotated[float, "peak learning rate"] = 3e-3
+    final_lr: Annotated[float, "learning rate at the end of the cosine"] = 1e-6
+    warmup: Annotated[float, "share of the training in which the learning rate rises"] = 0.125
+    weight_decay: Annotated[float, "weight decay at the start; biases and norms have none"] = 0.04
+    final_weight_decay: Annotated[float, "weight decay at the end of its cosine"] = 0.4
+    clip: Annotated[float, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
+    export: Annotated[Literal["student", "teacher"], "which network becomes the model"] = "student"
+    seed: Annotated[int, "seed of everything random"] = 0
+    device: Annotated[str, "auto, cpu, cuda, or cuda:N"] = "auto"
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"], "of the forward pass; the halves are for GPUs, and slow elsewhere"
+    ] = "float32"
+    compile: Annotated[bool, "let torch compile the networks; pays off after some minutes on a GPU"] = False
+    recompute: Annotated[bool, "keep fewer activations and compute them again on the way back: slower, less memory"] = (
+        False
+    )
+    accumulate: Annotated[int, "parts that a step's images are cut into, one after the other: less memory"] = 1
+    colours_on: Annotated[
+        Literal["auto", "host", "device"], "where colours of views are changed; auto: on the device if it is a GPU"
+    ] = "auto"
+    threads: Annotated[
+        int, "CPU threads of the network; 1 suits small ones, and results depend on it in the last bit"
+    ] = 1
+    workers: Annotated[int, "processes that prepare views ahead; 0 = none"] = 0
+    memory_mb: Annotated[int, "decoded crops kept in memory; the others are decoded when needed"] = 2048
+    bad_steps: Annotated[int, "steps in a row whose loss or gradient may be not finite: skipped and counted"] = 10
+    probe: Annotated[Path | None, "folder in Market-1501 layout that the model is scored on while it trains"] = None
+    probe_share: Annotated[float, "share of the people that is not trained on but scored on, where no folder is"] = 0.0
+    probe_every: Annotated[int, "steps between scores; 0 = never"] = 0
+    tracker: Annotated[
+        Literal["none", "tensorboard", "wandb", "mlflow"], "shows the curve beside metrics.jsonl, kept on this machine"
+    ] = "none"
+    log_every: Annotated[int, "steps between rows of metrics.jsonl"] = 10
+    checkpoint_every: Annotated[int, "steps between checkpoints"] = 100
+    keep_checkpoints: Annotated[int, "checkpoints that stay, in case the newest is damaged"] = 2

@@ -1,0 +1,91 @@
+"""The step: what is asked is checked, and one process or several train."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reappear.core import SILENT, Progress, WorkspaceError
+from reappear.pipeline.record import Outcome, Record, read_record, run_step
+from reappear.pipeline.workspace import Workspace
+from reappear.store import remove_folder
+
+from .labels import OWN, identities_folder, labels_of
+from .settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from .training import Training
+
+
+def pretrain(
+    work: Workspace,
+    name: str,
+    settings: PretrainSettings,
+    *,
+    labels: str | None = None,
+    resume: str | Path = "auto",
+    progress: Progress = SILENT,
+) -> Record:
+    """Trains a backbone on the crops of a workspace.
+
+    Args:
+        work: Has crops, and identities if they are named.
+        name: Of the model: `WORK/models/NAME/` with `model.safetensors`, `config.json`, `README.md`, `metrics.jsonl`.
+        settings: See `PretrainSettings`.
+        labels: What counts as one person, for the method `cion`: "instance" (each crop), "tracklet", "given" (the
+            labels that a set came with), "true" (the footage's ground truth), or the name of identities that
+            `correlate` wrote. Other methods say so themselves.
+        resume: What a stopped training of this name and these settings is good for. "auto": it goes on. "never": it is
+            thrown away. A path: a checkpoint, or a folder of them, of the same training elsewhere, to go on from.
+        progress: Who is told.
+
+    Raises:
+        InputError: There are no crops, no such identities, or the network does not take the views' sizes.
+        SettingsError: A setting is out of range, or contradicts another.
+        TrainingError: The training diverged.
+    """
+    from reappear.train import parallel
+
+    from .method import choose_device
+    from .training import Training
+
+    labels = labels_of(settings.method, labels)
+    device = choose_device(settings.device)
+    crops = work.open_crops()
+    crops.require_images()
+    inputs: dict[str, Path | str] = {"crops": work.crops, "labels": labels}
+    if labels not in OWN:
+        inputs["identities"] = identities_folder(work, labels)
+    if settings.init is not None:
+        inputs["init"] = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
+    folder = work.model(name)
+    begin_with = Path(resume) if resume not in ("auto", "never") else None
+    training = Training(work, crops, settings, labels, device, name, begin_with)
+    with parallel.processes(device) as (rank, world):
+        if rank > 0:
+            return _train_along(training, folder)
+
+        def work_in(aside: Path) -> Outcome:
+            if resume == "never":
+                remove_folder(aside / "checkpoints")
+                (aside / "metrics.jsonl").unlink(missing_ok=True)
+            if world > 1:
+                parallel.tell(str(aside))
+            return training.run(aside, progress)
+
+        try:
+            return run_step(folder, step="pretrain", settings=settings, inputs=inputs, work=work_in, progress=progress)
+        finally:
+            if world > 1:
+                parallel.tell("")
+
+
+def _train_along(training: "Training", folder: Path) -> Record:
+    """What processes other than the first do: train along, write nothing."""
+    from reappear.train import parallel
+
+    aside = parallel.tell(None)
+    if aside:
+        training.run(Path(aside), SILENT)
+        parallel.tell(None)
+    if not folder.exists():
+        raise WorkspaceError(f"{folder} was not made: the first process failed, see its message")
+    return read_record(folder)

@@ -1,0 +1,155 @@
+"""The training itself."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from reappear.core import Progress, SettingsError
+from reappear.models import save_model
+from reappear.pipeline.probe import Probe, held_out
+from reappear.pipeline.record import Outcome
+from reappear.pipeline.settings import to_plain
+from reappear.pipeline.workspace import Workspace
+from reappear.store import CropStore, remove_folder
+from reappear.train import parallel
+from reappear.train.batches import StepBatches
+from reappear.train.loop import train
+from reappear.train.optimizer import Schedule
+from reappear.train.sampler import IdentitySampler
+
+from .card import model_card, model_config
+from .images import CropImages
+from .labels import labelled
+from .method import build_method
+from .settings import PretrainSettings
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every process of a training knows."""
+
+    work: Workspace
+    crops: CropStore
+    settings: PretrainSettings
+    labels: str
+    device: torch.device
+    name: str
+    begin_with: Path | None
+
+    def run(self, aside: Path, progress: Progress) -> Outcome:
+        """Trains, and leaves the model in `aside`."""
+        if not 0 <= self.settings.warmup < 1:
+            raise SettingsError(
+                f"warmup: must be a share of the training in 0..1, less than 1, got {self.settings.warmup}"
+            )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.settings.threads)
+        try:
+            return self._run(aside, progress)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, aside: Path, progress: Progress) -> Outcome:
+        settings = self.settings
+        rows, identity, dropped = labelled(self.crops, self.labels, self.work)
+        rows, identity, probe, held = self._probe(rows, identity)
+        if held:
+            dropped = {**dropped, "held out for the probe": held}
+        schedule = self._schedule(len(rows))
+        method = build_method(settings, schedule.steps, self.device)
+        exported = getattr(method, settings.export)
+        metrics = train(
+            method,
+            self._batches(rows, identity, schedule.steps),
+            schedule,
+            images_per_step=settings.images_per_step,
+            device=self.device,
+            seed=settings.seed,
+            folder=aside,
+            optimizer=settings.optimizer,
+            precision=settings.precision,
+            accumulate=settings.accumulate,
+            bad_steps=settings.bad_steps,
+            workers=settings.workers,
+            log_every=settings.log_every,
+            checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
+            begin_with=self.begin_with,
+            mark=json.dumps({"labels": self.labels, **to_plain(settings)}, sort_keys=True),
+            tracker=settings.tracker,
+            name=self.name,
+            probe=None if probe is None else (lambda: probe.score(exported.backbone, self.device)),
+            probe_every=settings.probe_every,
+            progress=progress,
+        )
+        counts: dict[str, int | float] = {
+            "steps": schedule.steps,
+            "crops": len(rows),
+            "identities": len(np.unique(identity)),
+            **({"loss": metrics[-1]["loss"]} if metrics and "loss" in metrics[-1] else {}),
+        }
+        if parallel.rank_and_world()[0] == 0:
+            config = model_config(settings, self.labels, schedule.steps)
+            save_model(aside, exported.backbone, config, card=model_card(settings, self.labels, counts, metrics))
+            remove_folder(aside / "checkpoints")
+        return Outcome(counts, dropped)
+
+    def _probe(
+        self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]
+    ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Probe | None, int]:
+        """What is left to train on, what the first process scores the model on, and how many crops that took."""
+        settings = self.settings
+        size = settings.height, settings.width
+        first = parallel.rank_and_world()[0] == 0
+        if settings.probe is not None:
+            return rows, identity, Probe.of_folder(settings.probe, *size) if first else None, 0
+        if not settings.probe_share:
+            return rows, identity, None, 0
+        held = held_out(self.crops, rows, identity, share=settings.probe_share, seed=settings.seed)
+        asks = first and bool(held.any())
+        probe = Probe.of_crops(self.crops, rows[held], identity[held], *size) if asks else None
+        return rows[~held], identity[~held], probe, int(held.sum())
+
+    def _schedule(self, crops: int) -> Schedule:
+        settings = self.settings
+        steps = settings.steps
+        if steps is None:
+            steps = max(1, round(settings.epochs * crops / settings.images_per_step))
+        return Schedule(
+            steps=steps,
+            lr=settings.lr,
+            final_lr=settings.final_lr,
+            warmup_steps=int(settings.warmup * steps),
+            weight_decay=settings.weight_decay,
+            final_weight_decay=settings.final_weight_decay,
+            clip=settings.clip,
+        )
+
+    def _batches(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], steps: int) -> StepBatches:
+        """What each step sees."""
+        settings = self.settings
+        rank, world = parallel.rank_and_world()
+        alone = ((0.0, 1),)
+        stages = alone if self.labels == "instance" else getattr(settings.method, "curriculum", alone)
+        on_device = settings.colours_on == "device" or (settings.colours_on == "auto" and self.device.type == "cuda")
+        return StepBatches(
+            CropImages(self.crops, rows, tallest=2 * settings.height, memory_mb=settings.memory_mb),
+            identity,
+            IdentitySampler(
+                identity, images_per_step=settings.images_per_step, steps=steps, stages=stages, seed=settings.seed
+            ),
+            settings.views.build(
+                height=settings.height,
+                width=settings.width,
+                local_height=settings.local_height,
+                local_width=settings.local_width,
+            ),
+            seed=settings.seed,
+            rank=rank,
+            world=world,
+            undressed=on_device,
+        )
