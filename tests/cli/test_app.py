@@ -65,6 +65,27 @@ def test_every_setting_has_a_help_text():
                 assert len(field.help) > 3, f"{entry.settings}: {field.path} says nothing"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["--flip", "set"], True),
+        (["set", "--flip"], True),
+        (["--flip", "--top", "3", "set"], True),
+        (["--flip", "no", "set"], False),
+        (["set"], False),
+    ],
+)
+def test_a_yes_may_be_left_unsaid(monkeypatch, arguments, meant):
+    from reappear.pipeline import evaluate as step
+
+    asked = []
+    monkeypatch.setattr(step, "evaluate", lambda work, settings, **more: asked.append((settings.flip, more["data"])))
+    monkeypatch.setattr("reappear.cli.app._step", lambda name: step.evaluate)
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--out", "w", *arguments])
+    assert asked == [(meant, ["set"])]
+
+
 def test_version(capsys):
     code, out, _ = reappear(capsys, "--version")
     assert code == 0

@@ -1,7 +1,7 @@
 import pytest
 
 from reappear.core import InputError
-from reappear.data import read
+from reappear.data import read, recognise
 
 from .trees import cuhk01, cuhk03_np, fill, rows
 
@@ -36,6 +36,23 @@ def test_cuhk01_names_say_person_and_camera(tmp_path):
         ("campus/0002001.png", 2, 1, "train"),
     ]
     assert sorted(reason[:9] for reason in table.skipped.values()) == ["not an im", "not named"]
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        (["0001001.png", "0001002.png", "0001003.png", "0001004.png", "0002001.png"], True),
+        (["0001_c1s1_000001_00.png", "0001_c2s1_000003_00.png"], True),
+        ([f"{frame:07d}.png" for frame in range(1, 9)], False),  # frames of a film
+        ([f"{frame:07d}.png" for frame in range(10_001, 10_009)], False),
+        (["0001_c1_1.png", "0001_c2_1.png"], False),  # a part of CUHK03-NP
+        (["0001_c1s1_000001_00.jpg"], False),
+        (["0001_c3s1_000001_00.png"], False),
+    ],
+)
+def test_cuhk01_without_its_folder_is_recognised_by_all_of_its_first_names(tmp_path, names, known):
+    fill(tmp_path, names)
+    assert recognise(tmp_path) == (["cuhk01"] if known else [])
 
 
 def test_cuhk01_in_the_names_of_market(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from reappear.core import InputError, SettingsError
 from reappear.pipeline.evaluate import EvaluateSettings, evaluate, evaluate_one
 from reappear.pipeline.workspace import Workspace
+from tests.data import trees
 
 
 @pytest.fixture
@@ -210,10 +211,7 @@ def test_a_folder_of_people_without_cameras(tmp_path):
 
 
 def test_what_is_no_set(tmp_path):
-    with pytest.raises(
-        InputError,
-        match="nowhere is no data set that is known by its looks; give its folder, LAYOUT:FOLDER with one of",
-    ):
+    with pytest.raises(InputError, match="nowhere does not exist; give the folder of a data set, or two"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "nowhere"])
     with pytest.raises(InputError, match="no data set layout 'market1500'; did you mean market1501"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[f"market1500:{tmp_path}"])
@@ -289,6 +287,48 @@ def test_tracklets_are_the_means_of_their_images(tmp_path):
         evaluate(Workspace(tmp_path / "third"), EvaluateSettings(protocol="video"), data=[tmp_path / "plain"])
 
 
+def sequences(root):
+    """iLIDS-VID with images that can be looked at: two splits of four people into halves."""
+    trees.ilids_vid(root)
+    for path in root.rglob("*.png"):
+        picture(path, COLORS.get(int(path.parent.name[-1]), (90, 90, 90)), shade=10 * int(path.parent.parent.name[-1]))
+    return root
+
+
+def test_splits_of_a_set_are_its_options(tmp_path):
+    root, work = sequences(tmp_path / "sets" / "iLIDS-VID"), Workspace(tmp_path / "work")
+    settings = EvaluateSettings(protocol="video", gallery_includes_query=False)
+    found = evaluate(work, settings, data=[f"ilids_vid,split={split}:{root}" for split in (0, 1)])
+    first, second = told(found)
+    assert [one["data"] for one in (first, second)] == ["iLIDS-VID,split=0", "iLIDS-VID,split=1"]
+    assert (first["queries"], first["gallery"]) == (2, 2)  # tracklets: people at places 3 and 1
+    with np.load(work.evaluation(second["name"]) / "ranking.npz") as lists:
+        assert lists["query_ids"].tolist() == [1, 2]
+    (mean,) = json.loads(found.read_text())["means"]
+    assert (mean["set"], mean["label"], mean["splits"]) == ("iLIDS-VID", "color", 2)
+    for key in ("mean_ap", "mean_inp"):
+        assert mean[key] == pytest.approx((first[key] + second[key]) / 2)
+    assert mean["cmc"][0] == pytest.approx((first["cmc"][0] + second["cmc"][0]) / 2)
+    assert "2 splits of iLIDS-VID" in found.with_suffix(".html").read_text()
+    last = told(evaluate(work, settings, data=[f"ilids_vid,split=1,test=last:{root}"]))[0]
+    with np.load(work.evaluation(last["name"]) / "ranking.npz") as lists:
+        assert lists["query_ids"].tolist() == [9, 319]
+    for wrong, said in (
+        ("split=2", r"split: must be one of 0..1, or none, got 2"),
+        ("split=first", "split: must be a whole number from 0, got 'first'"),
+        ("half=1", "ilids_vid has no option half; it has split, test"),
+        ("split", "options of a layout are written ilids_vid,KEY=VALUE:FOLDER; got 'split'"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            evaluate(work, settings, data=[f"ilids_vid,{wrong}:{root}"])
+
+
+def test_two_sets_of_one_name(tmp_path):
+    data = [crowd(tmp_path / place / "set") for place in ("here", "there")]
+    with pytest.raises(SettingsError, match="two sets are called set; rename a folder, or evaluate each with its own"):
+        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera"), data=data)
+
+
 def arrays(seed=0, named=False, cameras=True, people=8):
     rng = np.random.default_rng(seed)
     ids = np.repeat(np.arange(people), 4)
@@ -330,7 +370,8 @@ def test_names_in_files_are_numbered_together(tmp_path):
         ({"cameras": None}, {}, "q.npz holds no cameras, and the other file does; give both"),
         ({"ids": np.array(["a"] * 8)}, {}, "ids of q.npz are names and those of g.npz numbers; write both alike"),
         ({"ids": np.array([{}] * 8)}, {}, "q.npz holds Python objects, which are never loaded"),
-        ({"ids": np.arange(8) / 2}, {}, "query_ids: must be whole numbers, got float64"),
+        ({"ids": np.arange(8) / 2}, {}, "q.npz: ids must be whole numbers or text, got float64; convert them"),
+        ({"cameras": np.array([b"door"] * 8)}, {}, "q.npz: cameras must be whole numbers or text, got |S4"),
         ({"ids": np.arange(7)}, {}, "query_ids: must have one value for each of 8 features, got 7"),
         ({"features": np.ones((8, 3))}, {}, "query features have 3 values and gallery features 16; embed both"),
         ({"features": np.full((8, 16), np.nan)}, {}, "query: 8 rows are zero or not finite, first row 0"),
@@ -338,7 +379,7 @@ def test_names_in_files_are_numbered_together(tmp_path):
         (
             {"cameras": None},
             {"cameras": None},
-            "the protocol market needs query_cameras and gallery_cameras; give both",
+            "g.npz hold no cameras, which the protocol market needs; save them as cameras=, or choose --protocol no-",
         ),
         ({k: v[:0] for k, v in arrays(0).items()}, {}, "the query is empty"),
         (None, {}, "q.npz does not exist"),

@@ -139,7 +139,10 @@ def evaluate(
     settings: Any,
     data: Annotated[
         list[str],
-        typer.Argument(help="Folders of data sets, LAYOUT:FOLDER, or pairs of .npz files: query.npz gallery.npz."),
+        typer.Argument(
+            help="Folders of data sets, LAYOUT:FOLDER, with options LAYOUT,split=3:FOLDER, or pairs of .npz files: "
+            "query.npz gallery.npz."
+        ),
     ],
     out: Out,
     model: Annotated[
@@ -364,6 +367,10 @@ def _tell_evaluation(found: dict[str, Any], path: Path) -> None:
                         f"{of['label']}: below {point['threshold']:.3f} the same person: {100 * point['wanted']:g} % "
                         f"of strangers pass, and {100 * point['true_match_rate']:.1f} % of matches"
                     )
+    for of in found["means"]:
+        percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
+        said = "mAP {}, rank 1 {}, rank 5 {}, mINP {}".format(*percents)
+        typer.echo(f"{of['set']}, mean of {of['splits']} splits: {of['label']}: {said}")
     for one in found["differences"]:
         said = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), turns in {:.1f} % of draws".format(
             *(100 * one["mean_ap"][key] for key in ("mean", "low", "high", "turned"))
@@ -424,17 +431,18 @@ def build(named: str | None) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name, entry in COMMANDS.items():
-        command = entry.command
+        command, kind = entry.command, None
         if entry.settings and name == named:
-            from .options import with_settings
+            from .options import YesUnlessNo, with_settings
 
+            kind = YesUnlessNo
             command = with_settings(command, f"{_PIPELINE}.{entry.settings}", entry.shortcuts, _expand_files)
         elif entry.settings:
             command = _listed(command)
         elif entry.group:
             app.add_typer(_grouped(entry), name=name, rich_help_panel=entry.panel)
             continue
-        app.command(name, rich_help_panel=entry.panel)(command)
+        app.command(name, cls=kind, rich_help_panel=entry.panel)(command)
     return app
 
 

@@ -6,14 +6,31 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
 from reappear.pipeline.settings import Field, describe, load_recipe, parse_override, parse_value, resolve
 
 Overrides = dict[str, Any]
+
+_YES_NO = "YES|NO"
+_WORDS = ("yes", "no", "true", "false", "on", "off")
+
+
+class YesUnlessNo(TyperCommand):
+    """A command whose options for yes or no may stand alone: `--flip` is `--flip yes`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Says the yes that was meant."""
+        asked = {flag for option in self.params if option.metavar == _YES_NO for flag in option.opts}
+        said = []
+        for argument, after in zip_longest(args, args[1:]):
+            said += [argument, "yes"] if argument in asked and after not in _WORDS else [argument]
+        return list(super().parse_args(ctx, said))
 
 
 def with_settings(
@@ -99,4 +116,4 @@ def _metavar(hint: Any) -> str:
         return "CHOICE"
     members = get_args(hint) if get_origin(hint) not in (None, tuple, list, dict) else (hint,)
     plain = [member for member in members if member is not type(None)]
-    return {int: "N", float: "X", bool: "YES|NO", Path: "PATH"}.get(plain[0] if plain else hint, "VALUE")
+    return {int: "N", float: "X", bool: _YES_NO, Path: "PATH"}.get(plain[0] if plain else hint, "VALUE")

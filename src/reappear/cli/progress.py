@@ -61,7 +61,7 @@ class PlainLines:
                 self._say(f"{title}: {of}" + (f", {duration(left)} left" if left is not None else ""))
 
         yield advance
-        self._say(f"{title}: {done} in {duration(time.monotonic() - start)}")
+        self._say(_ended(title, done, time.monotonic() - start))
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
@@ -103,11 +103,15 @@ class Bars:
                 yield advance
         finally:
             self._depth -= 1
-        self._console.print(f"{title}: {done} in {duration(time.monotonic() - start)}", style="dim", highlight=False)
+        self._console.print(_ended(title, done, time.monotonic() - start), style="dim", highlight=False)
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
         self._console.print(text, highlight=False, markup=False)
+
+
+def _ended(title: str, done: int, seconds: float) -> str:
+    return f"{title}: {done} in {duration(seconds)}" if done else f"{title}: {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

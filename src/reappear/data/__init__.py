@@ -62,6 +62,7 @@ __all__ = [
     "image_bytes",
     "image_size",
     "locate",
+    "options_of",
     "read",
     "read_image",
     "read_labels",
@@ -85,13 +86,23 @@ def read(name: str, root: Path | str | None = None, **options: object) -> ImageT
         InputError: There is no such layout or folder, or the folder does not have this layout.
         SettingsError: The layout has no such option, or not with this value.
     """
-    layout = find(name)
-    fixed = {"root", *getattr(layout.read, "keywords", {})}
-    known = [key for key in inspect.signature(layout.read).parameters if key not in fixed]
+    known = options_of(name)
     for key in options:
         if key not in known:
             raise SettingsError(f"{name} has no option {key}; it has {', '.join(known) or 'none'}")
-    return layout.read(locate(name, root), **options)
+    return find(name).read(locate(name, root), **options)
+
+
+def options_of(name: str) -> dict[str, object]:
+    """The options of a layout: name → what it is if not given.
+
+    Raises:
+        InputError: There is no such layout.
+    """
+    layout = find(name)
+    fixed = {"root", *getattr(layout.read, "keywords", {})}
+    parameters = inspect.signature(layout.read).parameters.values()
+    return {of.name: of.default for of in parameters if of.name not in fixed}
 
 
 def find(name: str) -> Layout:

@@ -1,7 +1,7 @@
 """CUHK01 (Li et al. 2012): 971 people, two images from each of two cameras.
 
-`campus/PPPPIII.png`: person from 1, image 1 to 4; images 1 and 2 are of one camera, 3 and 4 of the other. Copies named
-as in Market-1501 (`0001_c1s1_000001_00.png`) are read as well.
+`campus/PPPPIII.png`: person from 1, image 1 to 4; images 1 and 2 are of one camera, 3 and 4 of the other. Copies
+without `campus`, and those named as in Market-1501 (`0001_c1s1_000001_00.png`), are read as well.
 """
 
 import re
@@ -41,8 +41,17 @@ def read_cuhk01(root: Path) -> ImageTable:
 
 
 def _fits(root: Path) -> bool:
-    folder = root / "campus"
-    return folder.is_dir() and any(_NAME.fullmatch(path.stem) for path in list_files(folder)[:9])
+    if (root / "campus").is_dir():
+        return any(_NAME.fullmatch(path.stem) for path in list_files(root / "campus")[:9])
+    some = list_files(root)[:9] if root.is_dir() else []
+    return bool(some) and all(_is_alone_ours(path) for path in some)
+
+
+def _is_alone_ours(path: Path) -> bool:
+    """Without a folder that says so: a name that neither a numbered frame nor another set has."""
+    own, market = _NAME.fullmatch(path.stem), MARKET_NAME.fullmatch(path.stem)
+    named = int(own[1]) >= 1 and 1 <= int(own[2]) <= 4 if own else market and market[2] in ("1", "2") and market[3]
+    return path.suffix == ".png" and bool(named)
 
 
 CUHK01 = Layout(

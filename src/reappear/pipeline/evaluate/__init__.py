@@ -32,7 +32,8 @@ def evaluate(
     Args:
         work: Vectors, one folder an evaluation, and evaluation.{html,json} go here.
         settings: Protocol and all else that the evaluations share.
-        data: Folders, LAYOUT:FOLDER, or `.npz` files of embeddings in pairs: query, gallery.
+        data: Folders, LAYOUT:FOLDER, LAYOUT,OPTION=VALUE:FOLDER, or `.npz` files of embeddings in pairs: query,
+            gallery.
         models: What `--extractor` takes in short; the first is what the others are compared with. Empty: the
             extractor of the settings.
         name: Of the evaluation, where there is but one.
@@ -63,9 +64,12 @@ def evaluate(
             names.append(name or label + _variant(settings) + _rule(settings))
             evaluate_files(work, names[-1], settings, query=query, gallery=gallery, model=label, progress=progress)
         return compare(work, names, settings, progress=progress)
-    for item in data:
+    sets = [set_name(item) for item in data]
+    for twice in (one for one in sets if sets.count(one) > 1):
+        raise SettingsError(f"two sets are called {twice}; rename a folder, or evaluate each with its own --out")
+    for item, called in zip(data, sets, strict=True):
         for label, extractor in zip(labels, extractors, strict=True):
-            names.append(name or f"{label}{_variant(settings)}@{set_name(item)}{_rule(settings)}")
+            names.append(name or f"{label}{_variant(settings)}@{called}{_rule(settings)}")
             mine = replace(settings, extractor=extractor)
             evaluate_one(work, names[-1], mine, data=item, model=label, progress=progress)
     return compare(work, names, settings, progress=progress)
@@ -140,7 +144,7 @@ def evaluate_files(
     Raises:
         InputError: A file lacks something, or no query has a match.
     """
-    asking, answering = read_files(query, gallery)
+    asking, answering = read_files(query, gallery, protocol=settings.protocol)
     words = {"name": name, "model": model or query.stem, "data": "embeddings", "extractor": "given"}
     return run_step(
         work.evaluation(name),

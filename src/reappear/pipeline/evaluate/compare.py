@@ -1,6 +1,7 @@
 """Several evaluations beside each other: one table, and whether a difference is more than luck."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from .settings import EvaluateSettings
 
 Tree = dict[str, Any]
 
+_SPLIT = re.compile(r",split=\d+")
 _ASKED = ("query_ids", "query_cameras", "query_path")
 
 
@@ -27,6 +29,7 @@ def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *
         differences   [{data, first, second, mean_ap, rank_1: {mean, low, high, turned}}, ...]: each against the first
                       on its set, in the same queries; 95 % intervals over people drawn anew, and the share of draws
                       in which the difference turns its sign; or why_not instead of numbers
+        means         [{set, label, splits, mean_ap, mean_inp, cmc}, ...]: of each model over several splits of one set
 
     Returns:
         The path of evaluation.json.
@@ -40,11 +43,23 @@ def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *
         first = first_of.setdefault(scores["data"], scores)
         if first is not scores:
             differences.append(_difference(work, first, scores, settings))
-    found = {"evaluations": evaluations, "differences": differences}
+    found = {"evaluations": evaluations, "differences": differences, "means": _means(evaluations)}
     write_text(work.root / "evaluation.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
     write_text(work.root / "evaluation.html", render(work, found, progress=progress))
     progress.note(f"page: {work.root / 'evaluation.html'}")
     return work.root / "evaluation.json"
+
+
+def _means(evaluations: list[Tree]) -> list[Tree]:
+    of_one: dict[tuple[str, str], list[Tree]] = {}
+    for scores in evaluations:
+        of_one.setdefault((_SPLIT.sub("", scores["data"]), scores["label"]), []).append(scores)
+    return [
+        {"set": one, "label": label, "splits": len(splits)}
+        | {key: np.mean([of[key] for of in splits], axis=0).tolist() for key in ("mean_ap", "mean_inp", "cmc")}
+        for (one, label), splits in of_one.items()
+        if len({of["data"] for of in splits}) > 1
+    ]
 
 
 def _difference(work: Workspace, first: Tree, second: Tree, settings: EvaluateSettings) -> Tree:

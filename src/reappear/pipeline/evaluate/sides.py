@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from reappear.core import ImageTable, InputError, SettingsError
-from reappear.data import READERS, locate, read, recognise
+from reappear.data import READERS, locate, options_of, read, recognise
 from reappear.metrics import Protocol
 
 Split = Literal["own", "cross-camera", "first-image"]
@@ -23,7 +23,7 @@ class Sides:
     """Images with the splits "query" and "gallery" alone.
 
     Attributes:
-        name: What the set is called.
+        name: What the set is called, with the options of its layout that were given.
         table: The images; those that ask first.
         dropped: Reason → files that were left out.
     """
@@ -37,7 +37,8 @@ def read_sides(data: str | Path, *, split: Split, identities: str | None, query_
     """Reads a set and divides it.
 
     Args:
-        data: A folder, LAYOUT:FOLDER, or a layout whose set `REAPPEAR_DATASETS` leads to.
+        data: A folder, LAYOUT:FOLDER, or a layout whose set `REAPPEAR_DATASETS` leads to; a layout may be followed by
+            its options: `ilids_vid,split=3,test=last:FOLDER`.
         split: "own": the set's query and gallery. "cross-camera": one camera asks, the others answer. "first-image":
             the first image of each person asks, the others answer. Rules divide the set's query and gallery images, or
             its training images where it has no others.
@@ -48,8 +49,8 @@ def read_sides(data: str | Path, *, split: Split, identities: str | None, query_
         InputError: The set cannot be read, or a side is empty.
         SettingsError: A rule makes no sense.
     """
-    layout, root = _layout(data)
-    table = read(layout, root)
+    layout, root, options = _found(data)
+    table = read(layout, root, **options)
     dropped = dict(Counter(table.skipped.values()))
     for_test = table.split != "train"
     if split != "own":
@@ -73,7 +74,7 @@ def read_sides(data: str | Path, *, split: Split, identities: str | None, query_
                 f"{root}: no image is left for the {side}"
             )  # fmt: skip
             raise InputError(f"{where}; an evaluation needs queries and a gallery")
-    return Sides(root.name, table, dropped)
+    return Sides(set_name(data), table, dropped)
 
 
 def check_cameras(sides: Sides, protocol: Protocol) -> None:
@@ -100,18 +101,36 @@ def check_cameras(sides: Sides, protocol: Protocol) -> None:
 
 
 def set_name(data: str | Path) -> str:
-    """What a set is called: the name of its folder."""
-    return _layout(data)[1].name
+    """What a set is called: the name of its folder, and the options of its layout."""
+    _, root, options = _found(data)
+    return ",".join([root.name, *(f"{key}={value}" for key, value in options.items())])
 
 
-def _layout(data: str | Path) -> tuple[str, Path]:
-    named, colon, rest = str(data).partition(":")
-    if colon and rest and not Path(data).exists():
-        return named, locate(named, rest).resolve()
-    if str(data) in READERS and not Path(data).exists():
-        return str(data), locate(str(data)).resolve()
-    root = Path(data).resolve()
-    fitting = recognise(root) if root.exists() else []
+def _found(data: str | Path) -> tuple[str, Path, dict[str, object]]:
+    """Layout, folder, and options of the layout."""
+    if not Path(data).exists():
+        named, colon, rest = str(data).partition(":")
+        layout, *options = named.split(",")
+        if (colon and rest) or layout in READERS:
+            return layout, locate(layout, rest or None).resolve(), dict(_option(layout, text) for text in options)
+        raise InputError(f"{data} does not exist; give the folder of a data set, or two .npz files of embeddings")
+    return (*_recognised(Path(data)), {})
+
+
+def _option(layout: str, text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"options of a layout are written {layout},KEY=VALUE:FOLDER; got {text!r}")
+    if not isinstance(options_of(layout).get(key), int):
+        return key, value
+    if not value.isdecimal():
+        raise SettingsError(f"{key}: must be a whole number from 0, got {value!r}")
+    return key, int(value)
+
+
+def _recognised(data: Path) -> tuple[str, Path]:
+    root = data.resolve()
+    fitting = recognise(root)
     if any((root / side).is_dir() for side in _MARKET_SIDES) and "market1501" not in fitting:
         return "market1501", root  # half of it: what is missing is then said by its name
     if not fitting:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from reappear.core import ImageTable, InputError, Progress, settings
 from reappear.data import image_bytes, read_image
+from reappear.metrics import Protocol
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 from reappear.pipeline.embed import embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
@@ -99,16 +100,21 @@ def read_embedded(folder: Path, sides: Sides, *, tracklets: bool) -> tuple[Side,
     return query, gallery, str(extractor)
 
 
-def read_files(query: Path, gallery: Path) -> tuple[Side, Side]:
+def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[Side, Side]:
     """Reads embeddings from two `.npz` files.
 
     Each holds `features` (n d), `ids` (n), and where there are cameras `cameras` (n); `paths` (n) of images is for
     pictures. Ids and cameras are whole numbers, or names; -1 is junk.
 
     Raises:
-        InputError: A file lacks a key, holds Python objects, or the two do not fit.
+        InputError: A file lacks a key, holds Python objects, or the two do not fit each other or the protocol.
     """
     sides = [_read_arrays(query), _read_arrays(gallery)]
+    if protocol != "no-camera" and not any("cameras" in side for side in sides):
+        raise InputError(
+            f"{query} and {gallery} hold no cameras, which the protocol {protocol} needs; save them as "
+            f"cameras=, or choose --protocol no-camera"
+        )
     if len({"cameras" in side for side in sides}) > 1:
         lacks = (query, gallery)["cameras" in sides[0]]
         raise InputError(f"{lacks} holds no cameras, and the other file does; give both, or take them out of both")
@@ -174,6 +180,9 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     lacking = [key for key in ("features", "ids") if key not in arrays]
     if lacking:
         raise InputError(f"{path} holds no {' and no '.join(lacking)}; write it with numpy.savez(features=, ids=)")
+    for key in arrays.keys() & {"ids", "cameras"}:
+        if arrays[key].dtype.kind not in "iuU":
+            raise InputError(f"{path}: {key} must be whole numbers or text, got {arrays[key].dtype}; convert them")
     return arrays
 
 

@@ -144,9 +144,9 @@ class Answers:
         return false.tolist(), true.tolist()
 
     def cameras(self) -> list[tuple[int, list[Pair]]]:
-        """Query camera → what it finds in each camera; empty where there are fewer than two."""
+        """Query camera → what it finds in each camera; empty where that is one number, which stands elsewhere."""
         found = self.scores.get("cameras")
-        if not found or len(found["cameras"]) < 2:
+        if not found or np.count_nonzero(found["queries"]) < 2:
             return []
         cells = zip(found["queries"], found["first_right"], found["mean_ap"], strict=True)
         rows = [[Pair(*cell) for cell in zip(*row, strict=True)] for row in cells]

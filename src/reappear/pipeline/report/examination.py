@@ -108,6 +108,7 @@ def render(work: Workspace, found: Tree, *, progress: Progress) -> str:
         .render(
             sets=sets,
             differences=found["differences"],
+            means=found["means"],
             protocols=PROTOCOLS,
             best=max(scores["mean_ap"] for scores in found["evaluations"]),
         )
