@@ -56,6 +56,12 @@ def test_it_is_found_under_the_names_that_people_use(tree, tmp_path, monkeypatch
         (sets / known).rename(root)
 
 
+def test_half_a_set_is_found_by_its_name_alone(tmp_path):
+    fill(tmp_path / "cuhk03-np", ["bounding_box_train/0001_c1_0.png"])  # looks like Market-1501
+    assert locate("cuhk03_np", tmp_path) == tmp_path / "cuhk03-np"
+    assert len(read("cuhk03_np", tmp_path)) == 1
+
+
 def test_no_set_at_all(tree, tmp_path):
     name, _ = tree
     fill(tmp_path / "other", ["a.txt"])

@@ -130,8 +130,8 @@ def locate(name: str, root: Path | str | None = None) -> Path:
         raise InputError(f"{asked} is not a folder; say where {name} is, or set {DATASETS} to the folder of your sets")
     if not asked.is_dir() and not (asked.exists() and layout.fits(asked)):
         raise InputError(f"{asked} is not a folder; give the folder that holds the data set")
-    places = [asked, *(asked / folder for folder in layout.folders)]
-    return next((place for place in places if place.exists() and layout.fits(place)), asked)
+    named = [place for folder in layout.folders if (place := asked / folder).is_dir()]
+    return next((place for place in (asked, *named) if layout.fits(place)), named[0] if named else asked)
 
 
 def recognise(root: Path) -> list[str]:
