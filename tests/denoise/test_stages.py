@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from reappear.core import Assignment, InputError, SettingsError
 from reappear.denoise import Trace, cross_video, noise_score, noise_terms, single_tracklet, single_video
@@ -24,6 +25,20 @@ def test_the_stranger_leaves_and_goes_home():
     assert moves["source"].tolist() == [0, 0]
     assert moves["target"].tolist() == [-1, 1]
     assert moves["distance"].tolist() == pytest.approx([cos_distance(89), cos_distance(90 - 268 / 3)], abs=1e-5)
+
+
+def test_threads_change_no_bit_of_what_leaves():
+    world, _ = gaussian(3, people=40, videos=4, longest=30, width=20)  # batches of about equal length
+
+    def leavers(threads):
+        trace = Trace()
+        with threadpool_limits(threads, "blas"):
+            single_tracklet(world, Assignment.untouched(world), trace=trace)
+        moves = trace.move_columns()
+        return moves["crop"].tolist(), moves["distance"].tobytes()
+
+    assert len(leavers(1)[0]) > 100
+    assert leavers(1) == leavers(2)
 
 
 def test_a_crop_never_returns_to_its_own_tracklet_nor_leaves_its_video():

@@ -1,4 +1,4 @@
-"""The words of the field. numpy only."""
+"""The words of the field. numpy, and nothing heavier."""
 
 from .columns import lengths_to_offsets, offsets_to_owner
 from .decision import KINDS, Decision, Kind
@@ -20,6 +20,7 @@ from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
 from .settings import settings
+from .threads import side_by_side
 from .tracklets import Assignment, TrackletSet
 from .workers import process_pool
 
@@ -55,5 +56,6 @@ __all__ = [
     "offsets_to_owner",
     "process_pool",
     "settings",
+    "side_by_side",
     "unit_rows",
 ]

@@ -5,19 +5,22 @@ pair is then taken in float64 in a fixed order, and decides. So links are the sa
 which tiles the products are taken.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import LOCAL, Engine, SettingsError
+from reappear.core import LOCAL, Engine, SettingsError, side_by_side
 
 from .groups import to_unit
 from .joining import shortest_forest
 from .links import Links
 from .products import BLAS, Products
 from .steps import RESOLUTION, is_same
+
+R = TypeVar("R")
 
 LINK_MEMORY = 512 << 20
 """Bytes that links may take before they are thinned."""
@@ -97,19 +100,14 @@ def count_pairs(
 
 def links_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> Links:
     """The links of a block's rows to those after them."""
-    parts = (proposed.links(block.sigma_drm) for proposed in _proposals(centers, block))
+    parts = _each_tile(links_of_tile, centers, block)
     found = gathered(parts, len(centers), block.sigma_drm, block.most, block.thin)
     return found.in_order()
 
 
 def pairs_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> int:
-    """How many links a block has; only those near the threshold need a second look."""
-    certain = least_inner(block.sigma_drm) + block.products.error(centers.shape[1])
-    count = 0
-    for proposed in _proposals(centers, block):
-        unsure = proposed.inner < certain
-        count += int(np.count_nonzero(~unsure)) + len(proposed[unsure].links(block.sigma_drm))
-    return count
+    """How many links a block has."""
+    return sum(_each_tile(pairs_of_tile, centers, block))
 
 
 def _blocks(
@@ -183,10 +181,62 @@ def least_inner(sigma_drm: float) -> float:
     return 1 - sigma_drm - RESOLUTION
 
 
-def _proposals(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[Proposed]:
-    """Every pair of a block that can be within the threshold, whatever the error of the products, and few others."""
+@dataclass(frozen=True)
+class Tile:
+    """One product of a block.
+
+    Attributes:
+        rows: Unit rows from node `top` on.
+        columns: Unit rows from node `left` on, to be compared with them.
+        loaded: Both, where products are taken.
+        top: Node of the first of `rows`.
+        left: Node of the first of `columns`.
+        block: What is asked.
+    """
+
+    rows: Float[np.ndarray, "r d"]
+    columns: Float[np.ndarray, "c d"]
+    loaded: tuple[Any, Any]
+    top: int
+    left: int
+    block: Block
+
+    def proposed(self) -> Proposed:
+        """Every pair that can be within the threshold, whatever the error of the products, and few others."""
+        limit = least_inner(self.block.sigma_drm) - self.error
+        found, inner = self.block.products.at_least(*self.loaded, limit)
+        first, second = np.divmod(found, len(self.columns))
+        first, second = first + self.top, second + self.left
+        kept = (second > first) & (second - first <= self.block.reach)
+        return Proposed(first[kept], second[kept], inner[kept], self.rows, self.columns, self.top, self.left)
+
+    @property
+    def error(self) -> float:
+        """The most by which an inner product may be off."""
+        return self.block.products.error(self.rows.shape[1])
+
+
+def links_of_tile(tile: Tile) -> Links:
+    """The links of a tile."""
+    return tile.proposed().links(tile.block.sigma_drm)
+
+
+def pairs_of_tile(tile: Tile) -> int:
+    """How many links a tile has; only those near the threshold need a second look."""
+    proposed = tile.proposed()
+    unsure = proposed.inner < least_inner(tile.block.sigma_drm) + tile.error
+    return int(np.count_nonzero(~unsure)) + len(proposed[unsure].links(tile.block.sigma_drm))
+
+
+def _each_tile(look: Callable[[Tile], R], centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[R]:
+    """What `look` gives for each tile, in their order."""
+    tiles = _tiles(centers, block)
+    return side_by_side(look, tiles) if block.products.threads else map(look, tiles)
+
+
+def _tiles(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[Tile]:
+    """Products that hold every pair of a block, and few that are of none."""
     products = block.products
-    limit = least_inner(block.sigma_drm) - products.error(centers.shape[1])
     height, width = products.tile
     last = min(block.end + block.reach, len(centers))
     rows = read(centers, slice(block.begin, block.end))
@@ -199,15 +249,9 @@ def _proposals(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[Prop
             bottom = min(top + height, block.end)
             stop = min(right, bottom + block.reach)
             for start in range(max(left, top), stop, width):
-                end = min(start + width, stop)
-                found, inner = products.at_least(
-                    loaded[top - block.begin : bottom - block.begin], across[start - left : end - left], limit
-                )
-                first, second = np.divmod(found, end - start)
-                first, second = first + top, second + start
-                kept = (second > first) & (second - first <= block.reach)
-                if kept.any():
-                    yield Proposed(first[kept], second[kept], inner[kept], rows, columns, block.begin, left)
+                down = slice(top - block.begin, bottom - block.begin)
+                over = slice(start - left, min(start + width, stop) - left)
+                yield Tile(rows[down], columns[over], (loaded[down], across[over]), top, start, block)
 
 
 def read(centers: Float[np.ndarray, "n d"], which: "slice | Int[np.ndarray, ' m']") -> Float[np.ndarray, "m d"]:

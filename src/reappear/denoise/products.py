@@ -13,10 +13,12 @@ class Products(Protocol):
     Attributes:
         block: Rows that are loaded together, and columns.
         tile: Rows and columns of one product, of which a block holds several.
+        threads: Whether products of a block are taken by several threads at once, each on a core of its own.
     """
 
     block: int
     tile: tuple[int, int]
+    threads: bool
 
     def error(self, width: int) -> float:
         """The most by which an inner product of two unit rows of this width may be off."""
@@ -34,12 +36,13 @@ class Products(Protocol):
 class Blas:
     """The processor: float32 by the BLAS that numpy has.
 
-    256 rows at a time keep a product in the cache until it has been looked at, and waste little of it at the edge of
+    192 rows at a time keep a product in the cache until it has been looked at, and waste little of it at the edge of
     a sliding range.
     """
 
     block = 4096
-    tile = (256, 2048)
+    tile = (192, 2048)
+    threads = True
 
     def error(self, width: int) -> float:
         """The bound of sums in any order: width · 2⁻²⁴, and a little for rows that are not quite of unit length."""

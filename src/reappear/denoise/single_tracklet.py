@@ -5,13 +5,17 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reappear.core import Assignment, SettingsError, TrackletSet
+from reappear.core import Assignment, SettingsError, TrackletSet, side_by_side
 
 from .groups import Groups, read_unit, renumber
 from .steps import RESOLUTION, SIGMA_CST, check_sigma, deviates
 from .trace import Trace
 
 STAGE = "single-tracklet"
+
+Batch = tuple[Int[np.ndarray, "b m"], Bool[np.ndarray, "b m"]]
+"""Rows of crops, a tracklet each, and which of them are there."""
+
 _BATCH_BYTES = 4 << 20
 _GRAM_LIMIT = 512  # above it a matrix of inner products costs more memory than the few crops that leave are worth
 _MARGIN = 1e-4  # far above the float32 error of the first look,
@@ -47,13 +51,18 @@ def single_tracklet(
         raise SettingsError(f"minimum_crops: must be 1 or more, got {minimum_crops}")
     groups = Groups.of(assignment.tracklet, len(tracklets))
     owner = assignment.tracklet.astype(np.int64)
-    crops, distances = [], []
-    for members, present in _batches(groups, tracklets.embeddings.shape[1]):
+
+    def leavers(batch: Batch) -> tuple[Int[np.ndarray, " g"], Float[np.ndarray, " g"]]:
+        members, present = batch
         gone, distance = _leavers(tracklets.embeddings, members, present, sigma_cst)
         short = present.sum(1) - gone.sum(1) < minimum_crops
         gone |= present & short[:, None]
-        crops.append(members[gone])
-        distances.append(distance[gone])
+        return members[gone], distance[gone]
+
+    crops, distances = [], []
+    for left, distance in side_by_side(leavers, _batches(groups, tracklets.embeddings.shape[1])):
+        crops.append(left)
+        distances.append(distance)
     crop = np.concatenate([np.zeros(0, np.int64), *crops])
     order = np.argsort(crop)
     crop, distance = crop[order], np.concatenate([np.zeros(0), *distances])[order]
@@ -64,7 +73,7 @@ def single_tracklet(
     return Assignment(owner, renumber(np.where(left, assignment.identity, -1)))
 
 
-def _batches(groups: Groups, width: int) -> Iterator[tuple[Int[np.ndarray, "b m"], Bool[np.ndarray, "b m"]]]:
+def _batches(groups: Groups, width: int) -> Iterator[Batch]:
     """Tracklets of about equal length, each a row of its crops; shorter ones are padded."""
     sizes = groups.sizes
     order = np.argsort(sizes, kind="stable")
@@ -90,8 +99,12 @@ def _leavers(
 ) -> tuple[Bool[np.ndarray, "b m"], Float[np.ndarray, "b m"]]:
     """Which crops of each tracklet leave, and at which distance."""
     b, m = members.shape
-    x = np.zeros((b, m, embeddings.shape[1]), np.float32)
-    x[present] = read_unit(embeddings, members[present])
+    x = read_unit(embeddings, members[present])
+    if not present.all():
+        padded = np.zeros((b * m, embeddings.shape[1]), np.float32)
+        padded[present.ravel()] = x
+        x = padded
+    x = x.reshape(b, m, -1)
     gone = np.zeros((b, m), bool)
     said = np.full((b, m), np.nan)
     # A first look in float32 finds the tracklets where anything may have to leave; most are clean.

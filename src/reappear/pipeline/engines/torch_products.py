@@ -12,6 +12,7 @@ class TorchProducts:
 
     block = 32_768
     tile = (8192, 8192)
+    threads = False  # one product fills the device
 
     def __init__(self, device: str, dtype: torch.dtype = torch.float16) -> None:
         self._device = device

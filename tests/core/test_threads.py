@@ -1,0 +1,100 @@
+import multiprocessing
+import os
+import threading
+import time
+import warnings
+
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from reappear.core import side_by_side
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    with threadpool_limits(request.param, "blas"):
+        yield request.param
+
+
+def test_results_come_in_the_order_of_the_items_as_the_work_goes_on(threads):
+    taken = []
+
+    def items():
+        for item in range(20):
+            taken.append(item)
+            yield item
+
+    results = side_by_side(lambda item: item + 10, items())
+    assert next(results) == 10
+    assert len(taken) <= 2 * threads + 1
+    assert list(results) == list(range(11, 30))
+    assert list(side_by_side(str, [])) == []
+
+
+def test_pieces_are_done_at_the_same_time_each_with_one_thread_of_blas():
+    meeting = threading.Barrier(2, timeout=30)
+
+    def meet(item):
+        meeting.wait()
+        return blas_threads()
+
+    with threadpool_limits(2, "blas"):
+        assert list(side_by_side(meet, range(4))) == [{1}, {1}, {1}, {1}]
+        assert blas_threads() == {2}
+
+
+def test_a_piece_may_have_pieces_of_its_own(threads):
+    sums = side_by_side(lambda item: sum(side_by_side(lambda inner: item * inner, range(5))), range(8))
+    assert list(sums) == [10 * item for item in range(8)]
+    assert blas_threads() == {threads}
+
+
+@pytest.mark.parametrize("wrong", [ValueError, KeyboardInterrupt])
+def test_an_error_ends_the_work(threads, wrong):
+    done = []
+
+    def fail(item):
+        done.append(item)
+        if item == 2:
+            raise wrong("piece 2")
+
+    with pytest.raises(wrong, match="piece 2"):
+        list(side_by_side(fail, range(100)))
+    assert len(done) <= 3 + 2 * threads
+    assert blas_threads() == {threads}
+
+
+def test_who_has_seen_enough_leaves_nothing_at_work(threads):
+    begun, ended = [], []
+
+    def slow(item):
+        begun.append(item)
+        time.sleep(0.01)
+        ended.append(item)
+
+    results = side_by_side(slow, range(1000))
+    next(results)
+    results.close()
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) <= 2 * threads + 1
+    assert blas_threads() == {threads}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_starts_threads_of_its_own():
+    with threadpool_limits(2, "blas"):
+        assert list(side_by_side(str, range(3))) == ["0", "1", "2"]
+        context = multiprocessing.get_context("fork")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: the very thing at hand
+            child = context.Process(target=lambda: os._exit(len(list(side_by_side(str, range(3))))))
+            child.start()
+        child.join(30)
+        try:
+            assert child.exitcode == 3
+        finally:
+            child.kill()
