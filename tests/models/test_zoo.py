@@ -165,3 +165,8 @@ def test_sizes_and_networks_that_do_not_fit_are_told() -> None:
 
     with pytest.raises(InputError, match="Vectors has no map of features"):
         feature_map(Vectors(), torch.zeros(1, 3, 8, 8))
+
+
+def test_modes_can_be_chained() -> None:
+    model = create_model("swin_tiny")
+    assert model.train() is model.eval() is model
