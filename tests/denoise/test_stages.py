@@ -1,5 +1,7 @@
 """Cases by hand, mistakes, and what goes beyond the paper."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
@@ -150,6 +152,23 @@ def test_noise_of_many_nodes_goes_by_tiles():
     unit = x / np.linalg.norm(x.astype(float), axis=1, keepdims=True)
     pairs = sum(int((1 - unit[i] @ unit[i + 1 :].T <= 0.01 + 1e-6).sum()) for i in range(5000))
     assert noise_terms(world, Assignment.untouched(world), sigma_drm=0.01).similar_pairs == pytest.approx(pairs, abs=2)
+
+
+def test_noise_of_many_identities_is_exact_and_holds_no_table_of_pairs():
+    rng = np.random.default_rng(1)
+    count, width = 20_000, 16
+    looks = rng.integers(0, 500, count)
+    directions = rng.normal(size=(500, width))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    world = tracklet_set(directions[looks].astype(np.float32), np.ones(count, int))
+    assert (directions @ directions.T - 2 * np.eye(500)).max() < 0.99  # two that look different are not similar
+    times = np.bincount(looks)
+    tracemalloc.start()
+    score = noise_score(world, Assignment.untouched(world), sigma_drm=0.005)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert score == (times * (times - 1)).sum() / count
+    assert peak < count**2 / 8  # less than a bit for each pair
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])

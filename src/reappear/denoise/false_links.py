@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .evidence import Sample
+from .joining import find_root
 from .links import Links
 
 _STEPS, _FEWEST_JOINS = 100, 10  # stretches of distance in which joins are judged; how many joins each holds
@@ -67,16 +68,9 @@ class Joins:
         """Joins tracklets of so many crops along the links of a shortest forest, which come in order of distance."""
         root = list(range(len(crops)))
         size = crops.tolist()
-
-        def find(node: int) -> int:
-            while root[node] != node:
-                root[node] = root[root[node]]
-                node = root[node]
-            return node
-
         pairs = []
         for first, second in zip(forest.first.tolist(), forest.second.tolist(), strict=True):
-            a, b = find(first), find(second)
+            a, b = find_root(root, first), find_root(root, second)
             pairs.append(float(size[a] * size[b]))
             root[b] = a
             size[a] += size[b]

@@ -89,10 +89,15 @@ def centroids(
     """
     total = engine.zeros(len(groups), embeddings.shape[1])
     for owner, x in _blocks(embeddings, groups):
-        here, segment = np.unique(owner, return_inverse=True)
-        pick = csr_array((np.ones(len(owner)), (segment, np.arange(len(owner)))), shape=(len(here), len(owner)))
-        total[here] += pick @ x
+        add_rows(total, owner, x)
     return to_unit(total)
+
+
+def add_rows(sums: Float[np.ndarray, "g d"], owner: Int[np.ndarray, " m"], rows: Float[np.ndarray, "m d"]) -> None:
+    """Adds each row to the sum of its owner."""
+    here, place = np.unique(owner, return_inverse=True)
+    pick = csr_array((np.ones(len(owner)), (place, np.arange(len(owner)))), shape=(len(here), len(owner)))
+    sums[here] += pick @ rows
 
 
 def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engine: Engine) -> Float[np.ndarray, "m d"]:

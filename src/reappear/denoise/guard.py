@@ -4,10 +4,11 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 
 from reappear.core import SettingsError
 
+from .groups import add_rows
 from .links import Links
 from .steps import is_same
 
@@ -43,10 +44,7 @@ class Diameter:
         """Which groups may be too wide; the others lie within a cap that is narrow enough."""
         middle = np.zeros((int(group.max(initial=-1)) + 1, self._centers.shape[1]), np.float32)
         for begin in range(0, len(group), _ROWS):
-            mine = group[begin : begin + _ROWS]
-            here, place = np.unique(mine, return_inverse=True)
-            pick = csr_array((np.ones(len(mine)), (place, np.arange(len(mine)))), shape=(len(here), len(mine)))
-            middle[here] += pick @ self._centers[begin : begin + _ROWS]
+            add_rows(middle, group[begin : begin + _ROWS], self._centers[begin : begin + _ROWS])
         middle /= np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
         nearest = np.ones(len(middle), np.float32)
         for begin in range(0, len(group), _ROWS):

@@ -96,7 +96,7 @@ def _one_by_one(
     while len(left):
         some, left = left[: len(nodes)], left[len(nodes) :]
         for row, a, b in zip(some.tolist(), first[some].tolist(), second[some].tolist(), strict=True):
-            a, b = _find(root, a), _find(root, b)
+            a, b = find_root(root, a), find_root(root, b)
             if a == b:
                 continue
             why = foes.get(a, {}).get(b)
@@ -119,12 +119,13 @@ def _one_by_one(
                 foes[other].setdefault(a, known)
                 del foes[other][b]
         # Most links lie within groups by now, and need not be looked at one by one.
-        flat = np.array([_find(root, node) for node in range(len(nodes))])
+        flat = np.array([find_root(root, node) for node in range(len(nodes))])
         left = left[flat[first[left]] != flat[second[left]]]
     return links[np.array(kept, np.int64)], links[np.array(refused, np.int64)], np.array(witness, np.int64)
 
 
-def _find(root: list[int], node: int) -> int:
+def find_root(root: list[int], node: int) -> int:
+    """The node that stands for the group of this one; `root` is shortened on the way."""
     while root[node] != node:
         root[node] = root[root[node]]
         node = root[node]
