@@ -1,6 +1,6 @@
 """A million synthetic tracklets (d = 256) to identities on two cores within 4 GB, killed and gone on with on the way.
 
-    python benchmarks/million.py [--tracklets N] [--folder DIR] [--memory 4GB] [--calm]
+    python benchmarks/million.py [--tracklets N] [--folder DIR] [--memory 4GB]
 
 The world is 1000 sites of four cameras. At each site 100 people pass every camera twice; tracklets are cut in two,
 show the wrong person, change from one person to another, or show nobody. All of a person's tracklets lie within the
@@ -10,22 +10,26 @@ sliding range. Vectors and labels are written site by site, and then only comman
     reappear correlate              killed by SIGKILL while it links across videos
     reappear correlate              the same again, to the end
 
---calm runs it a second time from the start without a kill, and compares the identities.
+A world of a tenth the size is then killed and gone on with in the same way, and once more left alone: what both wrote
+must be the same bytes.
 
-Memory is read from /proc/PID/status while a command runs: `peak_mb` is the kernel's own high-water mark of resident
-memory, which includes pages of mapped files; `anonymous_mb` is the most that was seen, every 0.1 s, of memory that is
-not backed by a file.
+The kernel holds each `correlate`, which is one process, to `--memory` (RLIMIT_DATA): it refuses it more of its own,
+touched or not, and the command would end. Pages of mapped files are not in that limit, so memory is read too, from
+/proc/PID/status: `peak_mb` is the kernel's own high-water mark of all that was resident, such pages and the program
+included; `anonymous_mb` is the most that was seen, every 0.1 s, of memory that is not backed by a file.
 """
 
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reappear.core import offsets_to_owner
-from reappear.store import read_table
+from reappear.pipeline.engines import parse_memory
 from reappear.synthetic import TrackletPlan, embedded_tracklets
 
 SITE = 1000  # tracklets
@@ -83,11 +87,15 @@ def film(folder: Path, tracklets: int) -> int:
     return rows
 
 
-def command(*arguments: object, until: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    """Runs a command of reappear, or lets it run `until` it is to be killed."""
+def command(
+    *arguments: object, limit: int = resource.RLIM_INFINITY, until: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
+    """Runs a command of reappear with so many bytes of its own at most, or lets it run `until` it is to be killed."""
     begun = time.perf_counter()
     told: dict[str, float] = {"peak_mb": 0.0, "anonymous_mb": 0.0}
-    child = subprocess.Popen([sys.executable, "-m", "reappear", *map(str, arguments)], stdout=subprocess.DEVNULL)
+    line = [sys.executable, "-m", "reappear", *map(str, arguments)]
+    child = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+    resource.prlimit(child.pid, resource.RLIMIT_DATA, (limit, limit))  # long before it has imported anything
     killed = False
     while child.poll() is None:
         for name, value in status(child.pid).items():
@@ -126,29 +134,28 @@ class Linking:
         return self._since is not None and time.monotonic() - self._since >= self._seconds
 
 
-def run(folder: Path, tracklets: int, memory: str, calm: bool) -> dict[str, Any]:
+def run(folder: Path, tracklets: int, memory: str) -> dict[str, Any]:
+    """From vectors to identities, with a kill on the way."""
     begun = time.perf_counter()
     crops = film(folder, tracklets)
     figures: dict[str, Any] = {"filming": {"seconds": round(time.perf_counter() - begun, 1)}}
     work = folder / "work"
     figures["ingest"] = command("ingest", folder / "world.npy", "--out", work)
-    correlate = ("correlate", work, "--memory", memory)
+    correlate = partial(command, "correlate", work, "--memory", memory, limit=parse_memory(memory))
     linking = Linking(work / "identities" / "killed.partial", LINKING_AT_A_MILLION * tracklets / 1e6)
-    figures["until_killed"] = command(*correlate, "--name", "killed", until=linking)
-    figures["gone_on"] = command(*correlate, "--name", "killed")
+    figures["until_killed"] = correlate("--name", "killed", until=linking)
+    if not figures["until_killed"]["killed"]:
+        raise SystemExit("it was done before it could be killed")
+    figures["gone_on"] = correlate("--name", "killed")
     mine = [figures[part] for part in ("until_killed", "gone_on")]
     report = json.loads((work / "identities" / "killed" / "report.json").read_text(encoding="utf-8"))
-    if calm:
-        figures["calm"] = command(*correlate, "--name", "calm")
-        mine.append(figures["calm"])
-        one, other = (read_table(work / "identities" / name / "identities.parquet") for name in ("killed", "calm"))
-        figures["calm"]["same_identities"] = all(bool((one[key] == other[key]).all()) for key in one)
     return {
         "tracklets": tracklets,
         "crops": crops,
         "people": PEOPLE * (tracklets // SITE),
         "width": WIDTH,
         "memory": memory,
+        "limit": "RLIMIT_DATA of correlate",
         "seconds_to_identities": round(sum(figures[part]["seconds"] for part in ("until_killed", "gone_on")), 1),
         "peak_mb": max(part["peak_mb"] for part in mine),
         "anonymous_mb": max(part["anonymous_mb"] for part in mine),
@@ -158,18 +165,31 @@ def run(folder: Path, tracklets: int, memory: str, calm: bool) -> dict[str, Any]
     }
 
 
+def compare(folder: Path, tracklets: int, memory: str) -> dict[str, Any]:
+    """Whether a run that was killed and gone on with writes what one does that nothing disturbed."""
+    run(folder, tracklets, memory)
+    command("correlate", folder / "work", "--memory", memory, "--name", "calm", limit=parse_memory(memory))
+    killed, calm = (folder / "work" / "identities" / name for name in ("killed", "calm"))
+    tables = sorted(path.name for path in calm.glob("*.parquet"))
+    if not all((killed / name).read_bytes() == (calm / name).read_bytes() for name in tables):
+        raise SystemExit("a run that was killed on the way came to other identities")
+    return {"tracklets": tracklets, "same_bytes": tables}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracklets", type=int, default=1_000_000, help="in thousands; tried first with few")
     parser.add_argument("--folder", type=Path, help="where the world goes, 8 GB of it; a temporary folder if not given")
     parser.add_argument("--memory", default="4GB")
-    parser.add_argument("--calm", action="store_true", help="once more without a kill, to compare")
     given = parser.parse_args()
     if given.tracklets < SITE or given.tracklets % SITE:
         parser.error(f"--tracklets counts in thousands, got {given.tracklets}")
     started_on = measure.machine()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        figures = run(Path(folder), given.tracklets, given.memory, given.calm)
+        figures = run(Path(folder), given.tracklets, given.memory)
+    tenth = max(SITE, given.tracklets // 10 // SITE * SITE)
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        figures["against_undisturbed"] = compare(Path(folder), tenth, given.memory)
     name = "million" if given.tracklets == 1_000_000 else f"million_{given.tracklets}"
     measure.keep(name, figures, started_on)
     print(json.dumps(figures, indent=2))

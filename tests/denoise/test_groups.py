@@ -20,6 +20,12 @@ def test_a_mapped_matrix_gives_its_memory_back(tmp_path):
     own[7] = 3
     groups.let_go(own)
     assert (own[7] == 3).all(), "what was written into a private copy stays"
+    np.save(tmp_path / "w.npy", rows)
+    shared = np.load(tmp_path / "w.npy", mmap_mode="r+")
+    shared[7] = 3
+    groups.let_go(shared)
+    assert resident(tmp_path / "w.npy") == 0
+    assert (shared[7] == 3).all(), "what was written into the file is there"
 
 
 def resident(path):

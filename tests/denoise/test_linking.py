@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from reappear.core import LOCAL, SettingsError
+from reappear.core import LOCAL, Local, SettingsError
 from reappear.denoise.groups import to_unit
 from reappear.denoise.joining import components, shortest_forest
 from reappear.denoise.linking import count_pairs, find_links
@@ -123,7 +123,7 @@ def test_rough_products_change_no_bit(x, sigma, reach):
 @given(centers, thresholds, reaches)
 def test_thinned_links_hold_the_same_together(x, sigma, reach):
     whole = find_links(x, sigma, reach=reach)
-    thinned = find_links(x, sigma, reach=reach, memory=128 * 3, products=tiled(16, 4, 8))
+    thinned = find_links(x, sigma, reach=reach, engine=Local(room=128 * 3), products=tiled(16, 4, 8))
     assert len(thinned) <= max(len(x) + 3, 2 * len(x))
     same_bits(shortest_forest(len(x), thinned), shortest_forest(len(x), whole))
     assert components(len(x), thinned).tolist() == components(len(x), whole).tolist()
@@ -132,10 +132,11 @@ def test_thinned_links_hold_the_same_together(x, sigma, reach):
 def test_links_that_may_not_be_thinned_must_fit():
     x = np.ones((40, 4), np.float32) / 2
     with pytest.raises(
-        SettingsError, match=r"sigma_drm: more than 100 pairs lie within 0\.1 .*; lower it, or link wit"
+        SettingsError,
+        match=r"sigma_drm: more than 100 pairs lie within 0\.1 .*; give more memory, lower it, or link wit",
     ):
-        find_links(x, 0.1, thin=False, memory=128 * 100)
-    assert len(find_links(x, 0.1, thin=False, memory=128 * 780)) == 780
+        find_links(x, 0.1, thin=False, engine=Local(room=128 * 100))
+    assert len(find_links(x, 0.1, thin=False, engine=Local(room=128 * 780))) == 780
 
 
 @pytest.mark.parametrize("reach", [None, 700])
@@ -158,7 +159,7 @@ class Backwards:
         done = [pickle.loads(pickle.dumps(function))(shared, pickle.loads(pickle.dumps(i))) for i in list(items)[::-1]]
         yield from done[::-1]
 
-    zeros = LOCAL.zeros
+    room, zeros = LOCAL.room, LOCAL.zeros
 
 
 def test_an_engine_changes_no_bit():

@@ -113,7 +113,7 @@ def test_matrices_in_files_change_nothing(tmp_path, monkeypatch):
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(), embeddings="e")
     monkeypatch.setattr(
-        "reappear.pipeline.correlate.step.Bounded", lambda engine, folder, limit: Bounded(engine, folder, 0)
+        "reappear.pipeline.correlate.step.Bounded", lambda engine, folder, limit, room: Bounded(engine, folder, 0, room)
     )
     correlate(work, "mapped", CorrelateSettings(), embeddings="e")
     same_but_for_time(work, "calm", "mapped")
@@ -155,7 +155,8 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
     calm = correlate(work, "calm", CorrelateSettings(), embeddings="e")
     with monkeypatch.context() as patch:
         patch.setattr(
-            "reappear.pipeline.correlate.step.Bounded", lambda engine, folder, limit: Bounded(engine, folder, 0)
+            "reappear.pipeline.correlate.step.Bounded",
+            lambda engine, folder, limit, room: Bounded(engine, folder, 0, room),
         )
         patch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
         with pytest.raises(StorageError, match="the disk is full; free some space and run the same command again"):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import SettingsError, generator
+from reappear.core import LOCAL, SettingsError, generator
 
-from .linking import LINK_BYTES, LINK_MEMORY, Proposed, gathered, least_inner, read
+from .linking import LINK_BYTES, Proposed, gathered, least_inner, read
 from .links import Links
 from .products import BLAS
 
@@ -44,7 +44,7 @@ def approximate_links(
     approximate: Approximate,
     *,
     thin: bool = True,
-    memory: int = LINK_MEMORY,
+    room: int = LOCAL.room,
 ) -> tuple[Links, float | None]:
     """Most of the links of all pairs; each that is found is one that `find_links` finds, with the same distance.
 
@@ -56,7 +56,7 @@ def approximate_links(
         sigma_drm: Largest distance of a link.
         approximate: The share of links wanted.
         thin: As in `find_links`.
-        memory: As in `find_links`.
+        room: Bytes for links, as of an engine.
 
     Returns:
         The links, and the share of the links of a sample of rows that are among them before any were thinned;
@@ -76,7 +76,7 @@ def approximate_links(
             seen[:] |= np.isin(truth, _keys(links, count))
             yield links
 
-    links = gathered(found(), count, sigma_drm, memory // LINK_BYTES, thin)
+    links = gathered(found(), count, sigma_drm, room // LINK_BYTES, thin)
     return links.in_order(), float(seen.mean()) if len(truth) else None
 
 

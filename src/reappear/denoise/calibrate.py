@@ -214,7 +214,8 @@ def _inside(
             f"{len(together)} pairs of tracklets are seen at the same time, {FEWEST_APART} are needed: for strangers "
             f"any two tracklets are taken, few of which should be one person"
         )
-    once, *drawn = (Outsiders.of(own.drawn(t), others.drawn(t)) for t in times())
+    drawn = (Outsiders.of(own.drawn(t), others.drawn(t)) for t in times())  # one at a time: each has weights for all
+    once = next(drawn)
     sigma = once.nearest(strangers)
     if sigma == 2:
         notes.append(

@@ -11,10 +11,12 @@ from jaxtyping import Float, Int
 
 from reappear.core import Engine, TrackletSet, generator, offsets_to_owner
 
-from .groups import Groups, centroids, distance_to_own, read_unit
+from .groups import Groups, centroids, distance_to_own, let_go, read_unit
 
 MOST = 200_000
 """Distances looked at for one distribution; more would not move a quantile."""
+
+_STEP = 8192
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,11 @@ def to_others(
     """The middle crop of each tracklet of a pair to the mean of the other tracklet."""
     both = _spread(np.concatenate([pairs, pairs[:, ::-1]]), MOST)
     middle = groups.rows[groups.offsets[both[:, 0]] + groups.sizes[both[:, 0]] // 2]
-    step = 65_536
     value = [np.zeros(0, np.float32)]
-    for i in range(0, len(both), step):
-        x = read_unit(tracklets.embeddings, middle[i : i + step])
-        value.append(1 - np.einsum("pd,pd->p", x, centers[both[i : i + step, 1]]))
+    for i in range(0, len(both), _STEP):
+        x = read_unit(tracklets.embeddings, middle[i : i + _STEP])
+        value.append(1 - np.einsum("pd,pd->p", x, centers[both[i : i + _STEP, 1]]))
+        let_go(centers)
     return Distances.between(np.concatenate(value), both)
 
 
@@ -103,7 +105,7 @@ def between_parts(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Dis
         mine = np.full(len(tracklets.embeddings), -1, np.int64)
         mine[groups.rows[taken]] = 2 * number[owner[taken]] + (part[taken] > 0)
         centers = centroids(tracklets.embeddings, Groups.of(mine, 2 * len(long)), engine)
-        found.append((1 - np.einsum("td,td->t", centers[::2], centers[1::2]), long))
+        found.append((_apart(centers, np.arange(len(centers)).reshape(-1, 2)), long))
     value, of = (np.concatenate(columns) for columns in zip(*found, strict=True))
     return Distances.between(value, of[:, None])
 
@@ -111,12 +113,7 @@ def between_parts(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Dis
 def between_tracklets(centers: Float[np.ndarray, "t d"], pairs: Int[np.ndarray, "p 2"]) -> Distances:
     """The two tracklets of each pair."""
     pairs = _spread(pairs, MOST)
-    step = 65_536
-    value = [np.zeros(0, np.float32)]
-    for i in range(0, len(pairs), step):
-        first, second = pairs[i : i + step].T
-        value.append(1 - np.einsum("pd,pd->p", centers[first], centers[second]))
-    return Distances.between(np.concatenate(value), pairs)
+    return Distances.between(_apart(centers, pairs), pairs)
 
 
 def any_pairs(present: Int[np.ndarray, " n"], reach: int, *path: int | str) -> Int[np.ndarray, "p 2"]:
@@ -129,6 +126,16 @@ def any_pairs(present: Int[np.ndarray, " n"], reach: int, *path: int | str) -> I
     first, gap = draw.integers(0, count, wanted), draw.integers(1, reach + 1, wanted)
     inside = first + gap < count
     return np.stack([present[first[inside]], present[(first + gap)[inside]]], axis=1)
+
+
+def _apart(centers: Float[np.ndarray, "t d"], pairs: Int[np.ndarray, "p 2"]) -> Float[np.ndarray, " p"]:
+    """How far the rows of each pair are apart."""
+    value = [np.zeros(0, np.float32)]
+    for i in range(0, len(pairs), _STEP):
+        first, second = pairs[i : i + _STEP].T
+        value.append(1 - np.einsum("pd,pd->p", centers[first], centers[second]))
+        let_go(centers)
+    return np.concatenate(value)
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:

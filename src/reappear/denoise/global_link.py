@@ -4,7 +4,7 @@ from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .approximate import Approximate, approximate_links
 from .guard import GUARD, SPREAD, Guard
-from .linking import LINK_MEMORY, find_links
+from .linking import find_links
 from .nodes import Nodes
 from .products import BLAS, Products
 from .review import Verdicts
@@ -29,7 +29,6 @@ def global_link(
     trace: Trace | None = None,
     engine: Engine = LOCAL,
     products: Products = BLAS,
-    memory: int = LINK_MEMORY,
 ) -> Assignment:
     """Joins identities of all videos, however far apart in their order: Eq. 7 with an r_s of N.
 
@@ -49,18 +48,17 @@ def global_link(
         trace: Is told the links, and with an index the share of them that it found.
         engine: Where blocks of pairs are compared, and where centroids lie; an index is searched in this process.
         products: Where inner products are taken; links are the same everywhere.
-        memory: Bytes that links may take.
 
     Raises:
-        SettingsError: A threshold out of range, or links that must all be kept and take more than `memory`.
+        SettingsError: A threshold out of range, or links that must all be kept and find no room.
     """
     check_sigma("sigma_drm", sigma_drm)
     rules = Rules(constraints, overlap, verdicts, guard, spread)
     nodes = Nodes.of(tracklets, assignment, engine)
     if approximate is None:
-        links = find_links(nodes.centers, sigma_drm, thin=rules.none, engine=engine, products=products, memory=memory)
+        links = find_links(nodes.centers, sigma_drm, thin=rules.none, engine=engine, products=products)
     else:
-        links, recall = approximate_links(nodes.centers, sigma_drm, approximate, thin=rules.none, memory=memory)
+        links, recall = approximate_links(nodes.centers, sigma_drm, approximate, thin=rules.none, room=engine.room)
         if trace is not None and recall is not None:
             trace.recall[STAGE] = recall
     return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from reappear.core import LOCAL, Engine, InputError, lengths_to_offsets, offsets_to_owner
 
 _BLOCK_BYTES = 32 << 20
+_ROWS = 4096  # read at a time; of a mapped file each may bring 64 KB into memory, which then goes again
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ def read_unit(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"])
     Raises:
         InputError: A row is zero or not finite.
     """
-    x = embeddings[rows].astype(np.float32)
-    let_go(embeddings)
+    x = np.empty((len(rows), embeddings.shape[1]), np.float32)
+    for begin in range(0, len(rows), _ROWS):
+        x[begin : begin + _ROWS] = embeddings[rows[begin : begin + _ROWS]]
+        let_go(embeddings)
     norms = np.sqrt(np.einsum("nd,nd->n", x, x))
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if len(bad):
@@ -61,11 +64,13 @@ def let_go(matrix: Float[np.ndarray, "n d"]) -> None:
     """Gives back the memory of a matrix that is mapped from a file, which would come to hold all that was ever read.
 
     The system keeps the pages while nothing else needs the room, so that reading them again costs next to nothing.
+    What was written stays written, but where a map is private to this process: that is left alone.
     """
+    private = matrix.flags.writeable and getattr(matrix, "mode", "c") == "c"
     base: object = matrix
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap) and not matrix.flags.writeable:  # what somebody wrote may be nowhere else
+    if isinstance(base, mmap.mmap) and not private:
         base.madvise(mmap.MADV_DONTNEED)
 
 
@@ -90,6 +95,7 @@ def centroids(
     total = engine.zeros(len(groups), embeddings.shape[1])
     for owner, x in _blocks(embeddings, groups):
         add_rows(total, owner, x)
+        let_go(total)
     return to_unit(total)
 
 
@@ -105,34 +111,46 @@ def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engin
     if len(rows) == len(matrix):
         return matrix
     out = engine.zeros(len(rows), matrix.shape[1])
-    step = max(1, _BLOCK_BYTES // (4 * max(1, matrix.shape[1])))
-    for begin in range(0, len(rows), step):
-        out[begin : begin + step] = matrix[rows[begin : begin + step]]
+    for some in _slices(out):
+        out[some] = matrix[rows[some]]
+        let_go(matrix)
+        let_go(out)
     return out
 
 
 def to_unit(sums: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g d"]:
     """Sums of unit rows scaled to unit length, in place; those that cancel out become zero."""
-    norms = np.sqrt(np.einsum("gd,gd->g", sums, sums))[:, None]
-    np.divide(sums, norms, out=sums, where=norms > 1e-5)
-    sums[norms[:, 0] <= 1e-5] = 0
+    for some in _slices(sums):
+        rows = sums[some]
+        norms = np.sqrt(np.einsum("gd,gd->g", rows, rows))[:, None]
+        np.divide(rows, norms, out=rows, where=norms > 1e-5)
+        rows[norms[:, 0] <= 1e-5] = 0
+        let_go(sums)
     return sums
+
+
+def _slices(matrix: Float[np.ndarray, "n d"]) -> Iterator[slice]:
+    """Cuts rows into blocks."""
+    step = max(1, _BLOCK_BYTES // (4 * max(1, matrix.shape[1])))
+    return (slice(begin, begin + step) for begin in range(0, len(matrix), step))
 
 
 def distance_to_own(
     embeddings: Float[np.ndarray, "all d"], groups: Groups, centers: Float[np.ndarray, "g d"]
 ) -> Float[np.ndarray, " n"]:
     """Cosine distance of each row of `groups.rows` to the centroid of its group."""
-    out = [1 - np.einsum("md,md->m", x, centers[owner]) for owner, x in _blocks(embeddings, groups)]
+    out = []
+    for owner, x in _blocks(embeddings, groups):
+        out.append(1 - np.einsum("md,md->m", x, centers[owner]))
+        let_go(centers)
     return np.concatenate([np.zeros(0, np.float32), *out])
 
 
 def usable_rows(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " _"]:
     """Those of `rows` that hold an embedding: neither zero nor NaN."""
-    step = max(1, _BLOCK_BYTES // (4 * max(1, embeddings.shape[1])))
     good = [np.zeros(0, bool)]
-    for begin in range(0, len(rows), step):
-        x = embeddings[rows[begin : begin + step]]
+    for begin in range(0, len(rows), _ROWS):
+        x = embeddings[rows[begin : begin + _ROWS]]
         good.append(np.isfinite(x).all(1) & x.any(1))
         let_go(embeddings)
     return np.asarray(rows[np.concatenate(good)])

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 
 from reappear.core import SettingsError
 
-from .groups import add_rows
+from .groups import add_rows, to_unit
 from .links import Links
 from .steps import is_same
 
@@ -42,16 +42,32 @@ class Diameter:
 
     def suspects(self, group: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " g"]:
         """Which groups may be too wide; the others lie within a cap that is narrow enough."""
-        middle = np.zeros((int(group.max(initial=-1)) + 1, self._centers.shape[1]), np.float32)
-        for begin in range(0, len(group), _ROWS):
-            add_rows(middle, group[begin : begin + _ROWS], self._centers[begin : begin + _ROWS])
-        middle /= np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
-        nearest = np.ones(len(middle), np.float32)
-        for begin in range(0, len(group), _ROWS):
-            mine = group[begin : begin + _ROWS]
-            np.minimum.at(nearest, mine, np.einsum("nd,nd->n", middle[mine], self._centers[begin : begin + _ROWS]))
-        radius = np.arccos(np.clip(nearest, -1, 1))
-        return np.asarray((2 * radius > np.arccos(max(-1.0, 1 - self._limit))) & (np.bincount(group) > 2))
+        size = np.bincount(group)
+        end, order = np.cumsum(size), np.argsort(group, kind="stable")
+        radius = np.zeros(len(size))
+        first = 0
+        while first < len(size):  # groups of _ROWS nodes together, or one that alone has more
+            begin = end[first] - size[first]
+            stop = max(first + 1, int(np.searchsorted(end, begin + _ROWS, side="right")))
+            nodes = order[begin : end[stop - 1]]
+            radius[first:stop] = self._radius(nodes, group[nodes] - first, stop - first)
+            first = stop
+        return np.asarray((2 * radius > np.arccos(max(-1.0, 1 - self._limit))) & (size > 2))
+
+    def _radius(
+        self, nodes: Int[np.ndarray, " m"], group: Int[np.ndarray, " m"], count: int
+    ) -> Float[np.ndarray, " count"]:
+        """The largest angle between each group's mean and one of its nodes."""
+        blocks = [slice(begin, begin + _ROWS) for begin in range(0, len(nodes), _ROWS)]
+        middle = np.zeros((count, self._centers.shape[1]), np.float32)
+        for some in blocks:
+            add_rows(middle, group[some], self._centers[nodes[some]])
+        to_unit(middle)
+        nearest = np.ones(count, np.float32)
+        for some in blocks:
+            inner = np.einsum("nd,nd->n", middle[group[some]], self._centers[nodes[some]])
+            np.minimum.at(nearest, group[some], inner)
+        return np.asarray(np.arccos(np.clip(nearest, -1, 1)))
 
     def refuses(self, first: list[int], second: list[int]) -> bool:
         """Whether two groups of nodes, each narrow enough, are too wide together. Looks at each pair of nodes once."""

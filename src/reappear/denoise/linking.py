@@ -22,9 +22,6 @@ from .steps import RESOLUTION, is_same
 
 R = TypeVar("R")
 
-LINK_MEMORY = 512 << 20
-"""Bytes that links may take before they are thinned."""
-
 LINK_BYTES = 128
 """Of one link while a forest is made of it."""
 
@@ -62,7 +59,6 @@ def find_links(
     thin: bool = True,
     engine: Engine = LOCAL,
     products: Products = BLAS,
-    memory: int = LINK_MEMORY,
 ) -> Links:
     """All pairs within `sigma_drm` and at most `reach` nodes apart, in the order of their nodes.
 
@@ -71,16 +67,15 @@ def find_links(
             hold them, are brought to unit length again. Read by blocks, never copied whole.
         sigma_drm: Largest distance of a link.
         reach: Largest `second - first`; `None` = any.
-        thin: Whether links that change no component may be left out where all would take more than `memory`. The
-            shortest that hold each component together always stay.
-        engine: Where blocks of rows are worked on.
+        thin: Whether links that change no component may be left out where all would take more than the engine's
+            room. The shortest that hold each component together always stay.
+        engine: Where blocks of rows are worked on, and its room for links, here and in each block.
         products: Where inner products are taken.
-        memory: Bytes that links may take here, and in each block.
 
     Raises:
-        SettingsError: Links take more than `memory`, and may not be left out.
+        SettingsError: Links take more than the engine's room, and may not be left out.
     """
-    most = memory // LINK_BYTES
+    most = engine.room // LINK_BYTES
     blocks = _blocks(len(centers), sigma_drm, reach, products, most, thin)
     return gathered(engine.map(links_of_block, centers, blocks), len(centers), sigma_drm, most, thin)
 
@@ -128,7 +123,7 @@ def gathered(parts: Iterable[Links], count: int, sigma_drm: float, most: int, th
         if held > bound and not thin:
             raise SettingsError(
                 f"sigma_drm: more than {most:,} pairs lie within {sigma_drm:.3g} and would not fit in memory; "
-                f"lower it, or link without constraints"
+                f"give more memory, lower it, or link without constraints"
             )
         if held > bound:
             found = [shortest_forest(count, Links.joined(found).in_order()).in_order()]

@@ -89,7 +89,7 @@ class CropStore:
         return ShardReader(self.folder)
 
     def __len__(self) -> int:
-        return len(self.crops["video"])
+        return int(self.offsets[-1])
 
     def image(self, crop: int) -> bytes:
         """The file of one crop's image: JPEG, or what its set came in."""

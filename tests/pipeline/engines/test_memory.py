@@ -40,7 +40,7 @@ def test_an_amount_that_is_said_is_enough(size):
 
 
 def test_matrices_beyond_the_limit_lie_in_files_that_vanish(tmp_path):
-    engine = Bounded(LOCAL, tmp_path, 5 * MB)
+    engine = Bounded(LOCAL, tmp_path, 5 * MB, 0)
     assert isinstance(engine, Engine)
     inside, outside = engine.zeros(1000, 1000), engine.zeros(1000, 1000)
     assert [in_memory(m) for m in (inside, outside)] == [True, False]
@@ -62,7 +62,7 @@ def in_memory(matrix: np.ndarray) -> bool:
 
 
 def test_nothing_is_a_matrix_too(tmp_path):
-    assert Bounded(LOCAL, tmp_path, 0).zeros(0, 4).shape == (0, 4)
+    assert Bounded(LOCAL, tmp_path, 0, 0).zeros(0, 4).shape == (0, 4)
 
 
 def test_a_full_disk_is_said_at_once(tmp_path, monkeypatch):
@@ -71,4 +71,4 @@ def test_a_full_disk_is_said_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(StorageError, match=f"cannot write {tmp_path}: the disk is full; free some space"):
-        Bounded(LOCAL, tmp_path, 0).zeros(10, 10)
+        Bounded(LOCAL, tmp_path, 0, 0).zeros(10, 10)

@@ -25,6 +25,7 @@ from .settings import CorrelateSettings
 
 _NEEDED = 250 << 20  # bytes for the program, and blocks of fixed size
 _PER_CROP, _PER_TRACKLET = 250, 1200  # bytes of columns while a stage works, measured at a million tracklets
+_ROOM = 64 << 20  # bytes for links, at least
 _SHARED = 256 << 20  # bytes for results of workers under way
 _TOLD = 5  # decisions that do not hold, one line each
 
@@ -95,12 +96,15 @@ def _correlate(
     if not len(crops):
         raise InputError(f"{work.crops} holds no crops; there is nobody to tell apart")
     tracklets = crops.tracklet_set(vectors)
-    needed = _NEEDED + _PER_CROP * len(crops) + _PER_TRACKLET * len(tracklets)
+    needed = _NEEDED + _ROOM + _PER_CROP * len(crops) + _PER_TRACKLET * len(tracklets)
+    if settings.pairs == "approximate":
+        needed += 2 * len(tracklets) * vectors.shape[1]  # an index
     if memory < needed:
         raise SettingsError(
             f"memory: {say_memory(memory)} is too little for {len(crops):,} crops in {len(tracklets):,} tracklets; "
             f"give {say_memory(needed)} or more"
         )
+    spare = memory - needed
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
     verdicts = _weigh(log, work, tracklets, settings, progress) if log else None
@@ -114,7 +118,7 @@ def _correlate(
             start=earlier,
             verdicts=verdicts,
             truth=truth,
-            engine=Bounded(engine, aside, memory - needed),
+            engine=Bounded(engine, aside, limit=spare - spare // 4, room=_ROOM + spare // 4),
             products=products,
             checkpoints=Checkpoints(unfinished, progress),
             progress=progress,

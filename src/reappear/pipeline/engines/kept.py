@@ -40,6 +40,7 @@ class Kept:
     """
 
     def __init__(self, engine: Engine, folder: Path, title: str, progress: Progress = SILENT) -> None:
+        self.room = engine.room
         self._engine = engine
         self._folder = folder
         self._title = title

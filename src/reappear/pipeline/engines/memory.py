@@ -60,9 +60,11 @@ class Bounded:
         engine: Does the work.
         folder: Where files go.
         limit: Bytes of memory for matrices, all together.
+        room: Bytes of memory for lists.
     """
 
-    def __init__(self, engine: Engine, folder: Path, limit: int) -> None:
+    def __init__(self, engine: Engine, folder: Path, limit: int, room: int) -> None:
+        self.room = room
         self._engine = engine
         self._folder = folder
         self._left = limit
@@ -83,9 +85,7 @@ class Bounded:
         """
         size = 4 * rows * width
         if size > self._left:
-            mapped = _mapped(self._folder, size)
-            self._mapped.add(mapped)
-            return np.frombuffer(mapped, np.float32).reshape(rows, width)
+            return self._in_file(rows, width)
         self._left -= size
         made = np.zeros((rows, width), np.float32)
         weakref.finalize(made, self._give_back, size)
@@ -94,9 +94,12 @@ class Bounded:
     def _give_back(self, size: int) -> None:
         self._left += size
 
-
-def _mapped(folder: Path, size: int) -> mmap.mmap:
-    with disk_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
-        # Taken now: a full disk found out later, page by page, would end the process without a word.
-        os.posix_fallocate(file.fileno(), 0, size)
-        return mmap.mmap(file.fileno(), size)
+    def _in_file(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
+        with disk_errors(self._folder), tempfile.TemporaryFile(dir=self._folder) as file:
+            # Taken now: a full disk found out later, page by page, would end the process without a word.
+            os.posix_fallocate(file.fileno(), 0, 4 * rows * width)
+            made = np.memmap(file, np.float32, "r+", shape=(rows, width))
+        mapped: object = made.base
+        if isinstance(mapped, mmap.mmap):
+            self._mapped.add(mapped)
+        return made
