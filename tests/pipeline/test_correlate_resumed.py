@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,18 @@ def test_too_little_memory_says_how_much_is_needed(tmp_path):
     assert correlate(work, "i", CorrelateSettings(memory=enough), embeddings="e").counts["crops"] == 1440
     with pytest.raises(SettingsError, match=r"memory: must be an amount such as 4GB, 1.5GiB or 800MB, got 'plenty'"):
         correlate(work, "j", CorrelateSettings(memory="plenty"), embeddings="e")
+
+
+def test_links_that_find_no_room_ask_for_more_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("reappear.pipeline.correlate.step._ROOM", 0)
+    work = pretend(tmp_path)
+    crowd = CorrelateSettings(thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
+    with pytest.raises(SettingsError, match="memory: 10MB is too little") as told:
+        correlate(work, "i", crowd, embeddings="e")
+    enough = str(told.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
+    with pytest.raises(SettingsError, match="pairs lie within 2 and would not fit in memory; give more memory"):
+        correlate(work, "i", replace(crowd, memory=enough), embeddings="e")
+    assert correlate(work, "i", replace(crowd, memory="4GB"), embeddings="e").counts["crops"] == 1440
 
 
 def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):

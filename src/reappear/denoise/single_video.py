@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reappear.core import LOCAL, Assignment, Engine, InputError, SettingsError, TrackletSet, offsets_to_owner
+from reappear.core import LOCAL, Assignment, Engine, InputError, Local, SettingsError, TrackletSet, offsets_to_owner
 
 from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit, usable_rows
 from .guard import GUARD, SPREAD, Guard
@@ -152,7 +152,11 @@ def _merge(
     if elsewhere.any():
         identity = assignment.identity[np.flatnonzero(elsewhere)[0]]
         raise InputError(f"single_video: identity {identity} lies in several videos; run it before cross_video")
+    here = Local(engine.room)  # one video is too little to send about
     links = Links.joined(
-        [find_links(nodes.centers[begin:end], sigma_drm, thin=rules.none).shifted(begin) for begin, end in runs(video)]
+        [
+            find_links(nodes.centers[begin:end], sigma_drm, thin=rules.none, engine=here).shifted(begin)
+            for begin, end in runs(video)
+        ]
     )
     return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

@@ -24,7 +24,7 @@ from .fold import identify
 from .settings import CorrelateSettings
 
 _NEEDED = 250 << 20  # bytes for the program, and blocks of fixed size
-_PER_CROP, _PER_TRACKLET = 250, 1200  # bytes of columns while a stage works, measured at a million tracklets
+_PER_CROP, _PER_TRACKLET = 150, 800  # bytes of columns while a stage works; some 1200 of a tracklet of 3 crops measured
 _ROOM = 64 << 20  # bytes for links, at least
 _SHARED = 256 << 20  # bytes for results of workers under way
 _TOLD = 5  # decisions that do not hold, one line each
