@@ -46,7 +46,7 @@ SITE = 1000  # tracklets
 PEOPLE, CAMERAS, CROPS = 100, 4, 4
 WIDTH = 256
 SPACING = 2.0  # seconds between the crops of a tracklet: people are seen together for some time
-LINKING_AT_A_MILLION = 10.0  # seconds into the last stage after which it is killed, in proportion
+LINKING_AT_A_MILLION = 3.5  # seconds into the last stage, of about 7, after which it is killed; in proportion
 
 
 def plan(site: int) -> TrackletPlan:

@@ -23,7 +23,7 @@ def test_a_mapped_matrix_gives_its_memory_back(tmp_path):
     np.save(tmp_path / "w.npy", rows)
     shared = np.load(tmp_path / "w.npy", mmap_mode="r+")
     shared[7] = 3
-    groups.let_go(shared)
+    groups.let_go(np.asarray(shared)[5:])
     assert resident(tmp_path / "w.npy") == 0
     assert (shared[7] == 3).all(), "what was written into the file is there"
 

@@ -66,11 +66,12 @@ def let_go(matrix: Float[np.ndarray, "n d"]) -> None:
     The system keeps the pages while nothing else needs the room, so that reading them again costs next to nothing.
     What was written stays written, but where a map is private to this process: that is left alone.
     """
-    private = matrix.flags.writeable and getattr(matrix, "mode", "c") == "c"
     base: object = matrix
+    shared = not matrix.flags.writeable
     while isinstance(base, np.ndarray):
+        shared = shared or getattr(base, "mode", "c") != "c"
         base = base.base
-    if isinstance(base, mmap.mmap) and not private:
+    if isinstance(base, mmap.mmap) and shared:
         base.madvise(mmap.MADV_DONTNEED)
 
 

@@ -46,6 +46,7 @@ def test_matrices_beyond_the_limit_lie_in_files_that_vanish(tmp_path):
     inside, outside = engine.zeros(1000, 1000), engine.zeros(1000, 1000)
     assert [in_memory(m) for m in (inside, outside)] == [True, False]
     for matrix in (inside, outside):
+        assert type(matrix) is np.ndarray
         assert matrix.dtype == np.float32
         assert not matrix.any()
         matrix[3] = 7

@@ -102,4 +102,4 @@ class Bounded:
         mapped: object = made.base
         if isinstance(mapped, mmap.mmap):
             self._mapped.add(mapped)
-        return made
+        return np.asarray(made)  # a plain one, which Ray shares among its workers
