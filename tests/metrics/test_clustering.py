@@ -68,6 +68,50 @@ def test_the_rest_is_scikit_learns(rows):
     assert scores.fragmentation == pytest.approx((table > 0).sum(1).mean())
 
 
+def test_everybody_alone_everybody_together_and_one_crop():
+    people = np.array([0, 0, 1, 1, 1])
+    alone = score_identities(people, np.arange(5))
+    assert (alone.pairwise_precision, alone.pairwise_recall, alone.pairwise_f1) == (1, 0, 0)
+    assert (alone.bcubed_precision, alone.bcubed_recall) == (1, pytest.approx(2 / 5))
+    assert (alone.homogeneity, alone.purity, alone.adjusted_rand) == (1, 1, 0)
+    assert alone.fragmentation == 2.5
+    together = score_identities(people, np.zeros(5, int))
+    assert (together.pairwise_precision, together.pairwise_recall) == (4 / 10, 1)
+    assert (together.bcubed_precision, together.bcubed_recall) == (pytest.approx((4 + 9) / 25), 1)
+    assert (together.completeness, together.homogeneity, together.v_measure) == (1, 0, 0)
+    assert (together.purity, together.fragmentation, together.adjusted_rand) == (3 / 5, 1, 0)
+    assert set(asdict(score_identities(np.array([7]), np.array([3]))).values()) == {1}
+    nobody = np.full(3, -1)
+    assert score_identities(np.array([0, -1, -1]), np.array([0, 1, 2])).pairwise_f1 == 1
+    for truth, found in ((nobody, np.arange(3)), (np.arange(3), nobody), (nobody[:0], nobody[:0])):
+        with pytest.raises(InputError, match=f"none of {len(truth)} crops has both a true person and an identity"):
+            score_identities(truth, found)
+
+
+def test_many_crops_are_those_of_scikit_learn_and_overflow_nothing():
+    """A crowd of 3 million and people of 30: pairs of pairs pass 2^63."""
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([np.zeros(3_000_000, np.int64), 1 + np.arange(300_000) // 30])
+    found = np.where(rng.random(len(truth)) < 0.1, rng.integers(0, 10_000, len(truth)), truth)
+    scores = score_identities(truth, found)
+    assert scores.adjusted_rand == pytest.approx(sk.adjusted_rand_score(truth, found), abs=1e-9)
+    assert scores.v_measure == pytest.approx(sk.v_measure_score(truth, found), abs=1e-9)
+    assert 0.8 < scores.pairwise_recall < scores.pairwise_precision <= 1
+
+
+@few
+@given(labels)
+def test_what_is_discarded_is_left_out_of_what_scikit_learn_sees(rows):
+    truth, found = columns([(max(t, 0), f) for t, f in rows])
+    kept = found >= 0
+    if not kept.any():
+        return
+    scores = score_identities(truth, found)
+    assert scores.adjusted_rand == pytest.approx(sk.adjusted_rand_score(truth[kept], found[kept]), abs=1e-9)
+    expected = sk.homogeneity_completeness_v_measure(truth[kept], found[kept])
+    assert (scores.homogeneity, scores.completeness, scores.v_measure) == pytest.approx(expected, abs=1e-9)
+
+
 @few
 @given(labels)
 def test_names_of_identities_do_not_matter(rows):

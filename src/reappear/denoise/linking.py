@@ -123,7 +123,7 @@ def gathered(parts: Iterable[Links], count: int, sigma_drm: float, most: int, th
         if held > bound and not thin:
             raise SettingsError(
                 f"sigma_drm: more than {most:,} pairs lie within {sigma_drm:.3g} and would not fit in memory; "
-                f"give more memory, lower it, or link without constraints"
+                f"give more memory, lower it, or link without constraints, guard and review"
             )
         if held > bound:
             found = [shortest_forest(count, Links.joined(found).in_order()).in_order()]
