@@ -119,7 +119,7 @@ def compared(name: str, worlds: list[World]) -> list[dict[str, object]]:
     found: dict[tuple[str, float], list[tuple[float, float, int]]] = {}
     for tracklets, truth in worlds:
         start = Assignment.untouched(tracklets)
-        chosen = calibrate(tracklets, start)
+        chosen = calibrate(tracklets, start, resamples=0)
         clean = single_tracklet(tracklets, start, sigma_cst=chosen.sigma_cst)
         for factor in FACTORS:
             sigma = min(2.0, factor * chosen.sigma_drm)

@@ -78,4 +78,4 @@ def keep(name: str, figures: dict[str, Any], started_on: dict[str, Any]) -> None
     script, *arguments = sys.argv
     said = [Path(given).name if Path(given).is_absolute() else given for given in arguments]
     page = {"command": " ".join(["python", f"benchmarks/{Path(script).name}", *said]), "machine": started_on, **figures}
-    (RESULTS / f"{name}.json").write_text(json.dumps(page, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(page, indent=2, allow_nan=False) + "\n", encoding="utf-8")

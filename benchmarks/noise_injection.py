@@ -116,7 +116,7 @@ def run(
     clutter: np.ndarray,
     swapped: float,
     rng: np.random.Generator,
-) -> dict[tuple[str, str], dict[str, float]]:
+) -> dict[tuple[str, str], dict[str, float | None]]:
     """Figures by thresholds and stage."""
     tracklets, truth, wrong = noisy(rows, person, camera, clutter, swapped, rng)
     start = Assignment.untouched(tracklets)
@@ -207,11 +207,11 @@ def swap(crops: list[list[int]], pairs: np.ndarray, wanted: int, rng: np.random.
 
 def figures(
     tracklets: TrackletSet, assignment: Assignment, truth: np.ndarray, wrong: np.ndarray, cst: float, drm: float
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     removed = assignment.tracklet != tracklets.origin
     scores = score_identities(truth, assignment.crop_identity)
     return {
-        "removed_precision": float(wrong[removed].mean()) if removed.any() else float("nan"),
+        "removed_precision": float(wrong[removed].mean()) if removed.any() else None,
         "removed_recall": float(removed[wrong].mean()),
         "pairwise_precision": scores.pairwise_precision,
         "pairwise_recall": scores.pairwise_recall,
@@ -224,13 +224,15 @@ def figures(
     }
 
 
-def spread(each: list[dict[str, float]]) -> dict[str, list[float]]:
-    """Mean and standard deviation of each figure."""
-    return {
-        key: [round(float(np.mean(v)), 4), round(float(np.std(v, ddof=1)), 4)]
-        for key in each[0]
-        for v in [[one[key] for one in each]]
-    }
+def spread(each: list[dict[str, float | None]]) -> dict[str, list[float] | None]:
+    """Mean and standard deviation of each figure over the seeds; none where a seed has none."""
+    out: dict[str, list[float] | None] = {}
+    for key in each[0]:
+        values = [one[key] for one in each]
+        known = [value for value in values if value is not None]
+        whole = len(known) == len(values)
+        out[key] = [round(float(np.mean(known)), 4), round(float(np.std(known, ddof=1)), 4)] if whole else None
+    return out
 
 
 def print_table(table: list[dict]) -> None:
@@ -242,8 +244,9 @@ def print_table(table: list[dict]) -> None:
             print("stage             removed P / R    pairwise F1 (P / R)             B-cubed F1     n_S  identities")
         said = {key: value for key, value in row.items() if isinstance(value, list)}
         p, s = {k: 100 * v[0] for k, v in said.items()}, {k: 100 * v[1] for k, v in said.items()}
+        removed = f"{p['removed_precision']:.1f}" if "removed_precision" in p else "-"
         print(
-            f"{row['stage']:16s} {p['removed_precision']:6.1f} /{p['removed_recall']:5.1f}   "
+            f"{row['stage']:16s} {removed:>6} /{p['removed_recall']:5.1f}   "
             f"{p['pairwise_f1']:5.1f} ± {s['pairwise_f1']:.1f} "
             f"({p['pairwise_precision']:5.1f} /{p['pairwise_recall']:5.1f})   "
             f"{p['bcubed_f1']:9.1f} ± {s['bcubed_f1']:.1f}  {said['noise'][0]:6.2f}  {said['identities'][0]:6.0f}"

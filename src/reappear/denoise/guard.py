@@ -14,7 +14,7 @@ from .steps import is_same
 
 Guard = Literal["none", "diameter", "cut"]
 GUARD: Guard = "none"
-SPREAD = 2.0
+SPREAD = 1.5
 """Largest diameter of a group, in σ_drm."""
 
 _SHARED = 0.6

@@ -49,7 +49,7 @@ class CorrelateSettings:
         "against chains that join crowds; diameter: no two of a group farther apart than `spread` times sigma_drm; "
         "cut: links whose ends share few neighbours do not count; none: as in the paper",
     ] = "diameter"
-    spread: Annotated[float, "largest diameter of a group in sigma_drm; 1 = complete linkage"] = 2.0
+    spread: Annotated[float, "largest diameter of a group in sigma_drm; 1 = complete linkage"] = 1.5
     review: Annotated[
         str, "what people decided: auto = review.jsonl of the workspace where there is one, none, or a file"
     ] = "auto"
