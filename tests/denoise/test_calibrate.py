@@ -1,11 +1,11 @@
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
 from reappear.core import LOCAL, Assignment, SettingsError
 from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate, cross_video, single_tracklet, single_video
-from reappear.denoise.evidence import between_parts, to_rest
+from reappear.denoise.evidence import MOST, any_pairs, between_parts, to_rest
 from reappear.denoise.false_links import Joins, Tail
 from reappear.denoise.groups import Groups, centroids
 from reappear.denoise.links import Links
@@ -193,6 +193,17 @@ def test_nobody_seen_together_is_said():
     assert all("0 pairs of tracklets are seen at the same time, 50 are needed" in note for note in found.notes)
     assert found.sigma_cst != SIGMA_CST
     assert found.sigma_drm != SIGMA_DRM
+
+
+def test_of_few_tracklets_each_pair_counts_once():
+    present = np.array([2, 3, 5, 8, 9])
+    assert sorted(map(tuple, any_pairs(present, 4, "pairs").tolist())) == list(combinations(present.tolist(), 2))
+    near = any_pairs(np.arange(50), 3, "pairs")
+    assert len(near) == 49 + 48 + 47 == len(np.unique(near, axis=0))
+    assert set((near[:, 1] - near[:, 0]).tolist()) == {1, 2, 3}
+    many = any_pairs(np.arange(1000), 999, "pairs")
+    assert MOST / 3 < len(many) <= MOST
+    assert (many[:, 0] < many[:, 1]).all()
 
 
 def test_a_few_people_who_come_often_do_not_pass_for_strangers():

@@ -117,13 +117,16 @@ def between_tracklets(centers: Float[np.ndarray, "t d"], pairs: Int[np.ndarray, 
 
 
 def any_pairs(present: Int[np.ndarray, " n"], reach: int, *path: int | str) -> Int[np.ndarray, "p 2"]:
-    """Pairs of tracklets at most `reach` places apart among those present, drawn evenly."""
+    """Pairs of tracklets at most `reach` places apart among those present: all, or of very many some at random."""
     count = len(present)
     if count < 2 or reach < 1:
         return np.zeros((0, 2), np.int64)
-    draw = generator(0, "calibrate", *path)
-    wanted = min(2 * count * reach, MOST)
-    first, gap = draw.integers(0, count, wanted), draw.integers(1, reach + 1, wanted)
+    if 2 * count * reach <= MOST:
+        first, gap = np.divmod(np.arange(count * reach), reach)
+        gap += 1
+    else:
+        draw = generator(0, "calibrate", *path)
+        first, gap = draw.integers(0, count, MOST), draw.integers(1, reach + 1, MOST)
     inside = first + gap < count
     return np.stack([present[first[inside]], present[(first + gap)[inside]]], axis=1)
 
