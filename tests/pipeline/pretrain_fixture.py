@@ -46,6 +46,7 @@ def make_workspace(root: Path, *, people: int = 8, cameras: int = 2, crops: int 
                         rows[name].append(value)
     columns = {name: np.array(values) for name, values in rows.items()}
     write_table(work.crops / "crops.parquet", columns)
+    write_table(work.crops / "tracklets.parquet", {"crops": np.bincount(columns["tracklet"])})
     _finish(work.crops, "ingest")
     found = Identities(
         Assignment(columns["tracklet"], np.tile(np.arange(people), cameras)),

@@ -36,6 +36,7 @@ def make_crops(root: Path) -> Workspace:
             aside / "crops.parquet",
             {"video": np.zeros(CROPS, np.int64), "shard": np.zeros(CROPS, np.int64), "offset": offset, "size": size},
         )
+        write_table(aside / "tracklets.parquet", {"crops": np.array([CROPS])})
         return Outcome()
 
     run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill)
