@@ -430,3 +430,13 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
     assert max(float((eager[key] - start[key]).abs().max()) for key in eager) > 1e-2
     for key, value in compiled.items():
         torch.testing.assert_close(value, eager[key], rtol=1e-3, atol=1e-4, msg=lambda text, n=key: f"{n}: {text}")
+
+
+@pytest.mark.slow
+def test_a_compiled_transformer_takes_views_of_two_sizes(tmp_path: Path) -> None:
+    """Its position embedding is resized for the smaller ones, which torch compiles for fixed sizes only."""
+    work = make_workspace(tmp_path)
+    sizes = "'height': 64, 'width': 32, 'local_height': 32, 'local_width': 16"
+    network = "'backbone': 'vit_tiny', 'arguments': {'depth': 1, 'embed_dim': 24}, 'precision': 'bfloat16'"
+    _run(work, "compiled", 2, f"{{{network}, {sizes}, 'compile': True}}")
+    assert load_model(work.model("compiled"))[1]["steps"] == 2

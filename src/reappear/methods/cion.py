@@ -59,8 +59,8 @@ class Cion:
             raise SettingsError(f"first_temperature: must be above 0, got {first_temperature}")
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         if compiled:
-            network.backbone.compile()
-            self.teacher.backbone.compile()
+            network.backbone.compile(dynamic=False)
+            self.teacher.backbone.compile(dynamic=False)
         self._distributed = distribute(network)
         self._network = network
         self.objective = loss

@@ -59,8 +59,8 @@ class Moco:
         self.queue = F.normalize(drawn.to(weight), dim=-1)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         if compiled:
-            network.backbone.compile()
-            self.teacher.backbone.compile()
+            network.backbone.compile(dynamic=False)
+            self.teacher.backbone.compile(dynamic=False)
         self._distributed = distribute(network)
         self._network = network
         self._temperature, self._momentum, self._seed = temperature, momentum, seed

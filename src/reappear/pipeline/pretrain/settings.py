@@ -46,7 +46,7 @@ class PretrainSettings:
         "of the forward pass; the halves are for GPUs; on a CPU with avx512_bf16, bfloat16 is twice as fast for plain "
         "convolutions and twice as slow for depthwise ones",
     ] = "float32"
-    compile: Annotated[bool, "let torch compile the networks; pays off after some minutes on a GPU"] = False
+    compile: Annotated[bool, "let torch compile the networks; pays off after some minutes"] = False
     recompute: Annotated[bool, "keep fewer activations and compute them again on the way back: slower, less memory"] = (
         False
     )
