@@ -51,6 +51,26 @@ def test_views_of_one_size_need_not_follow_each_other() -> None:
     torch.testing.assert_close(mixed[[0, 2, 1]], vectors)
 
 
+def test_strided_convolutions_of_few_channels_learn_what_they_should() -> None:
+    """In channels-last order, oneDNN would write beyond its memory (its issue 6035)."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 16, 1, 2, bias=False)
+    images = torch.randint(0, 256, (2, 4, 3, 64, 32), dtype=torch.uint8)
+    pixels = (images.flatten(0, 1).double() / 255 - 0.5) / 0.25
+    exact = nn.functional.conv2d(pixels, layer.weight.detach().double().requires_grad_(), stride=2)
+    backbone = nn.Sequential(layer, nn.Flatten())
+    head = DistillationHead(16 * 32 * 16, hidden=4, bottleneck=4, prototypes=2)
+    network = Network(backbone, head, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    sizes: list[torch.Size] = []
+    layer.register_forward_hook(lambda _, given, made: sizes.append(given[0].shape))
+    features, _ = network([images])
+    assert sizes == [(8, 3, 32, 16)]  # every other pixel: the failing layer is not there at all
+    torch.testing.assert_close(features.flatten(0, 2), exact.flatten(1).float(), rtol=1e-4, atol=1e-5)
+    features.square().sum().backward()
+    expected = 2 * torch.einsum("nohw,nihw->oi", exact, pixels[:, :, ::2, ::2])
+    torch.testing.assert_close(layer.weight.grad.flatten(1), expected.float(), rtol=1e-4, atol=1e-2)
+
+
 def test_pixels_are_normalised_by_the_networks_colours() -> None:
     network = _network()
     images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)

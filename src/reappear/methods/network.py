@@ -1,6 +1,7 @@
 """What methods train: a backbone with a head, on pixels as they were decoded."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, UInt8
@@ -28,6 +29,7 @@ class Network(nn.Module):
     def __init__(self, backbone: nn.Module, head: Head, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.backbone = backbone.to(memory_format=torch.channels_last)
+        _thin_before_convolving(backbone)
         self.head: Head = head
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
@@ -55,6 +57,23 @@ class Network(nn.Module):
     def _normalise(self, images: Tensor) -> Tensor:
         # Pixels lie side by side in memory as they were decoded, which is also what convolutions are fastest on.
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+def _thin_before_convolving(backbone: nn.Module) -> None:
+    """1×1 convolutions with a stride take every other pixel first: the same numbers.
+
+    On few channels that lie side by side, oneDNN writes beyond its memory on their way back (its issue 6035); such
+    stand first in FastViT, MobileOne and RepVGG.
+    """
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.in_channels < 16:
+            (down, across), layer.stride = layer.stride, (1, 1)
+            if (down, across) != (1, 1):
+                layer.register_forward_pre_hook(partial(_thinned, down, across))
+
+
+def _thinned(down: int, across: int, layer: nn.Module, given: tuple[Tensor]) -> Tensor:
+    return given[0][:, :, ::down, ::across]
 
 
 def spread(features: Float[Tensor, "ids images d"]) -> float:
