@@ -67,10 +67,11 @@ def test_at_the_bottleneck_value_and_gradients_are_those_of_the_pair_loops(
 ) -> None:
     width, prototypes = 4, 9
     random = torch.Generator().manual_seed(seed)
-    vectors, rows, teacher = (
+    vectors, teacher = (
         nn.functional.normalize(torch.randn(*shape, generator=random, dtype=torch.float64), dim=-1)
-        for shape in ((views, ids, images, width), (prototypes, width), (seen, ids, images, prototypes))
+        for shape in ((views, ids, images, width), (seen, ids, images, prototypes))
     )
+    rows = 0.1 + torch.randn(prototypes, width, generator=random, dtype=torch.float64)  # of any length
     loss = IdentityDistillationLoss(prototypes, teacher_temperature=0.2, weighting=weighting).to(kind)
     loss.center.copy_(torch.linspace(-0.1, 0.1, prototypes))
 
@@ -81,7 +82,11 @@ def test_at_the_bottleneck_value_and_gradients_are_those_of_the_pair_loops(
         value.backward()
     theirs = [x.clone().requires_grad_() for x in (vectors, rows)]
     expected = getattr(reference, weighting)(
-        theirs[0] @ theirs[1].T, teacher, loss.center.double(), teacher_t=0.2, student_t=0.1
+        theirs[0] @ nn.functional.normalize(theirs[1], dim=-1).T,
+        teacher,
+        loss.center.double(),
+        teacher_t=0.2,
+        student_t=0.1,
     )
     expected.backward()
 

@@ -34,7 +34,7 @@ def _cion(**changes: object) -> Cion:
 
 
 def _logits(network: Network, views: list[torch.Tensor]) -> torch.Tensor:
-    return network(views)[1] @ network.head.directions().T
+    return network.head.compare(network(views)[1])
 
 
 def test_vectors_have_an_axis_each_for_views_people_and_images() -> None:

@@ -101,11 +101,11 @@ class IdentityDistillationLoss(nn.Module):
         *,
         teacher_temperature: float | None = None,
     ) -> Float[Tensor, ""]:
-        """The same loss from what enters the student's last layer; its logits are `student @ prototypes.T`.
+        """The same loss from what enters the student's last layer, which is weight-normalised: logits are cosines.
 
         Args:
-            student: Bottleneck vectors. The first views are those that the teacher saw.
-            prototypes: Rows of the student's last layer; gradient flows into them.
+            student: Unit bottleneck vectors. The first views are those that the teacher saw.
+            prototypes: Rows of the student's last layer; only their directions count. Gradient flows into them.
             teacher: Logits; no gradient flows into them.
             teacher_temperature: In place of the one given at construction, for a schedule.
         """

@@ -15,11 +15,12 @@ Heard = Callable[[Tensor], Tensor]
 
 
 class PrototypeStream(torch.autograd.Function):
-    """Log-partition of rows over prototypes, and target distributions projected back through the prototypes.
+    """Log-partition of rows over unit prototypes, and target distributions projected back through them.
 
-    Inputs: vectors (n d), prototypes (k d), targets (m k) without gradient. Outputs: `logsumexp_k v_n . w_k` (n) and
-    `sum_k t_mk w_k` (m d). Only n + m rows of width d go in and come out: n × k scores and m × n pairs never meet. The
-    way back makes each piece of the softmax again, which costs less than storing it.
+    Inputs: vectors (n d), prototypes (k d) of any length, targets (m k) without gradient. Outputs, where `u_k` is
+    `w_k / |w_k|`: `logsumexp_k v_n . u_k` (n) and `sum_k t_mk u_k` (m d). Only n + m rows of width d go in and come
+    out: n × k scores, k × d unit rows and m × n pairs are never held. The way back makes each piece of the softmax
+    again, which costs less than storing it.
     """
 
     @staticmethod
@@ -29,26 +30,29 @@ class PrototypeStream(torch.autograd.Function):
         """Both outputs."""
         partition = vectors.new_full((len(vectors),), -torch.inf)
         projected = vectors.new_zeros((len(targets), vectors.shape[1]))
+        shrink = 1 / torch.linalg.vector_norm(prototypes, dim=1).clamp_min_(1e-12)
         for part in _parts(len(prototypes), len(vectors), vectors.device):
-            some = prototypes[part]
-            partition = torch.logaddexp(partition, (vectors @ some.T).logsumexp(dim=1))
-            projected.addmm_(targets[:, part], some)
-        ctx.save_for_backward(vectors, prototypes, targets, partition)
+            some, by = prototypes[part], shrink[part]
+            partition = torch.logaddexp(partition, (vectors @ some.T).mul_(by).logsumexp(dim=1))
+            projected.addmm_(targets[:, part] * by, some)
+        ctx.save_for_backward(vectors, prototypes, targets, partition, shrink)
         return partition, projected
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The prototypes' gradient comes from both outputs, and is written once."""
+        """The prototypes' gradient comes from both outputs, across each row only, and is written once."""
         of_partition, of_projected = slopes
-        vectors, prototypes, targets, partition = ctx.saved_tensors
+        vectors, prototypes, targets, partition, shrink = ctx.saved_tensors
         to_vectors, to_prototypes = torch.zeros_like(vectors), torch.empty_like(prototypes)
         for part in _parts(len(prototypes), len(vectors), vectors.device):
-            some = prototypes[part]
-            share = (vectors @ some.T).sub_(partition[:, None]).exp_().mul_(of_partition[:, None])
-            to_vectors.addmm_(share, some)
-            torch.mm(share.T, vectors, out=to_prototypes[part])
-            to_prototypes[part].addmm_(targets[:, part].T, of_projected)
+            some, by, out = prototypes[part], shrink[part], to_prototypes[part]
+            share = (vectors @ some.T).mul_(by).sub_(partition[:, None]).exp_().mul_(of_partition[:, None])
+            torch.mm(share.T, vectors, out=out)
+            out.addmm_(targets[:, part].T, of_projected)
+            along = (out * some).sum(1).mul_(by).mul_(by)
+            out.addcmul_(some, along[:, None], value=-1).mul_(by[:, None])
+            to_vectors.addmm_(share.mul_(by), some)
         return to_vectors, to_prototypes, None
 
 

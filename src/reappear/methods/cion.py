@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from reappear.core import SettingsError
 from reappear.losses import IdentityDistillationLoss
@@ -93,12 +92,12 @@ class Cion:
         """Eq. 9 on the views of one step, or of a part of it. Both networks stay in training mode."""
         with torch.no_grad():
             _, vectors = self.teacher(batch.views[:GLOBAL_VIEWS])
-            teacher = F.linear(vectors, _directions(self.teacher).to(vectors.dtype))
+            teacher = _head(self.teacher).compare(vectors)
         features, student = self._distributed(batch.views)
         self._means.append(teacher.mean(dim=(0, 1, 2)).to(self.objective.center.dtype))
         self._seen = (features[0].detach(), teacher)
         return self.objective.at_bottleneck(
-            student, _directions(self._network), teacher, teacher_temperature=self.temperature(step)
+            student, _head(self._network).prototypes, teacher, teacher_temperature=self.temperature(step)
         )
 
     def alone(self) -> AbstractContextManager[None]:
@@ -161,11 +160,11 @@ class Cion:
         self.objective.load_state_dict(state["loss"])
 
 
-def _directions(network: Network) -> Float[Tensor, "k bottleneck"]:
+def _head(network: Network) -> DistillationHead:
     head = network.head
     if not isinstance(head, DistillationHead):
         raise TypeError(f"self-distillation needs a DistillationHead, got {type(head).__name__}")
-    return head.directions()
+    return head
 
 
 def _entropy(rows: Float[Tensor, "*rows k"]) -> Float[Tensor, "*rows"]:

@@ -54,15 +54,17 @@ class DistillationHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Cosines with the prototypes: the logits, in [-1, 1]."""
-        return F.linear(self.embed(features), self.directions())
+        return self.compare(self.embed(features))
 
     def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n bottleneck"]:
         """Unit bottleneck vectors."""
         return F.normalize(self.mlp(features), dim=-1)
 
-    def directions(self) -> Float[Tensor, "k bottleneck"]:
-        """Unit prototypes: the rows of the last layer."""
-        return F.normalize(self.prototypes, dim=-1)
+    def compare(self, vectors: Float[Tensor, "*n bottleneck"]) -> Float[Tensor, "*n k"]:
+        """Cosines of unit vectors with the prototypes, which are not copied to be made unit rows."""
+        lengths = torch.linalg.vector_norm(self.prototypes, dim=-1).clamp_min(1e-12)
+        cosines: Tensor = F.linear(vectors, self.prototypes.to(vectors.dtype)) / lengths
+        return cosines
 
 
 class ProjectionHead(nn.Module):
