@@ -59,6 +59,16 @@ class Network(nn.Module):
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
+def write_out_attention(backbone: nn.Module) -> None:
+    """Attention of timm's networks as two products and a softmax, in place of torch's fused kernel.
+
+    On a CPU in bfloat16, the kernel's way back through a few hundred tokens takes longer than theirs.
+    """
+    for layer in backbone.modules():
+        if getattr(layer, "fused_attn", False):
+            setattr(layer, "fused_attn", False)  # noqa: B010 - known to timm, not to the types of torch
+
+
 def _thin_before_convolving(backbone: nn.Module) -> None:
     """1×1 convolutions with a stride take every other pixel first: the same numbers.
 

@@ -9,7 +9,7 @@ from reappear.core import SettingsError, generator
 from reappear.losses import IdentityDistillationLoss
 from reappear.methods.cion import Cion
 from reappear.methods.moco import Moco
-from reappear.methods.network import Head, Network
+from reappear.methods.network import Head, Network, write_out_attention
 from reappear.methods.settings import DinoSettings, MocoSettings
 from reappear.models import DistillationHead, ProjectionHead, create_model, load_checkpoint
 from reappear.pipeline.probe import MEAN, STD
@@ -57,6 +57,8 @@ def build_method(settings: PretrainSettings, steps: int, device: torch.device) -
             backbone.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
             raise SettingsError(f"recompute: {settings.backbone} cannot; leave it off") from error
+    if device.type == "cpu" and settings.precision == "bfloat16":
+        write_out_attention(backbone)
     network = Network(backbone, head, mean=MEAN, std=STD)
     if isinstance(method, MocoSettings):
         return Moco(
