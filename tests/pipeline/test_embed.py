@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reappear.core import InputError, SettingsError, WorkspaceError
+from reappear.models import create_model, save_model
 from reappear.models.extractors import ColorExtractor, ColorSettings, ModelSettings
 from reappear.pipeline import embed as module
 from reappear.pipeline.embed import EmbedSettings, embed
@@ -155,3 +156,13 @@ def test_an_extractor_is_loaded_once_where_it_is_used_and_never_sent():
     sent = pickle.loads(pickle.dumps(embedder))
     assert "extractor" not in vars(sent)
     assert (sent.settings, sent.flip) == (ColorSettings(), True)
+
+
+def test_a_workspace_may_be_moved(work, tmp_path_factory):
+    network = create_model("cnn6", width=4)
+    config = {"architecture": "cnn6", "arguments": {"width": 4}, "height": 32, "width": 16}
+    save_model(work.model("small"), network, config | {"mean": [0.5] * 3, "std": [0.5] * 3}, card="")
+    embed(work, "a", EmbedSettings(extractor=ModelSettings(name=str(work.model("small")))))
+    moved = Workspace(tmp_path_factory.mktemp("elsewhere") / "work")
+    work.root.rename(moved.root)
+    assert embed(moved, "a", EmbedSettings(extractor=ModelSettings(name=str(moved.model("small"))))).already_done

@@ -55,6 +55,9 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
 
     plain = to_plain(settings)
     del plain["engine"]  # the result does not depend on it
+    inside = f"{work.root}{os.sep}"  # nor on where the workspace lies
+    seen_by = plain["extractor"].items()
+    plain["extractor"] = {key: said.removeprefix(inside) if isinstance(said, str) else said for key, said in seen_by}
 
     def fill(aside: Path) -> Outcome:
         with open_engine(settings.engine, _SHARED) as engine:
