@@ -348,7 +348,7 @@ def _steps_done(work: Workspace, name: str) -> int:
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
     """Three epochs, stopped twenty times: after some steps or at any moment, by signals that can be heard and not."""
-    work = make_workspace(tmp_path, people=40, crops=8)
+    work = make_workspace(tmp_path, people=80, crops=8)
     changes = "{'epochs': 3.0, 'images_per_step': 12, 'checkpoint_every': 3}"
     _run(work, "undisturbed", None, changes)
     steps = json.loads((work.model("undisturbed") / "record.json").read_text())["counts"]["steps"]
