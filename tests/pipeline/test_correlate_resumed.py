@@ -116,7 +116,12 @@ def test_matrices_in_files_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "reappear.pipeline.correlate.step.Bounded", lambda engine, folder, limit, room: Bounded(engine, folder, 0, room)
     )
+    in_file, widths = Bounded._in_file, []
+    monkeypatch.setattr(
+        Bounded, "_in_file", lambda self, rows, width: widths.append(width) or in_file(self, rows, width)
+    )
     correlate(work, "mapped", CorrelateSettings(), embeddings="e")
+    assert widths  # there were matrices, and they lay in files
     same_but_for_time(work, "calm", "mapped")
 
 
