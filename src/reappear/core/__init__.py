@@ -14,6 +14,15 @@ from .errors import (
     TrainingError,
     WorkspaceError,
 )
+from .files import (
+    MAX_TEXT_BYTES,
+    check_name,
+    inside,
+    read_bytes,
+    read_json,
+    read_text,
+    require_regular_file,
+)
 from .footage import Detections, Tracks, Video
 from .images import SPLITS, ImageTable, Split
 from .progress import SILENT, Progress
@@ -27,6 +36,7 @@ from .workers import process_pool
 __all__ = [
     "KINDS",
     "LOCAL",
+    "MAX_TEXT_BYTES",
     "SILENT",
     "SPLITS",
     "Assignment",
@@ -50,11 +60,17 @@ __all__ = [
     "TrainingError",
     "Video",
     "WorkspaceError",
+    "check_name",
     "cosine_distance",
     "generator",
+    "inside",
     "lengths_to_offsets",
     "offsets_to_owner",
     "process_pool",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "require_regular_file",
     "settings",
     "side_by_side",
     "unit_rows",
