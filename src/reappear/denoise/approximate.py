@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from reappear.core import LOCAL, SettingsError, generator
 
-from .linking import LINK_BYTES, Proposed, gathered, least_inner, read
+from .linking import LINK_BYTES, CountedLinks, Proposed, gathered, least_inner, read
 from .links import Links
 from .products import BLAS
 
@@ -70,14 +70,14 @@ def approximate_links(
     truth = _keys(_of_all(centers, measure, sigma_drm), count)
     seen = np.zeros(len(truth), bool)
 
-    def found() -> Iterator[Links]:
+    def found() -> Iterator[CountedLinks]:
         for begin in range(0, count, _BATCH):
             links = _search(index, centers, np.arange(begin, min(begin + _BATCH, count)), sigma_drm)
             seen[:] |= np.isin(truth, _keys(links, count))
-            yield links
+            yield CountedLinks.of(links)
 
-    links = gathered(found(), count, sigma_drm, room // LINK_BYTES, thin)
-    return links.in_order(), float(seen.mean()) if len(truth) else None
+    links = gathered(found(), count, sigma_drm, room // LINK_BYTES, thin).links
+    return links, float(seen.mean()) if len(truth) else None
 
 
 def _index(centers: Float[np.ndarray, "n d"], seed: int) -> Any:

@@ -39,7 +39,7 @@ class Block:
         reach: Largest `second - first`.
         products: Where inner products are taken.
         most: Links to hold.
-        thin: Whether those beyond `most` may be left out if they change no component.
+        thin: Whether links may be reduced to their minimum spanning forest where they are more than `most`.
     """
 
     begin: int
@@ -67,17 +67,17 @@ def find_links(
             hold them, are brought to unit length again. Read by blocks, never copied whole.
         sigma_drm: Largest distance of a link.
         reach: Largest `second - first`; `None` = any.
-        thin: Whether links that change no component may be left out where all would take more than the engine's
-            room. The shortest that hold each component together always stay.
+        thin: Whether links are reduced to their minimum spanning forest where all would take more than the engine's
+            room: the same components. Which of the two it is depends on the number of links and on the room alone.
         engine: Where blocks of rows are worked on, and its room for links, here and in each block.
-        products: Where inner products are taken.
+        products: Where inner products are taken; the links do not depend on it.
 
     Raises:
         SettingsError: Links take more than the engine's room, and may not be left out.
     """
     most = engine.room // LINK_BYTES
     blocks = _blocks(len(centers), sigma_drm, reach, products, most, thin)
-    return gathered(engine.map(links_of_block, centers, blocks), len(centers), sigma_drm, most, thin)
+    return gathered(engine.map(links_of_block, centers, blocks), len(centers), sigma_drm, most, thin).links
 
 
 def count_pairs(
@@ -93,11 +93,37 @@ def count_pairs(
     return sum(engine.map(pairs_of_block, centers, blocks))
 
 
-def links_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> Links:
+@dataclass(frozen=True)
+class CountedLinks:
+    """Links in the order of their nodes, or the minimum spanning forest of them, and how many there were.
+
+    Attributes:
+        first: One node of each link.
+        second: The other node.
+        distance: Cosine distance of the two.
+        total: Links before they were reduced to a forest.
+    """
+
+    first: Int[np.ndarray, " n"]
+    second: Int[np.ndarray, " n"]
+    distance: Float[np.ndarray, " n"]
+    total: int
+
+    @classmethod
+    def of(cls, links: Links, total: int | None = None) -> "CountedLinks":
+        """These links; all that there were if `total` is not given."""
+        return cls(links.first, links.second, links.distance, len(links) if total is None else total)
+
+    @property
+    def links(self) -> Links:
+        """The links that are left."""
+        return Links(self.first, self.second, self.distance)
+
+
+def links_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> CountedLinks:
     """The links of a block's rows to those after them."""
-    parts = _each_tile(links_of_tile, centers, block)
-    found = gathered(parts, len(centers), block.sigma_drm, block.most, block.thin)
-    return found.in_order()
+    parts = map(CountedLinks.of, _each_tile(links_of_tile, centers, block))
+    return gathered(parts, len(centers), block.sigma_drm, block.most, block.thin)
 
 
 def pairs_of_block(centers: Float[np.ndarray, "n d"], block: Block) -> int:
@@ -113,23 +139,30 @@ def _blocks(
         yield Block(begin, min(begin + products.block, count), sigma_drm, reach, products, most, thin)
 
 
-def gathered(parts: Iterable[Links], count: int, sigma_drm: float, most: int, thin: bool) -> Links:
-    """All links, thinned whenever they are more than `most`, and twice as many as the last time."""
+def gathered(parts: Iterable[CountedLinks], count: int, sigma_drm: float, most: int, thin: bool) -> CountedLinks:
+    """All links, or their minimum spanning forest where they are more than `most`.
+
+    The forest of a union is that of the forests of its parts, and of equal distances the lowest nodes decide: so the
+    result does not depend on how links were cut into parts. In between, at most twice the links of a forest are held.
+    """
     found: list[Links] = []
-    held, bound = 0, most
+    total, held, bound = 0, 0, most
     for part in parts:
-        found.append(part)
-        held += len(part)
-        if held > bound and not thin:
+        found.append(part.links)
+        total, held = total + part.total, held + len(part.links)
+        if total > most and not thin:
             raise SettingsError(
                 f"sigma_drm: more than {most:,} pairs lie within {sigma_drm:.3g} and would not fit in memory; "
                 f"give more memory, lower it, or link without constraints, guard and review"
             )
         if held > bound:
-            found = [shortest_forest(count, Links.joined(found).in_order()).in_order()]
+            found = [shortest_forest(count, Links.joined(found).in_order())]
             held = len(found[0])
             bound = max(most, 2 * held)
-    return Links.joined(found)
+    links = Links.joined(found).in_order()
+    if total > most:
+        links = shortest_forest(count, links).in_order()
+    return CountedLinks.of(links, total)
 
 
 @dataclass(frozen=True)
