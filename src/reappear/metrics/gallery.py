@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from reappear.core import side_by_side
+
 TIE = 1e-6
 """Similarities closer than this, about the resolution of float32, are equal."""
 
@@ -79,15 +81,22 @@ class NumpyGallery:
         """See `Gallery`."""
         similarity = self.similarity(block)
         out = np.full(block.same.shape, -1, np.int64)
-        for row, same, findable, places in zip(similarity, block.same, block.findable, out, strict=True):
-            matches = same[findable]
+
+        def count(number: int) -> None:
+            row, same = similarity[number], block.same[number]
+            matches = row[same[block.findable[number]]]
             if not len(matches):
-                continue
-            bars = np.sort(row[matches])[::-1] - np.float32(TIE)
-            # Nothing beyond the hardest match is sorted, and what is of the person itself is not wrong.
-            near, own = np.sort(row[np.flatnonzero(row >= bars[-1])]), np.sort(row[same[same >= 0]])
+                return
+            bars = np.sort(matches)[::-1] - np.float32(TIE)
+            own = np.sort(row[same[same >= 0]])  # images of the query's own person are not wrong
+            reaches_last = row >= bars[-1]
+            few = np.count_nonzero(reaches_last) < len(row) // 8  # picking costs more than it saves where many do
+            near = np.sort(row[reaches_last] if few else row)
             reached = len(near) - np.searchsorted(near, bars)
-            places[: len(bars)] = reached - (len(own) - np.searchsorted(own, bars))
+            out[number, : len(bars)] = reached - (len(own) - np.searchsorted(own, bars))
+
+        for _ in side_by_side(count, range(len(similarity))):
+            pass
         return out
 
     def nearest(self, block: Block, length: int) -> tuple[Int[np.ndarray, "b k"], Float[np.ndarray, "b k"]]:
