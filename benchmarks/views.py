@@ -27,7 +27,7 @@ from torchvision import transforms
 
 from reappear.core import generator
 from reappear.synthetic import imagine, shoot_probe
-from reappear.train.dress import dress
+from reappear.train.batches import IdentityBatch
 from reappear.train.views import ViewSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -104,14 +104,13 @@ def gpu_host(data: list[bytes]) -> None:
 def dressing(data: list[bytes], device: str, repeats: int) -> float:
     """Seconds for each image of what `dress` does to a batch of `data`."""
     made = [CUTTER.cut(decoded(jpeg), generator(0, i)) for i, jpeg in enumerate(data)]
-    batches = []
-    for view in range(10):
-        pixels = torch.from_numpy(np.stack([views[view] for views, _ in made])).permute(0, 3, 1, 2).to(device)
-        batches.append((pixels, torch.from_numpy(np.stack([looks[view] for _, looks in made])).float().to(device)))
+    pixels = [torch.from_numpy(np.stack([views[k] for views, _ in made])).permute(0, 3, 1, 2) for k in range(10)]
+    looks = [torch.from_numpy(np.stack([look[k] for _, look in made])).float() for k in range(10)]
+    batch = IdentityBatch([view[:, None] for view in pixels], torch.arange(len(made)), [x[:, None] for x in looks])
+    batch = batch.to(torch.device(device))
 
     def once() -> None:
-        for pixels, looks in batches:
-            dress(pixels, looks)
+        batch.dressed()
         if device != "cpu":
             torch.cuda.synchronize()
 

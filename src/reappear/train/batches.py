@@ -53,10 +53,18 @@ class IdentityBatch:
         """The batch with the looks put on, wherever it lies."""
         if not self.looks:
             return self
-        views = [
-            dress(view.flatten(0, 1), look.flatten(0, 1)).view(view.shape)
-            for view, look in zip(self.views, self.looks, strict=True)
-        ]
+        views = list(self.views)
+        same_size: dict[torch.Size, list[int]] = {}
+        for index, view in enumerate(views):
+            same_size.setdefault(view.shape, []).append(index)
+        for (
+            shape,
+            indices,
+        ) in same_size.items():  # one pass for all views of a size: a GPU waits for launches, not bytes
+            pixels = torch.cat([views[i].flatten(0, 1) for i in indices])
+            shown = dress(pixels, torch.cat([self.looks[i].flatten(0, 1) for i in indices]))
+            for i, part in zip(indices, shown.view(len(indices), *shape), strict=True):
+                views[i] = part
         return IdentityBatch(views, self.identity)
 
     def parts(self, count: int) -> "list[IdentityBatch]":
