@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reappear.core import InputError, SettingsError, WorkspaceError
+from reappear.core import InputError, WorkspaceError
 from reappear.models import create_model, save_model
 from reappear.models.extractors import ColorExtractor, ColorSettings, ModelSettings
 from reappear.pipeline import embed as module
@@ -129,8 +129,6 @@ def test_vectors_that_are_not_finite_become_zero_and_are_counted(work, monkeypat
 def test_refusals(work, tmp_path):
     with pytest.raises(InputError, match="holds no crops yet"):
         embed(Workspace(tmp_path / "none"), "x", EmbedSettings())
-    with pytest.raises(SettingsError, match="batch: must be 1 or more, got 0"):
-        embed(work, "x", EmbedSettings(batch=0))
     embed(work, "x", EmbedSettings())
     assert embed(work, "x", EmbedSettings()).already_done
     with pytest.raises(WorkspaceError, match=r"another extractor\.stripes \(12, now 6\)"):

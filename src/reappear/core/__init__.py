@@ -28,7 +28,20 @@ from .images import SPLITS, ImageTable, Split
 from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
-from .settings import settings
+from .settings import (
+    RISING,
+    BatchSize,
+    Count,
+    CountOrZero,
+    Fraction,
+    ImageSide,
+    Megabytes,
+    NotNegative,
+    Positive,
+    Processes,
+    Seed,
+    settings,
+)
 from .threads import side_by_side
 from .tracklets import Assignment, TrackletSet
 from .workers import process_pool
@@ -37,21 +50,32 @@ __all__ = [
     "KINDS",
     "LOCAL",
     "MAX_TEXT_BYTES",
+    "RISING",
     "SILENT",
     "SPLITS",
     "Assignment",
+    "BatchSize",
+    "Count",
+    "CountOrZero",
     "Decision",
     "Detections",
     "Engine",
     "EngineError",
+    "Fraction",
+    "ImageSide",
     "ImageTable",
     "InputError",
     "Kind",
     "Local",
+    "Megabytes",
     "MissingExtra",
+    "NotNegative",
+    "Positive",
+    "Processes",
     "Progress",
     "Ranking",
     "ReappearError",
+    "Seed",
     "SettingsError",
     "Split",
     "StorageError",

@@ -2,9 +2,26 @@
 
 from typing import Annotated, Literal
 
-from reappear.core import settings
+from annotated_types import Interval
+from pydantic import AfterValidator
 
-Curriculum = Annotated[tuple[tuple[float, int], ...], "images per identity (N_id), from which share of the training on"]
+from reappear.core import Count, CountOrZero, Fraction, Positive, settings
+
+Width = Annotated[int, Interval(ge=1, le=65_536)]
+Stages = tuple[tuple[Annotated[float, Interval(ge=0, lt=1)], Count], ...]
+
+
+def _check_stages(stages: Stages) -> Stages:
+    """Pairs of share and images, the shares rising from 0 and below 1."""
+    shares = [share for share, _ in stages]
+    if not shares or shares[0] != 0 or shares != sorted(set(shares)):
+        raise ValueError
+    return stages
+
+
+Curriculum = Annotated[
+    Stages, "images per identity (N_id), from which share of the training on", AfterValidator(_check_stages)
+]
 Weighting = Annotated[Literal["equation", "official"], "what a pair counts for: Eq. 9, or the public code"]
 Buffers = Annotated[
     Literal["own", "average", "copy"], "batch norm statistics of the teacher: of its own passes, averaged, copied"
@@ -16,18 +33,18 @@ _CURRICULUM = ((0.0, 2), (0.4, 4), (0.6, 6), (0.8, 8))
 class DistillationSettings:
     """What self-distillation needs, whatever counts as one person. The defaults suit small crops."""
 
-    head_hidden: Annotated[int, "width of the head's hidden layers"] = 512
-    head_bottleneck: Annotated[int, "width of the vectors that are compared with prototypes"] = 128
+    head_hidden: Annotated[Width, "width of the head's hidden layers"] = 512
+    head_bottleneck: Annotated[Width, "width of the vectors that are compared with prototypes"] = 128
     head_batch_norm: Annotated[bool, "batch norm in the head"] = True
-    prototypes: Annotated[int, "prototypes (K)"] = 2048
-    student_temperature: Annotated[float, "tau_s"] = 0.1
-    teacher_temperature: Annotated[float, "tau_t"] = 0.03
-    first_teacher_temperature: Annotated[float | None, "tau_t at step 0; tau_t if not given"] = None
-    teacher_temperature_warmup: Annotated[int, "steps from there to tau_t"] = 0
-    center_momentum: Annotated[float, "share of the old centre that stays in a step"] = 0.9
-    momentum: Annotated[float, "share of the teacher that stays in a step; rises to 1 along a cosine"] = 0.97
+    prototypes: Annotated[int, "prototypes (K)", Interval(ge=2, le=10_000_000)] = 2048
+    student_temperature: Annotated[Positive, "tau_s"] = 0.1
+    teacher_temperature: Annotated[Positive, "tau_t"] = 0.03
+    first_teacher_temperature: Annotated[Positive | None, "tau_t at step 0; tau_t if not given"] = None
+    teacher_temperature_warmup: Annotated[CountOrZero, "steps from there to tau_t"] = 0
+    center_momentum: Annotated[Fraction, "share of the old centre that stays in a step"] = 0.9
+    momentum: Annotated[Fraction, "share of the teacher that stays in a step; rises to 1 along a cosine"] = 0.97
     teacher_buffers: Buffers = "own"
-    freeze_steps: Annotated[int, "first steps in which the prototypes stay as they are"] = 0
+    freeze_steps: Annotated[CountOrZero, "first steps in which the prototypes stay as they are"] = 0
 
 
 @settings
@@ -60,11 +77,13 @@ class MocoSettings:
     """MoCo-v2 as LUP has it: two views of an image against a queue of other images."""
 
     kind: Literal["moco"] = "moco"
-    head_hidden: Annotated[int | None, "width of the head's hidden layer; that of the features if not given"] = None
-    head_width: Annotated[int, "width of the vectors that are compared"] = 128
-    queue: Annotated[int, "images remembered as negatives; at least those of a step"] = 65536
-    temperature: Annotated[float, "of the contrast"] = 0.1
-    momentum: Annotated[float, "share of the key network that stays in a step"] = 0.999
+    head_hidden: Annotated[Width | None, "width of the head's hidden layer; that of the features if not given"] = None
+    head_width: Annotated[Width, "width of the vectors that are compared"] = 128
+    queue: Annotated[int, "images remembered as negatives; at least those of a step", Interval(ge=1, le=10_000_000)] = (
+        65536
+    )
+    temperature: Annotated[Positive, "of the contrast"] = 0.1
+    momentum: Annotated[Fraction, "share of the key network that stays in a step"] = 0.999
     teacher_buffers: Buffers = "own"
 
 

@@ -4,7 +4,9 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated
 
-from reappear.core import SILENT, Progress, SettingsError, process_pool, settings
+from annotated_types import Interval
+
+from reappear.core import SILENT, Progress, process_pool, settings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 
 from .embed import EmbedSettings, embed
@@ -24,8 +26,8 @@ BASELINES = {"instance": "instance", "tracklet": "tracklet", "true_identity": "t
 class DemoSettings:
     """A world, what to do with its films, and how often."""
 
-    seeds: Annotated[int, "how many times, each with a world and a training of its own"] = 1
-    seed: Annotated[int, "the first seed"] = 0
+    seeds: Annotated[int, "how many times, each with a world and a training of its own", Interval(ge=1, le=1000)] = 1
+    seed: Annotated[int, "the first seed", Interval(ge=0, le=2**31)] = 0
     world: Annotated[SynthesizeSettings, "the world that is filmed"] = field(default_factory=SynthesizeSettings)
     run: Annotated[RunSettings, "what is done with the films"] = field(
         default_factory=lambda: RunSettings(
@@ -45,8 +47,6 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
     Returns:
         The report, `report.html`, with `report.json` beside it.
     """
-    if settings.seeds < 1:
-        raise SettingsError(f"seeds: must be 1 or more, got {settings.seeds}")
     works = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         if settings.seeds > 1:

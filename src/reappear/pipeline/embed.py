@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import SILENT, Engine, Progress, SettingsError, settings
+from reappear.core import SILENT, BatchSize, Engine, Progress, settings
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
 from reappear.store import CropStore, disk_errors, write_embeddings, write_text
 
@@ -31,7 +31,7 @@ class EmbedSettings:
     """Who turns crops into vectors, and how."""
 
     extractor: Annotated[ExtractorSettings, "who turns a crop into a vector"] = field(default_factory=ColorSettings)
-    batch: Annotated[int, "crops at a time"] = 64
+    batch: Annotated[BatchSize, "crops at a time"] = 64
     flip: Annotated[bool, "add the vector of the mirrored crop"] = False
     engine: Annotated[EngineSettings, "where crops are embedded. The result is the same"] = field(
         default_factory=LocalSettings
@@ -47,8 +47,6 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     Raises:
         InputError: There are no crops yet, or the extractor's file does not fit.
     """
-    if settings.batch < 1:
-        raise SettingsError(f"batch: must be 1 or more, got {settings.batch}")
     crops = work.open_crops()
     crops.require_images()
     inputs = {"crops": work.crops, **{f"extractor.{key}": path for key, path in settings.extractor.files.items()}}

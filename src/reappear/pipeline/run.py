@@ -5,7 +5,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
-from reappear.core import SILENT, Progress, SettingsError, settings
+from annotated_types import Interval
+
+from reappear.core import SILENT, Progress, settings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 
 from .correlate import CorrelateSettings, correlate
@@ -25,7 +27,8 @@ class RunSettings:
         "what embeds the crops in round 0 (a name or a file); the colour descriptor if not given",
     ] = None
     rounds: Annotated[
-        int | None, "rounds of embed, correlate, pretrain; 2 if not given, or 1 with an extractor of your own"
+        Annotated[int, Interval(ge=1, le=100)] | None,
+        "rounds of embed, correlate, pretrain; 2 if not given, or 1 with an extractor of your own",
     ] = None
     carry: Annotated[bool, "later rounds go on from the identities of the round before; no = each from tracklets"] = (
         True
@@ -77,10 +80,9 @@ def correlate_in_rounds(work: Workspace, settings: RunSettings, rounds: int, *, 
 
 def count_rounds(settings: RunSettings) -> int:
     """How many rounds the settings ask for."""
-    rounds = settings.rounds if settings.rounds is not None else (2 if settings.extractor is None else 1)
-    if rounds < 1:
-        raise SettingsError(f"rounds: must be 1 or more, got {rounds}")
-    return rounds
+    if settings.rounds is not None:
+        return settings.rounds
+    return 2 if settings.extractor is None else 1
 
 
 def _extractor(work: Workspace, settings: RunSettings, number: int) -> ExtractorSettings:

@@ -7,7 +7,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
-from reappear.core import SILENT, Progress, ReappearError, SettingsError, process_pool, settings
+from annotated_types import Interval, MultipleOf
+
+from reappear.core import SILENT, Fraction, Processes, Progress, ReappearError, Seed, process_pool, settings
 from reappear.store import write_text, writing
 from reappear.synthetic import Film, World, imagine, record, shoot_probe
 
@@ -15,6 +17,7 @@ from .record import Outcome, Record, run_step
 from .settings import to_plain
 
 # What to do, with which film, and the file that shows that it is done.
+EvenSide = Annotated[int, Interval(ge=96, le=4096), MultipleOf(2)]  # H.264 halves the colours
 Job = tuple[Callable[[World, Film, Path], None], Film, Path]
 
 
@@ -22,28 +25,38 @@ Job = tuple[Callable[[World, Film, Path], None], Film, Path]
 class SynthesizeSettings:
     """What to film."""
 
-    people: Annotated[int, "people in the films"] = 300
-    probe_people: Annotated[int, "people of the probe set, who are never in the films"] = 100
-    cameras: Annotated[int, "cameras"] = 3
-    films: Annotated[int, "films of each camera"] = 4
-    appearances: Annotated[int, "how often each person is filmed, in every camera before any camera twice"] = 3
-    returns: Annotated[float, "share of appearances after which a person comes back in the same film"] = 0.1
-    lookalikes: Annotated[float, "share of people who differ from somebody else in exactly one attribute"] = 0.15
-    width: Annotated[int, "width of a frame in pixels; even"] = 448
-    height: Annotated[int, "height of a frame in pixels; even"] = 320
-    rate: Annotated[float, "frames a second"] = 8.0
-    lead_in: Annotated[float, "seconds without people at the beginning of each film"] = 0.5
-    crowding: Annotated[int, "how many people may be in view at once"] = 6
-    overlap: Annotated[float, "largest share of a person's time that may be spent touching another in the picture"] = (
-        0.15
-    )
-    cast: Annotated[float, "largest colour cast: each camera's channel gains lie within 1 ± cast"] = 0.12
-    degrade: Annotated[float, "factor of blur, noise and compression; 1 = ordinary surveillance, 0 = none"] = 1.0
-    shadow: Annotated[float, "darkness of the shadows at people's feet, 0 to 1"] = 0.4
-    visible: Annotated[float, "least visible share of a body from which ground truth names it"] = 0.25
-    shots: Annotated[int, "probe images of each person and camera; the first becomes the query"] = 4
-    seed: Annotated[int, "seed of the world"] = 0
-    workers: Annotated[int, "films made at the same time; 0 = one per processor. The films are the same"] = 0
+    people: Annotated[int, "people in the films", Interval(ge=1, le=1_000_000)] = 300
+    probe_people: Annotated[
+        int, "people of the probe set, who are never in the films", Interval(ge=0, le=1_000_000)
+    ] = 100
+    cameras: Annotated[int, "cameras", Interval(ge=1, le=1000)] = 3
+    films: Annotated[int, "films of each camera", Interval(ge=1, le=1000)] = 4
+    appearances: Annotated[
+        int, "how often each person is filmed, in every camera before any camera twice", Interval(ge=1, le=1000)
+    ] = 3
+    returns: Annotated[Fraction, "share of appearances after which a person comes back in the same film"] = 0.1
+    lookalikes: Annotated[Fraction, "share of people who differ from somebody else in exactly one attribute"] = 0.15
+    width: Annotated[EvenSide, "width of a frame in pixels"] = 448
+    height: Annotated[EvenSide, "height of a frame in pixels"] = 320
+    rate: Annotated[float, "frames a second", Interval(ge=1, le=60)] = 8.0
+    lead_in: Annotated[float, "seconds without people at the beginning of each film", Interval(ge=0, le=3600)] = 0.5
+    crowding: Annotated[int, "how many people may be in view at once", Interval(ge=1, le=1000)] = 6
+    overlap: Annotated[
+        Fraction, "largest share of a person's time that may be spent touching another in the picture"
+    ] = 0.15
+    cast: Annotated[
+        float, "largest colour cast: each camera's channel gains lie within 1 ± cast", Interval(ge=0, lt=1)
+    ] = 0.12
+    degrade: Annotated[
+        float, "factor of blur, noise and compression; 1 = ordinary surveillance, 0 = none", Interval(ge=0, le=10)
+    ] = 1.0
+    shadow: Annotated[Fraction, "darkness of the shadows at people's feet"] = 0.4
+    visible: Annotated[Fraction, "least visible share of a body from which ground truth names it"] = 0.25
+    shots: Annotated[
+        int, "probe images of each person and camera; the first becomes the query", Interval(ge=2, le=1000)
+    ] = 4
+    seed: Annotated[Seed, "seed of the world"] = 0
+    workers: Annotated[Processes, "films made at the same time; 0 = one per processor. The films are the same"] = 0
 
 
 def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress = SILENT) -> Record:
@@ -54,11 +67,9 @@ def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress
     A call that was cut off continues with the first film that is not finished.
 
     Raises:
-        SettingsError: A value is out of range.
         StorageError: The disk refused.
         WorkspaceError: `folder` was made with other settings.
     """
-    _check(settings)
     plain = to_plain(settings)
     del plain["workers"]  # changes nothing in the result
 
@@ -158,23 +169,3 @@ def _probe(world: World, film: Film, done: Path) -> None:
         with writing(done.parent / split / name) as aside:
             aside.write_bytes(shot.jpeg())
     write_text(done, "")
-
-
-def _check(settings: SynthesizeSettings) -> None:
-    least = {"people": 1, "probe_people": 0, "cameras": 1, "films": 1, "appearances": 1, "crowding": 1, "shots": 2}
-    for name, low in {**least, "workers": 0, "seed": 0, "width": 96, "height": 96}.items():
-        if getattr(settings, name) < low:
-            raise SettingsError(f"{name} must be {low} or more, got {getattr(settings, name)}")
-    for name in ("returns", "lookalikes", "overlap", "shadow", "visible"):
-        if not 0 <= getattr(settings, name) <= 1:
-            raise SettingsError(f"{name} must lie between 0 and 1, got {getattr(settings, name)}")
-    for name in ("width", "height"):
-        if getattr(settings, name) % 2:
-            raise SettingsError(f"{name} must be even for H.264, got {getattr(settings, name)}")
-    if not 1 <= settings.rate <= 60:
-        raise SettingsError(f"rate must lie between 1 and 60 frames a second, got {settings.rate}")
-    if not 0 <= settings.cast < 1:
-        raise SettingsError(f"cast must be at least 0 and less than 1, got {settings.cast}")
-    for name in ("lead_in", "degrade"):
-        if getattr(settings, name) < 0:
-            raise SettingsError(f"{name} must not be negative, got {getattr(settings, name)}")

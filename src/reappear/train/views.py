@@ -7,12 +7,18 @@ from typing import Annotated
 
 import cv2
 import numpy as np
+from annotated_types import Interval
 from jaxtyping import Float, UInt8
 
-from reappear.core import SettingsError, settings
+from reappear.core import RISING, Fraction, settings
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 Range = tuple[float, float]
+Share = Annotated[float, Interval(gt=0, le=1)]
+Area = Annotated[tuple[Share, Share], RISING]
+Ratio = Annotated[float, Interval(ge=0.01, le=100)]
+Radius = Annotated[float, Interval(gt=0, le=100)]
+ErasedArea = Annotated[float, Interval(gt=0, lt=1)]
 
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop, before it takes the middle
 _NUMBERS = 2 * _ATTEMPTS + 15  # random numbers that one view may use; a fixed count keeps views independent
@@ -30,29 +36,37 @@ _SOLARISE = np.array([value if value < 128 else 255 - value for value in range(2
 class ViewSettings:
     """Which views a step shows of each image. Defaults: CION's, which are DINO's with crops shaped like people."""
 
-    local_views: Annotated[int, "small views per image, beside the two global ones"] = 8
-    global_scale: Annotated[Range, "area of a global view as a share of the crop"] = (0.8, 1.0)
-    local_scale: Annotated[Range, "area of a local view as a share of the crop"] = (0.05, 0.8)
-    ratio: Annotated[Range, "width over height of what a view is cut from"] = (0.4, 0.6)
-    flip: Annotated[float, "probability of a mirrored view"] = 0.5
-    jitter: Annotated[float, "probability that colours are jittered"] = 0.8
-    brightness: Annotated[float, "brightness is multiplied by up to 1 ± this"] = 0.4
-    contrast: Annotated[float, "contrast is multiplied by up to 1 ± this"] = 0.4
-    saturation: Annotated[float, "saturation is multiplied by up to 1 ± this"] = 0.2
-    hue: Annotated[float, "hue turns by up to ± this share of the colour circle"] = 0.1
-    cast: Annotated[float, "beyond the paper: each channel is multiplied by 1 ± this, as cameras differ; 0 = not"] = 0.0
-    gray: Annotated[float, "probability of a view without colour"] = 0.2
+    local_views: Annotated[int, "small views per image, beside the two global ones", Interval(ge=0, le=100)] = 8
+    global_scale: Annotated[Area, "area of a global view as a share of the crop"] = (0.8, 1.0)
+    local_scale: Annotated[Area, "area of a local view as a share of the crop"] = (0.05, 0.8)
+    ratio: Annotated[tuple[Ratio, Ratio], "width over height of what a view is cut from", RISING] = (0.4, 0.6)
+    flip: Annotated[Fraction, "probability of a mirrored view"] = 0.5
+    jitter: Annotated[Fraction, "probability that colours are jittered"] = 0.8
+    brightness: Annotated[Fraction, "brightness is multiplied by up to 1 ± this"] = 0.4
+    contrast: Annotated[Fraction, "contrast is multiplied by up to 1 ± this"] = 0.4
+    saturation: Annotated[Fraction, "saturation is multiplied by up to 1 ± this"] = 0.2
+    hue: Annotated[float, "hue turns by up to ± this share of the colour circle", Interval(ge=0, le=0.5)] = 0.1
+    cast: Annotated[
+        Fraction, "beyond the paper: each channel is multiplied by 1 ± this, as cameras differ; 0 = not"
+    ] = 0.0
+    gray: Annotated[Fraction, "probability of a view without colour"] = 0.2
     blur: Annotated[
-        tuple[float, float, float], "probability of blur in the first and second global view and in local views"
+        tuple[Fraction, Fraction, Fraction],
+        "probability of blur in the first and second global view and in local views",
     ] = (1.0, 0.1, 0.5)
-    blur_radius: Annotated[Range, "standard deviation of the blur in pixels of the view"] = (0.1, 2.0)
-    solarise: Annotated[float, "probability that bright pixels of the second global view are inverted"] = 0.2
-    erase: Annotated[float, "probability that a box of a view is erased"] = 0.0
-    erase_area: Annotated[Range, "area of that box as a share of the view"] = (0.02, 0.6)
+    blur_radius: Annotated[tuple[Radius, Radius], "standard deviation of the blur in pixels of the view", RISING] = (
+        0.1,
+        2.0,
+    )
+    solarise: Annotated[Fraction, "probability that bright pixels of the second global view are inverted"] = 0.2
+    erase: Annotated[Fraction, "probability that a box of a view is erased"] = 0.0
+    erase_area: Annotated[tuple[ErasedArea, ErasedArea], "area of that box as a share of the view", RISING] = (
+        0.02,
+        0.6,
+    )
 
     def build(self, *, height: int, width: int, local_height: int, local_width: int) -> "MultiCrop":
         """The views at these sizes in pixels."""
-        _require(self.local_views >= 0, "views.local_views: must be 0 or more", self.local_views)
         first, second, local = self.blur
         shapes = [
             View(height, width, self.global_scale, blur=first, solarise=0.0),
@@ -127,23 +141,6 @@ class MultiCrop:
         erase: float = 0.0,
         erase_area: Range = (0.02, 0.6),
     ) -> None:
-        for view in views:
-            _require(0 < view.scale[0] <= view.scale[1] <= 1, "views: a scale must rise within 0..1", view.scale)
-            _require(view.height > 0 and view.width > 0, "views: sizes must be above 0", (view.height, view.width))
-        _require(0 < ratio[0] <= ratio[1], "views.ratio: must rise and lie above 0", ratio)
-        _require(0 < blur_radius[0] <= blur_radius[1], "views.blur_radius: must rise and lie above 0", blur_radius)
-        _require(0 < erase_area[0] <= erase_area[1] < 1, "views.erase_area: must rise within 0..1", erase_area)
-        probabilities = (("flip", flip), ("jitter", jitter), ("gray", gray), ("erase", erase))
-        for name, value in (*probabilities, *(("blur", view.blur) for view in views)):
-            _require(0 <= value <= 1, f"views.{name}: a probability lies in 0..1", value)
-        for name, value in (
-            ("brightness", brightness),
-            ("contrast", contrast),
-            ("saturation", saturation),
-            ("cast", cast),
-        ):
-            _require(0 <= value <= 1, f"views.{name}: must lie in 0..1", value)
-        _require(0 <= hue <= 0.5, "views.hue: must lie in 0..0.5", hue)
         self.views = tuple(views)
         self._scale = np.array([view.scale for view in views])
         self._blur = np.array([view.blur for view in views])
@@ -265,8 +262,3 @@ def _dress(view: Image, look: Float[np.ndarray, " look"]) -> Image:
     if width:
         view[top : top + height, left : left + width] = ERASED
     return view
-
-
-def _require(holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise SettingsError(f"{rule}, got {value}")

@@ -5,9 +5,20 @@ from typing import Annotated
 
 import cv2
 import numpy as np
+from annotated_types import Interval
 from jaxtyping import Bool, Float, Int, UInt8
 
-from reappear.core import StorageError, Tracks, lengths_to_offsets, offsets_to_owner, settings
+from reappear.core import (
+    RISING,
+    Count,
+    Fraction,
+    NotNegative,
+    StorageError,
+    Tracks,
+    lengths_to_offsets,
+    offsets_to_owner,
+    settings,
+)
 
 from .overlap import area, intersection
 
@@ -16,15 +27,22 @@ from .overlap import area, intersection
 class CropSettings:
     """Quality rules, and how crops are cut and stored."""
 
-    height: Annotated[int, "boxes less tall are left out, pixels"] = 32
-    aspect: Annotated[tuple[float, float], "height over width of a box, least and most"] = (1.2, 5.0)
-    border: Annotated[int, "boxes nearer to the edge of the frame are left out, pixels; -1 keeps them"] = 2
-    overlap: Annotated[float, "boxes of which more than this fraction is covered by another are left out"] = 0.4
-    most: Annotated[int, "crops of a tracklet at most, spread over its time"] = 8
-    least: Annotated[int, "tracklets with fewer crops are left out"] = 2
-    padding: Annotated[float, "added on each side, as a fraction of the box's width and height"] = 0.05
-    tallest: Annotated[int, "crops taller than this are scaled down to it, pixels"] = 384
-    quality: Annotated[int, "JPEG quality, 1 to 100"] = 92
+    height: Annotated[int, "boxes less tall are left out, pixels", Interval(ge=0, le=16_384)] = 32
+    aspect: Annotated[tuple[NotNegative, NotNegative], "height over width of a box, least and most", RISING] = (
+        1.2,
+        5.0,
+    )
+    border: Annotated[
+        int, "boxes nearer to the edge of the frame are left out, pixels; -1 keeps them", Interval(ge=-1, le=16_384)
+    ] = 2
+    overlap: Annotated[Fraction, "boxes of which more than this fraction is covered by another are left out"] = 0.4
+    most: Annotated[Count, "crops of a tracklet at most, spread over its time"] = 8
+    least: Annotated[Count, "tracklets with fewer crops are left out"] = 2
+    padding: Annotated[
+        float, "added on each side, as a fraction of the box's width and height", Interval(ge=0, le=10)
+    ] = 0.05
+    tallest: Annotated[int, "crops taller than this are scaled down to it, pixels", Interval(ge=16, le=16_384)] = 384
+    quality: Annotated[int, "JPEG quality", Interval(ge=1, le=100)] = 92
 
 
 def choose_crops(

@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from annotated_types import Interval
 from jaxtyping import Int
 
-from reappear.core import settings
+from reappear.core import Fraction, settings
 
 from .detectors import Found
 
@@ -19,16 +20,20 @@ class Tracker(Protocol):
         ...
 
 
+Seconds = Annotated[float, Interval(ge=0, le=3600)]
+Frames = Annotated[int, Interval(ge=1, le=1000)]
+
+
 @settings
 class ByteTrackSettings:
     """ByteTrack (Zhang et al. 2022, arXiv:2110.06864): boxes of low score extend tracklets, but begin none."""
 
     kind: Literal["bytetrack"] = "bytetrack"
-    begin: Annotated[float, "score from which a box may begin a tracklet, 0 to 1"] = 0.5
-    high: Annotated[float, "score from which a box is matched in the first round, 0 to 1"] = 0.5
-    iou: Annotated[float, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost: Annotated[float, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
-    steady: Annotated[int, "frames in a row before a tracklet counts"] = 2
+    begin: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
+    high: Annotated[Fraction, "score from which a box is matched in the first round"] = 0.5
+    iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
+    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
+    steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 2
 
     def build(self, *, rate: float) -> "LibraryTracker":
         """A tracker for one video of `rate` frames a second."""
@@ -52,11 +57,11 @@ class OcSortSettings:
     """OC-SORT (Cao et al. 2023, arXiv:2203.14360): follows turns and stops better than a constant velocity."""
 
     kind: Literal["ocsort"] = "ocsort"
-    high: Annotated[float, "boxes below this score are not used, 0 to 1"] = 0.5
-    iou: Annotated[float, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    direction: Annotated[float, "weight of a steady direction against overlap"] = 0.2
-    lost: Annotated[float, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
-    steady: Annotated[int, "frames in a row before a tracklet counts"] = 3
+    high: Annotated[Fraction, "boxes below this score are not used"] = 0.5
+    iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
+    direction: Annotated[float, "weight of a steady direction against overlap", Interval(ge=0, le=100)] = 0.2
+    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
+    steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "LibraryTracker":
         """A tracker for one video of `rate` frames a second."""
@@ -80,10 +85,10 @@ class SortSettings:
     """SORT (Bewley et al. 2016, arXiv:1602.00763): constant velocity and overlap, nothing else."""
 
     kind: Literal["sort"] = "sort"
-    begin: Annotated[float, "score from which a box may begin a tracklet, 0 to 1"] = 0.5
-    iou: Annotated[float, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost: Annotated[float, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
-    steady: Annotated[int, "frames in a row before a tracklet counts"] = 3
+    begin: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
+    iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
+    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
+    steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "LibraryTracker":
         """A tracker for one video of `rate` frames a second."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reappear.core import LOCAL, Engine, EngineError, InputError, MissingExtra, SettingsError
+from reappear.core import LOCAL, Engine, EngineError, InputError, MissingExtra
 from reappear.pipeline.engines import RaySettings, open_engine
 
 MEMORY = 100_000_000
@@ -133,11 +133,3 @@ def test_somebody_else_at_the_address(capfd):
             pass
     assert time.monotonic() - begun < 60
     assert capfd.readouterr() == ("", "")
-
-
-def test_workers_are_a_number():
-    with (
-        pytest.raises(SettingsError, match=r"engine.workers: must be 0 or more, got -1"),
-        open_engine(RaySettings(workers=-1), MEMORY),
-    ):
-        pass

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from annotated_types import Interval
 from jaxtyping import Float, Int, UInt8
 
-from reappear.core import SettingsError, settings
+from reappear.core import Fraction, SettingsError, settings
 
 from .extractor import Image, resized
 
@@ -23,22 +24,26 @@ _GREY, _COLOURED = 0.1, 0.35  # saturation up to which a colour counts as grey, 
 _MIDDLE = 120.0  # what the mean of each channel is brought to
 _CHUNK = 64
 
+Bins = Annotated[int, Interval(ge=1, le=_HEIGHT // 2)]
+
 
 @settings
 class ColorSettings:
     """Colour histograms over horizontal stripes: no weights, no training."""
 
     kind: Literal["color"] = "color"
-    stripes: Annotated[int, "horizontal stripes"] = 12
-    hues: Annotated[int, "bins of hue, for coloured pixels"] = 16
-    values: Annotated[int, "bins of brightness for each hue"] = 3
-    greys: Annotated[int, "bins of brightness for grey pixels"] = 6
+    stripes: Annotated[Bins, "horizontal stripes"] = 12
+    hues: Annotated[Bins, "bins of hue, for coloured pixels"] = 16
+    values: Annotated[Bins, "bins of brightness for each hue"] = 3
+    greys: Annotated[Bins, "bins of brightness for grey pixels"] = 6
     balance: Annotated[
-        float, "how far each colour channel is brought to the same mean, against casts of cameras; 0 to 1"
+        Fraction, "how far each colour channel is brought to the same mean, against casts of cameras"
     ] = 1.0
-    centre: Annotated[float, "columns are weighted by a Gaussian of this width around the middle, in crop widths"] = (
-        0.18
-    )
+    centre: Annotated[
+        float,
+        "columns are weighted by a Gaussian of this width around the middle, in crop widths",
+        Interval(ge=0.01, le=100),
+    ] = 0.18
 
     @property
     def files(self) -> dict[str, Path]:

@@ -1,10 +1,16 @@
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
+from annotated_types import Interval
 from jaxtyping import Float, UInt8
 
+Channel = Annotated[float, Interval(ge=-1000, le=1000)]
+Deviation = Annotated[float, Interval(ge=1e-6, le=1e6)]
+Mean = tuple[Channel, Channel, Channel]
+Std = tuple[Deviation, Deviation, Deviation]
+Scale = Annotated[float, Interval(ge=1e-3, le=1e5)]
 Image = UInt8[np.ndarray, "_h _w 3"]
 
 

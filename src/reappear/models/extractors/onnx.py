@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import InputError, settings
+from reappear.core import ImageSide, InputError, Processes, settings
 
-from .extractor import Image, normalised, resized
+from .extractor import Image, Mean, Scale, Std, normalised, resized
 
 
 @settings
@@ -18,17 +18,17 @@ class OnnxSettings:
 
     kind: Literal["onnx"] = "onnx"
     weights: Annotated[Path, "ONNX file: one input, batch 3 height width; one output, batch d"]
-    height: Annotated[int, "input height in pixels; used where the file leaves it open"] = 256
-    width: Annotated[int, "input width in pixels; used where the file leaves it open"] = 128
-    mean: Annotated[tuple[float, float, float], "subtracted after scaling, in the channels' order"] = (
+    height: Annotated[ImageSide, "input height in pixels; used where the file leaves it open"] = 256
+    width: Annotated[ImageSide, "input width in pixels; used where the file leaves it open"] = 128
+    mean: Annotated[Mean, "subtracted after scaling, in the channels' order"] = (
         0.485,
         0.456,
         0.406,
     )
-    std: Annotated[tuple[float, float, float], "divided by, in the channels' order"] = (0.229, 0.224, 0.225)
-    scale: Annotated[float, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 255.0
+    std: Annotated[Std, "divided by, in the channels' order"] = (0.229, 0.224, 0.225)
+    scale: Annotated[Scale, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 255.0
     channels: Annotated[Literal["rgb", "bgr"], "order of the colour channels"] = "rgb"
-    threads: Annotated[int, "processor threads; 0 = all"] = 0
+    threads: Annotated[Processes, "processor threads; 0 = all"] = 0
 
     @property
     def files(self) -> dict[str, Path]:

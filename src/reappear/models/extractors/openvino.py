@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import InputError, MissingExtra, settings
+from reappear.core import ImageSide, InputError, MissingExtra, settings
 
-from .extractor import Image, normalised, resized
+from .extractor import Image, Mean, Scale, Std, normalised, resized
 
 
 @settings
@@ -18,11 +18,11 @@ class OpenVinoSettings:
 
     kind: Literal["openvino"] = "openvino"
     weights: Annotated[Path, ".xml file of the network; its .bin lies beside it"]
-    height: Annotated[int, "input height in pixels; used where the file leaves it open"] = 256
-    width: Annotated[int, "input width in pixels; used where the file leaves it open"] = 128
-    mean: Annotated[tuple[float, float, float], "subtracted after scaling, in the channels' order"] = (0.0, 0.0, 0.0)
-    std: Annotated[tuple[float, float, float], "divided by, in the channels' order"] = (1.0, 1.0, 1.0)
-    scale: Annotated[float, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 1.0
+    height: Annotated[ImageSide, "input height in pixels; used where the file leaves it open"] = 256
+    width: Annotated[ImageSide, "input width in pixels; used where the file leaves it open"] = 128
+    mean: Annotated[Mean, "subtracted after scaling, in the channels' order"] = (0.0, 0.0, 0.0)
+    std: Annotated[Std, "divided by, in the channels' order"] = (1.0, 1.0, 1.0)
+    scale: Annotated[Scale, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 1.0
     channels: Annotated[Literal["rgb", "bgr"], "order of the colour channels"] = "bgr"
 
     @property

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import SettingsError, settings
+from reappear.core import ImageSide, Seed, SettingsError, settings
 
-from .extractor import Image, normalised, resized
+from .extractor import Image, Mean, Std, normalised, resized
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -22,11 +22,11 @@ class ModelSettings:
     kind: Literal["model"] = "model"
     name: Annotated[str, "a model folder (model.safetensors, config.json), or a name that timm knows"]
     weights: Annotated[Path | None, "checkpoint for a timm name; random weights if not given"] = None
-    height: Annotated[int | None, "image height in pixels; the folder's own, or 256"] = None
-    width: Annotated[int | None, "image width in pixels; the folder's own, or 128"] = None
-    mean: Annotated[tuple[float, float, float] | None, "of pixels in 0..1; the folder's own, or ImageNet's"] = None
-    std: Annotated[tuple[float, float, float] | None, "of pixels in 0..1; the folder's own, or ImageNet's"] = None
-    seed: Annotated[int, "of the random weights, where there are no others"] = 0
+    height: Annotated[ImageSide | None, "image height in pixels; the folder's own, or 256"] = None
+    width: Annotated[ImageSide | None, "image width in pixels; the folder's own, or 128"] = None
+    mean: Annotated[Mean | None, "of pixels in 0..1; the folder's own, or ImageNet's"] = None
+    std: Annotated[Std | None, "of pixels in 0..1; the folder's own, or ImageNet's"] = None
+    seed: Annotated[Seed, "of the random weights, where there are no others"] = 0
 
     @property
     def files(self) -> dict[str, Path]:

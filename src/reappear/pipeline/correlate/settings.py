@@ -1,7 +1,9 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from reappear.core import SettingsError, settings
+from annotated_types import Interval
+
+from reappear.core import Count, CountOrZero, SettingsError, settings
 from reappear.pipeline.engines import EngineSettings, LocalSettings
 
 Rule = float | Literal["calibrated", "paper"]
@@ -18,24 +20,32 @@ class CorrelateSettings:
         "is noise in its tracklet, and that up to which two are one person, each a number or one of these words",
     ] = "calibrated"
     strangers: Annotated[
-        float, "calibrated thresholds: share of the crops taken out of tracklets that should be somebody else, 0..1"
+        float,
+        "calibrated thresholds: share of the crops taken out of tracklets that should be somebody else",
+        Interval(gt=0, lt=1),
     ] = 0.9
     false_links: Annotated[
-        float, "calibrated thresholds: share of pairs of crops put together that may be of two people, 0..1"
+        float,
+        "calibrated thresholds: share of pairs of crops put together that may be of two people",
+        Interval(gt=0, lt=1),
     ] = 0.2
-    resamples: Annotated[int, "calibrated thresholds: how often tracklets are drawn anew for their intervals"] = 100
+    resamples: Annotated[
+        int, "calibrated thresholds: how often tracklets are drawn anew for their intervals", Interval(ge=0, le=100_000)
+    ] = 100
     pairs: Annotated[
         Literal["sliding", "all", "approximate"],
         "which identities are compared across videos. sliding: those at most `radius` apart in the order of videos, as "
         "in the paper; all: every two, so that whoever comes back later is found; approximate: an index finds nearly "
         "all that are alike among millions",
     ] = "sliding"
-    recall: Annotated[float, "share of links that an index has to find, 0..1; what it found is measured"] = 0.99
-    radius: Annotated[int, "half width of the sliding range across videos, in identities (r_s)"] = 1000
+    recall: Annotated[
+        float, "share of links that an index has to find; what it found is measured", Interval(gt=0, le=1)
+    ] = 0.99
+    radius: Annotated[CountOrZero, "half width of the sliding range across videos, in identities (r_s)"] = 1000
     single_tracklet: Annotated[bool, "take deviating crops out of each tracklet (Eq. 4)"] = True
     single_video: Annotated[bool, "give such crops to another tracklet, join tracklets of a video (Eq. 5-6)"] = True
     cross_video: Annotated[bool, "join identities of all videos (Eq. 7)"] = True
-    minimum_crops: Annotated[int, "tracklets left with fewer crops by Eq. 4 are taken apart"] = 1
+    minimum_crops: Annotated[Count, "tracklets left with fewer crops by Eq. 4 are taken apart"] = 1
     targets: Annotated[
         Literal["frozen", "updated"], "Eq. 5: centroids taken once, or moved by every crop that is given away"
     ] = "frozen"
@@ -43,13 +53,17 @@ class CorrelateSettings:
         Literal["once", "repeat"], "Eq. 6: one look at all pairs, or again with new centroids until none is left"
     ] = "once"
     constraints: Annotated[bool, "never join people who are seen at the same time in one video"] = True
-    overlap: Annotated[float, "seconds that two tracklets must share in one video to be two people"] = 1.0
+    overlap: Annotated[
+        float, "seconds that two tracklets must share in one video to be two people", Interval(ge=0, le=1_000_000)
+    ] = 1.0
     guard: Annotated[
         Literal["none", "diameter", "cut"],
         "against chains that join crowds; diameter: no two of a group farther apart than `spread` times sigma_drm; "
         "cut: links whose ends share few neighbours do not count; none: as in the paper",
     ] = "diameter"
-    spread: Annotated[float, "largest diameter of a group in sigma_drm; 1 = complete linkage"] = 1.5
+    spread: Annotated[
+        float, "largest diameter of a group in sigma_drm; 1 = complete linkage", Interval(ge=1, le=1000)
+    ] = 1.5
     review: Annotated[
         str, "what people decided: auto = review.jsonl of the workspace where there is one, none, or a file"
     ] = "auto"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import LOCAL, EngineError, InputError, MissingExtra, SettingsError
+from reappear.core import LOCAL, EngineError, InputError, MissingExtra
 
 from .settings import RaySettings
 
@@ -108,8 +108,6 @@ def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
         MissingExtra: Ray is not installed.
         InputError: There is no cluster at the address.
     """
-    if settings.workers < 0:
-        raise SettingsError(f"engine.workers: must be 0 or more, got {settings.workers}")
     address = settings.address or os.environ.get("RAY_ADDRESS")
     for name, value in (_QUIET if address else _QUIET | _ALONE).items():
         os.environ.setdefault(name, value)  # Ray reads them when it is imported

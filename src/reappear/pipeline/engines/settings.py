@@ -1,6 +1,6 @@
 from typing import Annotated, Literal
 
-from reappear.core import settings
+from reappear.core import Processes, settings
 
 
 @settings
@@ -18,7 +18,7 @@ class RaySettings:
     address: Annotated[
         str | None, "a cluster, as host:port or auto; RAY_ADDRESS if not given; without either one is started here"
     ] = None
-    workers: Annotated[int, "processes, where Ray is started here; 0 = one per core"] = 0
+    workers: Annotated[Processes, "processes, where Ray is started here; 0 = one per core"] = 0
 
 
 EngineSettings = LocalSettings | RaySettings

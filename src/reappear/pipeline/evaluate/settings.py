@@ -1,11 +1,15 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from reappear.core import SettingsError, settings
+from annotated_types import Interval
+
+from reappear.core import BatchSize, CountOrZero, Fraction, Megabytes, Seed, SettingsError, settings
 from reappear.metrics import Protocol
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 
 from .sides import Split
+
+Neighbours = Annotated[int, Interval(ge=1, le=100_000)]
 
 
 @settings
@@ -29,34 +33,28 @@ class EvaluateSettings:
     identities: Annotated[
         str | None, "only people at positions A-B of all, sorted by number, such as 568-767; all if not given"
     ] = None
-    query_camera: Annotated[int | None, "the camera that asks under --split cross-camera; the lowest if not given"] = (
-        None
-    )
+    query_camera: Annotated[
+        CountOrZero | None, "the camera that asks under --split cross-camera; the lowest if not given"
+    ] = None
     gallery_includes_query: Annotated[bool, "under --protocol video: queries join the gallery"] = True
-    draws: Annotated[int, "galleries drawn under --protocol cuhk03-single-gallery-shot"] = 10
+    draws: Annotated[int, "galleries drawn under --protocol cuhk03-single-gallery-shot", Interval(ge=1, le=10_000)] = 10
     flip: Annotated[bool, "add the vector of the mirrored image"] = False
     rerank: Annotated[bool, "re-rank by k-reciprocal neighbours"] = False
-    k1: Annotated[int, "re-ranking: neighbours that are asked whether they are mutual"] = 20
-    k2: Annotated[int, "re-ranking: neighbours whose encodings are averaged"] = 6
-    weight: Annotated[float, "re-ranking: share of the original distance, in [0, 1]"] = 0.3
-    false_match: Annotated[tuple[float, ...], "false-match rates that a threshold is wanted for"] = (0.001, 0.01)
-    ranks: Annotated[int, "length of the CMC"] = 50
-    top: Annotated[int, "gallery images kept of each ranked list, for pictures"] = 10
-    bootstrap: Annotated[int, "how many times people are drawn anew for intervals"] = 1000
-    seed: Annotated[int, "of everything that is drawn"] = 0
-    batch: Annotated[int, "images at a time"] = 64
-    memory_mb: Annotated[int, "memory for similarities, in MB"] = 256
+    k1: Annotated[Neighbours, "re-ranking: neighbours that are asked whether they are mutual"] = 20
+    k2: Annotated[Neighbours, "re-ranking: neighbours whose encodings are averaged"] = 6
+    weight: Annotated[Fraction, "re-ranking: share of the original distance"] = 0.3
+    false_match: Annotated[
+        tuple[Annotated[float, Interval(gt=0, lt=1)], ...], "false-match rates that a threshold is wanted for"
+    ] = (0.001, 0.01)
+    ranks: Annotated[int, "length of the CMC", Interval(ge=1, le=100_000)] = 50
+    top: Annotated[int, "gallery images kept of each ranked list, for pictures", Interval(ge=1, le=10_000)] = 10
+    bootstrap: Annotated[int, "how many times people are drawn anew for intervals", Interval(ge=1, le=1_000_000)] = 1000
+    seed: Annotated[Seed, "of everything that is drawn"] = 0
+    batch: Annotated[BatchSize, "images at a time"] = 64
+    memory_mb: Annotated[Megabytes, "memory for similarities, in MB"] = 256
     device: Annotated[Literal["cpu", "cuda"], "where the gallery is ranked"] = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("draws", "ranks", "top", "bootstrap", "batch", "memory_mb", "k1", "k2"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.weight <= 1:
-            raise SettingsError(f"weight: must lie in 0..1, got {self.weight}")
-        for rate in self.false_match:
-            if not 0 < rate < 1:
-                raise SettingsError(f"false_match: must lie between 0 and 1, got {rate}")
         if self.rerank and self.protocol == "video" and self.gallery_includes_query:
             raise SettingsError(
                 "rerank: queries that are in the gallery would be their own neighbours; add --gallery-includes-query no"

@@ -9,7 +9,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from reappear.core import SILENT, Progress, SettingsError, settings
+from annotated_types import Interval
+
+from reappear.core import SILENT, Processes, Progress, SettingsError, settings
 from reappear.pipeline.record import Record
 from reappear.pipeline.workspace import Workspace
 from reappear.video import ByteTrackSettings, CropSettings, DetectorSettings, MotionSettings, TrackerSettings
@@ -36,12 +38,12 @@ class IngestSettings:
     crop: Annotated[CropSettings, "which boxes are kept, and how they are cut out"] = field(
         default_factory=CropSettings
     )
-    stride: Annotated[int, "look at every n-th frame"] = 1
+    stride: Annotated[int, "look at every n-th frame", Interval(ge=1, le=1_000_000)] = 1
     camera: Annotated[
         Literal["file", "prefix"],
         "which camera filmed a video: each file its own, or the file name up to its last underscore names it",
     ] = "file"
-    workers: Annotated[int, "files worked on at the same time; 0 = one per processor. The result is the same"] = 0
+    workers: Annotated[Processes, "files worked on at the same time; 0 = one per processor. The result is the same"] = 0
 
 
 def ingest(

@@ -4,8 +4,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from reappear.core import settings
-from reappear.methods.settings import CionSettings, MethodSettings
+from annotated_types import Interval
+
+from reappear.core import Count, CountOrZero, ImageSide, NotNegative, Positive, Processes, Seed, SettingsError, settings
+from reappear.methods.settings import CionSettings, DinoSettings, MethodSettings, MocoSettings
+from reappear.train.schedule import require_stages
 from reappear.train.views import ViewSettings
 
 
@@ -21,25 +24,29 @@ class PretrainSettings:
         default_factory=dict
     )
     init: Annotated[Path | None, "weights to start from: a model folder or checkpoint; random if not given"] = None
-    height: Annotated[int, "height of global views in pixels"] = 64
-    width: Annotated[int, "width of global views in pixels"] = 32
-    local_height: Annotated[int, "height of local views in pixels"] = 32
-    local_width: Annotated[int, "width of local views in pixels"] = 16
+    height: Annotated[ImageSide, "height of global views in pixels"] = 64
+    width: Annotated[ImageSide, "width of global views in pixels"] = 32
+    local_height: Annotated[ImageSide, "height of local views in pixels"] = 32
+    local_width: Annotated[ImageSide, "width of local views in pixels"] = 16
     views: Annotated[ViewSettings, "views of each image"] = field(
         default_factory=lambda: ViewSettings(local_views=0)  # a part of a person in 32x16 pixels teaches little
     )
-    steps: Annotated[int | None, "steps of training; 0 exports the network untrained; epochs count if not given"] = 320
-    epochs: Annotated[float, "passes over the crops, where steps are not given"] = 100.0
-    images_per_step: Annotated[int, "images in a step, over all processes; a multiple of the curriculum's"] = 96
+    steps: Annotated[
+        CountOrZero | None, "steps of training; 0 exports the network untrained; epochs count if not given"
+    ] = 320
+    epochs: Annotated[float, "passes over the crops, where steps are not given", Interval(ge=0, le=1_000_000)] = 100.0
+    images_per_step: Annotated[
+        int, "images in a step, over all processes; a multiple of the curriculum's", Interval(ge=1, le=1_000_000)
+    ] = 96
     optimizer: Annotated[Literal["adamw", "sgd"], "AdamW, or SGD with momentum 0.9"] = "adamw"
-    lr: Annotated[float, "peak learning rate"] = 3e-3
-    final_lr: Annotated[float, "learning rate at the end of the cosine"] = 1e-6
-    warmup: Annotated[float, "share of the training in which the learning rate rises"] = 0.125
-    weight_decay: Annotated[float, "weight decay at the start; biases and norms have none"] = 0.04
-    final_weight_decay: Annotated[float, "weight decay at the end of its cosine"] = 0.4
-    clip: Annotated[float, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
+    lr: Annotated[Positive, "peak learning rate"] = 3e-3
+    final_lr: Annotated[NotNegative, "learning rate at the end of the cosine"] = 1e-6
+    warmup: Annotated[float, "share of the training in which the learning rate rises", Interval(ge=0, lt=1)] = 0.125
+    weight_decay: Annotated[NotNegative, "weight decay at the start; biases and norms have none"] = 0.04
+    final_weight_decay: Annotated[NotNegative, "weight decay at the end of its cosine"] = 0.4
+    clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
     export: Annotated[Literal["student", "teacher"], "which network becomes the model"] = "student"
-    seed: Annotated[int, "seed of everything random"] = 0
+    seed: Annotated[Seed, "seed of everything random"] = 0
     device: Annotated[str, "auto, cpu, cuda, or cuda:N"] = "auto"
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
@@ -50,22 +57,47 @@ class PretrainSettings:
     recompute: Annotated[bool, "keep fewer activations and compute them again on the way back: slower, less memory"] = (
         False
     )
-    accumulate: Annotated[int, "parts that a step's images are cut into, one after the other: less memory"] = 1
+    accumulate: Annotated[
+        int, "parts that a step's images are cut into, one after the other: less memory", Interval(ge=1, le=1_000_000)
+    ] = 1
     colours_on: Annotated[
         Literal["auto", "host", "device"], "where colours of views are changed; auto: on the device if it is a GPU"
     ] = "auto"
     threads: Annotated[
-        int, "CPU threads of the network; 1 suits small ones, and results depend on it in the last bit"
+        int,
+        "CPU threads of the network; 1 suits small ones, and results depend on it in the last bit",
+        Interval(ge=1, le=1024),
     ] = 1
-    workers: Annotated[int, "processes that prepare views ahead; 0 = none"] = 0
-    memory_mb: Annotated[int, "decoded crops kept in memory; the others are decoded when needed"] = 2048
-    bad_steps: Annotated[int, "steps in a row whose loss or gradient may be not finite: skipped and counted"] = 10
+    workers: Annotated[Processes, "processes that prepare views ahead; 0 = none"] = 0
+    memory_mb: Annotated[
+        int, "decoded crops kept in memory; the others are decoded when needed", Interval(ge=0, le=1 << 30)
+    ] = 2048
+    bad_steps: Annotated[
+        CountOrZero, "steps in a row whose loss or gradient may be not finite: skipped and counted"
+    ] = 10
     probe: Annotated[Path | None, "folder in Market-1501 layout that the model is scored on while it trains"] = None
-    probe_share: Annotated[float, "share of the people that is not trained on but scored on, where no folder is"] = 0.0
-    probe_every: Annotated[int, "steps between scores; 0 = never"] = 0
+    probe_share: Annotated[
+        float, "share of the people that is not trained on but scored on, where no folder is", Interval(ge=0, lt=1)
+    ] = 0.0
+    probe_every: Annotated[CountOrZero, "steps between scores; 0 = never"] = 0
     tracker: Annotated[
         Literal["none", "tensorboard", "wandb", "mlflow"], "shows the curve beside metrics.jsonl, kept on this machine"
     ] = "none"
-    log_every: Annotated[int, "steps between rows of metrics.jsonl"] = 10
-    checkpoint_every: Annotated[int, "steps between checkpoints"] = 100
-    keep_checkpoints: Annotated[int, "checkpoints that stay, in case the newest is damaged"] = 2
+    log_every: Annotated[Count, "steps between rows of metrics.jsonl"] = 10
+    checkpoint_every: Annotated[Count, "steps between checkpoints"] = 100
+    keep_checkpoints: Annotated[Count, "checkpoints that stay, in case the newest is damaged"] = 2
+
+    def __post_init__(self) -> None:
+        method = self.method
+        if isinstance(method, MocoSettings):
+            if self.views.local_views:
+                raise SettingsError(
+                    f"views.local_views: method moco compares two views of an image, got {self.views.local_views} "
+                    "local ones; set it to 0"
+                )
+            if method.queue < self.images_per_step:
+                raise SettingsError(
+                    f"method.queue: must hold the {self.images_per_step} images of a step, got {method.queue}"
+                )
+        elif not isinstance(method, DinoSettings):
+            require_stages(method.curriculum, self.images_per_step)

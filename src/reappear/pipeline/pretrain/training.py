@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from reappear.core import Progress, SettingsError
+from reappear.core import Progress
 from reappear.models import save_model
 from reappear.pipeline.probe import Probe, held_out
 from reappear.pipeline.record import Outcome
@@ -42,10 +42,6 @@ class Training:
 
     def run(self, aside: Path, progress: Progress) -> Outcome:
         """Trains, and leaves the model in `aside`."""
-        if not 0 <= self.settings.warmup < 1:
-            raise SettingsError(
-                f"warmup: must be a share of the training in 0..1, less than 1, got {self.settings.warmup}"
-            )
         threads = torch.get_num_threads()
         torch.set_num_threads(self.settings.threads)
         try:

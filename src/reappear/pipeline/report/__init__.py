@@ -9,46 +9,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from reappear.core import SILENT, InputError, Progress, SettingsError, settings
+from annotated_types import Interval
+
+from reappear.core import SILENT, InputError, Progress, Seed, settings
 from reappear.pipeline.workspace import Workspace
 from reappear.store import write_text
 
 __all__ = ["ReportSettings", "report"]
+
+Shown = Annotated[int, Interval(ge=0, le=10_000)]
 
 
 @settings
 class ReportSettings:
     """How much the page shows. The numbers are always all there."""
 
-    tracklets: Annotated[int, "rows of crops in the gallery of tracklets"] = 12
-    identities: Annotated[int, "identities shown, spread evenly over those that reach across films"] = 8
-    strips: Annotated[int, "tracklets shown of one identity"] = 12
-    crops: Annotated[int, "crops shown of one tracklet"] = 6
-    failures: Annotated[int, "wrong merges, and as many wrong splits, shown where truth is known"] = 3
-    discarded: Annotated[int, "crops shown of those thrown out"] = 24
-    queries: Annotated[int, "ranked lists shown of each kind: good, typical, worst"] = 3
-    worst: Annotated[int, "worst queries, and as many hard negatives, shown of the descriptor"] = 8
-    projected: Annotated[int, "identities whose crops are drawn in the embedding plot"] = 15
+    tracklets: Annotated[Shown, "rows of crops in the gallery of tracklets"] = 12
+    identities: Annotated[Shown, "identities shown, spread evenly over those that reach across films"] = 8
+    strips: Annotated[Shown, "tracklets shown of one identity"] = 12
+    crops: Annotated[Shown, "crops shown of one tracklet"] = 6
+    failures: Annotated[Shown, "wrong merges, and as many wrong splits, shown where truth is known"] = 3
+    discarded: Annotated[Shown, "crops shown of those thrown out"] = 24
+    queries: Annotated[Shown, "ranked lists shown of each kind: good, typical, worst"] = 3
+    worst: Annotated[Shown, "worst queries, and as many hard negatives, shown of the descriptor"] = 8
+    projected: Annotated[Shown, "identities whose crops are drawn in the embedding plot"] = 15
     projection: Annotated[Literal["tsne", "pca"], "how embeddings are brought to two dimensions"] = "tsne"
-    seed: Annotated[int, "seed of the projection"] = 0
-    height: Annotated[int, "height of the crops' thumbnails in px"] = 96
-
-    def __post_init__(self) -> None:
-        for name in (
-            "tracklets",
-            "identities",
-            "strips",
-            "crops",
-            "failures",
-            "discarded",
-            "queries",
-            "worst",
-            "projected",
-        ):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name}: must be 0 or more, got {getattr(self, name)}")
-        if not 16 <= self.height <= 512:
-            raise SettingsError(f"height: must lie in 16..512 px, got {self.height}")
+    seed: Annotated[Seed, "seed of the projection"] = 0
+    height: Annotated[int, "height of the crops' thumbnails in px", Interval(ge=16, le=512)] = 96
 
 
 def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, progress: Progress = SILENT) -> Path:

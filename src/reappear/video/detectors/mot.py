@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from reappear.core import InputError, settings
+from reappear.core import Fraction, InputError, settings
 from reappear.video.decode import Footage
 from reappear.video.motchallenge import read_boxes
 
@@ -27,7 +27,7 @@ class MotSettings:
         "its ending; empty = {stem}.det.txt, else {stem}.gt.txt; in a MOT folder det/det.txt, else gt/gt.txt",
     ] = ""
     ids: Annotated[bool, "take the file's ids as tracklets instead of tracking"] = False
-    score: Annotated[float, "boxes below this confidence are left out, 0 to 1"] = 0.0
+    score: Annotated[Fraction, "boxes below this confidence are left out"] = 0.0
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from annotated_types import Interval
 from jaxtyping import Bool, Float, Int, UInt8
 
-from reappear.core import settings
+from reappear.core import RISING, Fraction, NotNegative, settings
 from reappear.video.decode import Footage
 
 from .detector import Found
@@ -32,20 +33,33 @@ class MotionSettings:
     """Background subtraction: no weights, for cameras that stand still."""
 
     kind: Literal["motion"] = "motion"
-    width: Annotated[int, "frames wider than this are worked on at this width, pixels"] = 320
+    width: Annotated[int, "frames wider than this are worked on at this width, pixels", Interval(ge=16, le=16_384)] = (
+        320
+    )
     study: Annotated[
         int,
         "frames from the start that are looked through first, for the empty background and the usual height of people",
+        Interval(ge=1, le=1_000_000),
     ] = 1500
-    history: Annotated[int, "frames over which the background follows changes of light"] = 500
-    variance: Annotated[float, "squared distance, in variances, from which a pixel is not background"] = 16.0
-    shadow: Annotated[float, "a pixel darker than the background by up to this factor is its shadow, 0 to 1"] = 0.6
-    height: Annotated[float, "people are at least this tall, as a fraction of the frame's height"] = 0.08
-    aspect: Annotated[tuple[float, float], "height over width of people, least and most"] = (1.25, 5.0)
+    history: Annotated[
+        int, "frames over which the background follows changes of light", Interval(ge=1, le=1_000_000)
+    ] = 500
+    variance: Annotated[
+        float, "squared distance, in variances, from which a pixel is not background", Interval(gt=0, le=1e6)
+    ] = 16.0
+    shadow: Annotated[Fraction, "a pixel darker than the background by up to this factor is its shadow"] = 0.6
+    height: Annotated[
+        float, "people are at least this tall, as a fraction of the frame's height", Interval(gt=0, le=1)
+    ] = 0.08
+    aspect: Annotated[tuple[NotNegative, NotNegative], "height over width of people, least and most", RISING] = (
+        1.25,
+        5.0,
+    )
     tolerance: Annotated[
-        float, "people are as tall as is usual where they stand, give or take this fraction; 1 or more = any height"
+        NotNegative,
+        "people are as tall as is usual where they stand, give or take this fraction; 1 or more = any height",
     ] = 0.2
-    fill: Annotated[float, "fraction of a person's box that moves, at least"] = 0.3
+    fill: Annotated[float, "fraction of a person's box that moves, at least", Interval(gt=0, le=1)] = 0.3
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import InputError, settings
+from reappear.core import Fraction, InputError, Processes, settings
 from reappear.video.decode import Footage
 
 from .detector import Found
@@ -23,9 +23,9 @@ class YoloxSettings:
 
     kind: Literal["yolox"] = "yolox"
     weights: Annotated[Path, "ONNX file of a YOLOX network trained on COCO, exported without decoding in the network"]
-    score: Annotated[float, "objectness times class probability that a person must have, 0 to 1"] = 0.3
-    nms: Annotated[float, "of two boxes whose IoU is above this, the worse is dropped"] = 0.45
-    threads: Annotated[int, "processor threads of the network, per video that is worked on"] = 1
+    score: Annotated[Fraction, "objectness times class probability that a person must have"] = 0.3
+    nms: Annotated[Fraction, "of two boxes whose IoU is above this, the worse is dropped"] = 0.45
+    threads: Annotated[Processes, "processor threads of the network, per video that is worked on"] = 1
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""
