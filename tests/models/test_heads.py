@@ -26,6 +26,18 @@ def test_the_length_of_a_prototype_is_no_matter() -> None:
     torch.testing.assert_close(head(features), before)
 
 
+def test_logits_keep_full_precision_under_autocast() -> None:
+    torch.manual_seed(0)
+    head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10)
+    vectors = torch.nn.functional.normalize(torch.randn(5, 4), dim=-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(head.compare(vectors), head.compare(vectors.float()))
+        assert head.compare(vectors.bfloat16()).dtype == torch.float32
+    assert torch.equal(
+        head.compare(vectors), torch.nn.functional.linear(vectors, head.prototypes) / head.prototypes.norm(dim=1)
+    )
+
+
 @pytest.mark.parametrize(("layers", "norm"), [(1, False), (2, True), (3, False), (3, True)])
 def test_the_mlp_is_dinos(layers: int, norm: bool) -> None:
     head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10, layers=layers, batch_norm=norm)

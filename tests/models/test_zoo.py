@@ -50,6 +50,13 @@ def test_an_image_has_one_feature_whoever_stands_beside_it(backbone: nn.Module) 
     torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4 * together.abs().max().item())
 
 
+def test_training_drops_no_features(backbone: nn.Module) -> None:
+    """As in the public code: no dropout anywhere. Stochastic depth (Swin) is another matter."""
+    rates = {name: layer.p for name, layer in backbone.named_modules() if isinstance(layer, nn.Dropout) and layer.p}
+    assert rates == {}
+    assert not getattr(backbone, "drop_rate", 0.0)
+
+
 def test_a_gradient_reaches_every_parameter(backbone: nn.Module) -> None:
     backbone.zero_grad()
     features = backbone(torch.randn(2, 3, 128, 64))
@@ -137,6 +144,11 @@ def test_checkpointing_changes_no_gradient() -> None:
         grads.append([parameter.grad.clone() for parameter in model.parameters()])
     for without, with_it in zip(*grads, strict=True):
         torch.testing.assert_close(without, with_it)
+
+
+def test_vit_draws_its_class_token_as_wide_as_its_other_weights() -> None:
+    torch.manual_seed(0)
+    assert 0.015 < create_model("vit_small").cls_token.std().item() < 0.025
 
 
 def test_repvit_squeezes_as_mobilenet_does() -> None:

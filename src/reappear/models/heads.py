@@ -61,9 +61,13 @@ class DistillationHead(nn.Module):
         return F.normalize(self.mlp(features), dim=-1)
 
     def compare(self, vectors: Float[Tensor, "*n bottleneck"]) -> Float[Tensor, "*n k"]:
-        """Cosines of unit vectors with the prototypes, which are not copied to be made unit rows."""
-        lengths = torch.linalg.vector_norm(self.prototypes, dim=-1).clamp_min(1e-12)
-        cosines: Tensor = F.linear(vectors, self.prototypes.to(vectors.dtype)) / lengths
+        """Cosines of unit vectors with the prototypes, which are not copied to be made unit rows.
+
+        In the prototypes' own precision, under autocast too: divided by a temperature, half precision is too coarse.
+        """
+        with torch.autocast(vectors.device.type, enabled=False):
+            lengths = torch.linalg.vector_norm(self.prototypes, dim=-1).clamp_min(1e-12)
+            cosines: Tensor = F.linear(vectors.to(self.prototypes.dtype), self.prototypes) / lengths
         return cosines
 
 

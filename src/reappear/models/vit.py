@@ -63,5 +63,6 @@ def vit(name: str, **kw: Any) -> nn.Module:
         kw: Its arguments.
     """
     own = {"num_classes": 0, "img_size": (256, 128), "dynamic_img_size": True, "embed_layer": ConvStem}
-    model: nn.Module = timm.create_model(name, **{**own, **kw})
-    return model
+    model: Any = timm.create_model(name, **{**own, **kw})
+    nn.init.trunc_normal_(model.cls_token, std=0.02)  # timm draws it with 1e-6
+    return model  # type: ignore[no-any-return]

@@ -62,6 +62,10 @@ def _timm(name: str, **kw: Any) -> nn.Module:
     return model
 
 
+def _ghostnet(name: str, **kw: Any) -> nn.Module:
+    return _timm(name, **{"drop_rate": 0.0, **kw})
+
+
 def _repvit(name: str, **kw: Any) -> nn.Module:
     model = _timm(name, **kw)
     blocks: list[Any] = [block for block in model.modules() if isinstance(getattr(block, "se", None), SqueezeExcite)]
@@ -83,9 +87,14 @@ def _swin(name: str, **kw: Any) -> nn.Module:
 _RESNET = Family(resnet, "stride 1 in the last stage, without dilation; no norm starts at zero")
 _IBN = Family(resnet_ibn, f"IBN-a in the first three stages; {_RESNET.differs}")
 _PLAIN = Family(_timm, "nothing")
+_GHOSTNET = Family(_ghostnet, "no dropout before the feature (timm: 0.2)")
 _REPVIT = Family(_repvit, "squeeze-excite of MobileNetV3: widths in multiples of 4, hard-sigmoid gate")
 _VOLO = Family(volo, "any image size in multiples of 16, by interpolated position embedding; no token labelling")
-_VIT = Family(vit, "convolutional stem with IBN; any image size in multiples of 16, by interpolated position embedding")
+_VIT = Family(
+    vit,
+    "convolutional stem with IBN; class token drawn with a standard deviation of 0.02; any image size in multiples of "
+    "16, by interpolated position embedding",
+)
 _SWIN = Family(_swin, "windows of 8×8 in every stage; any image size, by padding")
 
 # fmt: off
@@ -98,9 +107,9 @@ _ROWS: list[tuple[str, str, Family, str, int, int, Scores, Scores]] = [
     ("resnet50_ibn", "ResNet50_IBN", _IBN, "resnet50", 2048, 23_508_032, (93.7, 96.9), (72.3, 88.5)),
     ("resnet101_ibn", "ResNet101_IBN", _IBN, "resnet101", 2048, 42_500_160, (94.3, 97.3), (75.8, 89.8)),
     ("resnet152_ibn", "ResNet152_IBN", _IBN, "resnet152", 2048, 58_143_808, (94.6, 97.6), (76.7, 90.3)),
-    ("ghostnet_0_5", "GhostNet_0_5", _PLAIN, "ghostnet_050", 1280, 1_306_292, (81.0, 92.0), (39.6, 65.4)),
-    ("ghostnet_1_0", "GhostNet_1_0", _PLAIN, "ghostnet_100", 1280, 3_901_508, (87.7, 95.1), (53.7, 76.9)),
-    ("ghostnet_1_3", "GhostNet_1_3", _PLAIN, "ghostnet_130", 1280, 6_077_820, (88.8, 95.2), (55.4, 78.1)),
+    ("ghostnet_0_5", "GhostNet_0_5", _GHOSTNET, "ghostnet_050", 1280, 1_306_292, (81.0, 92.0), (39.6, 65.4)),
+    ("ghostnet_1_0", "GhostNet_1_0", _GHOSTNET, "ghostnet_100", 1280, 3_901_508, (87.7, 95.1), (53.7, 76.9)),
+    ("ghostnet_1_3", "GhostNet_1_3", _GHOSTNET, "ghostnet_130", 1280, 6_077_820, (88.8, 95.2), (55.4, 78.1)),
     ("edgenext_x_small", "EdgeNext_XSmall", _PLAIN, "edgenext_x_small", 192, 2_143_804, (88.7, 94.7), (57.9, 79.8)),
     ("edgenext_small", "EdgeNext_Small", _PLAIN, "edgenext_small", 304, 5_281_832, (91.3, 96.1), (63.2, 83.2)),
     ("edgenext_base", "EdgeNext_Base", _PLAIN, "edgenext_base", 584, 17_926_292, (92.4, 96.8), (68.6, 86.6)),
