@@ -32,7 +32,7 @@ SETTINGS = {
 
 def crowd(seed: int, frames: int = 60, people: int = 8):
     """Boxes of people who turn, hide and cross; false boxes; times that jitter, jump and stand still."""
-    random = Random(seed)  # noqa: S311
+    random = Random(seed)
 
     def draw(low: float, high: float, *shape: int) -> np.ndarray:
         return low + (high - low) * np.array([random.random() for _ in range(int(np.prod(shape)))]).reshape(shape)
@@ -48,7 +48,7 @@ def crowd(seed: int, frames: int = 60, people: int = 8):
         box = np.concatenate([place, place + size], 1) + draw(-4, 4, people, 4)
         false = draw(0, 400, int(3 * random.random()), 2)
         seen = draw(0, 1, people) < 0.85 * (random.random() > 0.05)
-        box = np.concatenate([box[seen], np.concatenate([false, false + [20, 60]], 1)])
+        box = np.concatenate([box[seen], np.concatenate([false, false + np.array([20, 60])], 1)])
         yield Found(box.astype(np.float32), draw(0.2, 1, len(box)).astype(np.float32)), time
 
 
