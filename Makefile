@@ -28,8 +28,7 @@ format: $(READY)
 clean:
 	rm -rf $(VENV)
 
-# uv where it is found, plain venv and pip otherwise. The desktop build of OpenCV that a dependency asks for wants
-# libGL, which servers lack; the headless build takes its place (uv by override, pip by exchange).
+# uv where it is found, plain venv and pip otherwise.
 $(READY): pyproject.toml
 	@set -e; if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV); \
@@ -38,7 +37,5 @@ $(READY): pyproject.toml
 	  $(PYTHON) -m venv $(VENV); \
 	  $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; \
 	  $(BIN)/python -m pip install --quiet --group dev -e .; \
-	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python; \
-	  $(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless; \
 	fi; \
 	touch $(READY)

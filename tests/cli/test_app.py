@@ -1,8 +1,14 @@
+import contextlib
 import json
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from reappear.cli.app import COMMANDS, main
 
@@ -140,6 +146,36 @@ def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):
     code, _, err = reappear(capsys, "doctor")
     assert code == 1
     assert "unexpected ZeroDivisionError: division by zero (a fault of reappear" in err
+
+
+def test_desktop_opencv_without_libgl_is_one_line_with_the_fix(capsys, monkeypatch):
+    def broken(*arguments: object, **more: object) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr("reappear.cli.doctor.examine", broken)
+    code, _, err = reappear(capsys, "doctor")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "pip install --force-reinstall --no-deps opencv-python-headless" in err
+
+
+def test_no_requirement_brings_the_desktop_build_of_opencv():
+    """Where both builds are asked for, the one that wins is left to chance, and the desktop one needs libGL."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = [name for extra in project["optional-dependencies"].values() for name in extra]
+    waiting, seen = [Requirement(name) for name in project["dependencies"]], set()
+    assert any(of.name == "opencv-python-headless" for of in waiting)
+    waiting += [Requirement(name) for name in extras]
+    while waiting:
+        name = canonicalize_name(waiting.pop().name)
+        if name in seen:
+            continue
+        seen.add(name)
+        with contextlib.suppress(PackageNotFoundError):  # an extra that is not installed here
+            needed = [Requirement(line) for line in requires(name) or ()]
+            waiting += [of for of in needed if of.marker is None or of.marker.evaluate({"extra": ""})]
+    assert {"torch", "numpy"} <= seen
+    assert not {"opencv-python", "opencv-contrib-python"} & seen
 
 
 def test_doctor(capsys):

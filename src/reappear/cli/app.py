@@ -495,6 +495,10 @@ def _explain(error: Exception) -> None:
 
     if isinstance(error, ReappearError):
         _stop(str(error), 2 if isinstance(error, SettingsError) else 1)
+    if isinstance(error, ImportError) and "libGL" in str(error):
+        from .doctor import HEADLESS
+
+        _stop(f"OpenCV cannot be imported ({error}); {HEADLESS}", 1)
     if os.environ.get("REAPPEAR_DEBUG"):
         raise error
     _stop(

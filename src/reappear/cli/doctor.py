@@ -15,7 +15,6 @@ _NEEDED = {
     "pyarrow": "pyarrow",
     "av": "av",
     "cv2": "opencv-python-headless",
-    "trackers": "trackers",
     "onnxruntime": "onnxruntime",
     "torch": "torch",
     "torchvision": "torchvision",
@@ -25,6 +24,10 @@ _NEEDED = {
     "matplotlib": "matplotlib",
 }
 _GIB = 1024**3
+HEADLESS = (
+    "another package replaced OpenCV by its desktop build, which needs libGL: "
+    "pip install --force-reinstall --no-deps opencv-python-headless"
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ def _package(module: str, package: str) -> Finding:
     try:
         import_module(module)
     except Exception as error:
-        hint = "; install opencv-python-headless in its place" if "libGL" in str(error) else f"; pip install {package}"
-        return Finding(module, False, f"{' '.join(str(error).split())[:120]}{hint}")
+        hint = HEADLESS if "libGL" in str(error) else f"pip install {package}"
+        return Finding(module, False, f"{' '.join(str(error).split())[:120]}; {hint}")
     try:
         return Finding(module, True, version(package))
     except PackageNotFoundError:

@@ -31,7 +31,6 @@ _PACKAGES = (
     "opencv-python-headless",
     "opencv-python",
     "av",
-    "trackers",
     "onnxruntime",
 )
 

@@ -1,6 +1,6 @@
-"""Boxes of one person in frame after frame become a tracklet. The trackers are those of the `trackers` package."""
+"""Boxes of one person in frame after frame become a tracklet."""
 
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from annotated_types import Interval
@@ -9,6 +9,7 @@ from jaxtyping import Int
 from reappear.core import Fraction, settings
 
 from .detectors import Found
+from .trackers import ByteTrack, OcSort
 
 
 @runtime_checkable
@@ -35,21 +36,12 @@ class ByteTrackSettings:
     lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
     steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 2
 
-    def build(self, *, rate: float) -> "LibraryTracker":
+    def build(self, *, rate: float) -> "VideoTracker":
         """A tracker for one video of `rate` frames a second."""
-        from trackers import ByteTrackTracker  # a second and a half to import
-
-        return LibraryTracker(
-            ByteTrackTracker(
-                lost_track_buffer=_buffer(self.lost),
-                frame_rate=rate,
-                track_activation_threshold=self.begin,
-                high_conf_det_threshold=self.high,
-                minimum_iou_threshold=self.iou,
-                minimum_consecutive_frames=self.steady,
-            ),
-            rate=rate,
+        algorithm = ByteTrack(
+            rate=rate, begin=self.begin, high=self.high, overlap=self.iou, lost=self.lost, steady=self.steady
         )
+        return VideoTracker(algorithm, rate=rate)
 
 
 @settings
@@ -63,21 +55,12 @@ class OcSortSettings:
     lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
     steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
-    def build(self, *, rate: float) -> "LibraryTracker":
+    def build(self, *, rate: float) -> "VideoTracker":
         """A tracker for one video of `rate` frames a second."""
-        from trackers import OCSORTTracker
-
-        return LibraryTracker(
-            OCSORTTracker(
-                lost_track_buffer=_buffer(self.lost),
-                frame_rate=rate,
-                high_conf_det_threshold=self.high,
-                minimum_iou_threshold=self.iou,
-                direction_consistency_weight=self.direction,
-                minimum_consecutive_frames=self.steady,
-            ),
-            rate=rate,
+        algorithm = OcSort(
+            rate=rate, high=self.high, overlap=self.iou, direction=self.direction, lost=self.lost, steady=self.steady
         )
+        return VideoTracker(algorithm, rate=rate)
 
 
 @settings
@@ -90,57 +73,32 @@ class SortSettings:
     lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
     steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
-    def build(self, *, rate: float) -> "LibraryTracker":
+    def build(self, *, rate: float) -> "VideoTracker":
         """A tracker for one video of `rate` frames a second."""
-        from trackers import SORTTracker
-
-        return LibraryTracker(
-            SORTTracker(
-                lost_track_buffer=_buffer(self.lost),
-                frame_rate=rate,
-                track_activation_threshold=self.begin,
-                minimum_iou_threshold=self.iou,
-                minimum_consecutive_frames=self.steady,
-            ),
-            rate=rate,
+        algorithm = ByteTrack(
+            rate=rate, begin=self.begin, high=0.0, overlap=self.iou, lost=self.lost, steady=self.steady, in_a_row=False
         )
+        return VideoTracker(algorithm, rate=rate)
 
 
 TrackerSettings = ByteTrackSettings | OcSortSettings | SortSettings
 
 
-class LibraryTracker:
-    """One tracker of the `trackers` package, told the time of each frame so that gaps and uneven rates do no harm.
+class VideoTracker:
+    """A tracker by the time stamps of a video, so that gaps and uneven rates do no harm.
 
     Args:
-        tracker: The tracker.
+        algorithm: What assigns boxes to tracklets.
         rate: Frames a second that it sees.
     """
 
-    def __init__(self, tracker: Any, *, rate: float) -> None:
-        self._tracker = tracker
+    def __init__(self, algorithm: ByteTrack | OcSort, *, rate: float) -> None:
+        self._algorithm = algorithm
         self._step = 1 / rate
         self._time = -self._step
 
     def update(self, found: Found, time: float) -> Int[np.ndarray, " n"]:
         """See `Tracker.update`."""
-        from supervision import Detections
-
         # Broken time stamps stand still or run backwards; the tracker's clock must not.
-        self._time = time if time > self._time else self._time + self._step
-        tracked = self._tracker.update(
-            Detections(
-                xyxy=found.box.astype(np.float64),
-                confidence=found.score.astype(np.float64),
-                data={"row": np.arange(len(found.box))},
-            ),
-            timestamp=self._time,
-        )
-        ids = np.full(len(found.box), -1, np.int64)
-        if len(tracked):
-            ids[tracked.data["row"]] = tracked.tracker_id
-        return ids
-
-
-def _buffer(seconds: float) -> int:
-    return round(30 * seconds)  # the package counts frames of a 30-frames-a-second video, whatever the rate
+        before, self._time = self._time, time if time > self._time else self._time + self._step
+        return self._algorithm.update(found.box.astype(np.float64), found.score.astype(np.float64), self._time - before)
