@@ -46,5 +46,5 @@ def test_a_missing_or_binary_file(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_boxes(tmp_path / "gt.txt", people_only=True)
     (tmp_path / "gt.txt").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match="is not a text file"):
+    with pytest.raises(InputError, match="not UTF-8"):
         read_boxes(tmp_path / "gt.txt", people_only=True)

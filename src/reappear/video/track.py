@@ -1,5 +1,7 @@
 """Boxes of one person in frame after frame become a tracklet. The trackers are those of the `trackers` package."""
 
+from collections import deque
+from statistics import median_low
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,13 +12,19 @@ from reappear.core import Fraction, settings
 
 from .detectors import Found
 
+LEAST_INTERVALS = 3  # frames that a tracklet waits at least, however far apart they are
+_INTERVALS_KEPT = 15
+
 
 @runtime_checkable
 class Tracker(Protocol):
     """Follows the people of one video, whose frames come in order. Made anew for each video."""
 
     def update(self, found: Found, time: float) -> Int[np.ndarray, " n"]:
-        """The tracklet of each box that was found `time` seconds into the video; -1 = none (yet)."""
+        """The tracklet of each box that was found `time` seconds into the video; -1 = none (yet).
+
+        Times increase strictly from call to call.
+        """
         ...
 
 
@@ -32,7 +40,7 @@ class ByteTrackSettings:
     begin: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
     high: Annotated[Fraction, "score from which a box is matched in the first round"] = 0.5
     iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
+    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"] = 1.0
     steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 2
 
     def build(self, *, rate: float) -> "LibraryTracker":
@@ -49,6 +57,7 @@ class ByteTrackSettings:
                 minimum_consecutive_frames=self.steady,
             ),
             rate=rate,
+            lost=self.lost,
         )
 
 
@@ -60,7 +69,7 @@ class OcSortSettings:
     high: Annotated[Fraction, "boxes below this score are not used"] = 0.5
     iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
     direction: Annotated[float, "weight of a steady direction against overlap", Interval(ge=0, le=100)] = 0.2
-    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
+    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"] = 1.0
     steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "LibraryTracker":
@@ -77,6 +86,7 @@ class OcSortSettings:
                 minimum_consecutive_frames=self.steady,
             ),
             rate=rate,
+            lost=self.lost,
         )
 
 
@@ -87,7 +97,7 @@ class SortSettings:
     kind: Literal["sort"] = "sort"
     begin: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
     iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight"] = 1.0
+    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"] = 1.0
     steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "LibraryTracker":
@@ -103,6 +113,7 @@ class SortSettings:
                 minimum_consecutive_frames=self.steady,
             ),
             rate=rate,
+            lost=self.lost,
         )
 
 
@@ -110,31 +121,40 @@ TrackerSettings = ByteTrackSettings | OcSortSettings | SortSettings
 
 
 class LibraryTracker:
-    """One tracker of the `trackers` package, told the time of each frame so that gaps and uneven rates do no harm.
+    """One tracker of the `trackers` package, which is given the time of each frame: gaps and uneven rates do no harm.
+
+    A tracklet waits for `lost` seconds, and for `LEAST_INTERVALS` frame intervals where those are longer. The interval
+    is the median of the latest; a single gap does not change it.
 
     Args:
         tracker: The tracker.
-        rate: Frames a second that it sees.
+        rate: Frames a second that it sees, as the video states.
+        lost: Seconds that a tracklet waits for somebody who is out of sight.
     """
 
-    def __init__(self, tracker: Any, *, rate: float) -> None:
-        self._tracker = tracker
-        self._step = 1 / rate
-        self._time = -self._step
+    def __init__(self, tracker: Any, *, rate: float, lost: float) -> None:
+        self._tracker, self._lost = tracker, lost
+        self._time: float | None = None
+        self._intervals = deque([1 / rate], maxlen=_INTERVALS_KEPT)
 
     def update(self, found: Found, time: float) -> Int[np.ndarray, " n"]:
         """See `Tracker.update`."""
         from supervision import Detections
 
-        # Broken time stamps stand still or run backwards; the tracker's clock must not.
-        self._time = time if time > self._time else self._time + self._step
+        if self._time is not None:
+            self._intervals.append(time - self._time)
+        self._time = time
+        self._tracker.maximum_time_without_update = max(
+            self._lost,
+            LEAST_INTERVALS * 1.01 * median_low(self._intervals),  # 1.01: whatever the rounding of times
+        )
         tracked = self._tracker.update(
             Detections(
                 xyxy=found.box.astype(np.float64),
                 confidence=found.score.astype(np.float64),
                 data={"row": np.arange(len(found.box))},
             ),
-            timestamp=self._time,
+            timestamp=time,
         )
         ids = np.full(len(found.box), -1, np.int64)
         if len(tracked):

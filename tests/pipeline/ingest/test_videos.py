@@ -105,7 +105,7 @@ def test_videos_have_posters_and_hashes(done, films):
 
 def test_cameras_by_prefix(films, tmp_path):
     work = Workspace(tmp_path)
-    ingest([films], work, IngestSettings(workers=1, camera="prefix", detector=MotSettings(ids=True)))
+    ingest([films], work, IngestSettings(workers=1, camera="prefix", detector=MotSettings(ids="video")))
     assert [video.camera for video in work.open_crops().videos] == ["c0", "c0", "c1"]
     assert len(set(work.open_crops().camera.tolist())) == 2
 
@@ -226,7 +226,7 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(films, tmp_path, done):
 
 @pytest.mark.real
 def test_motchallenge_sequences_with_their_own_boxes(real_data, tmp_path):
-    settings = IngestSettings(detector=MotSettings(boxes="gt/gt.txt", ids=True), workers=1)
+    settings = IngestSettings(detector=MotSettings(boxes="gt/gt.txt", ids="video"), workers=1)
     record = ingest([real_data / "mot17_mini"], Workspace(tmp_path), settings)
     crops = Workspace(tmp_path).open_crops()
     assert record.counts["videos"] == 5
