@@ -95,6 +95,8 @@ def _check(row: Float[np.ndarray, "8"]) -> None:
         raise ValueError(f"frame {frame:g}")
     if not (abs(identity) <= _MAX_NUMBER and identity % 1 == 0):
         raise ValueError(f"id {identity:g}")
+    if abs(row[6]) > _MAX_NUMBER:
+        raise ValueError(f"confidence {row[6]:g}")
     if (row[4:6] < 0).any() or (np.abs(row[2:6]) > _MAX_PIXELS).any():
         raise ValueError(f"a box of {row[4]:g} x {row[5]:g} pixels at {row[2]:g}, {row[3]:g}")
 
