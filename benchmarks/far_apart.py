@@ -85,7 +85,7 @@ def film(work: Path, people: int, seed: int) -> None:
     world = work.with_name(f"{work.name}-world")
     plan = {"people": people, "probe-people": 0, "cameras": 2, "films": 1, "appearances": 2, "returns": 0, "seed": seed}
     reappear("synthesize", "--out", world, *(f"--{name}={value}" for name, value in plan.items()))
-    reappear("ingest", world / "films", "--out", work, "--camera", "prefix")
+    reappear("ingest", world / "films", "--out", work, "--camera", "prefix", "--truth-ids", "global")
     reappear("embed", work)
 
 

@@ -119,7 +119,7 @@ def workspaces(asked: argparse.Namespace) -> list[tuple[int, Workspace, Path]]:
             small = {"people": 24, "probe_people": 12, "films": 2, "cameras": 2} if asked.quick else {}
             synthesize(world, SynthesizeSettings(seed=seed, **small), progress=TELL)
             sources, scored = [world / "films"], world / "probe"
-            ingested = IngestSettings(camera="prefix")
+            ingested = IngestSettings(camera="prefix", truth_ids="global")
         ingest(sources, work, ingested, progress=TELL)
         if "correlated" in asked.arms:
             embed(work, "round0", extractor, progress=TELL)

@@ -1,8 +1,11 @@
 import struct
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from reappear.core import InputError
 from reappear.video import open_footage
@@ -53,19 +56,136 @@ def test_a_film_of_one_frame(tmp_path, images):
     assert [frame.number for frame in footage.frames()] == [0]
 
 
-def test_a_phone_held_upright_is_shown_upright(tmp_path, images):
-    path = write_film(tmp_path / "a.mp4", images)
-    one, two = 1 << 16, 1 << 30
-    straight, turned = (one, 0, 0, 0, one, 0, 0, 0, two), (0, one, 0, -one, 0, 0, 0, 0, two)
+_ONE = 1 << 16
+# Coefficients a, b, c, d of display matrices, and what they make of a picture (ISO 14496-12, 6.2.2).
+_SHOWN = {
+    "turned a quarter clockwise": ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+    "turned a quarter back": ((0, -1, 1, 0), lambda image: np.rot90(image)),
+    "upside down": ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+    "mirrored": ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+    "flipped": ((1, 0, 0, -1), lambda image: image[::-1]),
+    "mirrored and turned": ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
+    "mirrored and turned back": ((0, -1, -1, 0), lambda image: image[::-1, ::-1].transpose(1, 0, 2)),
+}
+
+
+def write_matrix(path, matrix):
+    """Replaces the display matrix of an MP4 file."""
     data = path.read_bytes()
-    track = data.index(b"tkhd")
-    matrix = data.index(struct.pack(">9i", *straight), track)
-    path.write_bytes(data[:matrix] + struct.pack(">9i", *turned) + data[matrix + 36 :])
+    place = data.index(struct.pack(">9i", _ONE, 0, 0, 0, _ONE, 0, 0, 0, 1 << 30), data.index(b"tkhd"))
+    a, b, c, d = (_ONE * value for value in matrix)
+    path.write_bytes(data[:place] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[place + 36 :])
+
+
+@pytest.mark.parametrize("way", _SHOWN)
+def test_pictures_are_turned_and_mirrored_as_the_file_asks_for(tmp_path, images, way):
+    matrix, shown = _SHOWN[way]
+    path = write_film(tmp_path / "a.mp4", images[:3])
+    write_matrix(path, matrix)
     footage = open_footage(path)
-    assert footage.size == SIZE[::-1]
-    # This matrix turns a quarter clockwise (ISO 14496-12, 6.2.2).
-    first = next(footage.frames()).image
-    assert np.abs(first.astype(int) - np.rot90(images[0], -1)).mean() < 6
+    expected = shown(images[0])
+    assert footage.size == expected.shape[1::-1]
+    assert np.abs(next(footage.frames()).image.astype(int) - expected).mean() < 6
+
+
+def write_streams(path, streams):
+    """A file of several video streams: (pictures, disposition) each."""
+    with av.open(str(path), "w") as container:
+        made = []
+        for pictures_, disposition in streams:
+            cover = bool(disposition & Disposition.attached_pic)
+            stream = container.add_stream("mjpeg" if cover else "libx264", rate=10)
+            stream.height, stream.width = pictures_[0].shape[:2]
+            stream.pix_fmt = "yuvj420p" if cover else "yuv420p"
+            stream.disposition = disposition
+            made.append(stream)
+        for stream, (pictures_, _) in zip(made, streams, strict=True):
+            for i, image in enumerate(pictures_):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_the_best_video_stream_is_read(tmp_path, images, ending):
+    small = [np.ascontiguousarray(image[::2, ::2]) for image in images]
+    large = [np.kron(images[0], np.ones((2, 2, 1), np.uint8))]
+    main, none = Disposition.default, Disposition(0)
+    cases = {
+        "a cover and a film": ([(large, Disposition.attached_pic), (images, main)], SIZE),
+        "one picture and a film": ([(large, main), (images, none)], SIZE),
+        "a small and a large film": ([(small, main), (images, main)], SIZE),
+        "the default one": ([(images, none), (small, main)], (SIZE[0] // 2, SIZE[1] // 2)),
+    }
+    for name, (streams, size) in cases.items():
+        footage = open_footage(write_streams(tmp_path / f"{name}.{ending}", streams))
+        assert (name, footage.size) == (name, size)
+        assert [frame.number for frame in footage.frames()] == list(range(30))
+
+
+def test_a_cover_alone_is_no_video(tmp_path, images):
+    path = write_streams(tmp_path / "a.mp4", [(images[:1], Disposition.attached_pic)])
+    with pytest.raises(InputError, match="cover picture"):
+        open_footage(path)
+
+
+def test_joined_files_go_on_where_the_first_ends(tmp_path, images):
+    parts = [write_film(tmp_path / f"{i}.ts", images[part]) for i, part in enumerate((slice(0, 18), slice(18, 30)))]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    footage = open_footage(joined)
+    assert np.allclose([frame.time for frame in footage.frames()], np.arange(30) / 10)
+    assert footage.damage == ""
+    assert [note for note in footage.notes if "once" in note] == footage.notes
+
+
+def test_time_stamps_that_wrap_around(tmp_path, images):
+    path, wrapped = write_film(tmp_path / "a.ts", images), tmp_path / "b.ts"
+    # 33 bits of 90 kHz: 1.5 s before they are full.
+    with av.open(str(path)) as read, av.open(str(wrapped), "w", format="mpegts") as container:
+        stream = container.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(read.streams.video[0]):
+            if packet.dts is not None:
+                packet.pts, packet.dts = (stamp + 2**33 - 3 * 90000 for stamp in (packet.pts, packet.dts))
+                packet.stream = stream
+                container.mux(packet)
+    assert np.allclose([frame.time for frame in open_footage(wrapped).frames()], np.arange(30) / 10, atol=1e-3)
+
+
+def test_time_stamps_that_are_all_the_same(tmp_path, images):
+    path = write_film(tmp_path / "a.ts", images)
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) - 19):
+        if data[at : at + 3] == b"\0\0\1" and 0xE0 <= data[at + 3] < 0xF0:
+            stamps = {0x80: 1, 0xC0: 2}[data[at + 7] & 0xC0]
+            data[at + 9 : at + 9 + 5 * stamps] = bytes([0x31, 0, 1, 0, 1, 0x11, 0, 1, 0, 1][10 - 5 * stamps :])
+    path.write_bytes(bytes(data))
+    footage = open_footage(path)
+    times = [frame.time for frame in footage.frames()]
+    assert np.allclose(times, np.arange(len(times)) / footage.clock)
+    assert any("no time stamp of their own" in note for note in footage.notes)
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv", "a.ts", "a.264"])
+def test_a_whole_film_is_not_called_truncated(tmp_path, images, name):
+    # The header of an AVI file counts ticks: 59 for 30 frames.
+    times = None if name == "a.264" else [2 * i for i in range(30)]
+    footage = open_footage(write_film(tmp_path / name, images, times=times))
+    assert len(list(footage.frames())) == 30
+    assert footage.damage == ""
+
+
+def test_frames_may_change_their_size(tmp_path, images):
+    small = [np.ascontiguousarray(image[::2, ::2]) for image in images[15:]]
+    path = tmp_path / "a.ts"
+    path.write_bytes(
+        b"".join(write_film(tmp_path / f"{i}.ts", part).read_bytes() for i, part in enumerate((images[:15], small)))
+    )
+    footage = open_footage(path)
+    assert [frame.image.shape[1::-1] for frame in footage.frames()] == [SIZE] * 15 + [(SIZE[0] // 2, SIZE[1] // 2)] * 15
+    assert any("2 sizes" in note for note in footage.notes)
 
 
 def test_a_truncated_film_gives_what_is_there_and_says_so(tmp_path, images):

@@ -45,3 +45,22 @@ def test_what_is_not_there(tree):
         find_videos([tree / "*.webm"])
     with pytest.raises(InputError, match="no videos were named"):
         find_videos([])
+
+
+def test_a_file_reached_by_several_names_is_one_video(tree):
+    (tree / "link.mkv").symlink_to(tree / "a.mkv")
+    (tree / "hard.mkv").hardlink_to(tree / "a.mkv")
+    (tree / "c" / "up").symlink_to(tree)
+    (tree / "m" / "self").symlink_to(tree / "m")
+    (tree / "again").symlink_to(tree / "m")
+    notes = []
+    found = find_videos([tree, tree / "b" / ".." / "b", tree / "**" / "*", tree / "link.mkv"], note=notes.append)
+    assert [str(path.relative_to(tree)) for path in found] == ["a.mkv", "again", "b/x.MP4", "c/d/e.264"]
+    assert any("link.mkv" in note and "a.mkv" in note for note in notes)
+
+
+def test_links_to_nowhere_and_to_themselves_are_left_to_who_opens_them(tree):
+    (tree / "b" / "gone.mp4").symlink_to(tree / "nothing.mp4")
+    (tree / "b" / "loop.mp4").symlink_to(tree / "b" / "loop.mp4")
+    assert names(tree, "b") == ["b/gone.mp4", "b/loop.mp4", "b/x.MP4"]
+    assert names(tree, "b/loop.mp4") == ["b/loop.mp4"]

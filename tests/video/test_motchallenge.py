@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from reappear.core import InputError
 from reappear.video.motchallenge import read_boxes
+from reappear.video.sequence import ImageSequence
 
 
 def test_boxes_become_corners_sorted_by_frame_counted_from_0(tmp_path):
@@ -46,5 +49,49 @@ def test_a_missing_or_binary_file(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_boxes(tmp_path / "gt.txt", people_only=True)
     (tmp_path / "gt.txt").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match="is not a text file"):
+    with pytest.raises(InputError, match="not UTF-8"):
         read_boxes(tmp_path / "gt.txt", people_only=True)
+
+
+def read(tmp_path, text, images=None):
+    path = tmp_path / "det.txt"
+    path.write_text(text)
+    return read_boxes(path, people_only=False, images=images)
+
+
+def sequence(*numbers):
+    return ImageSequence({number: Path(f"{number}.jpg") for number in numbers}, (), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("images", "boxes", "frames"),
+    [
+        (None, (1, 2), [0, 1]),
+        (None, (0, 2), [0, 2]),
+        (sequence(1, 2, 3), (1, 3), [0, 2]),
+        (sequence(1, 2, 3), (0, 2), [0, 2]),
+        (sequence(0, 1, 2), (0, 2), [0, 2]),
+        (sequence(0, 1, 2), (1, 2), [1, 2]),
+        (sequence(0, 1, 2), (1, 3), [0, 2]),
+        (sequence(300, 301), (300, 301), [299, 300]),
+    ],
+)
+def test_the_number_of_the_first_frame(tmp_path, images, boxes, frames):
+    assert read(tmp_path, "".join(f"{n},1,0,0,5,9\n" for n in boxes), images).frame.tolist() == frames
+
+
+def test_a_byte_order_mark(tmp_path):
+    assert read(tmp_path, "\ufeff1,1,0,0,5,9\n").frame.tolist() == [0]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e300", "-9"])
+@pytest.mark.parametrize("column", range(7))
+def test_values_that_are_no_box_are_refused_by_line(tmp_path, column, value):
+    values = ["1", "1", "0", "0", "5", "9", "0.5"]
+    values[column] = value
+    text = "1,1,0,0,5,9,1\n" + ",".join(values)
+    if column in (1, 2, 3, 6) and value == "-9":
+        assert len(read(tmp_path, text).frame) == 2
+    else:
+        with pytest.raises(InputError, match=r"det\.txt, line 2"):
+            read(tmp_path, text)

@@ -39,13 +39,13 @@ class TestEveryTracker:
         same_person = straight[:, :, None] == straight[-1]
         assert np.array_equal(same_person, turned[:, :, None] == turned[-1])
 
-    def test_bears_frames_without_people_and_clocks_that_stand_still(self, kind):
+    def test_frames_without_people(self, kind):
         tracker = TRACKERS[kind].build(rate=10.0)
         empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         assert tracker.update(empty, 0.0).shape == (0,)
-        ids = [tracker.update(walkers(i), 0.0) for i in range(12)]
+        ids = [tracker.update(walkers(i), (i + 1) / 10) for i in range(12)]
         assert ids[-1].min() >= 0
-        assert tracker.update(empty, 0.0).shape == (0,)
+        assert tracker.update(empty, 1.3).shape == (0,)
 
     def test_waits_as_long_as_it_is_told(self, kind):
         empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
@@ -58,6 +58,24 @@ class TestEveryTracker:
                 tracker.update(empty, i / 10)
             later = np.array([tracker.update(found, (16 + i) / 10) for i, found in enumerate(again)])
             assert bool(later[-1, 0] == ids[-1, 0]) == same
+
+    def test_frames_further_apart_than_the_waiting_time_are_tracked(self, kind):
+        tracker = type(TRACKERS[kind])(lost=1.0).build(rate=0.5)
+        ids = follow(tracker, [walkers(i) for i in range(10)], rate=0.5)
+        assert ids[-1].min() >= 0
+        assert len(set(ids[4:, 0])) == 1
+
+    def test_intervals_are_measured_where_the_stated_rate_is_wrong(self, kind):
+        tracker = TRACKERS[kind].build(rate=25.0)
+        ids = follow(tracker, [walkers(i) for i in range(20)], rate=0.5)
+        assert len(set(ids[6:, 0])) == 1
+        assert ids[6, 0] >= 0
+
+    def test_a_single_gap_longer_than_the_waiting_time_ends_tracklets(self, kind):
+        tracker = TRACKERS[kind].build(rate=10.0)
+        before = follow(tracker, [walkers(i) for i in range(10)])
+        after = [tracker.update(walkers(10), 3600 + i / 10) for i in range(6)]
+        assert after[-1][0] not in (-1, before[-1][0])
 
 
 def test_boxes_of_low_score_extend_a_tracklet_and_begin_none():

@@ -31,7 +31,7 @@ def test_a_detector_that_knows_the_tracklets_is_believed_and_they_are_ordered_by
     ]
     (tmp_path / "a.gt.txt").write_text("\n".join(lines))
     footage = open_footage(film)
-    seen = follow(footage, MotSettings(ids=True).build(footage), ByteTrackSettings().build(rate=10.0))
+    seen = follow(footage, MotSettings(ids="video").build(footage), ByteTrackSettings().build(rate=10.0))
     assert np.diff(seen.tracks.offsets).tolist() == [10, 5]
     assert seen.tracks.box[0, 0] == early.left
 

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,14 @@ def check_name(name: str, option: str) -> str:
         return name
     shown = name if len(name) <= 80 else f"{name[:80]}..."
     raise SettingsError(f"{option}: {problem}, got {shown!r}")
+
+
+def printable(text: object) -> str:
+    """`str(text)` on one line of text that can be encoded: control characters and undecoded bytes are escaped."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
+        for c in str(text)
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -31,7 +31,7 @@ class DemoSettings:
     world: Annotated[SynthesizeSettings, "the world that is filmed"] = field(default_factory=SynthesizeSettings)
     run: Annotated[RunSettings, "what is done with the films"] = field(
         default_factory=lambda: RunSettings(
-            ingest=IngestSettings(camera="prefix"), pretrain=PretrainSettings(probe_every=80)
+            ingest=IngestSettings(camera="prefix", truth_ids="global"), pretrain=PretrainSettings(probe_every=80)
         )
     )
 

@@ -1,15 +1,17 @@
 """Videos in, tracklets out: decode, detect, track, crop."""
 
 from .crop import CropSettings, choose_crops, cut, encode_jpeg
-from .decode import Footage, Frame, is_image_sequence, open_footage, sequence_images
+from .decode import Footage, Frame, open_footage
 from .detectors import Detector, DetectorSettings, Found, MotionSettings, MotSettings, YoloxSettings
 from .find import ENDINGS, find_videos
-from .track import ByteTrackSettings, OcSortSettings, SortSettings, Tracker, TrackerSettings
+from .sequence import is_image_sequence, sequence_images
+from .track import LEAST_INTERVALS, ByteTrackSettings, OcSortSettings, SortSettings, Tracker, TrackerSettings
 from .tracklets import Followed, follow
 from .truth import match_truth, read_truth, truth_file
 
 __all__ = [
     "ENDINGS",
+    "LEAST_INTERVALS",
     "ByteTrackSettings",
     "CropSettings",
     "Detector",

@@ -47,7 +47,7 @@ class CropSettings:
 
 def choose_crops(
     tracks: Tracks,
-    size: tuple[int, int],
+    size: tuple[int, int] | Int[np.ndarray, "n 2"],
     *,
     height: int,
     aspect: tuple[float, float],
@@ -60,7 +60,7 @@ def choose_crops(
 
     Args:
         tracks: The tracklets of one video.
-        size: Width and height of its frames in pixels.
+        size: Width and height of its frames in pixels, or of the frame of each row of `tracks`.
         height: Boxes less tall are left out.
         aspect: Height over width, least and most.
         border: Boxes nearer to the edge are left out; -1 keeps them.

@@ -1,11 +1,12 @@
 """Footage in, frames out: video files through PyAV, and MOTChallenge folders of images.
 
-A frame's time is its presentation time stamp (pts), counted from the first frame. Raw streams (`.264`) carry none;
-their times are the frame number over the rate that the stream states, or over 25 where it states none.
+A frame's time is its presentation time stamp (pts), counted from the first frame, and strictly increasing: `Clock`
+mends stamps that restart, stand still or are missing. Raw streams (`.264`) carry none; their times are the frame number
+over the rate that the stream states, or over 25 where it states none.
 """
 
-import configparser
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -15,11 +16,19 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type
+from av.stream import Disposition
 from jaxtyping import UInt8
 
 from reappear.core import InputError
+from reappear.core.files import read_bytes
+
+from .clock import Clock
+from .sequence import MAX_RATE, ImageSequence, read_sequence
 
 ASSUMED_RATE = 25.0
+_MAX_IMAGE_BYTES = 1 << 30
+_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Frame:
 
     Attributes:
         number: From 0, in decoding order; frames that could not be decoded keep their number.
-        time: Seconds since the first frame.
+        time: Seconds since the first frame; larger than that of every frame before.
     """
 
     number: int
@@ -37,7 +46,7 @@ class Frame:
 
     @cached_property
     def image(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture as RGB, converted when first asked for."""
+        """The picture as RGB, converted when first asked for. Sizes may differ from frame to frame."""
         return self._convert()
 
 
@@ -47,11 +56,12 @@ class Footage:
 
     Attributes:
         path: A video file, or a MOTChallenge sequence folder.
-        size: Width and height in pixels, as shown (a phone's rotation is applied).
+        size: Width and height of the first frame in pixels, as shown (rotated and mirrored as the file asks for).
         rate: Frames a second; 0 where the file does not say.
         frames_stated: Frames that the file says it has; 0 where it does not say.
         frames_read: Frames decoded by the last complete reading.
         damage: Why the last reading ended early or skipped frames; empty when it did not.
+        notes: What the user should know of how it was read, one line each.
     """
 
     path: Path
@@ -61,14 +71,20 @@ class Footage:
     _decode: Callable[["Footage"], Iterator[Frame]] = field(repr=False)
     frames_read: int = 0
     damage: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def clock(self) -> float:
         """Frames a second for whoever must have a number."""
         return self.rate or ASSUMED_RATE
 
+    def note(self, text: str) -> None:
+        """Adds a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def frames(self, *, stride: int = 1, only: frozenset[int] | None = None) -> Iterator[Frame]:
-        """Decodes from the start. Frames are converted to RGB only when their image is asked for.
+        """Decodes from the start, in the order of number and time. Images are converted to RGB when asked for.
 
         Args:
             stride: Yields frames 0, stride, 2 stride, ...
@@ -82,7 +98,7 @@ class Footage:
             self.frames_read += 1
             if frame.number % stride == 0 if only is None else frame.number in only:
                 yield frame
-            if frame.number == last:
+            if last is not None and frame.number >= last:
                 return
 
 
@@ -92,42 +108,65 @@ def open_footage(path: Path) -> Footage:
     Raises:
         InputError: There is no picture in it; the message says why.
     """
-    return _open_images(path) if path.is_dir() else _open_file(path)
-
-
-def is_image_sequence(folder: Path) -> bool:
-    """Whether a folder is a MOTChallenge sequence: `seqinfo.ini` and a folder of numbered images."""
-    return (folder / "seqinfo.ini").is_file()
-
-
-def sequence_images(folder: Path) -> list[Path]:
-    """The images of a MOTChallenge sequence, in order."""
-    return sorted(
-        p for p in (folder / str(_sequence(folder).get("imDir", "img1"))).glob("*") if p.suffix in (".jpg", ".png")
-    )
-
-
-def _open_file(path: Path) -> Footage:
-    with _opened(path) as container:
-        stream = container.streams.video[0]
-        rate = float(stream.guessed_rate or stream.average_rate or 0)
-        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        footage = Footage(path, (0, 0), rate, stream.frames or round(seconds * rate), _decode_file)
+    footage = _open_images(path) if path.is_dir() else _open_file(path)
     for first in footage.frames():
         footage.size = (first.image.shape[1], first.image.shape[0])
         return footage
     raise InputError(f"{path}: no frame can be decoded ({footage.damage or 'the stream is empty'}); film it again")
 
 
+def _open_file(path: Path) -> Footage:
+    index, note = _choose_stream(path)
+    with _opened(path) as container:
+        stream = container.streams[index]
+        rate = float(stream.guessed_rate or stream.average_rate or 0)
+        rate = rate if 0 < rate < MAX_RATE else 0.0
+        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        footage = Footage(
+            path, (0, 0), rate, stream.frames or max(0, round(seconds * rate)), partial(_decode_file, index)
+        )
+    if note:
+        footage.note(note)
+    return footage
+
+
+def _choose_stream(path: Path) -> tuple[int, str]:
+    """The index of the video stream to read, and a note where there was a choice.
+
+    Not a cover picture; of those at least half as long as the longest the default one, then the largest, then the
+    first.
+    """
+    with _opened(path) as container:
+        streams = [s for s in container.streams.video if s.codec_context is not None]
+        films = [s for s in streams if not s.disposition & _PICTURE]
+        if not films:
+            found = "cover pictures" if streams else "streams that cannot be decoded"
+            raise InputError(f"{path} has no video stream, only {found}; give a video")
+        if len(films) == 1:
+            return films[0].index, ""
+        packets = Counter[int]()
+        with contextlib.suppress(av.FFmpegError):  # what is cut off is noticed when it is decoded
+            packets.update(packet.stream_index for packet in container.demux(films) if packet.size)
+        most = max(packets.values(), default=0)
+        best = max(
+            (stream for stream in films if 2 * packets[stream.index] >= most),
+            key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index),
+        )
+        text = f"{len(films)} video streams; stream {best.index} is read ({best.width} x {best.height} pixels)"
+        return best.index, text
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file; give a video")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file; copy it again")
     try:
         container = av.open(str(path))
-    except (av.FFmpegError, ValueError, UnicodeDecodeError) as error:
+    except (av.FFmpegError, ValueError, UnicodeError) as error:
         raise InputError(f"{path} is not a video, or its index is cut off ({_reason(error)}); copy it again") from error
     with container:
         if not container.streams.video:
@@ -135,11 +174,14 @@ def _opened(path: Path) -> Iterator[Any]:
         yield container
 
 
-def _decode_file(footage: Footage) -> Iterator[Frame]:
+def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
     with _opened(footage.path) as container:
-        stream = container.streams.video[0]
+        stream = container.streams[index]
         stream.codec_context.thread_count = 1  # videos run in parallel, and errors stay with their packet
-        number, lost, start = 0, 0, None
+        clock = Clock(footage.clock)
+        number, lost, packets_read = 0, 0, 0
+        begin: float | None = None
+        end, sizes = 0.0, set()
         packets = container.demux(stream)
         while True:
             try:
@@ -149,6 +191,9 @@ def _decode_file(footage: Footage) -> Iterator[Frame]:
             except av.FFmpegError as error:
                 footage.damage = f"the file ends in the middle ({_reason(error)})"
                 break
+            if not packet.size and packet.dts is not None:
+                continue  # stands for a repeated frame
+            packets_read += bool(packet.size)
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -162,62 +207,96 @@ def _decode_file(footage: Footage) -> Iterator[Frame]:
                     lost += 1
                     footage.damage = f"{lost} frames cannot be decoded (parts of them are missing)"
                 else:
-                    if frame.pts is not None and start is None:
-                        start = frame.time
-                    time = number / footage.clock if frame.pts is None else frame.time - start
-                    yield Frame(number, float(time), _converter(frame))
+                    stamp = None if frame.pts is None else float(frame.time)
+                    if stamp is not None:
+                        begin = stamp if begin is None else begin
+                        end = stamp + float((frame.duration or 0) * frame.time_base)
+                    sizes.add((frame.width, frame.height))
+                    yield Frame(number, clock.time(number, stamp), _converter(frame))
                 number += 1
-        if not footage.damage and number < stream.frames:
+        # A header may count fields, ticks or frames that an edit list hides: only where time is missing too, the file
+        # was cut.
+        short = max(number, packets_read) < stream.frames
+        if stream.duration and begin is not None:
+            stated, span = float(stream.duration * stream.time_base), end - begin
+            short = short and span < stated - 1.5 * span / max(number, 1)
+        if not footage.damage and short:
             footage.damage = f"the file ends after {number} of {stream.frames} frames"
+        _note_reading(footage, clock, number - lost, sizes)
+
+
+def _note_reading(footage: Footage, clock: Clock, frames: int, sizes: set[tuple[int, int]]) -> None:
+    if clock.restarts:
+        times = f"{clock.restarts} times" if clock.restarts > 1 else "once"
+        footage.note(f"time stamps jump {times}; what follows a jump is placed one frame interval after what precedes")
+    if clock.derived:
+        rate = f"{footage.clock:g} frames a second" + ("" if footage.rate else ", assumed: the file states no rate")
+        footage.note(
+            f"{clock.derived} of {frames} frames have no time stamp of their own; their times are computed from {rate}"
+        )
+    _note_sizes(footage, sizes)
+
+
+def _note_sizes(footage: Footage, sizes: set[tuple[int, int]]) -> None:
+    if len(sizes) > 1:
+        shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes)[:4])
+        footage.note(f"frames have {len(sizes)} sizes ({shown} pixels); each is cut by its own")
 
 
 def _converter(frame: Any) -> Callable[[], np.ndarray]:
     def convert() -> np.ndarray:
         image: np.ndarray = frame.to_ndarray(format="rgb24")
-        quarters = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
+        matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+        return image if matrix is None else _as_shown(image, np.frombuffer(bytes(matrix), np.int32))
 
     return convert
 
 
+def _as_shown(image: UInt8[np.ndarray, "h w 3"], matrix: np.ndarray) -> UInt8[np.ndarray, "_h _w 3"]:
+    """Turns and mirrors a picture by a display matrix (ISO 14496-12, 6.2.2), to the nearest quarter turn.
+
+    A pixel at x to the right and y down is shown at (a x + c y, b x + d y).
+    """
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, right, down = image.transpose(1, 0, 2), c, b
+    else:
+        right, down = a, d
+    if right < 0:
+        image = image[:, ::-1]
+    if down < 0:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
 def _open_images(folder: Path) -> Footage:
-    if not is_image_sequence(folder):
-        raise InputError(f"{folder} is not a MOTChallenge sequence: it has no seqinfo.ini")
-    images = sequence_images(folder)
-    if not images:
-        raise InputError(f"{folder} has no images in {_sequence(folder).get('imDir', 'img1')}/")
-    try:
-        rate = float(_sequence(folder).get("frameRate", 0))
-    except ValueError as error:
-        raise InputError(f"{folder / 'seqinfo.ini'}: frameRate must be a number ({error})") from error
-    footage = Footage(folder, (0, 0), rate, len(images), _decode_images)
-    for first in footage.frames():
-        footage.size = (first.image.shape[1], first.image.shape[0])
-        return footage
-    raise InputError(f"{folder}: no image can be decoded")
+    sequence = read_sequence(folder)
+    return Footage(folder, (0, 0), sequence.rate, len(sequence.images), partial(_decode_images, sequence))
 
 
-def _decode_images(footage: Footage) -> Iterator[Frame]:
-    lost = 0
-    for path in sequence_images(footage.path):
-        # The number is in the name: 000001.jpg is frame 0.
-        number = int(path.stem) - 1 if path.stem.isdigit() else -1
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB) if path.stat().st_size else None
-        if image is None or number < 0:
+def _decode_images(sequence: ImageSequence, footage: Footage) -> Iterator[Frame]:
+    lost, sizes = len(sequence.unnumbered), set()
+    if lost:
+        footage.damage = f"{lost} images have no number in their name, such as {sequence.unnumbered[0]}"
+    start = min(sequence.images)
+    for number, path in sequence.images.items():
+        image = _read_image(path)
+        if image is None:
             lost += 1
             footage.damage = f"{lost} images cannot be read, the last is {path.name}"
             continue
-        yield Frame(number, number / footage.clock, partial(np.asarray, image))
+        sizes.add((image.shape[1], image.shape[0]))
+        # The number is in the name: 000001.jpg is frame 0.
+        yield Frame(number - sequence.first, (number - start) / footage.clock, partial(np.asarray, image))
+    _note_sizes(footage, sizes)
 
 
-def _sequence(folder: Path) -> dict[str, str]:
-    parser = configparser.ConfigParser()
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
+def _read_image(path: Path) -> np.ndarray | None:
     try:
-        parser.read(folder / "seqinfo.ini", encoding="utf-8")
-        return dict(parser["Sequence"])
-    except (configparser.Error, KeyError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / 'seqinfo.ini'} is not a MOTChallenge sequence file: no [Sequence] part") from error
+        data = np.frombuffer(read_bytes(path, max_bytes=_MAX_IMAGE_BYTES), np.uint8)
+        return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    except (InputError, cv2.error):
+        return None
 
 
 def _reason(error: Exception) -> str:

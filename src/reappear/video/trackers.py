@@ -125,27 +125,29 @@ class ByteTrack:
         begin: Score from which a box begins a tracklet.
         high: Score from which a box is matched in the first round, the others in the second; SORT has one round: 0.
         overlap: IoU with its predicted place that a box needs to be matched.
-        lost: Seconds after which a tracklet that is not found ends.
         steady: Frames before a tracklet has a number.
         in_a_row: Whether those frames follow each other; SORT counts all.
     """
 
     def __init__(
-        self, *, rate: float, begin: float, high: float, overlap: float, lost: float, steady: int, in_a_row: bool = True
+        self, *, rate: float, begin: float, high: float, overlap: float, steady: int, in_a_row: bool = True
     ) -> None:
         self._rate, self._begin, self._high, self._overlap = rate, begin, high, overlap
-        self._lost, self._steady, self._in_a_row = lost, steady, in_a_row
+        self._steady, self._in_a_row = steady, in_a_row
         self._tracks: list[Track] = []
         self._next = 0
 
-    def update(self, box: Boxes, score: Scores, seconds: float) -> Ids:
-        """The tracklet of each box found `seconds` after the last frame; -1 = none."""
+    def update(self, box: Boxes, score: Scores, seconds: float, *, lost: float) -> Ids:
+        """The tracklet of each box found `seconds` after the last frame; -1 = none.
+
+        A tracklet that was not found for more than `lost` seconds has ended.
+        """
         ids = np.full(len(box), -1, np.int64)
         for track in self._tracks:
             if self._in_a_row and track.missed:
                 track.hits = 0
             track.predict(seconds, self._rate)
-        tracks = [track for track in self._tracks if track.lost <= self._lost]
+        tracks = [track for track in self._tracks if track.lost <= lost]
         free, unmatched = tracks, np.arange(0)
         for rows in (np.flatnonzero(score >= self._high), np.flatnonzero(score < self._high)):
             overlap = overlaps([track.box for track in free], box[rows])
@@ -244,24 +246,26 @@ class OcSort:
         high: Boxes below this score are not used.
         overlap: IoU with its predicted place, or its last one, that a box needs to be matched.
         direction: Weight of the agreement of directions beside IoU.
-        lost: Seconds after which a tracklet that is not found ends.
         steady: Frames in a row before a tracklet has a number.
     """
 
-    def __init__(self, *, rate: float, high: float, overlap: float, direction: float, lost: float, steady: int) -> None:
+    def __init__(self, *, rate: float, high: float, overlap: float, direction: float, steady: int) -> None:
         self._rate, self._high, self._overlap = rate, high, overlap
-        self._direction, self._lost, self._steady = direction, lost, steady
+        self._direction, self._steady = direction, steady
         self._tracks: list[DirectedTrack] = []
         self._next = self._frames = 0
 
-    def update(self, box: Boxes, score: Scores, seconds: float) -> Ids:
-        """The tracklet of each box found `seconds` after the last frame; -1 = none."""
+    def update(self, box: Boxes, score: Scores, seconds: float, *, lost: float) -> Ids:
+        """The tracklet of each box found `seconds` after the last frame; -1 = none.
+
+        A tracklet that was not found for more than `lost` seconds has ended.
+        """
         ids = np.full(len(box), -1, np.int64)
         if not self._tracks and not len(box):
             return ids
         for track in self._tracks:
             track.predict(seconds, self._rate)
-        tracks = [track for track in self._tracks if track.lost <= self._lost]
+        tracks = [track for track in self._tracks if track.lost <= lost]
         rows = np.flatnonzero(score >= self._high)
         overlap = overlaps([track.box for track in tracks], box[rows])
         matches, without, left = assign(

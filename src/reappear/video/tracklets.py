@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from reappear.core import Tracks, lengths_to_offsets
 
@@ -20,17 +20,21 @@ class Followed:
     Attributes:
         tracks: Its tracklets, in the order in which they begin.
         time: Seconds of each row of `tracks`.
+        size: Width and height in pixels of the frame of each row of `tracks`.
         detections: Boxes found, in tracklets or not.
         frames: Frames decoded.
         seconds: Time of the last frame looked at.
+        interval: Median seconds between frames looked at; 0 where there are fewer than two.
         damage: Why decoding ended early or skipped frames; empty when it did not.
     """
 
     tracks: Tracks
     time: Float[np.ndarray, " n"]
+    size: Int[np.ndarray, "n 2"]
     detections: int
     frames: int
     seconds: float
+    interval: float
     damage: str
 
 
@@ -43,16 +47,17 @@ def follow(
     tick: Callable[[int], None] = lambda frames: None,
 ) -> Followed:
     """Detects and tracks the people of one video, on every `stride`-th frame."""
-    numbers, times, boxes, scores, owners = [], [], [], [], []
-    detections, seconds = 0, 0.0
+    numbers, times, sizes, boxes, scores, owners = [], [], [], [], [], []
+    detections, looked = 0, []
     for frame in footage.frames(stride=stride):
         found = detector.detect(frame.image, frame.number)
         ids = found.identity if found.identity is not None else tracker.update(found, frame.time)
         detections += len(ids)
-        seconds = frame.time
+        looked.append(frame.time)
         mine = np.flatnonzero(ids >= 0)
         numbers.append(np.full(len(mine), frame.number))
         times.append(np.full(len(mine), frame.time))
+        sizes.append(np.full((len(mine), 2), frame.image.shape[1::-1]))
         boxes.append(found.box[mine])
         scores.append(found.score[mine])
         owners.append(ids[mine])
@@ -69,5 +74,13 @@ def follow(
         score=np.concatenate([*scores, np.zeros(0, np.float32)])[order],
         offsets=lengths_to_offsets(lengths[np.argsort(first)]),
     )
-    time = np.concatenate([*times, np.zeros(0)])[order]
-    return Followed(tracks, time, detections, footage.frames_read, seconds, footage.damage)
+    return Followed(
+        tracks,
+        time=np.concatenate([*times, np.zeros(0)])[order],
+        size=np.concatenate([*sizes, np.zeros((0, 2), np.int64)])[order],
+        detections=detections,
+        frames=footage.frames_read,
+        seconds=looked[-1] if looked else 0.0,
+        interval=float(np.median(np.diff(looked))) if len(looked) > 1 else 0.0,
+        damage=footage.damage,
+    )

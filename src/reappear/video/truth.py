@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 
 from .motchallenge import Boxes, read_boxes
 from .overlap import iou
+from .sequence import is_image_sequence, read_sequence
 
 
 def truth_file(video: Path) -> Path | None:
@@ -18,7 +19,8 @@ def truth_file(video: Path) -> Path | None:
 def read_truth(video: Path) -> Boxes | None:
     """The true boxes of a video's people, or None where nobody wrote them down."""
     path = truth_file(video)
-    return read_boxes(path, people_only=True) if path else None
+    images = read_sequence(video) if is_image_sequence(video) else None
+    return read_boxes(path, people_only=True, images=images) if path else None
 
 
 def match_truth(

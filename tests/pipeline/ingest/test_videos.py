@@ -56,7 +56,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def done(films, tmp_path_factory):
     work = Workspace(tmp_path_factory.mktemp("work"))
-    return work, ingest([films], work, IngestSettings(workers=1))
+    return work, ingest([films], work, IngestSettings(workers=1, truth_ids="global"))
 
 
 def test_crops_are_the_walkers(done):
@@ -105,18 +105,18 @@ def test_videos_have_posters_and_hashes(done, films):
 
 def test_cameras_by_prefix(films, tmp_path):
     work = Workspace(tmp_path)
-    ingest([films], work, IngestSettings(workers=1, camera="prefix", detector=MotSettings(ids=True)))
+    ingest([films], work, IngestSettings(workers=1, camera="prefix", detector=MotSettings(ids="video")))
     assert [video.camera for video in work.open_crops().videos] == ["c0", "c0", "c1"]
     assert len(set(work.open_crops().camera.tolist())) == 2
 
 
 def test_again_is_already_done_and_other_settings_are_refused(done, films):
     work, record = done
-    again = ingest([films], work, IngestSettings(workers=3))
+    again = ingest([films], work, IngestSettings(workers=3, truth_ids="global"))
     assert again.already_done
     assert again.fingerprint == record.fingerprint
     with pytest.raises(WorkspaceError, match=r"another stride \(1, now 2\)"):
-        ingest([films], work, IngestSettings(workers=1, stride=2))
+        ingest([films], work, IngestSettings(workers=1, stride=2, truth_ids="global"))
 
 
 def test_another_truth_is_another_input(films, tmp_path):
@@ -191,16 +191,16 @@ def test_finished_videos_are_not_done_again(films, tmp_path, done):
             yield tick
 
     with pytest.raises(KeyboardInterrupt):
-        ingest([films], work, IngestSettings(workers=1), progress=Stops())
+        ingest([films], work, IngestSettings(workers=1, truth_ids="global"), progress=Stops())
     listener = Listener()
-    ingest([films], work, IngestSettings(workers=1), progress=listener)
+    ingest([films], work, IngestSettings(workers=1, truth_ids="global"), progress=listener)
     assert listener.done == 2 * FRAMES
     assert digests(work.crops) == digests(done[0].crops)
 
 
 @pytest.mark.slow
 def test_workers_change_nothing(films, tmp_path, done):
-    ingest([films], Workspace(tmp_path), IngestSettings(workers=2))
+    ingest([films], Workspace(tmp_path), IngestSettings(workers=2, truth_ids="global"))
     assert digests(tmp_path / "crops") == digests(done[0].crops)
 
 
@@ -212,7 +212,8 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(films, tmp_path, done):
         "from reappear.pipeline.ingest import IngestSettings, ingest\n"
         "from reappear.pipeline.workspace import Workspace\n"
         "if __name__ == '__main__':\n"
-        f"    ingest([Path({str(films)!r})], Workspace(Path({str(tmp_path)!r})), IngestSettings(workers=1))\n"
+        "    settings = IngestSettings(workers=1, truth_ids='global')\n"
+        f"    ingest([Path({str(films)!r})], Workspace(Path({str(tmp_path)!r})), settings)\n"
     )
     random = np.random.default_rng(5)
     for _ in range(4):
@@ -226,7 +227,7 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(films, tmp_path, done):
 
 @pytest.mark.real
 def test_motchallenge_sequences_with_their_own_boxes(real_data, tmp_path):
-    settings = IngestSettings(detector=MotSettings(boxes="gt/gt.txt", ids=True), workers=1)
+    settings = IngestSettings(detector=MotSettings(boxes="gt/gt.txt", ids="video"), workers=1)
     record = ingest([real_data / "mot17_mini"], Workspace(tmp_path), settings)
     crops = Workspace(tmp_path).open_crops()
     assert record.counts["videos"] == 5

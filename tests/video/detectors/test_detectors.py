@@ -178,7 +178,7 @@ def test_yolox_finds_real_people(real_data):
 
 
 def test_mot_gives_the_boxes_of_the_file(film):
-    detector = MotSettings(ids=True).build(open_footage(film))
+    detector = MotSettings(ids="video").build(open_footage(film))
     found = detector.detect(np.zeros((1, 1, 3), np.uint8), 3)
     assert found.identity.tolist() == [7, 9]
     assert np.allclose(found.box, [walker.box(3) for walker in WALKERS])
@@ -202,4 +202,4 @@ def test_mot_says_where_it_looked_and_refuses_ids_that_are_none(tmp_path):
         MotSettings().build(open_footage(film))
     (tmp_path / "a.det.txt").write_text("1,-1,0,0,10,20,0.9\n")
     with pytest.raises(InputError, match=r"without an id \(-1\)"):
-        MotSettings(ids=True).build(open_footage(film))
+        MotSettings(ids="video").build(open_footage(film))

@@ -11,6 +11,8 @@ from reappear.core import ImageSide, InputError, Processes, settings
 
 from .extractor import Image, Mean, Scale, Std, normalised, resized
 
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+
 
 @settings
 class OnnxSettings:
@@ -83,8 +85,15 @@ class OnnxExtractor:
                 f"{weights} is not an embedding network: it takes {shape} and gives {outputs}, not batch 3 height "
                 "width and batch d; is it a detector? (those go to --detector)"
             )
-        self._input, self._output = given[0].name, made[0].name
-        self._type = np.float16 if given[0].type == "tensor(float16)" else np.float32
+        if given[0].type not in _TYPES:
+            raise InputError(f"{weights} takes {given[0].type}, not one of {', '.join(_TYPES)}; export it again")
+        self._input, self._output, self._weights = given[0].name, made[0].name, weights
+        self._type = _TYPES[given[0].type]
+        if self._type is np.uint8 and (any(mean) or tuple(std) != (1, 1, 1) or scale != 1):
+            raise InputError(
+                f"{weights} takes pixels as whole numbers 0..255 ({given[0].type}), which cannot be normalised; "
+                "set extractor.mean 0,0,0, extractor.std 1,1,1 and extractor.scale 1"
+            )
         self._batch = shape[0] if isinstance(shape[0], int) else None
         self._size = (
             shape[2] if isinstance(shape[2], int) else height,
@@ -108,7 +117,13 @@ class OnnxExtractor:
             piece = pixels[first : first + batch]
             lacking = batch - len(piece)  # a file of fixed batch size is fed whole batches
             whole = np.concatenate([piece, np.zeros((lacking, *piece.shape[1:]), piece.dtype)]) if lacking else piece
-            made = self._session.run([self._output], {self._input: whole.astype(self._type)})[0]
+            if self._type is np.uint8:
+                whole = np.clip(np.rint(whole), 0, 255)
+            try:
+                made = self._session.run([self._output], {self._input: whole.astype(self._type)})[0]
+            except Exception as error:  # onnxruntime's errors share no base class
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{self._weights}: the network fails ({reason}); export it again") from error
             out.append(np.asarray(made, np.float32).reshape(batch, -1)[: len(piece)])
         return np.concatenate(out)
 

@@ -43,6 +43,10 @@ class IngestSettings:
         Literal["file", "prefix"],
         "which camera filmed a video: each file its own, or the file name up to its last underscore names it",
     ] = "file"
+    truth_ids: Annotated[
+        Literal["video", "global"],
+        "what equal ids in the ground truth of two videos mean: video = two people; global = one person",
+    ] = "video"
     workers: Annotated[Processes, "files worked on at the same time; 0 = one per processor. The result is the same"] = 0
 
 

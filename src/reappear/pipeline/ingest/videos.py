@@ -1,26 +1,27 @@
 """Videos: people are found, followed and cut out."""
 
+import errno
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, process_pool
+from reappear.core import SILENT, InputError, Progress, ReappearError, process_pool
+from reappear.core.files import printable
 from reappear.pipeline.record import Outcome, Record, run_step, sha256
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
     Columns,
     ShardWriter,
-    disk_errors,
     read_table,
     remove_folder,
     shard_path,
@@ -29,7 +30,9 @@ from reappear.store import (
     writing,
 )
 from reappear.video import (
+    LEAST_INTERVALS,
     CropSettings,
+    Followed,
     Footage,
     choose_crops,
     cut,
@@ -46,6 +49,7 @@ from reappear.video import (
 from . import IngestSettings
 
 _POSTER_WIDTH = 480
+_ENDS_CALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True)
@@ -65,58 +69,92 @@ def ingest_videos(
 ) -> Record:
     """Finds the people of `videos` and writes their crops to `WORK/crops`.
 
-    A video that cannot be read is left out, with a note and a count. A finished video is not worked on again after an
-    interruption.
+    A video that cannot be read, or whose content another one has, is left out, with a note and a count. A finished
+    video is not worked on again after an interruption.
 
     Raises:
         InputError: A path is not there, no video can be read, or nobody was found.
+        StorageError: The disk refused. Like every error that the next video would meet too, it ends the call.
     """
-    paths = find_videos(videos)
-    hashes = {path: _hash_video(path) for path in paths}
-    inputs = {f"video {i:05d} {path.name}": hashes[path] for i, path in enumerate(paths)}
-    for i, path in enumerate(paths):
-        truth = truth_file(path)
-        inputs |= {f"truth {i:05d}": sha256(truth)} if truth else {}
-
-    sources, refused = _open_all(paths, hashes, settings, progress)
-    for source in sources:
-        inputs |= {f"{name} {source.id:05d}": sha256(p) for name, p in settings.detector.files(source.path).items()}
+    paths = find_videos(videos, note=progress.note)
+    sources, left_out, inputs = _open_all(paths, settings, progress)
     plain = to_plain(settings)
     del plain["workers"], plain["labels_are_truth"]  # the result does not depend on them
     plain["layout"] = "videos"
 
     def fill(aside: Path) -> Outcome:
-        return _ingest_all(sources, refused, aside, settings, progress)
+        return _ingest_all(sources, left_out, aside, settings, progress)
 
     return run_step(work.crops, step="ingest", settings=plain, inputs=inputs, work=fill, progress=progress)
 
 
 def _open_all(
-    paths: list[Path], hashes: dict[Path, str], settings: IngestSettings, progress: Progress
-) -> tuple[list[_Source], list[str]]:
-    """The videos that can be read, numbered, and why the others cannot."""
+    paths: list[Path], settings: IngestSettings, progress: Progress
+) -> tuple[list[_Source], "Counter[str]", dict[str, str]]:
+    """The videos that can be read, numbered; how many are left out for which reason; the hash of every file read."""
     stems = [path.name if path.is_dir() else path.stem for path in paths]
     names = stems if len(set(stems)) == len(stems) else [str(path.with_suffix("")) for path in paths]
     sources: list[_Source] = []
-    refused: list[str] = []
-    for path, stem, name in zip(paths, stems, names, strict=True):
-        try:
+    inputs: dict[str, str] = {}
+    first_of: dict[str, Path] = {}
+    reasons: list[str] = []
+    left_out: Counter[str] = Counter()
+    for i, (path, stem, name) in enumerate(zip(paths, stems, names, strict=True)):
+        inputs[f"video {i:05d} {printable(path.name)}"] = "unreadable"
+        footage: Footage | None = None
+        content = ""
+        with _this_video_only(path) as problem:
+            if str(path) != printable(path):
+                raise InputError(f"{printable(path)}: the name has characters that are not text; rename it")
+            inputs[f"video {i:05d} {path.name}"], content = _hash_video(path)
+            if truth := truth_file(path):
+                inputs[f"truth {i:05d}"] = sha256(truth)
             footage = open_footage(path)
-            settings.detector.files(path)
-        except InputError as error:
-            refused.append(str(error))
-            progress.note(f"left out: {error}")
-            continue
-        camera = name if settings.camera == "file" else stem.rpartition("_")[0] or stem
-        sources.append(_Source(len(sources), path, name, camera, hashes[path], footage.frames_stated))
+            for what, file in settings.detector.files(path).items():
+                inputs[f"{what} {i:05d}"] = sha256(file)
+        if footage is None or problem:
+            reasons += problem
+            left_out["videos that cannot be read"] += 1
+            progress.note(f"left out: {'; '.join(problem)}")
+        elif (first := first_of.setdefault(content, path)) is not path:
+            left_out["videos of the same content as another"] += 1
+            progress.note(f"left out: {path} has the same content as {first}")
+        else:
+            camera = name if settings.camera == "file" else stem.rpartition("_")[0] or stem
+            sha = inputs[f"video {i:05d} {path.name}"]
+            sources.append(_Source(len(sources), path, name, camera, sha, footage.frames_stated))
     if not sources:
-        more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
-        raise InputError(f"none of {len(paths)} videos can be used: {'; '.join(refused[:3])}{more}")
-    return sources, refused
+        raise _unusable(len(paths), reasons)
+    return sources, left_out, inputs
+
+
+def _unusable(count: int, reasons: Sequence[str]) -> InputError:
+    reasons = list(dict.fromkeys(reasons))
+    more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+    return InputError(f"none of {count} videos can be used: {'; '.join(reasons[:3])}{more}")
+
+
+@contextmanager
+def _this_video_only(path: Path) -> Iterator[list[str]]:
+    """Yields a list that holds the reason, in one line, if what is done in the block fails for this video.
+
+    Errors that the next video would meet too go on: of the disk, of memory, of settings, of missing packages.
+    """
+    problem: list[str] = []
+    try:
+        yield problem
+    except InputError as error:
+        problem.append(printable(error if str(path) in str(error) else f"{path}: {error}"))
+    except (ReappearError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _ENDS_CALL:
+            raise
+        problem.append(printable(f"{path}: {type(error).__name__}: {error}"))
 
 
 def _ingest_all(
-    sources: list[_Source], refused: list[str], aside: Path, settings: IngestSettings, progress: Progress
+    sources: list[_Source], left_out: "Counter[str]", aside: Path, settings: IngestSettings, progress: Progress
 ) -> Outcome:
     parts = aside / "parts"
     waiting = [source for source in sources if not _done_mark(parts, source.id).exists()]
@@ -124,28 +162,39 @@ def _ingest_all(
         progress.note(f"{len(sources) - len(waiting)} of {len(sources)} videos were finished before")
     known = all(source.frames_stated for source in waiting)
     total = sum(source.frames_stated for source in waiting) if known else None
+    failed: dict[int, list[str]] = {}
     with progress.task("finding people", total) as tick, ExitStack() as stack:
         workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
         if workers > 1:
             pool = stack.enter_context(process_pool(workers))
-            jobs = {pool.submit(_ingest_video, source, aside, settings): source for source in waiting}
+            jobs = {pool.submit(_try_video, source, aside, settings): source for source in waiting}
             for job in as_completed(jobs):
-                job.result()
+                failed[jobs[job].id] = job.result()
                 tick(jobs[job].frames_stated)
         else:
             for source in waiting:
-                _ingest_video(source, aside, settings, tick)
+                failed[source.id] = _try_video(source, aside, settings, tick)
 
+    reasons = [reason for number in sorted(failed) for reason in failed[number]]
+    for reason in reasons:
+        progress.note(f"left out: {reason}")
+    count, sources = len(sources), [source for source in sources if not failed.get(source.id)]
+    if not sources:
+        raise _unusable(count, reasons)
     told = [json.loads(_done_mark(parts, source.id).read_text(encoding="utf-8")) for source in sources]
     for source, one in zip(sources, told, strict=True):
         if one["damage"]:
             progress.note(f"truncated: {source.path}: {one['frames']} frames read; {one['damage']}")
+        for note in one["notes"]:
+            progress.note(f"{source.path}: {note}")
     counts = {
         "videos": len(sources),
         "videos without people": sum(one["crops"] == 0 for one in told),
         **{name: sum(one[name] for one in told) for name in ("frames", "seconds", "detections", "tracklets", "crops")},
     }
-    dropped = Counter({"videos that cannot be read": len(refused), "truncated": sum(bool(t["damage"]) for t in told)})
+    dropped = left_out + Counter(
+        {"videos that cannot be read": len(reasons), "truncated": sum(bool(t["damage"]) for t in told)}
+    )
     for one in told:
         dropped.update(one["dropped"])
     if not counts["crops"]:
@@ -153,14 +202,26 @@ def _ingest_all(
             f"nobody was found in {len(sources)} videos ({counts['detections']} boxes, none of them good enough for a "
             "crop); try another --detector, a lower score, or looser rules (--crop.height, --crop.least)"
         )
-    _merge(parts, sources, told, aside)
+    everywhere = settings.truth_ids == "global" or getattr(settings.detector, "ids", "") == "global"
+    if _merge(parts, sources, told, aside, same_people=everywhere):
+        progress.note(
+            "ground truth: equal ids in different videos are taken for different people; if they are one person, "
+            "ingest with --truth-ids global"
+        )
     remove_folder(parts)
     return Outcome(counts, {reason: count for reason, count in dropped.items() if count})
 
 
-def _ingest_video(
+def _try_video(
     source: _Source, aside: Path, settings: IngestSettings, tick: Callable[[int], None] = lambda frames: None
-) -> None:
+) -> list[str]:
+    """Works on one video. Returns the reason why it must be left out, or nothing."""
+    with _this_video_only(source.path) as problem:
+        _ingest_video(source, aside, settings, tick)
+    return problem
+
+
+def _ingest_video(source: _Source, aside: Path, settings: IngestSettings, tick: Callable[[int], None]) -> None:
     """Leaves a shard, a poster, a table of crops, and last the mark that the video is finished."""
     cv2.setNumThreads(1)  # videos run in parallel; and no result may depend on the number of threads
     footage = open_footage(source.path)
@@ -170,7 +231,7 @@ def _ingest_video(
     tracks, rules = seen.tracks, settings.crop
     kept, dropped = choose_crops(
         tracks,
-        footage.size,
+        seen.size,
         height=rules.height,
         aspect=rules.aspect,
         border=rules.border,
@@ -183,7 +244,11 @@ def _ingest_video(
     identity = (
         match_truth(truth, tracks.frame, tracks.box) if truth is not None else np.full(len(tracks.frame), -1, np.int64)
     )
-    poster = int(np.bincount(tracks.frame).argmax()) if len(tracks.frame) else 0
+    if truth is not None and truth.first == 0:
+        footage.note("the ground truth counts frames from 0, not from 1; its frame 0 is taken for the first")
+    _note_tracking(footage, seen, settings)
+    there, counts = np.unique(tracks.frame, return_counts=True)
+    poster = int(there[counts.argmax()]) if len(there) else 0
     offset, size = _write_pictures(footage, source.id, tracks.frame[rows], tracks.box[rows], poster, aside, rules)
     box = tracks.box[rows]
     columns = {
@@ -206,6 +271,7 @@ def _ingest_video(
         "frames": seen.frames,
         "seconds": seen.seconds,
         "damage": seen.damage,
+        "notes": footage.notes,
         "detections": seen.detections,
         "tracklets": len(kept),
         "crops": len(rows),
@@ -215,6 +281,24 @@ def _ingest_video(
     write_text(_done_mark(aside / "parts", source.id), json.dumps(told))
 
 
+def _note_tracking(footage: Footage, seen: Followed, settings: IngestSettings) -> None:
+    """Notes where frames are too far apart for the tracker as it was set."""
+    if getattr(settings.detector, "ids", "none") != "none" or not seen.detections:
+        return
+    apart = f"frames are {seen.interval:.3g} s apart" + (
+        f" (--stride {settings.stride})" if settings.stride > 1 else ""
+    )
+    waited = LEAST_INTERVALS * seen.interval
+    if waited > settings.tracker.lost:
+        footage.note(f"{apart}; tracklets wait for {waited:.3g} s, not tracker.lost = {settings.tracker.lost:g} s")
+    if np.diff(seen.tracks.offsets).max(initial=0) < 2:
+        footage.note(
+            f"{seen.detections} boxes, and no tracklet of two boxes or more: {apart}, and people may move further "
+            f"than --tracker.iou {settings.tracker.iou:g} allows in that time; try a lower one, a lower "
+            "--tracker.steady or --stride, or footage of more frames a second"
+        )
+
+
 def _write_pictures(
     footage: Footage, video: int, frame: np.ndarray, box: np.ndarray, poster: int, aside: Path, rules: CropSettings
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -222,6 +306,9 @@ def _write_pictures(
 
     Returns:
         Offset and size of each row's JPEG in the shard.
+
+    Raises:
+        InputError: A frame that was there before is not there now.
     """
     places = np.zeros((len(frame), 2), np.int64)
     path = shard_path(aside, video)
@@ -232,7 +319,12 @@ def _write_pictures(
                 crop = cut(picture.image, box[row], padding=rules.padding, tallest=rules.tallest)
                 places[row] = shard.add(f"{video:05d}-{row:07d}.jpg", encode_jpeg(crop, rules.quality))
             if picture.number == poster:
-                _write_poster(picture.image, aside / "posters" / f"{video:05d}.jpg", rules.quality)
+                _write_poster(picture.image, _poster(aside / "parts", video), rules.quality)
+        if lacking := int(np.sum(places[:, 1] == 0)):
+            raise InputError(
+                f"{footage.path}: {lacking} of {len(frame)} crops are in frames that could be read the first time and "
+                "not the second; copy the video to a disk that can be relied on"
+            )
     return places[:, 0], places[:, 1]
 
 
@@ -244,12 +336,43 @@ def _write_poster(image: np.ndarray, path: Path, quality: int) -> None:
         file.write_bytes(encode_jpeg(image, quality))
 
 
-def _merge(parts: Path, sources: list[_Source], told: list[dict[str, object]], aside: Path) -> None:
+def _merge(
+    parts: Path, sources: list[_Source], told: list[dict[str, object]], aside: Path, *, same_people: bool
+) -> bool:
+    """Writes the tables of all videos, and their posters.
+
+    Args:
+        parts: Where those of each video are.
+        sources: The videos that were finished.
+        told: What their marks hold.
+        aside: Where to write.
+        same_people: Whether equal ids in the ground truth of two videos are one person; otherwise ids are renumbered.
+
+    Returns:
+        Whether equal ids were taken for different people.
+    """
     tables = [read_table(_table_of(parts, source.id)) for source in sources]
-    first = 0
-    for table, one in zip(tables, told, strict=True):
-        table["tracklet"] = table["tracklet"] + first
-        first += int(str(one["tracklets"]))
+    tracklets = people = 0
+    met: set[int] = set()
+    renumbered = False
+    for number, (source, table, one) in enumerate(zip(sources, tables, told, strict=True)):
+        table["tracklet"] = table["tracklet"] + tracklets
+        tracklets += int(str(one["tracklets"]))
+        table["video"] = np.full(len(table["video"]), number)
+        truth = np.asarray(table["truth"], np.int64)
+        ids = set(truth[truth >= 0].tolist())
+        if not same_people:
+            renumbered |= not met.isdisjoint(ids)
+            met |= ids
+            table["truth"] = np.where(truth >= 0, truth + people, truth)
+            people += max(ids, default=-1) + 1
+        poster = _poster(parts, source.id)
+        if poster.exists():
+            with writing(_poster(aside / "posters", number)) as file:
+                file.write_bytes(poster.read_bytes())
+    for path in aside.glob("shard-*.tar"):
+        if path not in {shard_path(aside, source.id) for source in sources}:
+            path.unlink()  # of a video that failed after it was written
     crops: Columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     begins = np.flatnonzero(np.diff(crops["tracklet"], prepend=-1))
     ends = np.append(begins[1:], len(crops["tracklet"])) - 1
@@ -277,16 +400,21 @@ def _merge(parts: Path, sources: list[_Source], told: list[dict[str, object]], a
             "truth": np.array([one["truth"] for one in told], bool),
         },
     )
+    return renumbered
 
 
-def _hash_video(path: Path) -> str:
+def _hash_video(path: Path) -> tuple[str, str]:
+    """The hash of all that is read of a video, and of its pictures alone."""
     if not path.is_dir():
-        return sha256(path)
-    digest = hashlib.sha256()
-    with disk_errors(path):
-        for file in [path / "seqinfo.ini", *sequence_images(path)]:
-            digest.update(f"{file.name} {sha256(file)}\n".encode())
-    return digest.hexdigest()
+        whole = sha256(path)
+        return whole, whole
+    images = [(file.name, sha256(file)) for file in sequence_images(path)]
+    named = [("seqinfo.ini", sha256(path / "seqinfo.ini")), *images]
+    return _hash_lines(f"{name} {digest}" for name, digest in named), _hash_lines(digest for _, digest in images)
+
+
+def _hash_lines(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _done_mark(parts: Path, video: int) -> Path:
@@ -295,3 +423,7 @@ def _done_mark(parts: Path, video: int) -> Path:
 
 def _table_of(parts: Path, video: int) -> Path:
     return parts / f"{video:05d}.parquet"
+
+
+def _poster(folder: Path, video: int) -> Path:
+    return folder / f"{video:05d}.jpg"

@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 
 from reappear.core import Fraction, InputError, settings
 from reappear.video.decode import Footage
-from reappear.video.motchallenge import read_boxes
+from reappear.video.motchallenge import Boxes, read_boxes
+from reappear.video.sequence import read_sequence
 
 from .detector import Found
 
@@ -26,7 +27,11 @@ class MotSettings:
         "path of the boxes, relative to the video (or inside a MOT folder); {stem} stands for the video's name without "
         "its ending; empty = {stem}.det.txt, else {stem}.gt.txt; in a MOT folder det/det.txt, else gt/gt.txt",
     ] = ""
-    ids: Annotated[bool, "take the file's ids as tracklets instead of tracking"] = False
+    ids: Annotated[
+        Literal["none", "video", "global"],
+        "what equal ids mean: none = nothing, boxes are tracked; video = one tracklet, within a video; "
+        "global = that too, and one person in all videos, in the ground truth as well (as --truth-ids global)",
+    ] = "none"
     score: Annotated[Fraction, "boxes below this confidence are left out"] = 0.0
 
     def files(self, video: Path) -> dict[str, Path]:
@@ -35,7 +40,18 @@ class MotSettings:
 
     def build(self, footage: Footage) -> "MotBoxes":
         """The boxes of one video."""
-        return MotBoxes(boxes_file(footage.path, self.boxes), ids=self.ids, score=self.score)
+        path = boxes_file(footage.path, self.boxes)
+        images = read_sequence(footage.path) if footage.path.is_dir() else None
+        boxes = read_boxes(path, people_only=path.name.endswith("gt.txt"), images=images)
+        if boxes.first == 0 and (images is None or images.first == 1):
+            footage.note(f"{path.name} counts frames from 0, not from 1; its frame 0 is taken for the first")
+        if images is not None:
+            lost = int(np.sum(~np.isin(boxes.frame + images.first, [*images.images])))
+            if lost:
+                footage.note(f"{lost} of {len(boxes.frame)} boxes of {path.name} are in frames that have no image")
+        if self.ids != "none" and np.any(boxes.identity < 0):
+            raise InputError(f"{path} has boxes without an id (-1); set detector.ids none, and they are tracked")
+        return MotBoxes(boxes, ids=self.ids != "none", score=self.score)
 
 
 def boxes_file(video: Path, template: str = "") -> Path:
@@ -53,18 +69,15 @@ def boxes_file(video: Path, template: str = "") -> Path:
 
 
 class MotBoxes:
-    """Gives the boxes of a file, frame by frame.
+    """Gives boxes that were read from a file, frame by frame.
 
     Args:
-        path: The file. Ground truth is read without the lines that it marks as not to be considered.
-        ids: Whether the file's ids are tracklets.
+        boxes: All of one video.
+        ids: Whether their ids are tracklets.
         score: Boxes below it are left out.
     """
 
-    def __init__(self, path: Path, *, ids: bool = False, score: float = 0.0) -> None:
-        boxes = read_boxes(path, people_only=path.name.endswith("gt.txt"))
-        if ids and np.any(boxes.identity < 0):
-            raise InputError(f"{path} holds boxes without an id (-1); leave detector.ids off, and they are tracked")
+    def __init__(self, boxes: Boxes, *, ids: bool = False, score: float = 0.0) -> None:
         self._boxes = boxes.where(boxes.score >= score)
         self._ids = ids
 

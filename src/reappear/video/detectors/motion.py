@@ -110,6 +110,7 @@ class MotionDetector:
         self._width, self._history = width, history
         self._height, self._aspect, self._tolerance, self._fill = height, aspect, tolerance, fill
         self._usual: Callable[[np.ndarray], np.ndarray] | None = None
+        self._size: tuple[int, int] | None = None  # width and height of the first frame
         self._background = cv2.createBackgroundSubtractorMOG2(history, variance, detectShadows=True)
         self._background.setShadowThreshold(shadow)
         self._background.setBackgroundRatio(_STILL)
@@ -143,16 +144,21 @@ class MotionDetector:
         small = self._shrink(image)
         moving = self._background.apply(small, learningRate=1 / self._history) > _SHADOW_TO
         box, fill = self._people(moving)
-        scale = np.float32(image.shape[1] / small.shape[1])
-        return Found(box * scale, np.clip(0.5 * fill / self._fill, 0, 1).astype(np.float32))
+        width, height = self._size or (image.shape[1], image.shape[0])
+        box *= np.float32(width / small.shape[1])
+        if (width, height) != image.shape[1::-1]:
+            box *= np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
+        return Found(box, np.clip(0.5 * fill / self._fill, 0, 1).astype(np.float32))
 
     def _shrink(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "_h _w 3"]:
-        height, width = image.shape[:2]
-        if width <= self._width:
+        """The picture at the size that is worked on; that of the first frame for frames of another size too."""
+        self._size = self._size or (image.shape[1], image.shape[0])
+        width, height = self._size
+        if width > self._width:
+            width, height = self._width, round(height * self._width / width)
+        if (width, height) == image.shape[1::-1]:
             return image
-        return np.asarray(
-            cv2.resize(image, (self._width, round(height * self._width / width)), interpolation=cv2.INTER_AREA)
-        )
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
 
     def _people(self, moving: Bool[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
         """Boxes of person-shaped parts, and the fraction of each that moves."""

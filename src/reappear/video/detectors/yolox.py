@@ -15,6 +15,7 @@ from .detector import Found
 _STRIDES = (8, 16, 32)
 _PERSON = 0  # the first of COCO's 80 classes
 _GREY = 114  # what YOLOX pads with in training
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 @settings
@@ -40,9 +41,9 @@ class YoloxDetector:
     """Finds people with a YOLOX network.
 
     Args:
-        weights: The ONNX file: input 1 3 h w, BGR in 0..255, letterboxed to the top left; output 1 n 85, of which each
-            row is centre x and y (in cells, from the cell's corner), log width and height (in cells), objectness and
-            80 class probabilities, over the grids of strides 8, 16 and 32.
+        weights: The ONNX file: input 1 3 h w (float32, float16 or uint8), BGR in 0..255, letterboxed to the top left;
+            output 1 n 85, of which each row is centre x and y (in cells, from the cell's corner), log width and height
+            (in cells), objectness and 80 class probabilities, over the grids of strides 8, 16 and 32.
         score: Objectness times class probability that a person must have.
         nms: Of two boxes whose IoU is above this, the worse is dropped.
         threads: Processor threads of the network.
@@ -52,7 +53,12 @@ class YoloxDetector:
         self._session = open_onnx(weights, threads=threads)
         self._score, self._nms = score, nms
         given, made = self._session.get_inputs(), self._session.get_outputs()
-        self._input = given[0].name
+        if not given or given[0].type not in _TYPES:
+            raise InputError(
+                f"{weights} takes {', '.join(i.type for i in given) or 'nothing'}; a YOLOX network takes one of "
+                f"{', '.join(_TYPES)}: export it again"
+            )
+        self._input, self._type, self._weights = given[0].name, _TYPES[given[0].type], weights
         shape, outputs = given[0].shape, made[0].shape
         right = len(given) == 1 and len(made) == 1 and len(shape) == 4 and shape[1] == 3 and len(outputs) == 3
         if not right or not all(isinstance(side, int) and side % 32 == 0 for side in shape[2:]):
@@ -62,6 +68,8 @@ class YoloxDetector:
             )
         self._size = (shape[2], shape[3])
         self._corners, self._cells = _grid(*self._size)
+        if not all(isinstance(side, int) for side in outputs[1:]):
+            outputs = list(self._run(np.full((1, 3, *self._size), _GREY, self._type)).shape)
         if outputs[1:] != [len(self._cells), 85]:
             raise InputError(
                 f"{weights} gives {outputs}, but a YOLOX network trained on COCO gives [1, {len(self._cells)}, 85]; "
@@ -76,9 +84,16 @@ class YoloxDetector:
         )
         canvas = np.full((*self._size, 3), _GREY, np.uint8)
         canvas[: small.shape[0], : small.shape[1]] = small[..., ::-1]
-        pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], np.float32)
-        box, score = self._decode(self._session.run(None, {self._input: pixels})[0][0])
+        pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], self._type)
+        box, score = self._decode(self._run(pixels)[0])
         return Found(box / np.float32(scale), score)
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        try:
+            return np.asarray(self._session.run(None, {self._input: pixels})[0], np.float32)
+        except Exception as error:  # onnxruntime's errors share no base class
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{self._weights}: the network fails ({reason}); export it again") from error
 
     def _decode(self, raw: Float[np.ndarray, "n 85"]) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"]]:
         score = raw[:, 4] * raw[:, 5 + _PERSON]
