@@ -37,8 +37,8 @@ def label_numbers(
     return first, second
 
 
-def _checked(column: Any, name: str, rows: int) -> np.ndarray:
-    column = np.full(rows, -1) if column is None else np.asarray(column)
+def _checked(given: Any, name: str, rows: int) -> np.ndarray:
+    column: np.ndarray = np.full(rows, -1) if given is None else np.asarray(given)
     if column.shape != (rows,):
         got = len(column) if column.ndim == 1 else f"an array of shape {column.shape}"
         raise InputError(f"{name}: must have one value for each of {rows} features, got {got}")

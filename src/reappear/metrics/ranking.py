@@ -58,9 +58,10 @@ def rank(
             are the same image then.
         gallery_images: Likewise.
         protocol: "market": the same person in the query's own camera is passed over. "cross-camera": everybody in the
-            query's own camera is. "no-camera": nobody is, only the query's own image. "video": "market" for tracklets, whose gallery holds the
-            queries too (GRL; 1,980 + 9,330 on MARS). "cuhk03-single-gallery-shot": "cross-camera" against one image
-            drawn of each person, the mean over `draws` galleries (the protocol of CUHK03 before its new split).
+            query's own camera is. "no-camera": nobody is, only the query's own image. "video": "market" for tracklets,
+            whose gallery holds the queries too (GRL; 1,980 + 9,330 on MARS). "cuhk03-single-gallery-shot":
+            "cross-camera" against one image drawn of each person, the mean over `draws` galleries (the protocol of
+            CUHK03 before its new split).
             `None`: "market" with cameras, "no-camera" without.
         gallery_includes_query: Under "video": whether queries join the gallery. torchreid's convention is not to.
         draws: Under "cuhk03-single-gallery-shot": how many galleries are drawn.

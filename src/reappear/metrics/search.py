@@ -89,12 +89,12 @@ class Search:
         rows = len(query), len(gallery)
         ids = label_numbers(query_ids, gallery_ids, rows, "ids")
         cameras = label_numbers(query_cameras, gallery_cameras, rows, "cameras")
-        images = np.full(rows[0], -1), np.full(rows[1], -1)
+        images = label_numbers(None, None, rows, "images")
         if protocol == "no-camera":
             images = label_numbers(query_images, gallery_images, rows, "images")
             if any((keys < 0).any() for keys in images):
-                by_feature = feature_keys(query, gallery, *ids)
-                images = tuple(np.where(keys < 0, other, keys) for keys, other in zip(images, by_feature, strict=True))
+                asked, there = feature_keys(query, gallery, *ids)
+                images = np.where(images[0] < 0, asked, images[0]), np.where(images[1] < 0, there, images[1])
         seen = np.union1d(*cameras)
         if protocol != "no-camera" and len(seen) == 1:
             raise InputError(

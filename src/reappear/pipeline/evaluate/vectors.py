@@ -22,7 +22,6 @@ from reappear.store import write_text, writing
 
 from .sides import Sides
 
-
 _NONE = ("-1", "")
 
 
@@ -217,9 +216,9 @@ def _as_numbers(sides: list[dict[str, Any]], key: str, paths: tuple[Path, Path])
 
 def _shared_paths(sides: list[dict[str, Any]]) -> list[np.ndarray]:
     """A key for each row whose path and person stand in both files; -1 for all others."""
-    keys = [
+    first, second = (
         digests(f"{who} {path}".encode() if path else b"" for who, path in zip(side["ids"], side["paths"], strict=True))
         for side in sides
-    ]
-    shared = np.setdiff1d(np.intersect1d(*keys), digests([b""]))
-    return [np.where(np.isin(key, shared), key, -1) for key in keys]
+    )
+    shared = np.setdiff1d(np.intersect1d(first, second), digests([b""]))
+    return [np.where(np.isin(key, shared), key, -1) for key in (first, second)]
