@@ -17,6 +17,13 @@ def test_each_folder_is_a_person(tmp_path):
     assert sorted(table.skipped.values()) == ["no image in it", "not an image file", "not in the folder of a person"]
 
 
+def test_folder_minus_one_is_junk(tmp_path):
+    fill(tmp_path, ["-1/a.jpg", "0000/b.jpg", "ann/c.jpg", "-2/d.jpg"])
+    table = read("folder", tmp_path)
+    assert table.identity.tolist() == [-1, 0, 1, 2]
+    assert table.names == ("-2", "0000", "ann")
+
+
 def test_images_without_folders(tmp_path):
     fill(tmp_path, ["a.jpg", "b.jpg"])
     with pytest.raises(InputError, match="one folder for each person"):

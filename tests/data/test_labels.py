@@ -44,6 +44,8 @@ def test_parquet_says_the_same_as_csv(tmp_path):
         (b"identity,time\n1,soon\n", "cannot be read as a table: .*soon"),
         (b"identity,camera\n1,2\n3\n", "cannot be read as a table: .*Expected 2 columns, got 1"),
         (b"identity,label\n1,2\n", "has two columns for identity: identity, label; remove one"),
+        (b"identity\n5\n-2\n", "a.csv: identity must be .* got -2"),
+        (b"identity,camera\n5,-7\n", "a.csv: camera must be .* got -7"),
         (b"identity\n\xff\xfe\n", "cannot be read as a table"),
     ],
 )

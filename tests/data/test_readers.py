@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reappear.core import InputError, SettingsError
+from reappear.core import ImageTable, InputError, SettingsError
 from reappear.data import READERS, locate, read, recognise
 
 from .trees import TREES, fill
@@ -91,3 +91,25 @@ def test_wrong_names_and_places(tmp_path, monkeypatch):
 
 def test_nothing_is_recognised_where_nothing_is(tmp_path):
     assert recognise(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "expected"),
+    [
+        ("market1501", ["query/-1_c1s1_000001_00.jpg", "query/0000_c1_1.jpg", f"query/{10**20}_c1.jpg"], [-1, 0]),
+        ("cuhk01", ["-1_c1s1_000001_00.png", "0001_c1s1_000001_00.png"], [-1, 1]),
+        ("folder", ["-1/a.jpg", "99999999999999999999/a.jpg"], [-1, 0]),
+    ],
+)  # fmt: skip
+def test_minus_one_is_junk_and_no_number_wraps(tmp_path, name, files, expected):
+    fill(tmp_path, files)
+    table = read(name, tmp_path)
+    assert table.identity.tolist() == expected
+    assert len(table) + len(table.skipped) == len(files)
+
+
+@pytest.mark.parametrize("column", ["identity", "camera", "sequence"])
+def test_negative_numbers_other_than_minus_one_are_refused(column):
+    columns = {name: np.array([0, -1]) for name in ("identity", "camera", "sequence")} | {column: np.array([0, -2])}
+    with pytest.raises(InputError, match=rf"^b\.jpg: {column} .* got -2"):
+        ImageTable(np.array(["a.jpg", "b.jpg"]), split=np.array(["train"] * 2), **columns)

@@ -153,10 +153,17 @@ def test_queries_without_a_match_are_told_apart():
         ),
         ({"query": np.zeros((0, 2)), "query_ids": np.zeros(0, int)}, "the query is empty; an evaluation needs"),
         ({"query": np.array([1.0, 0.0])}, "query: must be a matrix with one feature vector a row"),
+        ({"query_ids": np.array([-2])}, "query_ids: must be 0 or more, or -1 for none, got -2"),
+        ({"gallery_ids": np.array([1, -7], np.int8)}, "gallery_ids: .* got -7"),
         (
-            {"query": line(0.9, 0.8), "query_ids": np.array([1, 2])},
-            "query and gallery are the same images, so under no-camera each query would find itself",
+            {
+                "query_cameras": np.array([-3]),
+                "gallery_cameras": np.array([3, 4]),
+            },
+            "query_cameras: .* got -3",
         ),
+        ({"gallery_ids": np.array([[1], [2]])}, "gallery_ids: must have one value for each of 2 features"),
+        ({"query_ids": np.array([True])}, "query_ids: must be whole numbers, got bool"),
     ],
 )
 def test_mistakes_are_named(change, said, unchecked):
@@ -164,6 +171,43 @@ def test_mistakes_are_named(change, said, unchecked):
     query = given_.pop("query")
     with pytest.raises(InputError, match=said):
         rank(query, line(0.9, 0.8), **given_)
+
+
+WHOLE = st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64])
+
+
+@few
+@given(st.integers(0, 10_000), st.lists(WHOLE, min_size=4, max_size=4), st.booleans())
+def test_labels_count_by_value_whatever_their_dtype(seed, kinds, large):
+    """Numbers as large as each dtype has them, which int64 may not hold: nobody becomes junk, and no two become one."""
+    jaxtyping.config.update("jaxtyping_disable", True)  # annotations say Int; users may give unsigned numbers
+    query, gallery, plain = scene(seed, coarse=False)
+    plain = {name: np.maximum(column, 0) for name, column in plain.items()}
+    plain["query_ids"][0] = plain["gallery_ids"][0] = 3
+    plain["query_cameras"][0], plain["gallery_cameras"][0] = 0, 1
+    of = dict(zip(plain, kinds, strict=True))
+    columns = {}
+    for name, column in plain.items():
+        sides = [kind for other, kind in of.items() if other.endswith(name.rpartition("_")[2])]
+        top = min(int(np.iinfo(side).max) for side in sides) - 9 if large else 0  # both sides are shifted alike
+        columns[name] = (column.astype(object) + top).astype(of[name])
+    expected, found = rank(query, gallery, **plain), rank(query, gallery, **columns)
+    jaxtyping.config.update("jaxtyping_disable", False)
+    assert found.average_precision.tolist() == pytest.approx(expected.average_precision.tolist(), nan_ok=True)
+    assert found.reasons == expected.reasons
+
+
+def test_unsigned_numbers_beyond_int64_beside_junk(unchecked):
+    ids = np.array([2**63 + 5, 2**63 + 6, 2**64 - 1], np.uint64)
+    found = rank(line(1.0, 0.0, 0.5), line(1.0, 0.0, 0.5), query_ids=ids, gallery_ids=ids[[1, 0, 2]],
+                 query_images=np.arange(3), gallery_images=np.arange(3, 6))  # fmt: skip
+    assert found.valid.all()
+    assert found.first_right.tolist() == [0, 0, 1]
+    mixed = rank(line(1.0), line(1.0, 0.9), query_ids=ids[:1], gallery_ids=ids[:2], gallery_images=np.array([-1, 3]),
+                 query_images=np.array([9]))  # fmt: skip
+    assert mixed.mean_ap == 1
+    with pytest.raises(InputError, match="the query is junk"):
+        rank(line(1.0), line(1.0, 0.9), query_ids=np.array([-1]), gallery_ids=ids[:2])
 
 
 def test_unknown_protocol(unchecked):
@@ -190,6 +234,7 @@ def scene(seed, coarse):
     )
 
 
+APART = {"query_images": np.arange(6), "gallery_images": np.arange(6, 31)}  # all of a scene's images differ
 protocols = st.sampled_from(["market", "cross-camera", "no-camera"])
 
 
@@ -244,6 +289,7 @@ def test_ranking_is_the_literal_one(seed, coarse, protocol):
         similarity, *(columns[k].tolist() for k in ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")),
         protocol, 10,
     )  # fmt: skip
+    columns |= APART
     if cmc is None:
         with pytest.raises(InputError, match="no query has a match"):
             rank(query, gallery, **columns, protocol=protocol)
@@ -256,6 +302,49 @@ def test_ranking_is_the_literal_one(seed, coarse, protocol):
     )
     assert found.mean_ap == pytest.approx(np.mean([x for x in average if x is not None]))
     assert sum(found.reasons.values()) == average.count(None)
+
+
+@few
+@given(st.integers(0, 10_000), st.booleans(), protocols)
+def test_an_image_on_both_sides_is_not_its_own_answer(seed, coarse, protocol):
+    """Queries added to the gallery, by key or by features alone: without cameras, scores are as if they were not."""
+    query, gallery, columns = scene(seed, coarse)
+    joined = {
+        k: np.concatenate([columns[k], columns[k.replace("gallery", "query")]]) for k in columns if "gallery" in k
+    }
+    keys = {"query_images": np.arange(6), "gallery_images": np.concatenate([np.arange(6, 31), np.arange(6)])}
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query, np.concatenate([gallery, query]))]
+    similarity = np.round(unit[0] @ unit[1].T, 5).tolist()
+    plain = [(columns | joined)[k].tolist() for k in ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")]
+    own = {q: {25 + q} for q in range(6)} if protocol == "no-camera" else {}
+    cmc, average, _ = literal.rank(similarity, *plain, protocol, 10, own=own)
+    everything = np.concatenate([gallery, query])
+    if cmc is None:
+        with pytest.raises(InputError, match="no query has a match"):
+            rank(query, everything, **columns | joined, **keys, protocol=protocol)
+        return
+    found = rank(query, everything, **columns | joined, **keys, protocol=protocol, ranks=10)
+    assert found.cmc.tolist() == pytest.approx(cmc)
+    expected = [np.nan if x is None else x for x in average]
+    assert found.average_precision.tolist() == pytest.approx(expected, nan_ok=True)
+    lists = top(Search.of(query, everything, **columns | joined, **keys, protocol=protocol), length=31)
+    if protocol == "no-camera":
+        assert not (lists.index == 25 + np.arange(6)[:, None]).any()
+    if not coarse:  # where nobody else has the same features
+        by_feature = rank(query, everything, **columns | joined, protocol=protocol, ranks=10)
+        assert by_feature.average_precision.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+def test_features_that_are_all_alike_identify_no_image():
+    ids = np.array([1, 1, 2, 2])
+    found = rank(np.ones((4, 2)), np.ones((4, 2)), query_ids=ids, gallery_ids=ids)
+    assert found.valid.all()
+    assert found.cmc[0] == 0
+
+
+def test_an_image_alone_in_the_gallery_has_no_match():
+    with pytest.raises(InputError, match="the query's own image: 1"):
+        rank(line(1.0), line(1.0, 0.5), query_ids=np.array([1]), gallery_ids=np.array([1, 2]))
 
 
 @few

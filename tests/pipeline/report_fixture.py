@@ -61,7 +61,7 @@ def build(
         if "models" in parts:
             _model(work, name, number, seed)
     if "embeddings" in parts:
-        _embeddings(work, "final", person, spread=0.35, seed=seed)
+        _embeddings(work, "round2", person, spread=0.35, seed=seed)
     if "models" in parts:
         _model(work, "instance", 2, seed)
     if "evaluations" in parts:

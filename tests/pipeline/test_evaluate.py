@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -372,7 +373,10 @@ def test_names_in_files_are_numbered_together(tmp_path):
         ({"ids": np.array([{}] * 8)}, {}, "q.npz holds Python objects, which are never loaded"),
         ({"ids": np.arange(8) / 2}, {}, "q.npz: ids must be whole numbers or text, got float64; convert them"),
         ({"cameras": np.array([b"door"] * 8)}, {}, "q.npz: cameras must be whole numbers or text, got |S4"),
-        ({"ids": np.arange(7)}, {}, "query_ids: must have one value for each of 8 features, got 7"),
+        ({"ids": np.arange(7)}, {}, r"q.npz: ids .*\(8,\), got \(7,\)"),
+        ({"paths": np.array(["a"])}, {}, r"q.npz: paths .*\(8,\), got \(1,\)"),
+        ({"paths": np.arange(8)}, {}, "q.npz: paths must be text, got int64"),
+        ({"ids": np.array([0, -2, *range(6)])}, {}, "query_ids: .* got -2"),
         ({"features": np.ones((8, 3))}, {}, "query features have 3 values and gallery features 16; embed both"),
         ({"features": np.full((8, 16), np.nan)}, {}, "query: 8 rows are zero or not finite, first row 0"),
         ({"cameras": np.zeros(8, int)}, {"cameras": np.zeros(32, int)}, "all images are of camera 0"),
@@ -408,10 +412,88 @@ def test_files_come_in_pairs_and_alone(tmp_path):
         evaluate(work, EvaluateSettings(), data=["q.npz", "g.npz"], models=["color"])
 
 
-def test_query_and_gallery_the_same_is_no_question_without_cameras(tmp_path):
+NO_CAMERA = EvaluateSettings(protocol="no-camera", bootstrap=20)
+
+
+def own_images(scores):
+    return [count for reason, count in scores["skipped"].items() if "in the gallery too" in reason]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_embeddings_that_stand_in_both_files_are_not_their_own_answers(tmp_path, named):
+    """By features; and where features differ in their last bits, as from another batch, by paths."""
+    everything = arrays(0, cameras=False) | {"paths": np.array([f"{i}.jpg" for i in range(32)])}
+    asked = {k: v[::2] for k, v in everything.items()}
+    apart = {k: np.delete(v, slice(None, None, 2), axis=0) for k, v in everything.items()}
+    if named:
+        asked["features"] = asked["features"] * np.float32(1 + 1e-6)
+    else:
+        del asked["paths"]
+    np.savez(tmp_path / "q.npz", **asked)
+    np.savez(tmp_path / "all.npz", **everything)
+    np.savez(tmp_path / "others.npz", **apart)
+    files = [tmp_path / "q.npz", tmp_path / "all.npz", tmp_path / "q.npz", tmp_path / "others.npz"]
+    work = Workspace(tmp_path / "work")
+    both = told(evaluate(work, NO_CAMERA, data=files[:2]))[0]
+    disjoint = told(evaluate(Workspace(tmp_path / "other"), NO_CAMERA, data=files[2:]))[0]
+    assert own_images(both) == [16]
+    assert own_images(disjoint) == []
+    assert both["cmc"][0] < 1
+    with np.load(work.evaluation(both["name"]) / "ranking.npz") as lists:
+        assert (lists["distance"][:, 0] > 1e-3).all()
+        assert not (lists["top"] == np.arange(0, 32, 2)[:, None]).any()
+
+
+def test_a_file_against_itself_ranks_each_row_against_the_others(tmp_path):
     np.savez(tmp_path / "all.npz", **arrays(0, cameras=False))
-    with pytest.raises(InputError, match="query and gallery are the same images"):
-        evaluate(Workspace(tmp_path / "work"), EvaluateSettings(protocol="no-camera"), data=[tmp_path / "all.npz"] * 2)
+    found = told(evaluate(Workspace(tmp_path / "work"), NO_CAMERA, data=[tmp_path / "all.npz"] * 2))[0]
+    assert own_images(found) == [32]
+    assert found["cmc"][0] < 1
+
+
+@pytest.mark.parametrize("copied", ["copy", "hardlink", "symlink", "renamed"])
+def test_queries_copied_into_the_gallery_change_nothing_without_cameras(tmp_path, copied):
+    """Whatever their files are called, and though two pictures of a person may look alike to the descriptor."""
+    root = crowd(tmp_path / "train", cameras=(1,), shots=4)
+    for path in sorted((root / "bounding_box_train").iterdir()):
+        side = "query" if "000000" in path.name else "bounding_box_test"
+        for data in ("apart", "both"):
+            (tmp_path / data / side).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / data / side / path.name)
+    for path in sorted((tmp_path / "both" / "query").iterdir()):
+        name = path.name.replace("_c1s1_000000", "_c1s1_999999") if copied == "renamed" else path.name
+        target = tmp_path / "both" / "bounding_box_test" / name
+        if copied in ("copy", "renamed"):
+            shutil.copy(path, target)
+        else:
+            target.hardlink_to(path) if copied == "hardlink" else target.symlink_to(path)
+    work = Workspace(tmp_path / "work")
+    apart, both = told(evaluate(work, NO_CAMERA, data=[tmp_path / "apart", tmp_path / "both"]))
+    assert own_images(apart) == []
+    assert own_images(both) == [6]
+    assert both["gallery"] == apart["gallery"] + 6
+    with np.load(work.evaluation(both["name"]) / "ranking.npz") as lists:
+        own = np.char.find(lists["gallery_path"][lists["top"]], "000000" if copied != "renamed" else "999999") >= 0
+        person = np.char.rpartition(lists["gallery_path"][lists["top"]], "/")[..., 2]
+        asked = np.char.rpartition(lists["query_path"], "/")[:, 2]
+        same = np.array([[name[:4] == q[:4] for name in row] for q, row in zip(asked, person, strict=True)])
+        assert not (own & same).any()
+
+
+def test_a_copy_under_another_number_is_not_ranked_either(tmp_path):
+    data = market(tmp_path / "set")
+    shutil.copy(data / "query" / "0001_c1s1_000000_00.jpg", data / "bounding_box_test" / "0002_c2s1_000007_00.jpg")
+    work = Workspace(tmp_path / "work")
+    found = told(evaluate(work, NO_CAMERA, data=[data]))[0]
+    assert own_images(found) == [1]
+    with np.load(work.evaluation(found["name"]) / "ranking.npz") as lists:
+        assert lists["ap"][0] == 1  # whose picture it is; to person 2 it is an answer
+
+
+def test_queries_in_the_gallery_are_no_neighbours_to_re_rank_by(tmp_path):
+    np.savez(tmp_path / "all.npz", **arrays(0, cameras=False))
+    with pytest.raises(InputError, match="32 queries are in the gallery"):
+        evaluate(Workspace(tmp_path / "work"), replace(NO_CAMERA, rerank=True), data=[tmp_path / "all.npz"] * 2)
 
 
 @pytest.mark.real

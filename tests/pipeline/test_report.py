@@ -274,7 +274,7 @@ def test_names_from_outside_are_shown_as_text(tmp_path: Path) -> None:
     evil = '<script>alert("x")<\\script><img src=x onerror=alert(1)>'
     work = build(tmp_path / evil, film_suffix=evil, people=4, descriptors={"untrained": 0.1, evil: 0.2})
     work.model("instance").rename(work.model(evil))
-    work.embeddings("final").rename(work.embeddings(evil))
+    work.embeddings("round2").rename(work.embeddings(evil))
     record = read(work.crops / "record.json")
     record["dropped"] = {evil: 3}
     record["settings"] = {"name": evil}
@@ -483,8 +483,9 @@ def test_no_number_is_null_and_null_is_no_number() -> None:
 
 
 def test_names_are_ordered_as_one_reads_them() -> None:
-    names = ["final", "color", "round10", "b2", "b10", "untrained", "round2", "cion"]
-    assert sorted(names, key=natural) == ["round2", "round10", "untrained", "cion", "color", "b2", "b10", "final"]
+    names = ["zoo", "color", "round10", "b2", "b10", "untrained", "round0-review3", "round2", "cion", "round0-review12"]
+    rounds = ["round2", "round10", "round0-review3", "round0-review12"]
+    assert sorted(names, key=natural) == [*rounds, "untrained", "cion", "color", "b2", "b10", "zoo"]
 
 
 @pytest.mark.parametrize("how", ["tsne", "pca"])

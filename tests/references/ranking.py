@@ -1,8 +1,11 @@
 """CMC, plain AP and INP by sorting each gallery, one query at a time."""
 
 
-def rank(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, ranks, drawn=None):
-    """`drawn`: camera of the query → the only gallery rows there are, where a protocol draws them."""
+def rank(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, ranks, drawn=None, own=None):
+    """`drawn`: camera of the query → the only gallery rows there are, where a protocol draws them.
+
+    `own`: query → gallery rows that are the query itself.
+    """
     cmc, average, penalty = [], [], []
     for q in range(len(query_ids)):
         rows = []
@@ -12,6 +15,8 @@ def rank(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, pro
             if gallery_ids[g] < 0 or (same_camera and (same_person or protocol == "cross-camera")):
                 continue
             if drawn is not None and g not in drawn[query_cameras[q]]:
+                continue
+            if own is not None and g in own.get(q, ()):
                 continue
             rows.append((-similarity[q][g], same_person))  # of equal similarity, wrong answers come first
         rows.sort()

@@ -38,6 +38,13 @@ class ImageTable:
 
     def __post_init__(self) -> None:
         require_equal_length(self, "path", "identity", "camera", "sequence", "split")
+        for name in ("identity", "camera", "sequence"):
+            negative = np.flatnonzero(getattr(self, name) < -1)
+            if len(negative):
+                raise InputError(
+                    f"{self.path[negative[0]]}: {name} must be 0 or more, or -1 for none, "
+                    f"got {getattr(self, name)[negative[0]]}; renumber it"
+                )
         strange = set(np.unique(self.split).tolist()) - set(SPLITS)
         if strange:
             raise InputError(f"ImageTable.split: must be one of {', '.join(SPLITS)}, got {sorted(strange)}")

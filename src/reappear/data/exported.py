@@ -38,7 +38,7 @@ def read_coco(root: Path) -> ImageTable:
     for image, one in annotations:
         identity, sequence = one.get("identity_id", one.get("track_id")), one.get("track_id", -1)
         path = str(root / str(image.get("file_name")))
-        if not isinstance(identity, int) or not isinstance(sequence, int):
+        if type(identity) is not int or type(sequence) is not int:
             rows.skip(path, "an annotation without a whole number identity_id or track_id")
         elif path not in listing:
             rows.skip(path, "in annotations.json, but not there")
@@ -101,7 +101,7 @@ def read_webdataset(root: Path) -> ImageTable:
 
 def _add(rows: Rows, path: str, labels: Any) -> None:
     numbers = [labels.get(name, -1) for name in ("identity", "camera", "tracklet")] if isinstance(labels, dict) else []
-    if not numbers or not all(isinstance(number, int) for number in numbers) or "identity" not in labels:
+    if not numbers or not all(type(number) is int for number in numbers) or "identity" not in labels:
         rows.skip(path, "without a whole number identity")
     else:
         rows.add(path, identity=numbers[0], camera=numbers[1], sequence=numbers[2])

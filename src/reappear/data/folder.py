@@ -12,6 +12,7 @@ from .rows import Rows
 def read_folder(root: Path) -> ImageTable:
     """Reads `root/PERSON/*.jpg`; people are numbered from 0 in the order of their folders' names, which `names` holds.
 
+    The images of a folder `-1` are junk, as everywhere; any other name, also `0000`, is a person's.
     All images are of the split "train"; camera and sequence are -1, unknown. Files that are no images are skipped.
 
     Raises:
@@ -22,15 +23,15 @@ def read_folder(root: Path) -> ImageTable:
     for file in list_files(root):
         rows.skip(str(file), "not in the folder of a person")
     for folder in list_folders(root):
-        before = len(rows)
+        before, junk = len(rows), folder.name == "-1"
         for file in list_files(folder):
             if is_image(file):
-                rows.add(str(file), identity=len(names))
+                rows.add(str(file), identity=-1 if junk else len(names))
             else:
                 rows.skip(str(file), "not an image file")
-        if len(rows) > before:
+        if len(rows) > before and not junk:
             names.append(folder.name)
-        else:
+        elif len(rows) == before:
             rows.skip(str(folder), "no image in it")
     if not len(rows):
         raise InputError(f"{root} holds no folders with images; a set of this kind has one folder for each person")

@@ -49,7 +49,8 @@ def read_labels(path: Path, *, labels: tuple[str, ...], times: tuple[str, ...] =
         times: Columns of numbers; a missing value is NaN.
 
     Raises:
-        InputError: The file is missing, cannot be read as such a table, or names a column twice.
+        InputError: The file is missing, cannot be read as such a table, names a column twice, or holds a negative label
+            other than -1.
     """
     known = {"path", *labels, *times}
     names = _names(path)
@@ -78,9 +79,13 @@ def read_labels(path: Path, *, labels: tuple[str, ...], times: tuple[str, ...] =
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
     empty = {name: np.zeros(0, np.float64 if name in times else np.str_) for name in plain}
-    return {name: coder.codes() for name, coder in coders.items()} | {
-        name: np.concatenate([empty[name], *pieces]) for name, pieces in plain.items()
-    }
+    codes = {name: coder.codes() for name, coder in coders.items()}
+    for name, column in codes.items():
+        if column.number.min(initial=0) < -1:
+            raise InputError(
+                f"{path}: {chosen[name]} must be 0 or more, or -1 for none, got {column.number.min()}; renumber it"
+            )
+    return codes | {name: np.concatenate([empty[name], *pieces]) for name, pieces in plain.items()}
 
 
 def column_names(path: Path) -> str:
@@ -138,7 +143,7 @@ class _Coder:
         met = np.concatenate([np.zeros(0, np.int64), *self._pieces])
         names = list(self._known)
         if all(name == "" or _NUMBER.fullmatch(name) for name in names):
-            value = np.array([max(-1, int(name)) if name else -1 for name in names], np.int64)
+            value = np.array([int(name or -1) for name in names], np.int64)
             return Codes(value[met] if len(met) else met, [])
         order = sorted(name for name in names if name not in ("", "-1"))
         place = {name: i for i, name in enumerate(order)}

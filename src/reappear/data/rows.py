@@ -5,6 +5,8 @@ import numpy as np
 
 from reappear.core import SPLITS, ImageTable, Split
 
+_LARGEST = 2**63 - 1
+
 
 class Rows:
     """The rows of a table while a reader finds them, in a few bytes each beside their path."""
@@ -19,9 +21,13 @@ class Rows:
         return len(self._path)
 
     def add(self, path: str, *, identity: int, camera: int = -1, sequence: int = -1, split: Split = "train") -> None:
-        """One image."""
+        """One image; left out where its numbers cannot be stored."""
+        numbers = (identity, camera, sequence)
+        if min(numbers) < -_LARGEST or max(numbers) > _LARGEST:
+            self.skip(path, "a number of more than 64 bits")
+            return
         self._path.append(path)
-        self._numbers.extend((identity, camera, sequence))
+        self._numbers.extend(numbers)
         self._split.append(SPLITS.index(split))
 
     def skip(self, path: str, reason: str) -> None:

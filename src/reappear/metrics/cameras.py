@@ -42,6 +42,7 @@ def score_cameras(search: Search, *, memory_mb: int = 256, backend: Holds = Nump
             scale=search.scale[there],
             gallery_ids=search.gallery_ids[there],
             gallery_cameras=search.gallery_cameras[there],
+            gallery_images=search.gallery_images[there],
         )
         try:
             found = rank_search(alone, memory_mb=memory_mb, backend=backend)

@@ -20,7 +20,7 @@ class Block:
         number: Which queries of all.
         query: Their unit vectors.
         hidden: Gallery rows that none of them looks at.
-        same: Gallery rows of each query's person; -1 fills up.
+        same: Gallery rows of each query's person, and those that are the query's own image; -1 fills up.
         findable: Which of `same` the query may find; the others it passes over.
     """
 

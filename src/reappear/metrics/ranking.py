@@ -13,6 +13,7 @@ from .search import Protocol, Search
 
 _ABSENT = "its person is not in the gallery"
 _SAME_CAMERA = "its person is in the gallery only where the protocol does not look: in the query's own camera"
+_OWN_IMAGE = "its person is in the gallery only as the query's own image"
 _JUNK = "the query is junk (identity -1)"
 
 
@@ -24,6 +25,8 @@ def rank(
     gallery_ids: Int[np.ndarray, " g"],
     query_cameras: Int[np.ndarray, " q"] | None = None,
     gallery_cameras: Int[np.ndarray, " g"] | None = None,
+    query_images: Int[np.ndarray, " q"] | None = None,
+    gallery_images: Int[np.ndarray, " g"] | None = None,
     protocol: Protocol | None = None,
     gallery_includes_query: bool = True,
     draws: int = 10,
@@ -46,14 +49,19 @@ def rank(
     Args:
         query: Features, of any length.
         gallery: Features, of any length; not copied where they are float32.
-        query_ids: Who is asked for; -1 = junk, never valid.
+        query_ids: Who is asked for; -1 = junk, never valid. Whole numbers of any dtype.
         gallery_ids: Who is there; -1 = junk, never ranked.
-        query_cameras: Camera of each query.
+        query_cameras: Camera of each query; -1 = unknown.
         gallery_cameras: Camera of each gallery image.
+        query_images: Under "no-camera": a key of each image, such as a hash of its file. A gallery row with the key of
+            the query is the query itself, and is passed over. -1 = unknown: rows of one person with identical features
+            are the same image then.
+        gallery_images: Likewise.
         protocol: "market": the same person in the query's own camera is passed over. "cross-camera": everybody in the
-            query's own camera is. "no-camera": nobody is. "video": "market" for tracklets, whose gallery holds the
-            queries too (GRL; 1,980 + 9,330 on MARS). "cuhk03-single-gallery-shot": "cross-camera" against one image
-            drawn of each person, the mean over `draws` galleries (the protocol of CUHK03 before its new split).
+            query's own camera is. "no-camera": nobody is, only the query's own image. "video": "market" for tracklets,
+            whose gallery holds the queries too (GRL; 1,980 + 9,330 on MARS). "cuhk03-single-gallery-shot":
+            "cross-camera" against one image drawn of each person, the mean over `draws` galleries (the protocol of
+            CUHK03 before its new split).
             `None`: "market" with cameras, "no-camera" without.
         gallery_includes_query: Under "video": whether queries join the gallery. torchreid's convention is not to.
         draws: Under "cuhk03-single-gallery-shot": how many galleries are drawn.
@@ -63,8 +71,8 @@ def rank(
         backend: Who compares; numpy, or another from above.
 
     Raises:
-        InputError: A column has a wrong length or kind, cameras are missing or there is but one, features are not
-            finite, query and gallery are the same images, or no query has a match. The message says what to do.
+        InputError: A column has a wrong length, kind or value, cameras are missing or there is but one, features are
+            not finite, or no query has a match. The message says what to do.
     """
     search = Search.of(
         query,
@@ -73,6 +81,8 @@ def rank(
         gallery_ids=gallery_ids,
         query_cameras=query_cameras,
         gallery_cameras=gallery_cameras,
+        query_images=query_images,
+        gallery_images=gallery_images,
         protocol=protocol,
         gallery_includes_query=gallery_includes_query,
         seed=seed,
@@ -102,8 +112,7 @@ def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking
         for number, same, before in zip(block.number, block.same, wrong, strict=True):
             before = before[before >= 0]
             if not len(before):
-                present = bool((same >= 0).any())
-                reason = _JUNK if search.query_ids[number] < 0 else _SAME_CAMERA if present else _ABSENT
+                reason = _why_not(search, int(number), same)
                 reasons[reason] = reasons.get(reason, 0) + 1
                 continue
             place = np.arange(1, len(before) + 1)
@@ -130,6 +139,15 @@ def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking
         valid=valid,
         reasons=reasons,
     )
+
+
+def _why_not(search: Search, number: int, same: Int[np.ndarray, " m"]) -> str:
+    """Why a query has no match that it may find."""
+    if search.query_ids[number] < 0:
+        return _JUNK
+    if not (search.gallery_ids[same[same >= 0]] == search.query_ids[number]).any():
+        return _ABSENT
+    return _OWN_IMAGE if search.protocol == "no-camera" else _SAME_CAMERA
 
 
 def _mean(shots: list[Ranking]) -> Ranking:

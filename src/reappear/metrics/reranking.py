@@ -129,7 +129,16 @@ def encode(
 
 
 def reranked(search: Search, *, k1: int = 20, k2: int = 6, weight: float = 0.3, memory_mb: int = 256) -> Holds:
-    """A backend for `rank_search` and `top` of this very search, which ranks by re-ranked distances."""
+    """A backend for `rank_search` and `top` of this very search, which ranks by re-ranked distances.
+
+    Raises:
+        InputError: Queries are in the gallery too: they would be their own neighbours.
+    """
+    if search.own_images:
+        raise InputError(
+            f"{search.own_images} queries are in the gallery too and would be their own neighbours; "
+            f"take them out of the gallery, or do not re-rank"
+        )
     shown = np.flatnonzero(search.gallery_ids >= 0)
     encoding = encode(search.query, search.gallery[shown], k1=k1, k2=k2, memory_mb=memory_mb)
 

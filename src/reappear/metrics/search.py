@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 from reappear.core import InputError, SettingsError, generator
 
 from .gallery import Block
+from .labels import label_numbers
+from .same_images import RowsByKey, feature_keys
 
 Protocol = Literal["market", "cross-camera", "no-camera", "video", "cuhk03-single-gallery-shot"]
 
@@ -28,6 +30,9 @@ class Search:
         gallery_ids: Who is there; -1 = junk.
         query_cameras: -1 = unknown.
         gallery_cameras: -1 = unknown.
+        query_images: Under "no-camera" a key of each image; the gallery rows with the same key are the same image, and
+            the query does not look at them. -1 = unlike any.
+        gallery_images: Likewise.
         protocol: Its name.
         seed: Of galleries that the protocol draws.
         draw: Which of them this is.
@@ -40,6 +45,8 @@ class Search:
     gallery_ids: Int[np.ndarray, " g"]
     query_cameras: Int[np.ndarray, " q"]
     gallery_cameras: Int[np.ndarray, " g"]
+    query_images: Int[np.ndarray, " q"]
+    gallery_images: Int[np.ndarray, " g"]
     protocol: Protocol
     seed: int = 0
     draw: int = 0
@@ -54,6 +61,8 @@ class Search:
         gallery_ids: np.ndarray,
         query_cameras: np.ndarray | None = None,
         gallery_cameras: np.ndarray | None = None,
+        query_images: np.ndarray | None = None,
+        gallery_images: np.ndarray | None = None,
         protocol: Protocol | None = None,
         gallery_includes_query: bool = True,
         seed: int = 0,
@@ -77,16 +86,15 @@ class Search:
                 f"query features have {query.shape[1]} values and gallery features {gallery.shape[1]}; "
                 f"embed both with one model"
             )
-        ids = _numbers(query_ids, "query_ids", len(query)), _numbers(gallery_ids, "gallery_ids", len(gallery))
-        cameras = (
-            _numbers(query_cameras, "query_cameras", len(query)),
-            _numbers(gallery_cameras, "gallery_cameras", len(gallery)),
-        )
-        if protocol == "no-camera" and _same_images(query, gallery, *ids):
-            raise InputError(
-                "query and gallery are the same images, so under no-camera each query would find itself first; "
-                "give cameras and a protocol that uses them, or ask with some images and keep the others as gallery"
-            )
+        rows = len(query), len(gallery)
+        ids = label_numbers(query_ids, gallery_ids, rows, "ids")
+        cameras = label_numbers(query_cameras, gallery_cameras, rows, "cameras")
+        images = label_numbers(None, None, rows, "images")
+        if protocol == "no-camera":
+            images = label_numbers(query_images, gallery_images, rows, "images")
+            if any((keys < 0).any() for keys in images):
+                asked, there = feature_keys(query, gallery, *ids)
+                images = np.where(images[0] < 0, asked, images[0]), np.where(images[1] < 0, there, images[1])
         seen = np.union1d(*cameras)
         if protocol != "no-camera" and len(seen) == 1:
             raise InputError(
@@ -97,8 +105,9 @@ class Search:
             gallery = np.concatenate([gallery, query])
             ids = ids[0], np.concatenate([ids[1], ids[0]])
             cameras = cameras[0], np.concatenate([cameras[1], cameras[0]])
+            images = images[0], np.concatenate([images[1], images[0]])
         _inverse_norms(query, "query")
-        return cls(query, gallery, _inverse_norms(gallery, "gallery"), *ids, *cameras, protocol, seed)
+        return cls(query, gallery, _inverse_norms(gallery, "gallery"), *ids, *cameras, *images, protocol, seed)
 
     def only(self, queries: Int[np.ndarray, " s"]) -> "Search":
         """Some of the queries."""
@@ -107,28 +116,30 @@ class Search:
             query=self.query[queries],
             query_ids=self.query_ids[queries],
             query_cameras=self.query_cameras[queries],
+            query_images=self.query_images[queries],
         )
+
+    @property
+    def own_images(self) -> int:
+        """How many queries are in the gallery too, so that they do not look at all of it."""
+        return int(np.isin(self.query_images[self.query_images >= 0], self.gallery_images).sum())
 
     def blocks(self, memory_mb: int) -> Iterator[Block]:
         """All queries, those that look at the same cameras together, in blocks that fit into `memory_mb`."""
         if memory_mb < 1:
             raise SettingsError(f"memory_mb: must be 1 or more, got {memory_mb}")
-        order = np.argsort(self.gallery_ids, kind="stable")
-        sorted_ids = self.gallery_ids[order]
-        begin = np.searchsorted(sorted_ids, self.query_ids)
-        end = np.searchsorted(sorted_ids, self.query_ids, side="right")
-        end = np.where(self.query_ids < 0, begin, end)  # junk finds nobody
+        people, images = RowsByKey(self.gallery_ids), RowsByKey(self.gallery_images)
         step = max(1, (memory_mb << 20) // (8 * max(1, len(self.gallery))))
         for numbers, blind in self._groups():
             for first in range(0, len(numbers), step):
                 number = numbers[first : first + step]
-                width = int((end - begin)[number].max(initial=0))
-                slot = begin[number][:, None] + np.arange(width)
-                there = slot < end[number][:, None]
-                same = np.where(there, order[np.minimum(slot, len(order) - 1)], -1)
+                same, own = people.find(self.query_ids[number]), images.find(self.query_images[number])
+                # The query's own image under another person's number is passed over as well.
+                foreign = (own >= 0) & (self.gallery_ids[own] != self.query_ids[number][:, None])
+                same = np.concatenate([same, np.where(foreign, own, -1)], axis=1)
                 rows = self.query[number]
                 unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-                findable = there & ~blind[same]
+                findable = (same >= 0) & ~blind[same] & ~(same[:, :, None] == own[:, None]).any(axis=2)
                 if self.protocol in ("market", "video"):
                     findable &= self.gallery_cameras[same] != self.query_cameras[number][:, None]
                 yield Block(number, unit, np.flatnonzero(blind), same, findable)
@@ -164,19 +175,6 @@ def _features(rows: Any, name: str) -> Float[np.ndarray, "n d"]:
     return np.asarray(rows, np.float32)
 
 
-def _numbers(column: Any, name: str, rows: int) -> Int[np.ndarray, " n"]:
-    column = np.full(rows, -1) if column is None else np.asarray(column)
-    if len(column) != rows:
-        raise InputError(f"{name}: must have one value for each of {rows} features, got {len(column)}")
-    if column.dtype.kind not in "iu":
-        first = str(column[0]) if len(column) else ""
-        raise InputError(
-            f"{name}: must be whole numbers, got {column.dtype} such as {first!r}; number the names of queries and "
-            f"gallery together, as np.unique(np.concatenate([query, gallery]), return_inverse=True)[1] does"
-        )
-    return np.asarray(column, np.int64)
-
-
 def _inverse_norms(rows: Float[np.ndarray, "n d"], name: str) -> Float[np.ndarray, " n"]:
     """1 / length of each row, in pieces so that no copy of the features is made."""
     norms = np.concatenate([np.linalg.norm(rows[i : i + _ROWS], axis=1) for i in range(0, len(rows), _ROWS)])
@@ -186,9 +184,3 @@ def _inverse_norms(rows: Float[np.ndarray, "n d"], name: str) -> Float[np.ndarra
             f"{name}: {len(bad)} rows are zero or not finite, first row {bad[0]}; remove them or embed again"
         )
     return np.asarray(1 / norms, np.float32)
-
-
-def _same_images(query: np.ndarray, gallery: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray) -> bool:
-    return (
-        query.shape == gallery.shape and np.array_equal(query_ids, gallery_ids) and bool(np.array_equal(query, gallery))
-    )

@@ -64,11 +64,11 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
     ingest([world / "films"], work, plan.ingest, progress=progress)
     with process_pool(1) as beside:  # small networks use one core well and two badly: two trainings run side by side
         baselines = beside.submit(_train_baselines, work, training)
-        correlate_in_rounds(work, plan, rounds, progress=progress)
+        last = correlate_in_rounds(work, plan, rounds, progress=progress)[-1]
         with progress.task("baselines", None):
             baselines.result()
-    embed(work, "untrained", EmbedSettings(extractor=_descriptors(work, rounds)["untrained"]), progress=progress)
-    for name, extractor in _descriptors(work, rounds).items():
+    embed(work, "untrained", EmbedSettings(extractor=_descriptors(work, last)["untrained"]), progress=progress)
+    for name, extractor in _descriptors(work, last).items():
         evaluate_one(work, name, EvaluateSettings(extractor=extractor), data=world / "probe", progress=progress)
     return work
 
@@ -79,8 +79,8 @@ def _train_baselines(work: Workspace, training: PretrainSettings) -> None:
         pretrain(work, name, training, labels=labels)
 
 
-def _descriptors(work: Workspace, rounds: int) -> dict[str, ExtractorSettings]:
-    models = {"untrained": "untrained", **{name: name for name in BASELINES}, "cion": f"round{rounds - 1}"}
+def _descriptors(work: Workspace, last: str) -> dict[str, ExtractorSettings]:
+    models = {"untrained": "untrained", **{name: name for name in BASELINES}, "cion": last}
     return {
         **{name: ModelSettings(name=str(work.model(model))) for name, model in models.items()},
         "color": ColorSettings(),

@@ -9,11 +9,13 @@ from annotated_types import Interval
 
 from reappear.core import SILENT, Progress, settings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
+from reappear.store import read_decisions
 
-from .correlate import CorrelateSettings, correlate
+from .correlate import CorrelateSettings, correlate, review_log
 from .embed import EmbedSettings, embed
 from .ingest import IngestSettings, ingest
 from .pretrain import PretrainSettings, pretrain
+from .record import fingerprint
 from .report import ReportSettings, report
 from .workspace import Workspace
 
@@ -57,25 +59,38 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
         correlate_in_rounds(work, settings, rounds, progress=progress)
     else:
         progress.note("run: without images there is nothing to train on; what can be done is to correlate")
-        correlate(work, "round0", settings.correlate, embeddings="round0", progress=progress)
+        revision = _revision(work, settings.correlate, progress)
+        correlate(work, f"round0{revision}", settings.correlate, embeddings="round0", progress=progress)
     return report([work], work.root, settings.report, progress=progress)
 
 
-def correlate_in_rounds(work: Workspace, settings: RunSettings, rounds: int, *, progress: Progress = SILENT) -> None:
+def correlate_in_rounds(
+    work: Workspace, settings: RunSettings, rounds: int, *, progress: Progress = SILENT
+) -> list[str]:
     """The loop of the whole: each round embeds with the model of the round before, and trains a better one.
 
     A later round goes on from the identities of the one before it: a model that learned from them sees what they still
     leave apart, with other eyes than the descriptor that found them.
 
-    Leaves embeddings, identities and models `round0`, `round1`, ..., and the embeddings `final` of the last model.
+    Leaves identities and models `round0`, `round1`, ..., and embeddings `round0` to one beyond the last model, each by
+    the model of the round before: more rounds, or fewer, go on from what is there. Once decisions were made by review,
+    all that depends on them is named after their number, as `round0-review3`, beside what was there before.
+
+    Returns:
+        The names of the rounds' identities and models.
     """
-    for number in range(rounds):
-        name = f"round{number}"
-        embed(work, name, EmbedSettings(extractor=_extractor(work, settings, number)), progress=progress)
-        start = f"round{number - 1}" if number and settings.carry else None
-        correlate(work, name, settings.correlate, embeddings=name, start=start, progress=progress)
+    revision = _revision(work, settings.correlate, progress)
+    embeddings = "round0"
+    extractor: ExtractorSettings = settings.extractor or ColorSettings()
+    names = [f"round{number}{revision}" for number in range(rounds)]
+    for number, name in enumerate(names):
+        embed(work, embeddings, EmbedSettings(extractor=extractor), progress=progress)
+        start = names[number - 1] if number and settings.carry else None
+        correlate(work, name, settings.correlate, embeddings=embeddings, start=start, progress=progress)
         pretrain(work, name, settings.pretrain, labels=name, progress=progress)
-    embed(work, "final", EmbedSettings(extractor=_trained(work, rounds - 1)), progress=progress)
+        embeddings, extractor = f"round{number + 1}{revision}", ModelSettings(name=str(work.model(name)))
+    embed(work, embeddings, EmbedSettings(extractor=extractor), progress=progress)
+    return names
 
 
 def count_rounds(settings: RunSettings) -> int:
@@ -85,11 +100,16 @@ def count_rounds(settings: RunSettings) -> int:
     return 2 if settings.extractor is None else 1
 
 
-def _extractor(work: Workspace, settings: RunSettings, number: int) -> ExtractorSettings:
-    if number:
-        return _trained(work, number - 1)
-    return settings.extractor or ColorSettings()
-
-
-def _trained(work: Workspace, number: int) -> ModelSettings:
-    return ModelSettings(name=str(work.model(f"round{number}")))
+def _revision(work: Workspace, settings: CorrelateSettings, progress: Progress) -> str:
+    """What names of rounds end in: nothing before the first decision, then the number of decisions."""
+    log = review_log(work, settings)
+    decisions = len(read_decisions(log, footage=fingerprint(work.crops))) if log is not None else 0
+    if not decisions:
+        return ""
+    revision = f"-review{decisions}"
+    if work.identities("round0").exists() and not work.identities(f"round0{revision}").exists():
+        progress.note(
+            f"run: {log} holds {decisions} decisions; rounds that heed them are round0{revision} and so on, "
+            f"and earlier rounds stay"
+        )
+    return revision

@@ -20,7 +20,8 @@ class Workspace:
         evaluation.html  evaluation.json
         report.html  report.json
 
-    Every folder is made by one step and holds its `record.json`.
+    Every folder is made by one step and holds its `record.json`. NAMEs that `run` gives are `round0`, `round1`, ...,
+    and with three decisions in the review `round0-review3`, ....
     """
 
     root: Path

@@ -2,6 +2,6 @@
 
 from .fold import BASELINE, SO_FAR, identify
 from .settings import CorrelateSettings
-from .step import correlate
+from .step import correlate, review_log
 
-__all__ = ["BASELINE", "SO_FAR", "CorrelateSettings", "correlate", "identify"]
+__all__ = ["BASELINE", "SO_FAR", "CorrelateSettings", "correlate", "identify", "review_log"]

@@ -52,7 +52,7 @@ def correlate(
     """
     _require(work, embeddings)
     begun = {"start": work.identities(start)} if start else {}
-    log = _review(work, settings)
+    log = review_log(work, settings)
     decided = {"review": log} if log else {}
     memory = parse_memory(settings.memory)
     plain = to_plain(settings)
@@ -144,8 +144,8 @@ def _correlate(
     )
 
 
-def _review(work: Workspace, settings: CorrelateSettings) -> Path | None:
-    """The log of decisions, if there is one."""
+def review_log(work: Workspace, settings: CorrelateSettings) -> Path | None:
+    """The log of decisions that `correlate` reads under these settings; None if there is none."""
     if settings.review == "none" or (settings.review == "auto" and not work.review.exists()):
         return None
     return work.review if settings.review == "auto" else Path(settings.review)

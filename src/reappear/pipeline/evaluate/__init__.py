@@ -106,7 +106,7 @@ def evaluate_one(
     def examine(aside: Path) -> Outcome:
         cached = f"{label}{'+flip' if settings.flip else ''}@{sides.name}"
         folder, failed = embed_sides(work, cached, sides, vectors, batch=settings.batch, progress=progress)
-        query, gallery, extractor = read_embedded(folder, sides, tracklets=settings.protocol == "video")
+        query, gallery, extractor = read_embedded(folder, sides, protocol=settings.protocol)
         words = {"name": name, "model": label, "data": sides.name, "extractor": extractor}
         return score(query, gallery, settings, words, sides.dropped | failed, aside, progress=progress)
 

@@ -29,6 +29,7 @@ from .vectors import Side
 
 Tree = dict[str, Any]
 
+OWN_IMAGES = "queries are in the gallery too; each was left out of its own ranking"
 _SHOWN_PEOPLE, _SHOWN_IMAGES = 12, 12
 
 
@@ -61,10 +62,15 @@ def score(
         gallery_ids=gallery.identity,
         query_cameras=query.camera if known else None,
         gallery_cameras=gallery.camera if known else None,
+        query_images=query.image,
+        gallery_images=gallery.image,
         protocol=settings.protocol,
         gallery_includes_query=settings.gallery_includes_query,
         seed=settings.seed,
     )
+    if search.own_images:
+        dropped = dropped | {OWN_IMAGES: search.own_images}
+        progress.note(f"{words['name']}: {search.own_images:,} {OWN_IMAGES}")
     memory = settings.memory_mb
     cosine = _backend(settings.device)
     backend = cosine

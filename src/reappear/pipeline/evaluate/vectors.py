@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from reappear.core import ImageTable, InputError, Progress, settings
 from reappear.data import image_bytes, read_image
-from reappear.metrics import Protocol
+from reappear.metrics import Protocol, digests
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 from reappear.pipeline.embed import embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
@@ -21,6 +21,8 @@ from reappear.pipeline.workspace import Workspace
 from reappear.store import write_text, writing
 
 from .sides import Sides
+
+_NONE = ("-1", "")
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Side:
         identity: -1 = junk.
         camera: -1 = unknown.
         path: Image of each row; "" where none is known.
+        image: Under "no-camera" equal on both sides where it is the same image; -1 = its vector says.
     """
 
     vectors: Float[np.ndarray, "n d"]
     identity: Int[np.ndarray, " n"]
     camera: Int[np.ndarray, " n"]
     path: np.ndarray
+    image: Int[np.ndarray, " n"]
 
 
 @settings
@@ -83,18 +87,19 @@ def embed_sides(
     return folder, read_record(folder).dropped
 
 
-def read_embedded(folder: Path, sides: Sides, *, tracklets: bool) -> tuple[Side, Side, str]:
+def read_embedded(folder: Path, sides: Sides, *, protocol: Protocol) -> tuple[Side, Side, str]:
     """Query, gallery, and the extractor's name, without images that could not be embedded.
 
     Args:
         folder: What `embed_sides` wrote.
         sides: The images.
-        tracklets: Whether images of one person, camera and sequence become one row, the mean of their unit vectors.
+        protocol: "video": images of one person, camera and sequence become one row, the mean of their unit vectors.
+            "no-camera": images are told apart by their contents.
     """
     vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
     extractor = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["extractor"]
     query, gallery = (
-        _side(vectors, sides.table, np.flatnonzero(sides.table.split == split), tracklets)
+        _side(vectors, sides.table, np.flatnonzero(sides.table.split == split), protocol)
         for split in ("query", "gallery")
     )
     return query, gallery, str(extractor)
@@ -103,8 +108,9 @@ def read_embedded(folder: Path, sides: Sides, *, tracklets: bool) -> tuple[Side,
 def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[Side, Side]:
     """Reads embeddings from two `.npz` files.
 
-    Each holds `features` (n d), `ids` (n), and where there are cameras `cameras` (n); `paths` (n) of images is for
-    pictures. Ids and cameras are whole numbers, or names; -1 is junk.
+    Each holds `features` (n d), `ids` (n), and where there are cameras `cameras` (n); `paths` (n) of images are for
+    pictures, and under "no-camera" tell which image stands in both files. Ids and cameras are whole numbers, or names;
+    -1, or an empty name, is junk or unknown.
 
     Raises:
         InputError: A file lacks a key, holds Python objects, or the two do not fit each other or the protocol.
@@ -120,16 +126,14 @@ def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[Side,
         raise InputError(f"{lacks} holds no cameras, and the other file does; give both, or take them out of both")
     for key in ("ids", "cameras"):
         _as_numbers(sides, key, (query, gallery))
-    made = [
-        Side(
-            side["features"],
-            side["ids"],
-            side.get("cameras", np.full(len(side["ids"]), -1)),
-            side.get("paths", np.full(len(side["ids"]), "")),
-        )
-        for side in sides
-    ]
-    return made[0], made[1]
+    for side in sides:
+        side.setdefault("cameras", np.full(len(side["ids"]), -1))
+        side.setdefault("paths", np.full(len(side["ids"]), ""))
+    first, second = (
+        Side(side["features"], side["ids"], side["cameras"], side["paths"], image)
+        for side, image in zip(sides, _shared_paths(sides), strict=True)
+    )
+    return first, second
 
 
 def images_mark(table: ImageTable) -> str:
@@ -141,19 +145,23 @@ def images_mark(table: ImageTable) -> str:
     return digest.hexdigest()[:8]
 
 
-def _side(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, tracklets: bool) -> Side:
+def _side(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, protocol: Protocol) -> Side:
     good = rows[np.any(vectors[rows], axis=1)]
     if not len(good):
         split, first = table.split[rows[0]], table.path[rows[0]]
         raise InputError(f"no image of the {split} can be read, first {first}; check the files")
-    if not tracklets:
-        return Side(np.asarray(vectors[good]), table.identity[good], table.camera[good], table.path[good])
+    image = np.full(len(good), -1)
+    if protocol == "no-camera":
+        image = digests(_read(path) for path in table.path[good].tolist())
+    if protocol != "video":
+        return Side(np.asarray(vectors[good]), table.identity[good], table.camera[good], table.path[good], image)
     keys = np.stack([table.identity[good], table.camera[good], table.sequence[good]])
     _, first, tracklet, counts = np.unique(keys, axis=1, return_index=True, return_inverse=True, return_counts=True)
     means = np.zeros((len(first), vectors.shape[1]), np.float32)
     np.add.at(means, tracklet.ravel(), vectors[good])
     means /= counts[:, None]
-    return Side(means, table.identity[good][first], table.camera[good][first], table.path[good][first])
+    some = good[first]
+    return Side(means, table.identity[some], table.camera[some], table.path[some], image[first])
 
 
 def _read(path: str) -> bytes:
@@ -180,14 +188,20 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     lacking = [key for key in ("features", "ids") if key not in arrays]
     if lacking:
         raise InputError(f"{path} holds no {' and no '.join(lacking)}; write it with numpy.savez(features=, ids=)")
-    for key in arrays.keys() & {"ids", "cameras"}:
-        if arrays[key].dtype.kind not in "iuU":
-            raise InputError(f"{path}: {key} must be whole numbers or text, got {arrays[key].dtype}; convert them")
+    for key in arrays.keys() & {"ids", "cameras", "paths"}:
+        if arrays[key].shape != arrays["features"].shape[:1]:
+            raise InputError(
+                f"{path}: {key} must have one value for each row of features, {arrays['features'].shape[:1]}, "
+                f"got {arrays[key].shape}"
+            )
+        if arrays[key].dtype.kind not in ("U" if key == "paths" else "iuU"):
+            what = "text" if key == "paths" else "whole numbers or text"
+            raise InputError(f"{path}: {key} must be {what}, got {arrays[key].dtype}; convert them")
     return arrays
 
 
 def _as_numbers(sides: list[dict[str, Any]], key: str, paths: tuple[Path, Path]) -> None:
-    """Names of both files become numbers by their order; -1 stays."""
+    """Names of both files become numbers by their order; -1, and the empty name, become -1."""
     named = [side[key].dtype.kind == "U" for side in sides if key in side]
     if not any(named):
         return
@@ -195,6 +209,16 @@ def _as_numbers(sides: list[dict[str, Any]], key: str, paths: tuple[Path, Path])
         text, numbers = paths if named[0] else paths[::-1]
         raise InputError(f"{key} of {text.name} are names and those of {numbers.name} numbers; write both alike")
     names = np.unique(np.concatenate([side[key] for side in sides]))
-    names = names[names != "-1"]
+    names = names[~np.isin(names, _NONE)]
     for side in sides:
-        side[key] = np.where(side[key] == "-1", -1, np.searchsorted(names, side[key]))
+        side[key] = np.where(np.isin(side[key], _NONE), -1, np.searchsorted(names, side[key]))
+
+
+def _shared_paths(sides: list[dict[str, Any]]) -> list[np.ndarray]:
+    """A key for each row whose path and person stand in both files; -1 for all others."""
+    first, second = (
+        digests(f"{who} {path}".encode() if path else b"" for who, path in zip(side["ids"], side["paths"], strict=True))
+        for side in sides
+    )
+    shared = np.setdiff1d(np.intersect1d(first, second), digests([b""]))
+    return [np.where(np.isin(key, shared), key, -1) for key in (first, second)]

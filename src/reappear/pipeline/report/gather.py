@@ -168,16 +168,14 @@ def majority(truth: Int[np.ndarray, " n"]) -> int:
 
 
 def natural(name: str) -> tuple[int, int, list[tuple[int, str]]]:
-    """Sorts rounds by number, then the descriptors of the demo, then other names, with numbers in names as numbers."""
-    rank = (
-        0
-        if re.fullmatch(r"round\d+", name)
-        else 1 + _DESCRIPTORS.index(name)
-        if name in _DESCRIPTORS
-        else 1 + len(_DESCRIPTORS)
-    )
+    """Sorts rounds by the decisions they heed and by number, then the descriptors of the demo, then other names.
+
+    Numbers in names count as numbers.
+    """
+    named = re.fullmatch(r"round\d+(?:-review(\d+))?", name)
+    rank = 0 if named else 1 + _DESCRIPTORS.index(name) if name in _DESCRIPTORS else 1 + len(_DESCRIPTORS)
     parts = re.findall(r"\d+|\D+", name)
-    return rank, len(name) if rank == 0 else 0, [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    return rank, int(named[1] or 0) if named else 0, [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
 
 
 def _read_run(label: str, work: Workspace) -> Run:

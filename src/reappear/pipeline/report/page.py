@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -263,7 +264,9 @@ def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Clou
         vectors, meta = read_embeddings(run.work.embeddings(name))
         some = np.asarray(vectors[rows], np.float32)
         there = np.linalg.norm(some, axis=1) > 0
-        title = {UNTRAINED: "Before training", "final": "After training"}.get(name, f"Embeddings {name}")
+        title = "Before training" if name == UNTRAINED else f"Embeddings {name}"
+        if re.fullmatch(r"round[1-9]\d*(-review\d+)?", name):
+            title = f"After training, {name}"
         if meta.get("extractor"):
             title += f" ({meta['extractor']})"
         svg = scatter(
