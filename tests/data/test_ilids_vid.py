@@ -67,7 +67,7 @@ def test_people_and_splits_must_fit(tmp_path):
     with pytest.raises(InputError, match="must be a list of objects with train and test"):
         read("ilids_vid", tmp_path)
     (tmp_path / "splits.json").write_text("[")
-    with pytest.raises(InputError, match="cannot be read as JSON"):
+    with pytest.raises(InputError, match="not JSON"):
         read("ilids_vid", tmp_path)
 
 

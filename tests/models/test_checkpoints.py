@@ -1,6 +1,7 @@
 import argparse
 import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,9 +113,9 @@ def test_pickled_code_is_refused_and_never_run(tmp_path: Path, monkeypatch: pyte
     ("name", "content", "message"),
     [
         ("missing.pth", None, "does not exist"),
-        ("text.safetensors", b"hello", "is not readable as safetensors"),
-        ("cut.pth", b"PK\x03\x04 and no more", "is not readable as a PyTorch file"),
-        ("empty.pth", b"", "is not readable as a PyTorch file"),
+        ("text.safetensors", b"hello", "safetensors"),
+        ("cut.pth", b"PK\x03\x04 and no more", "PyTorch file"),
+        ("empty.pth", b"", "PyTorch file"),
     ],
 )
 def test_files_that_are_no_weights(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -261,3 +262,57 @@ def test_weights_of_another_network_are_refused_whatever_their_names(tmp_path: P
         for model in models:
             with pytest.raises(InputError, match="does not fit"):
                 load_checkpoint(model, tmp_path / "other.pth")
+
+
+def test_a_checkpoint_that_contains_itself_ends(tmp_path: Path) -> None:
+    inner: dict[str, object] = {"w": torch.zeros(1)}
+    inner["model"] = inner
+    cycle: dict[str, object] = {"state_dict": {}}
+    cycle["state_dict"]["model"] = cycle  # type: ignore[index]
+    for state in (inner, cycle):
+        torch.save(state, tmp_path / "self.pth")
+        with pytest.raises(InputError, match=r"self\.pth"):
+            load_checkpoint(_model(0), tmp_path / "self.pth")
+
+
+def test_a_checkpoint_that_expands_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": torch.zeros(1 << 20)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    with pytest.raises(InputError, match="would expand"):
+        load_checkpoint(_model(0), tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(4, 3, 3, 3).to_sparse(),
+        torch.zeros(4, 3, 3, 3, dtype=torch.complex64),
+        torch.zeros(4, 3, 3, 3, device="meta"),
+    ],
+    ids=["sparse", "complex", "meta"],
+)
+def test_tensors_that_are_not_plain_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({**_model(0).state_dict(), "features.0.0.weight": tensor}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match="not a plain tensor"):
+        load_checkpoint(_model(0), tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"epoch,loss\n1,2\n", b"{}", b"<html>", b"\x80\x02.", b"\x80\x02}q\x00."]
+)
+def test_text_named_pth_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "text.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"text\.pth") as caught:
+        load_checkpoint(_model(0), tmp_path / "text.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/zero.safetensors"])
+def test_weights_are_regular_files(path: str) -> None:
+    with pytest.raises(InputError):
+        load_checkpoint(_model(0), path)

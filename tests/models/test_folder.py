@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reappear.core import InputError
+from reappear.core import InputError, SettingsError
 from reappear.models import create_model, load_model, save_model
 
 CONFIG = {
@@ -42,7 +42,7 @@ def test_a_configuration_must_be_whole(tmp_path: Path) -> None:
     ("config", "message"),
     [
         (None, "holds no model"),
-        ("not json", "is damaged"),
+        ("not json", "not JSON"),
         (json.dumps({"architecture": "cnn6"}), "lacks arguments, height, width, mean, std"),
         (json.dumps(CONFIG), "model.safetensors does not exist"),
         (json.dumps({**CONFIG, "architecture": "cnn66"}), "no model is called 'cnn66'"),
@@ -53,3 +53,64 @@ def test_folders_that_hold_no_model(tmp_path: Path, config: str | None, message:
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(InputError, match=message):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"checkpoint_path": "/etc/passwd"},
+        {"pretrained": True},
+        {"pretrained_cfg": {"url": "http://example.com/x"}},
+        {"pretrained_cfg_overlay": {"file": "/etc/passwd"}},
+        {"cache_dir": "/tmp/x"},
+        {"features_only": True},
+        {"model_name": "resnet50"},
+        {"name": "resnet50"},
+        {"width": 10**9},
+        {"width": 16_000},  # 2 GB, for a file of some kB
+        {"width": -1},
+        {"width": float("nan")},
+        {"width": {"a": 1}},
+        {"width": [[4]]},
+        {"width": list(range(1000))},
+        {"unknown": 1},
+        [],
+        "width",
+    ],
+)
+def test_arguments_of_a_configuration_open_nothing_and_allocate_nothing(tmp_path: Path, arguments: object) -> None:
+    save_model(tmp_path, create_model("cnn6", width=4), CONFIG, card="")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "arguments": arguments}))
+    with pytest.raises(InputError, match=r"config\.json") as caught:
+        load_model(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"architecture": ["cnn6"]},
+        {"height": "32"},
+        {"height": 10**9},
+        {"std": [0, 1, 1]},
+        {"mean": [1]},
+        {"mean": None},
+    ],
+)
+def test_other_values_of_a_configuration_are_checked(tmp_path: Path, changed: dict[str, object]) -> None:
+    save_model(tmp_path, create_model("cnn6", width=4), CONFIG, card="")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **changed}))
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_model(tmp_path)
+
+
+def test_no_argument_of_timm_that_reads_or_downloads_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import inspect
+
+    import timm
+
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("reached"))
+    for name in inspect.signature(timm.models.build_model_with_cfg).parameters:
+        if name not in ("kwargs", "pretrained"):
+            with pytest.raises((SettingsError, TypeError)):
+                create_model("timm:resnet18", **{name: "x"})

@@ -4,10 +4,12 @@ import json
 import os
 import stat
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, SettingsError
+from .errors import InputError, ReappearError, SettingsError
 
 MAX_TEXT_BYTES = 256 << 20
 _MAX_NAME_BYTES = 200  # file systems allow 255, and suffixes such as ".partial" are added
@@ -60,19 +62,70 @@ def read_text(path: Path, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
+@contextmanager
+def parser_errors(
+    path: Path | str, kind: str, advice: str = "check that it is one, or copy it again"
+) -> Iterator[None]:
+    """Turns whatever a parser raises on damaged or hostile bytes into one line.
+
+    For the call of a parser alone. Parsers raise what they happen to stumble over (`KeyError`, `MemoryError`,
+    `struct.error`, ...), so that no shorter list of classes is enough.
+
+    Args:
+        path: What is read.
+        kind: What it should be, such as "a Parquet file".
+        advice: What to do about it.
+
+    Raises:
+        InputError: The parser failed.
+    """
+    try:
+        yield
+    except ReappearError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; check the path") from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:160]
+        said = text if " " in text else f"{type(error).__name__} {text}".strip()
+        raise InputError(f"{path} cannot be read as {kind}: {said}; {advice}") from error
+
+
+def parse_json(text: str | bytes, where: Path | str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        InputError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{where} is not usable JSON: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON ({error}); it may be cut off, write it again") from error
+
+
 def read_json(path: Path, *, max_bytes: int = MAX_TEXT_BYTES) -> Any:
     """The value of a JSON file.
 
     Raises:
         InputError: As `read_text`; or it is not JSON, or nested too deeply.
     """
-    text = read_text(path, max_bytes=max_bytes)
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise InputError(f"{path} is not usable JSON: nested too deeply") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); it may be cut off, write it again") from error
+    return parse_json(read_text(path, max_bytes=max_bytes), path)
+
+
+def read_json_object(path: Path, *keys: str) -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Raises:
+        InputError: As `read_json`; or it is no object, or lacks one of the `keys`.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, got {type(value).__name__}; write it again")
+    if lacking := [key for key in keys if key not in value]:
+        raise InputError(f"{path} lacks {', '.join(lacking)}; write it again")
+    return value
 
 
 def inside(root: Path, name: str) -> Path:

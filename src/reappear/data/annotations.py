@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reappear.core import ImageTable, InputError
+from reappear.core import ImageTable, InputError, require_regular_file
 
 from .files import Listing
 from .layout import Counts, Layout
@@ -21,7 +21,7 @@ _SYNTH_PEDES = ("synthpedes_dataset.json",)
 def read_annotations(root: Path, *, files: tuple[str, ...]) -> ImageTable:
     """The images of `[{"file_path": ..., "id": ...}, ...]`, as split "train"; identities are as numbered there.
 
-    Paths are relative to the folder of the JSON file, or to the one above it.
+    Paths are relative to the folder of the JSON file, and may begin with its name. They must stay inside.
 
     Raises:
         InputError: The file is missing or no such JSON, or none of its images is there.
@@ -29,21 +29,22 @@ def read_annotations(root: Path, *, files: tuple[str, ...]) -> ImageTable:
     annotations = next((root / name for name in files if (root / name).is_file()), None)
     if annotations is None:
         raise InputError(f"{root / files[0]} is missing; it lists the images and who is on them")
-    rows, listing = Rows(), Listing()
-    base = None
+    rows, listing = Rows(), Listing(root, annotations.name)
+    above = f"{root.absolute().name}/"
+    from_above: bool | None = None
     for number, entry in enumerate(json_objects(annotations)):
         path, person = entry.get("file_path"), entry.get("id")
         if not isinstance(path, str) or not isinstance(person, int) or isinstance(person, bool):
             raise InputError(f"{annotations}: entry {number} must have a file_path and a whole number id")
-        if base is None:
-            base = next((folder for folder in (root, root.parent) if (folder / path).exists()), root)
-        where = f"{base}/{path}"
-        if where in listing:
-            rows.add(where, identity=person)
-        else:
-            rows.skip(where, f"in {annotations.name}, but not there")
+        if from_above is None:
+            from_above = path.startswith(above) and bool(listing.problem(path))
+        if from_above:
+            path = path.removeprefix(above)
+        rows.add_if(listing.problem(path), f"{root}/{path}", identity=person)
     if not len(rows):
-        raise InputError(f"{annotations}: none of its {rows.skipped} images is there; copy them beside it")
+        raise InputError(
+            f"{annotations}: none of its {rows.skipped} images is there ({rows.reason()}); copy them beside it"
+        )
     return rows.table()
 
 
@@ -53,6 +54,7 @@ def json_objects(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: The file is not an array of objects.
     """
+    require_regular_file(path)
     decoder, text, at, done = json.JSONDecoder(), "", 0, 0
     with path.open(encoding="utf-8") as file:
 
@@ -81,6 +83,8 @@ def json_objects(path: Path) -> Iterator[dict[str, Any]]:
                     try:
                         entry, at = decoder.raw_decode(text, at)
                         break
+                    except RecursionError as error:
+                        raise InputError(f"{path}: entry {done} is nested too deeply; check the file") from error
                     except ValueError as error:
                         if len(text) - at > _LONGEST or not more():
                             raise InputError(f"{path}: entry {done} is no JSON, or the file is cut off") from error

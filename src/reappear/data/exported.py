@@ -4,19 +4,15 @@ Read as `reappear export` writes them. Of others' files the labels `identity` an
 `tracklet` are needed under these names (in COCO `identity_id` or `track_id`, `camera_id`).
 """
 
-import json
-import tarfile
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from reappear.core import ImageTable, InputError
+from reappear.core import ImageTable, InputError, read_json_object
 
 from .files import Listing, is_image
 from .layout import Layout
+from .parquet import parquet_columns, read_parquet
 from .rows import Rows
+from .tar import read_tar
 
 
 def read_coco(root: Path) -> ImageTable:
@@ -26,24 +22,22 @@ def read_coco(root: Path) -> ImageTable:
         InputError: The file is missing, is no COCO JSON, or none of its images is there.
     """
     file = root / "annotations.json"
+    if not file.exists():
+        raise InputError(f"{file} is missing; it lists the images and who is on them")
+    found = read_json_object(file, "images", "annotations")
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        images = {image["id"]: image for image in told["images"]}
-        annotations = [(images[one["image_id"]], one) for one in told["annotations"]]
-    except FileNotFoundError as error:
-        raise InputError(f"{file} is missing; it lists the images and who is on them") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        images = {image["id"]: image for image in found["images"]}
+        annotations = [(dict(images[one["image_id"]]), dict(one)) for one in found["annotations"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} cannot be read as COCO's JSON: {type(error).__name__} {error}") from error
-    rows, listing = Rows(), Listing()
+    rows, listing = Rows(), Listing(root, file.name)
     for image, one in annotations:
         identity, sequence = one.get("identity_id", one.get("track_id")), one.get("track_id", -1)
-        path = str(root / str(image.get("file_name")))
-        if type(identity) is not int or type(sequence) is not int:
-            rows.skip(path, "an annotation without a whole number identity_id or track_id")
-        elif path not in listing:
-            rows.skip(path, "in annotations.json, but not there")
+        name, camera = str(image.get("file_name")), image.get("camera_id", -1)
+        if not all(type(number) is int for number in (identity, sequence, camera)):
+            rows.skip(str(root / name), "an annotation without a whole number identity_id or track_id")
         else:
-            rows.add(path, identity=identity, camera=int(image.get("camera_id", -1)), sequence=sequence)
+            rows.add_if(listing.problem(name), str(root / name), identity=identity, camera=camera, sequence=sequence)
     if not len(rows):
         raise InputError(f"{file}: none of its {rows.skipped} images can be used ({rows.reason()})")
     return rows.table()
@@ -57,15 +51,11 @@ def read_parquet_images(root: Path) -> ImageTable:
     """
     rows = Rows()
     for file in _parquets(root):
-        try:
-            names = pq.read_schema(file).names
-            known = [name for name in ("identity", "camera", "tracklet") if name in names]
-            table = pq.read_table(file, columns=known)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())[:120]}") from error
+        names = parquet_columns(file)
+        known = [name for name in ("identity", "camera", "tracklet") if name in names]
         if "identity" not in known:
             raise InputError(f"{file} has no column identity; it has {', '.join(names)}")
-        for row, labels in enumerate(table.to_pylist()):
+        for row, labels in enumerate(read_parquet(file, known)):
             _add(rows, f"{file}@{row}", labels)
     if not len(rows):
         raise InputError(f"{root} holds no Parquet file with images")
@@ -80,18 +70,7 @@ def read_webdataset(root: Path) -> ImageTable:
     """
     rows = Rows()
     for file in sorted(root.glob("*.tar")):
-        images: dict[str, tuple[int, int]] = {}
-        labels: dict[str, Any] = {}
-        try:
-            with tarfile.open(file, "r:") as tar:
-                for member in tar:
-                    key, _, kind = member.name.rpartition(".")
-                    if is_image(Path(member.name)):
-                        images[key] = (member.offset_data, member.size)
-                    elif kind == "json" and (body := tar.extractfile(member)) is not None:
-                        labels[key] = json.load(body)
-        except (tarfile.TarError, OSError, ValueError) as error:
-            raise InputError(f"{file} cannot be read as a tar of images and JSON: {error}") from error
+        images, labels = read_tar(file, is_image)
         for key, (offset, size) in images.items():
             _add(rows, f"{file}@{offset}+{size}", labels.get(key))
     if not len(rows):
@@ -99,7 +78,7 @@ def read_webdataset(root: Path) -> ImageTable:
     return rows.table()
 
 
-def _add(rows: Rows, path: str, labels: Any) -> None:
+def _add(rows: Rows, path: str, labels: object) -> None:
     numbers = [labels.get(name, -1) for name in ("identity", "camera", "tracklet")] if isinstance(labels, dict) else []
     if not numbers or not all(type(number) is int for number in numbers) or "identity" not in labels:
         rows.skip(path, "without a whole number identity")
@@ -111,9 +90,9 @@ def _parquets(root: Path) -> list[Path]:
     found = []
     for file in sorted(root.glob("*.parquet")):
         try:
-            if "image" in pq.read_schema(file).names:
+            if "image" in parquet_columns(file):
                 found.append(file)
-        except (pa.ArrowException, OSError):
+        except InputError:
             continue
     return found
 

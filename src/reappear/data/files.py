@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+from reappear.core import InputError, inside
+
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -26,21 +28,46 @@ def is_image(path: Path) -> bool:
 
 
 class Listing:
-    """Tells whether files are there by listing their folders, once each: quicker than asking for every file.
+    """Looks up the files that a list names, which must be there and inside `root`, symbolic links followed.
 
-    Keeps the folder asked for last, for lists go folder by folder.
+    Lists each folder once, which is quicker than asking for every file, and keeps the one asked for last, for lists go
+    folder by folder.
+
+    Args:
+        root: The folder that the paths of the list are relative to.
+        source: The list's name, for the reasons.
     """
 
-    def __init__(self) -> None:
-        self._folder = ""
-        self._names: set[str] = set()
+    def __init__(self, root: Path, source: str) -> None:
+        self._root, self._source = root, source
+        self._folder: str | None = None
+        self._problem = ""
+        self._links: dict[str, bool] = {}  # name of each file of the folder → whether it is a link
 
-    def __contains__(self, path: str) -> bool:
+    def problem(self, path: str) -> str:
+        """Why a file cannot be used; "" if it can."""
         folder, name = os.path.split(path)
         if folder != self._folder:
+            self._enter(folder)
+        if self._problem:
+            return self._problem
+        if name not in self._links:
+            return f"in {self._source}, but not there"
+        return self._leads_out(path) if self._links[name] else ""
+
+    def _enter(self, folder: str) -> None:
+        self._folder, self._links = folder, {}
+        self._problem = self._leads_out(folder)
+        if not self._problem:
             try:
-                self._names = set(os.listdir(folder))  # noqa: PTH208 (names, and no Path for each)
+                with os.scandir(self._root / folder) as entries:
+                    self._links = {entry.name: entry.is_symlink() for entry in entries}
             except OSError:
-                self._names = set()
-            self._folder = folder
-        return name in self._names
+                pass  # no such folder: none of its files is there
+
+    def _leads_out(self, path: str) -> str:
+        try:
+            inside(self._root, path)
+        except InputError:
+            return f"in {self._source}, but its path leads out of the set's folder"
+        return ""

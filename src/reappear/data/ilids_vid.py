@@ -4,12 +4,10 @@
 numbers are places (from 1) in the sorted list of people, or `splits.json`, ten of `{"train": [...], "test": [...]}`.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from reappear.core import ImageTable, InputError, SettingsError, Split
+from reappear.core import ImageTable, InputError, SettingsError, Split, read_json
 
 from .files import is_image, list_files, list_folders
 from .layout import Counts, Layout
@@ -80,19 +78,20 @@ def _tested(root: Path, people: Sequence[str], split: int, test: str) -> set[str
     return {people[place - 1] for place in (row[:half] if test == "first" else row[half:]).tolist()}
 
 
-def split_of(path: Path, split: int) -> dict[str, Any]:
+def split_of(path: Path, split: int) -> dict[str, list[str]]:
     """One of the splits of a JSON file: `{"train": [folder, ...], "test": [folder, ...]}`."""
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {' '.join(str(error).split())[:120]}") from error
+    splits = read_json(path)
     if not isinstance(splits, list) or not all(
-        isinstance(one, dict) and {"train", "test"} <= one.keys() for one in splits
+        isinstance(one, dict) and all(_are_names(one.get(part)) for part in ("train", "test")) for one in splits
     ):
         raise InputError(f"{path} must be a list of objects with train and test, which name folders")
     if not 0 <= split < len(splits):
         raise SettingsError(f"split: must be one of 0..{len(splits) - 1}, or none, got {split}")
-    return dict(splits[split])
+    return {part: splits[split][part] for part in ("train", "test")}
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _fits(root: Path) -> bool:

@@ -4,15 +4,23 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import cv2
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
-from reappear.core import InputError
+from reappear.core import InputError, read_bytes, require_regular_file
 
+from .parquet import group_sizes, read_images
+
+MAX_PIXELS = 1 << 26  # 8192 x 8192; pictures of the largest cameras have 33 million
+_MAX_BYTES = 256 << 20  # of one image's file
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # of Pillow's some dozens, those that `is_image` names
 ROWS_TOGETHER = 64  # rows of a Parquet file that are read together, as exports have them
 _MEMBER = re.compile(r"(.+\.tar)@(\d+)\+(\d+)")
 _ROW = re.compile(r"(.+\.parquet)@(\d+)")
@@ -26,44 +34,41 @@ def read_image(path: str) -> bytes:
         path: A file's path; or `SHARD.tar@OFFSET+SIZE`, bytes inside a tar; or `FILE.parquet@ROW`, of the column image.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, is no regular file, or too large for an image.
     """
     row = _ROW.fullmatch(path)
     if row is not None:
         return _row_of(row[1], int(row[2]))
     member = _MEMBER.fullmatch(path)
+    if member is None:
+        return read_bytes(Path(path), max_bytes=_MAX_BYTES)
+    require_regular_file(Path(member[1]))
+    if int(member[3]) > _MAX_BYTES:
+        raise InputError(f"{path} is larger than {_MAX_BYTES:,} bytes, the limit for an image; check the tar")
     try:
-        if member is None:
-            return Path(path).read_bytes()
         with open(member[1], "rb") as file:  # noqa: PTH123 (quicker than a Path, once for each image)
             return os.pread(file.fileno(), int(member[3]), int(member[2]))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def _row_of(file: str, row: int) -> bytes:
     group, first = 0, 0
-    try:
-        for count in _group_sizes(file):
-            if row < first + count:
-                return _group(file, group)[row - first]
-            group, first = group + 1, first + count
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file} cannot be read: {' '.join(str(error).split())[:120]}") from error
+    for count in _group_sizes(file):
+        if row < first + count:
+            return _group(file, group)[row - first]
+        group, first = group + 1, first + count
     raise InputError(f"{file} has no row {row}; it has {first}")
 
 
 @lru_cache(8)
 def _group_sizes(file: str) -> tuple[int, ...]:
-    metadata = pq.read_metadata(file)
-    return tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    return group_sizes(Path(file))
 
 
 @lru_cache(2)  # images are mostly asked for one after the other
 def _group(file: str, group: int) -> list[bytes]:
-    with pq.ParquetFile(file) as opened:
-        column = opened.read_row_group(group, columns=["image"]).column("image").to_pylist()
-    return [image["bytes"] if isinstance(image, dict) else image for image in column]
+    return read_images(Path(file), group)
 
 
 def ending(data: bytes) -> str:
@@ -88,16 +93,46 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises:
         InputError: It is none; the message says why, in a few words without a path.
     """
+    with open_image(data) as image:
+        image.load()
+        return image.size
+
+
+def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a JPEG, PNG, BMP or WebP file as RGB, turned as its EXIF orientation says.
+
+    Of a file that is cut off, the rows that are missing are grey. The size that the header states is checked before
+    anything is decoded.
+
+    Raises:
+        InputError: It is no image, or has more than `MAX_PIXELS`; the message says why, without a path.
+    """
+    with open_image(data):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None:
+        raise InputError("damaged or cut off")
+    return np.asarray(pixels, np.uint8)
+
+
+@contextmanager
+def open_image(data: bytes) -> Iterator[Image.Image]:
+    """An image whose header was read, and whose size was checked; its pixels are decoded when they are asked for.
+
+    Raises:
+        InputError: It is none, too large, or damaged (also when that shows inside the block); without a path.
+    """
     if not data:
         raise InputError("an empty file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # of odd but harmless metadata
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return image.size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            warnings.simplefilter("ignore")  # of odd but harmless metadata, and of sizes: those are checked here
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise InputError("more pixels than an image of a person has")
+                yield image
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
         raise InputError("more pixels than an image of a person has") from error
     except Exception as error:  # each format of Pillow's raises what its parser stumbles over
         raise InputError("damaged or cut off" if _known(data) else "not an image") from error

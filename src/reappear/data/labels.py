@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
-import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from reappear.core import InputError
+from reappear.core import InputError, parser_errors, require_regular_file
+
+from .parquet import parquet_batches, parquet_columns
 
 TABLE_ENDINGS = (".csv", ".parquet")
 _ALSO = {"label": "identity", "sequence": "tracklet"}
+_KIND, _ADVICE = "a table", "write it anew as CSV in UTF-8 or as Parquet"
 _PIECE = 1 << 24  # bytes of a CSV read at a time
 _NUMBER = re.compile(r"-?\d{1,18}")
 
@@ -64,7 +66,7 @@ def read_labels(path: Path, *, labels: tuple[str, ...], times: tuple[str, ...] =
     texts = [name for name in chosen if name not in times]
     coders = {name: _Coder() for name in labels if name in chosen}
     plain: dict[str, list[np.ndarray]] = {name: [] for name in chosen if name not in coders}
-    try:
+    with parser_errors(path, _KIND, _ADVICE):
         for batch in _pieces(path, {chosen[name]: _text_or_number(name in texts) for name in chosen}):
             for name, coder in coders.items():
                 coder.add(batch.column(chosen[name]))
@@ -74,10 +76,6 @@ def read_labels(path: Path, *, labels: tuple[str, ...], times: tuple[str, ...] =
                     pieces.append(_numbers(column))
                 else:
                     pieces.append(np.array(column.cast(pa.string()).fill_null("").to_pylist(), np.str_))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path") from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
     empty = {name: np.zeros(0, np.float64 if name in times else np.str_) for name in plain}
     codes = {name: coder.codes() for name, coder in coders.items()}
     for name, column in codes.items():
@@ -94,15 +92,11 @@ def column_names(path: Path) -> str:
 
 
 def _names(path: Path) -> list[str]:
-    try:
-        if path.suffix.lower() == ".parquet":
-            return list(pq.read_schema(path).names)
-        with csv.open_csv(path) as reader:
-            return list(reader.schema.names)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path") from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
+    if path.suffix.lower() == ".parquet":
+        return parquet_columns(path)
+    require_regular_file(path)
+    with parser_errors(path, _KIND, _ADVICE), csv.open_csv(path) as reader:
+        return list(reader.schema.names)
 
 
 def _text_or_number(text: bool) -> pa.DataType:
@@ -111,8 +105,7 @@ def _text_or_number(text: bool) -> pa.DataType:
 
 def _pieces(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
     if path.suffix.lower() == ".parquet":
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(columns=list(types))
+        yield from parquet_batches(path, list(types))
         return
     if not types:
         return

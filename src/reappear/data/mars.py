@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reappear.core import ImageTable, InputError, Split
+from reappear.core import ImageTable, InputError, Split, read_text
 
 from .files import Listing
 from .layout import Counts, Layout
@@ -29,9 +29,10 @@ def read_mars(root: Path) -> ImageTable:
     parts = [part for part in ("train", "test") if (info / f"{part}_name.txt").is_file()]
     if not parts:
         raise InputError(f"{root} holds neither info/train_name.txt nor info/test_name.txt; MARS needs its info folder")
-    rows, listing, first = Rows(), Listing(), 0
+    rows, first = Rows(), 0
     for part in parts:
-        names = (info / f"{part}_name.txt").read_text(encoding="utf-8").split()
+        listing = Listing(root / f"bbox_{part}", f"{part}_name.txt")
+        names = read_text(info / f"{part}_name.txt").split()
         tracks = read_mat(info / f"tracks_{part}_info.mat", f"track_{part}_info", columns=4)
         query = np.zeros(0, np.int64)
         if part == "test":
@@ -47,11 +48,15 @@ def read_mars(root: Path) -> ImageTable:
                 )
             split: Split = "train" if part == "train" else "query" if number in asked else "gallery"
             for name in names[begin - 1 : end]:
-                path = f"{root}/bbox_{part}/{name[:4]}/{name}"
-                if path in listing:
-                    rows.add(path, identity=person, camera=camera, sequence=first + number, split=split)
-                else:
-                    rows.skip(path, f"in {part}_name.txt, but not there")
+                path = f"{name[:4]}/{name}"
+                rows.add_if(
+                    listing.problem(path),
+                    f"{root}/bbox_{part}/{path}",
+                    identity=person,
+                    camera=camera,
+                    sequence=first + number,
+                    split=split,
+                )
         first += len(tracks)
     if not len(rows):
         raise InputError(

@@ -1,9 +1,13 @@
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError
+from reappear.core import InputError, parser_errors, read_bytes
+
+_MAX_BYTES = 4 << 20  # the largest of MARS has 0.4 MB; the parts inside are compressed, up to a thousand times
 
 
 def read_mat(path: Path, key: str, columns: int | None = None) -> Int[np.ndarray, "n c"]:
@@ -16,13 +20,15 @@ def read_mat(path: Path, key: str, columns: int | None = None) -> Int[np.ndarray
 
     if not path.is_file():
         raise InputError(f"{path} is missing; copy it from the set")
-    try:
-        found = loadmat(str(path), variable_names=[key])
-    except Exception as error:  # SciPy raises what its parser stumbles over
-        raise InputError(f"{path} cannot be read as a MATLAB file: {' '.join(str(error).split())[:120]}") from error
+    data = read_bytes(path, max_bytes=_MAX_BYTES)
+    with parser_errors(path, "a MATLAB file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = loadmat(io.BytesIO(data), variable_names=[key])
     value = found.get(key)
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iuf":
         raise InputError(f"{path} holds no matrix of numbers called {key}")
     if columns is not None and value.shape[1] != columns:
         raise InputError(f"{path}: {key} must have {columns} columns, got {value.shape[1]}")
+    if value.dtype.kind == "f" and not (np.abs(value) < 2**53).all():  # also nan
+        raise InputError(f"{path}: {key} must hold whole numbers of at most 53 bits")
     return value.astype(np.int64)

@@ -7,7 +7,7 @@ A line of a list is a path and the person's number, which begins at 0 in the tra
 import re
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError, Split
+from reappear.core import ImageTable, InputError, Split, read_text
 
 from .files import Listing
 from .layout import Counts, Layout
@@ -17,7 +17,7 @@ _TRAIN_PEOPLE = 1_041
 _LISTS: dict[str, Split] = {"list_train.txt": "train", "list_val.txt": "train", "list_query.txt": "query",
                             "list_gallery.txt": "gallery"}  # fmt: skip
 _FOLDERS = {True: ("train", "mask_train_v2"), False: ("test", "mask_test_v2")}
-_NAME = re.compile(r"\d+_\d+_(\d+)_(\d{4})(morning|noon|afternoon)?.*")
+_NAME = re.compile(r"\d+_\d+_(\d{1,18})_(\d{4})(morning|noon|afternoon)?.*")
 _PERIODS = {"morning": 1, "noon": 2, "afternoon": 3}
 
 
@@ -33,32 +33,30 @@ def read_msmt17(root: Path) -> ImageTable:
     lists = [name for name in _LISTS if (root / name).is_file()]
     if not lists:
         raise InputError(f"{root} holds none of {', '.join(_LISTS)}, the lists of MSMT17")
-    rows, listing = Rows(), Listing()
+    rows = Rows()
     for name in lists:
         split = _LISTS[name]
         folder = next((root / f for f in _FOLDERS[split == "train"] if (root / f).is_dir()), None)
         if folder is None:
             raise InputError(f"{root} holds {name}, but neither {' nor '.join(_FOLDERS[split == 'train'])}; copy it")
-        for number, line in enumerate((root / name).read_text(encoding="utf-8").splitlines(), 1):
+        listing = Listing(folder, name)
+        for number, line in enumerate(read_text(root / name).splitlines(), 1):
             path, _, person = line.strip().rpartition(" ")
             if not line.strip():
                 continue
-            if not path or not person.isdecimal():
+            if not path or not person.isdecimal() or len(person) > 18:
                 raise InputError(
                     f"{root / name}:{number}: must be a path and a person's number, got {line.strip()[:60]!r}"
                 )
-            where = f"{folder}/{path.strip()}"
             said = _NAME.fullmatch(Path(path).stem)
-            if where not in listing:
-                rows.skip(where, f"in {name}, but not there")
-            else:
-                rows.add(
-                    where,
-                    identity=int(person) + (0 if split == "train" else _TRAIN_PEOPLE),
-                    camera=int(said[1]) if said else -1,
-                    sequence=int(said[2]) * 10 + _PERIODS[said[3]] if said and said[3] else -1,
-                    split=split,
-                )
+            rows.add_if(
+                listing.problem(path.strip()),
+                f"{folder}/{path.strip()}",
+                identity=int(person) + (0 if split == "train" else _TRAIN_PEOPLE),
+                camera=int(said[1]) if said else -1,
+                sequence=int(said[2]) * 10 + _PERIODS[said[3]] if said and said[3] else -1,
+                split=split,
+            )
     if not len(rows):
         raise InputError(f"{root}: none of the {rows.skipped} images of its lists is there; copy the image folders")
     return rows.table()

@@ -6,6 +6,7 @@ import numpy as np
 from reappear.core import SPLITS, ImageTable, Split
 
 _LARGEST = 2**63 - 1
+_NOT_TEXT = "its name is not UTF-8 text; rename it"
 
 
 class Rows:
@@ -21,18 +22,30 @@ class Rows:
         return len(self._path)
 
     def add(self, path: str, *, identity: int, camera: int = -1, sequence: int = -1, split: Split = "train") -> None:
-        """One image; left out where its numbers cannot be stored."""
+        """One image; left out where its path or numbers cannot be stored."""
         numbers = (identity, camera, sequence)
         if min(numbers) < -_LARGEST or max(numbers) > _LARGEST:
             self.skip(path, "a number of more than 64 bits")
+            return
+        if not _is_text(path):
+            self.skip(path, _NOT_TEXT)
             return
         self._path.append(path)
         self._numbers.extend(numbers)
         self._split.append(SPLITS.index(split))
 
+    def add_if(
+        self, problem: str, path: str, *, identity: int, camera: int = -1, sequence: int = -1, split: Split = "train"
+    ) -> None:
+        """One image, unless there is a problem with it."""
+        if problem:
+            self.skip(path, problem)
+        else:
+            self.add(path, identity=identity, camera=camera, sequence=sequence, split=split)
+
     def skip(self, path: str, reason: str) -> None:
         """One file that is left out."""
-        self._skipped[path] = reason
+        self._skipped[path if _is_text(path) else path.encode(errors="backslashreplace").decode()] = reason
 
     @property
     def skipped(self) -> int:
@@ -48,3 +61,14 @@ class Rows:
         identity, camera, sequence = np.array(self._numbers, np.int64).reshape(-1, 3).T.copy()
         split = np.array(SPLITS)[np.array(self._split, np.int64)]
         return ImageTable(np.array(self._path, np.str_), identity, camera, sequence, split, self._skipped, tuple(names))
+
+
+def _is_text(path: str) -> bool:
+    """Whether Parquet and JSON can hold it: no half of a surrogate pair, no NUL, no bytes that are not UTF-8."""
+    if path.isascii():
+        return "\0" not in path
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path

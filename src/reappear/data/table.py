@@ -37,16 +37,16 @@ def read_image_table(root: Path) -> ImageTable:
         raise InputError(f"{file}: {first[times > 1][0]} stands in {times.max()} lines; one image has one line")
     camera, sequence = _numbers(told.get("camera"), len(paths)), _numbers(told.get("tracklet"), len(paths))
     splits = _splits(told.get("split"), len(paths), file)
-    rows, listing = Rows(), Listing()
+    rows, listing = Rows(), Listing(file.parent, file.name)
     columns = (paths.tolist(), identity.number.tolist(), camera.tolist(), sequence.tolist(), splits)
     for path, person, cam, seq, split in zip(*columns, strict=True):
         where = str(file.parent / path)
-        if where in listing:
-            rows.add(where, identity=person, camera=cam, sequence=seq, split=split)
-        else:
-            rows.skip(where, f"in {file.name}, but not there")
+        rows.add_if(listing.problem(path), where, identity=person, camera=cam, sequence=seq, split=split)
     if not len(rows):
-        raise InputError(f"{file}: none of its {len(paths)} images is there; paths are relative to {file.parent}")
+        raise InputError(
+            f"{file}: none of its {len(paths)} images is there ({rows.reason()}); "
+            f"paths are relative to {file.parent} and stay inside"
+        )
     return rows.table(identity.names)
 
 

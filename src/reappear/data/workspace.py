@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from jaxtyping import Int
 
 from reappear.core import ImageTable, InputError
 
 from .layout import Layout
+from .parquet import open_parquet
 
 _OWN = {"tracklet": "tracklet", "given": "label", "true": "truth"}
 
@@ -35,7 +36,8 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
         identity = _columns(root / "identities" / identities / "identities.parquet", "identity")["identity"]
     if len(identity) != len(crops["video"]):
         raise InputError(f"{root}: identities {identities!r} are of other crops; correlate again")
-    cameras = pq.read_table(root / "crops" / "videos.parquet", columns=["camera"]).column("camera").to_pylist()
+    with open_parquet(root / "crops" / "videos.parquet") as file:
+        cameras = [str(camera) for camera in file.read(columns=["camera"]).column("camera").to_pylist()]
     number = np.unique(np.array(cameras), return_inverse=True)[1].astype(np.int64)
     path = [
         f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
@@ -51,16 +53,14 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
 
 
 def _columns(path: Path, *names: str) -> dict[str, Int[np.ndarray, " n"]]:
-    try:
-        table = pq.read_table(path, columns=list(names))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; run the step that writes it") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}") from error
-    lacking = [name for name in names if name not in table.column_names]
-    if lacking:
-        raise InputError(f"{path} has no {lacking[0]}; labels came with sets that have them")
-    return {name: table.column(name).to_numpy().astype(np.int64) for name in names}
+    if not path.exists():
+        raise InputError(f"{path} is missing; run the step that writes it")
+    with open_parquet(path) as file:
+        lacking = [name for name in names if name not in file.schema_arrow.names]
+        if lacking:
+            raise InputError(f"{path} has no {lacking[0]}; labels came with sets that have them")
+        table = file.read(columns=list(names)).cast(pa.schema([(name, pa.int64()) for name in names]))
+        return {name: table.column(name).to_numpy() for name in names}
 
 
 def _fits(root: Path) -> bool:

@@ -1,6 +1,7 @@
 """Backbones by name."""
 
 import difflib
+import inspect
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,18 @@ from typing import Any
 import timm
 from torch import nn
 
-from reappear.core import InputError, SettingsError
+from reappear.core import InputError, ReappearError, SettingsError
 
 from . import small
 from .zoo import ZOO
 
 _TIMM = "timm:"
+# What of timm's own builders opens files, downloads, or makes something else than a backbone.
+_REFUSED = {
+    *inspect.signature(timm.create_model).parameters,
+    *inspect.signature(timm.models.build_model_with_cfg).parameters,
+    *("features_only", "feature_cls", "out_indices", "pruned"),
+} - {"kwargs"}
 
 
 def list_models(pattern: str = "*", *, everything: bool = False) -> list[str]:
@@ -49,6 +56,8 @@ def create_model(name: str, *, pretrained: str | Path | bool | None = None, **kw
     """
     if pretrained is True:
         raise InputError("pretrained: nothing is downloaded here; give the path of a model folder or checkpoint file")
+    if refused := sorted(_REFUSED & kw.keys()):
+        raise SettingsError(f"{name}: {refused[0]} is no argument of an architecture; leave it out")
     given, name = name, name.removeprefix(_TIMM)
     if (given != name or name not in ZOO) and name not in timm.list_models():
         near = difflib.get_close_matches(name, list_models(everything=True), n=1)
@@ -59,8 +68,12 @@ def create_model(name: str, *, pretrained: str | Path | bool | None = None, **kw
             model: Any = ZOO[name].build(**kw)
         else:
             model = timm.create_model(name, pretrained=False, **{"num_classes": 0, **kw})
-    except (TypeError, AssertionError, ValueError) as error:
-        raise SettingsError(f"{name} cannot be built with {kw}: {' '.join(str(error).split())}") from error
+    except ReappearError:
+        raise
+    except Exception as error:  # constructors raise what they stumble over
+        raise SettingsError(
+            f"{name} cannot be built with {str(kw)[:200]}: {type(error).__name__} {' '.join(str(error).split())[:200]}"
+        ) from error
     # Some timm models end in a layer that num_features does not count (GhostNet: 960, in truth 1280).
     model.num_features = getattr(model, "head_hidden_size", None) or model.num_features
     if pretrained:

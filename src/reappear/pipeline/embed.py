@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import SILENT, BatchSize, Engine, Progress, settings
+from reappear.core import SILENT, BatchSize, Engine, InputError, Progress, read_json_object, settings
+from reappear.data import decode_image
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
 from reappear.store import CropStore, disk_errors, write_embeddings, write_text
 
@@ -102,7 +102,7 @@ def _embed_all(
     rows, mark = aside / "rows.f16", aside / "rows.json"
     told: dict[str, Any] = {"done": 0, "dropped": {}}
     if mark.exists():
-        told = json.loads(mark.read_text(encoding="utf-8"))
+        told = read_json_object(mark, "done", "dropped")
     done, dropped = int(told["done"]), Counter[str](told["dropped"])
     with disk_errors(rows), rows.open("r+b" if done else "w+b") as file:
         # Bytes beyond the mark are of a block that was interrupted.
@@ -133,7 +133,7 @@ def embed_images(
     jpegs: Sequence[bytes], extractor: Extractor, *, flip: bool
 ) -> tuple[Float[np.ndarray, "n d"], Counter[str]]:
     """Unit rows of images in files' bytes, zeros where there is none, and why there is none: reason → count."""
-    decoded = [_decode(jpeg) for jpeg in jpegs]
+    decoded = [_decoded(jpeg) for jpeg in jpegs]
     readable = [i for i, image in enumerate(decoded) if image is not None]
     images = [image for image in decoded if image is not None]
     out = np.zeros((len(jpegs), extractor.width), np.float32)
@@ -147,10 +147,11 @@ def embed_images(
     return out, +failed
 
 
-def _decode(jpeg: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
-    # OpenCV raises on no bytes at all, and gives None for anything else that it cannot read.
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if jpeg else None
-    return None if image is None else np.asarray(image, np.uint8)
+def _decoded(jpeg: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+    try:
+        return decode_image(jpeg)
+    except InputError:
+        return None
 
 
 def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

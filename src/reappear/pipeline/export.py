@@ -129,7 +129,10 @@ def _write_images(
                     _crop(crops, row, place=begin + i, person=int(person[begin + i]), identity=int(identity[row]))
                     for i, row in enumerate(rows.tolist())
                 ]
-                entries = writer.block(aside, number, some)
+                try:
+                    entries = writer.block(aside, number, some)
+                except InputError as error:
+                    raise InputError(f"{crops.folder}: a crop cannot be exported ({error}); ingest again") from error
                 write_text(files[-1], "".join(json.dumps(entry) + "\n" for entry in entries))
             tick(len(rows))
     writer.finish(aside, _Notes(files))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from reappear.core import InputError, Ranking, SettingsError, generator
+from reappear.data import decode_image, read, read_image
 from reappear.store import CropStore
 
 if TYPE_CHECKING:
@@ -33,13 +34,11 @@ class Probe:
     @classmethod
     def of_folder(cls, root: Path, height: int, width: int) -> "Probe":
         """A folder in Market-1501 layout."""
-        from reappear.data import read
-
         table = read("market1501", root)
         query, gallery = table.where("query"), table.where("gallery")
 
         def shown(paths: np.ndarray) -> UInt8[np.ndarray, "n 3 h w"]:
-            return _resized([(str(path), Path(path).read_bytes()) for path in paths], height, width)
+            return _resized([(str(path), read_image(str(path))) for path in paths], height, width)
 
         return cls(
             shown(query.path),
@@ -116,9 +115,10 @@ def _people(crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndar
 def _resized(images: Sequence[tuple[str, bytes]], height: int, width: int) -> UInt8[np.ndarray, "n 3 h w"]:
     out = np.empty((len(images), 3, height, width), np.uint8)
     for i, (name, data) in enumerate(images):
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
-        if pixels is None:
-            raise InputError(f"{name} is not a readable image; remove it from the probe")
+        try:
+            pixels = decode_image(data)
+        except InputError as error:
+            raise InputError(f"{name} is not a readable image: {error}; remove it from the probe") from error
         shrinks = pixels.shape[0] * pixels.shape[1] > height * width
         shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
         out[i] = shown.transpose(2, 0, 1)

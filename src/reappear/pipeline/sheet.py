@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from reappear.core import InputError
+from reappear.data import decode_image
 from reappear.store import CropStore, read_identities, writing
 
 from .explain import Explanation
@@ -44,9 +45,11 @@ def _row(store: CropStore, tracklet: int, crops: np.ndarray) -> UInt8[np.ndarray
     cv2.putText(out, str(tracklet), (8, _HEIGHT // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
     shown = crops[np.linspace(0, len(crops) - 1, min(_MOST, len(crops))).round().astype(int)]
     for place, crop in enumerate(shown.tolist()):
-        image = cv2.imdecode(np.frombuffer(store.image(crop), np.uint8), cv2.IMREAD_COLOR)
-        if image is not None:
-            left = _LABEL + place * (_WIDTH + _MARGIN)
-            small = cv2.resize(image, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
-            out[_MARGIN : _MARGIN + _HEIGHT, left : left + _WIDTH] = small
+        try:
+            image = decode_image(store.image(crop))
+        except InputError:
+            continue
+        left = _LABEL + place * (_WIDTH + _MARGIN)
+        small = cv2.resize(image, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
+        out[_MARGIN : _MARGIN + _HEIGHT, left : left + _WIDTH] = small[..., ::-1]  # written as BGR
     return out

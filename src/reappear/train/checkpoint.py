@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from reappear.core import InputError, Progress
+from reappear.models.checkpoints import load_plain
 from reappear.store import writing
 
 _DIGITS = 16
@@ -72,7 +73,7 @@ def _newest(files: list[Path], progress: Progress) -> tuple[int, dict[str, Any]]
         if hashlib.sha256(data).hexdigest()[:_DIGITS] != path.stem.rpartition("-")[2]:
             progress.note(f"{path} is damaged; falling back to the one before")
             continue
-        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = load_plain(io.BytesIO(data), path)
         return int(path.stem.split("-")[1]), state
     if files:
         raise InputError(f"no checkpoint in {files[0].parent} is whole; remove {files[0].parent.parent} to start over")

@@ -2,9 +2,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from reappear.data.images import ending
+from reappear.data.images import ending, open_image
 
 from .writer import Crop, Entries, Entry, write_array
 
@@ -36,7 +34,7 @@ class CionAlWriter:
 
 
 def _rgb(data: bytes) -> bytes:
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         if image.mode == "RGB":
             return data
         out = io.BytesIO()

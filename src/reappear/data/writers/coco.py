@@ -1,11 +1,8 @@
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from reappear.data.images import ending
+from reappear.data.images import ending, open_image
 
 from .writer import Crop, Entries, Entry, write_array
 
@@ -24,7 +21,7 @@ class CocoWriter:
         for crop in crops:
             path = f"images/{crop.place:08d}{ending(crop.image)}"
             (folder / path).write_bytes(crop.image)
-            with Image.open(io.BytesIO(crop.image)) as image:
+            with open_image(crop.image) as image:
                 width, height = image.size
             left, top, right, bottom = crop.box
             entries.append(

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 Named = dict[str, Tensor]
 
+_MOST_POSITIONS = 1 << 16  # patches of 16 px of an image of 4096 x 4096
+
 _PREFIXES = ("module.", "backbone.", "encoder_q.", "base.")
 
 
@@ -41,7 +43,7 @@ def as_in_timm(named: Named, model: nn.Module) -> Named:
     if kind in _CONVERTERS:
         try:
             return dict(_CONVERTERS[kind](dict(named), model))
-        except (AttributeError, KeyError, RuntimeError):  # it met names that are not of this network
+        except Exception:  # timm's converters stumble over names and shapes that are not of this network
             return named
     return named
 
@@ -66,7 +68,8 @@ def _swin(named: Named) -> Named:
 
 def _repvit(named: Named) -> Named:
     """One flat list of blocks to stages: a block of stride 2 opens a stage, and takes in the block before it."""
-    blocks = sorted({int(name.split(".")[1]) for name in named if name.startswith("features.")} - {0})
+    numbers = (name.split(".")[1] for name in named if name.startswith("features."))
+    blocks = sorted({int(number) for number in numbers if _is_number(number)} - {0})
     openers = [block for block in blocks if f"features.{block}.token_mixer.0.c.weight" in named]
     places, stage, position = {}, 0, 0
     for block in blocks:
@@ -81,16 +84,20 @@ def _repvit(named: Named) -> Named:
     out = {}
     for name, value in named.items():
         first, number, rest = [*name.split(".", 2), "", ""][:3]
-        if first != "features" or not number.isdigit():
+        if first != "features" or not _is_number(number):
             out[name] = value
-        elif number == "0":
-            out[f"stem.conv{1 if rest[0] == '0' else 2}.{rest[2:]}"] = value
+        elif int(number) == 0:
+            out[f"stem.conv{1 if rest[:1] == '0' else 2}.{rest[2:]}"] = value
         else:
             inside = _OPENER if int(number) in openers else _BLOCK
             for theirs, ours in inside:
                 rest = re.sub(theirs, ours, rest)
             out[f"{places[int(number)]}.{rest}"] = value
     return out
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 4
 
 
 _BLOCK = (
@@ -112,7 +119,9 @@ _OPENER = (
 def with_positions_of(model: nn.Module, named: Named) -> Named:
     """With the position embedding of another image size interpolated (bicubic) to the model's."""
     own, given = model.state_dict().get("pos_embed"), named.get("pos_embed")
-    if own is None or given is None or own.shape == given.shape or own.shape[-1] != given.shape[-1]:
+    if own is None or given is None or own.shape == given.shape or own.shape[-1:] != given.shape[-1:]:
+        return named
+    if given.numel() > _MOST_POSITIONS * given.shape[-1] or not given.is_floating_point():
         return named
     if own.ndim == given.ndim == 4:  # VOLO
         resized = resample_abs_pos_embed_nhwc(given, list(own.shape[1:3]))

@@ -5,16 +5,18 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
+from io import BufferedReader, BytesIO
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from reappear.core import InputError
+from reappear.core import InputError, parser_errors, require_regular_file
 
 _NESTS = ("teacher", "student", "state_dict", "model")
+_MOST_EXPANSION = 8  # PyTorch stores tensors uncompressed: a file that becomes much larger was not written by it
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -25,27 +27,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if path.is_dir():
         path = path / "model.safetensors"
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a model folder or a checkpoint file")
+    require_regular_file(path)
     if path.suffix == ".safetensors":
-        try:
+        with parser_errors(path, "safetensors"):
             return safetensors.torch.load_file(path)
-        except SafetensorError as error:
-            raise InputError(f"{path} is not readable as safetensors: {error}") from error
-    try:
-        # argparse.Namespace holds settings and nothing that runs; DINO and CION store theirs in checkpoints.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is whether it loads
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is not a file of plain tensors, and loading it could run code hidden in it; "
-            "save its state_dict alone and load that"
-        ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        said = " ".join(str(error).split())[:120] or "it ends at once"
-        raise InputError(f"{path} is not readable as a PyTorch file: {said}") from error
-    while isinstance(found, Mapping):
+    with path.open("rb") as file:
+        found = load_plain(file, path)
+    visited: set[int] = set()  # a mapping may contain itself
+    while isinstance(found, Mapping) and id(found) not in visited:
+        visited.add(id(found))
         nest = next((name for name in _NESTS if isinstance(found.get(name), Mapping)), None)
         if nest is None:
             break
@@ -53,4 +43,42 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
     if not tensors:
         raise InputError(f"{path} holds no tensors under their names")
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta:
+            raise InputError(f"{path}: {name} is not a plain tensor of real numbers; convert it and save again")
     return tensors
+
+
+def load_plain(file: BufferedReader | BytesIO, path: Path) -> Any:
+    """What a PyTorch file holds, where that is tensors, numbers, text and containers of them; nothing in it is run.
+
+    Args:
+        file: The open file.
+        path: Its name, for messages.
+
+    Raises:
+        InputError: It holds anything else, is damaged, or would take much more memory than its size.
+    """
+    kind = "a PyTorch file"
+    size = file.seek(0, 2)
+    file.seek(0)
+    first = file.read(2)
+    with parser_errors(path, kind):
+        if first == b"PK":
+            with zipfile.ZipFile(file) as members:
+                expanded = sum(member.file_size for member in members.infolist())
+            if expanded > _MOST_EXPANSION * size:
+                raise InputError(f"{path} would expand from {size:,} to {expanded:,} bytes; save it again with PyTorch")
+        file.seek(0)
+        # argparse.Namespace holds settings and nothing that runs; DINO and CION store theirs in checkpoints.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is whether it loads
+            try:
+                return torch.load(file, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError as error:
+                if first != b"PK" and first[:1] != b"\x80":  # how pickles begin
+                    raise InputError(f"{path} is not a PyTorch file; check the path") from error
+                raise InputError(
+                    f"{path} is not a file of plain tensors, or damaged; loading it could run code hidden in it; "
+                    "save its state_dict alone and load that"
+                ) from error

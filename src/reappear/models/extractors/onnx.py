@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import ImageSide, InputError, Processes, settings
+from reappear.core import ImageSide, InputError, Processes, parser_errors, require_regular_file, settings
 
 from .extractor import Image, Mean, Scale, Std, normalised, resized
 
@@ -78,8 +78,9 @@ class OnnxExtractor:
         threads: int = 0,
     ) -> None:
         self._session = _session(weights, threads)
+        self._weights = weights
         given, made = self._session.get_inputs(), self._session.get_outputs()
-        shape, outputs = given[0].shape, made[0].shape
+        shape, outputs = (given[0].shape, made[0].shape) if given and made else ([], [])
         if len(given) != 1 or len(shape) != 4 or shape[1] not in (3, None) or not _is_embedding(outputs):
             raise InputError(
                 f"{weights} is not an embedding network: it takes {shape} and gives {outputs}, not batch 3 height "
@@ -119,12 +120,9 @@ class OnnxExtractor:
             whole = np.concatenate([piece, np.zeros((lacking, *piece.shape[1:]), piece.dtype)]) if lacking else piece
             if self._type is np.uint8:
                 whole = np.clip(np.rint(whole), 0, 255)
-            try:
+            with parser_errors(self._weights, "an embedding network", "try it with onnxruntime alone"):
                 made = self._session.run([self._output], {self._input: whole.astype(self._type)})[0]
-            except Exception as error:  # onnxruntime's errors share no base class
-                reason = str(error).splitlines()[0]
-                raise InputError(f"{self._weights}: the network fails ({reason}); export it again") from error
-            out.append(np.asarray(made, np.float32).reshape(batch, -1)[: len(piece)])
+                out.append(np.asarray(made, np.float32).reshape(batch, -1)[: len(piece)])
         return np.concatenate(out)
 
 
@@ -134,14 +132,11 @@ def _is_embedding(shape: Sequence[int | str | None]) -> bool:
 
 
 def _session(path: Path, threads: int) -> Any:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; check the path of the weights")
+    require_regular_file(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    try:
+    with parser_errors(path, "an ONNX model"):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise InputError(f"{path} is not an ONNX model that onnxruntime can read; check the file") from error

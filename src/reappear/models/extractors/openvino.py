@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import ImageSide, InputError, MissingExtra, settings
+from reappear.core import ImageSide, InputError, MissingExtra, parser_errors, require_regular_file, settings
 
 from .extractor import Image, Mean, Scale, Std, normalised, resized
+
+_KIND = "a network in OpenVINO's format"
 
 
 @settings
@@ -69,33 +71,35 @@ class OpenVinoExtractor:
     ) -> None:
         core = _core()
         for path in (weights, weights.with_suffix(".bin")):
-            if not path.is_file():
+            if not path.exists():
                 raise InputError(f"{path} does not exist; a network in OpenVINO's format is a .xml and a .bin")
-        try:
+            require_regular_file(path)
+        self._weights = weights
+        with parser_errors(weights, _KIND):
             model = core.read_model(str(weights))
-        except RuntimeError as error:
-            raise InputError(f"{weights} is not a network in OpenVINO's format; check the file") from error
-        shape = model.inputs[0].get_partial_shape()
-        outputs = model.outputs[0].get_partial_shape()
+            shape = model.inputs[0].get_partial_shape()
+            outputs = model.outputs[0].get_partial_shape()
         if len(model.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(outputs) not in (2, 4):
             raise InputError(f"{weights} is not an embedding network: it takes {shape} and gives {outputs}")
         self._size = (
             height if shape[2].is_dynamic else shape[2].get_length(),
             width if shape[3].is_dynamic else shape[3].get_length(),
         )
-        # One image at a time: files of a fixed batch are the rule, and the result then depends on no neighbour.
-        model.reshape([1, 3, *self._size])
-        self._network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        with parser_errors(weights, _KIND):
+            # One image at a time: files of a fixed batch are the rule, and the result then depends on no neighbour.
+            model.reshape([1, 3, *self._size])
+            self._network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            self.width = int(np.prod(self._network.outputs[0].shape))
         self._look: dict[str, Any] = {"mean": mean, "std": std, "scale": scale, "channels": channels}
         self.name = weights.stem
-        self.width = int(np.prod(self._network.outputs[0].shape))
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """See `Extractor`."""
         out = np.zeros((len(images), self.width), np.float32)
         pixels = normalised(resized(images, *self._size), **self._look)
         for i in range(len(images)):
-            out[i] = self._network(pixels[i : i + 1])[0].reshape(-1)
+            with parser_errors(self._weights, "an embedding network", "try it with OpenVINO alone"):
+                out[i] = self._network(pixels[i : i + 1])[0].reshape(-1)
         return out
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from reappear.core import InputError
+from reappear.data import decode_image
 from reappear.store import CropStore
 
 
@@ -37,9 +38,12 @@ class CropImages:
 
     def _decode(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
         crop = int(self._rows[position])
-        pixels = cv2.imdecode(np.frombuffer(self._crops.image(crop), np.uint8), cv2.IMREAD_COLOR_RGB)
-        if pixels is None:
-            raise InputError(f"crop {crop} in {self._crops.folder} is damaged; ingest into a new workspace")
+        try:
+            pixels = decode_image(self._crops.image(crop))
+        except InputError as error:
+            raise InputError(
+                f"crop {crop} in {self._crops.folder} cannot be used ({error}); ingest into a new workspace"
+            ) from error
         height, width = pixels.shape[:2]
         if height > self._tallest:
             size = (max(1, round(width * self._tallest / height)), self._tallest)

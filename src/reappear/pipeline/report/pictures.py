@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from reappear.core import InputError
+from reappear.data import open_image, read_image
 from reappear.store import Columns, CropStore, Identities, read_table
 
 from .gather import Run, majority
@@ -86,13 +87,13 @@ class Film:
 def data_uri(image: bytes | Path, height: int) -> str:
     """A JPEG of at most `height` px as a data URI; "" when it cannot be read."""
     try:
-        with Image.open(image if isinstance(image, Path) else io.BytesIO(image)) as opened:
+        with open_image(read_image(str(image)) if isinstance(image, Path) else image) as opened:
             small = opened.convert("RGB")
             if small.height > height:
                 small = small.resize((max(1, round(small.width * height / small.height)), height), Image.Resampling.BOX)
             out = io.BytesIO()
             small.save(out, "JPEG", quality=82, optimize=True)
-    except (OSError, UnidentifiedImageError, ValueError):
+    except InputError:
         return ""
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
