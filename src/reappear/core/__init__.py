@@ -31,7 +31,7 @@ from .seeds import generator
 from .settings import settings
 from .threads import side_by_side
 from .tracklets import Assignment, TrackletSet
-from .workers import process_pool
+from .workers import STOP_SIGNALS, killed_worker, process_pool, signals_blocked
 
 __all__ = [
     "KINDS",
@@ -39,6 +39,7 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "SILENT",
     "SPLITS",
+    "STOP_SIGNALS",
     "Assignment",
     "Decision",
     "Detections",
@@ -64,6 +65,7 @@ __all__ = [
     "cosine_distance",
     "generator",
     "inside",
+    "killed_worker",
     "lengths_to_offsets",
     "offsets_to_owner",
     "process_pool",
@@ -73,5 +75,6 @@ __all__ = [
     "require_regular_file",
     "settings",
     "side_by_side",
+    "signals_blocked",
     "unit_rows",
 ]

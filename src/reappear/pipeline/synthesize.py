@@ -3,11 +3,10 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
-from reappear.core import SILENT, Progress, ReappearError, SettingsError, process_pool, settings
+from reappear.core import SILENT, Progress, SettingsError, process_pool, settings
 from reappear.store import write_text, writing
 from reappear.synthetic import Film, World, imagine, record, shoot_probe
 
@@ -128,14 +127,9 @@ def _each(world: World, jobs: Sequence[Job], workers: int) -> Iterator[Film]:
         return
     with process_pool(workers) as pool:
         waiting = {pool.submit(work, world, film, path): film for work, film, path in jobs}
-        try:
-            for done in as_completed(waiting):
-                done.result()
-                yield waiting[done]
-        except BrokenProcessPool as error:
-            raise ReappearError(
-                "a filming process was killed, perhaps for want of memory; run the same command again with workers 1"
-            ) from error
+        for done in as_completed(waiting):
+            done.result()
+            yield waiting[done]
 
 
 def _film(world: World, film: Film, path: Path) -> None:
