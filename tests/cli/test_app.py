@@ -31,7 +31,7 @@ def test_help_lists_every_command(capsys):
 def test_help_imports_no_torch_and_no_step():
     script = (
         "import sys\n"
-        "from reappear.cli import main\n"
+        "from reappear.cli.app import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as stopped:\n    assert not stopped.code\n"
         "heavy = {'numpy', 'torch', 'timm', 'cv2', 'av', 'pyarrow', 'sklearn', 'matplotlib', 'pydantic'}\n"
         "heavy &= set(sys.modules)\n"

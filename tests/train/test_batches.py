@@ -1,8 +1,13 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+
 import numpy as np
 import pytest
 import torch
 
-from reappear.core import InputError
+from reappear.core import EngineError, InputError
 from reappear.train.batches import IdentityBatch, StepBatches, batches
 from reappear.train.sampler import IdentitySampler
 from reappear.train.views import ViewSettings
@@ -12,8 +17,8 @@ IMAGES = [np.random.default_rng(i).integers(0, 256, (20, 10, 3), dtype=np.uint8)
 CROPS = ViewSettings(local_views=1).build(height=16, width=8, local_height=8, local_width=4)
 
 
-def _data(rank: int = 0, world: int = 1, images_per_step: int = 8) -> StepBatches:
-    sampler = IdentitySampler(IDENTITY, images_per_step=images_per_step, steps=10, stages=((0.0, 2),), seed=0)
+def _data(rank: int = 0, world: int = 1, images_per_step: int = 8, steps: int = 10) -> StepBatches:
+    sampler = IdentitySampler(IDENTITY, images_per_step=images_per_step, steps=steps, stages=((0.0, 2),), seed=0)
     return StepBatches(IMAGES, IDENTITY, sampler, CROPS, seed=0, rank=rank, world=world)
 
 
@@ -34,6 +39,34 @@ def test_a_step_is_the_same_whenever_and_by_whomever_it_is_made() -> None:
     for step, batch in zip(range(2, 5), ahead, strict=True):
         assert _equal(batch, data[step])
     assert not _equal(data[2], data[3])
+
+
+def _workers() -> list[int]:
+    return [process.pid for process in multiprocessing.active_children()]
+
+
+def test_workers_ignore_signals_to_the_group() -> None:
+    source = batches(_data(), 0, 10, workers=1)
+    next(source)
+    for name in ("TERM", "INT"):  # from another process: SIGTERM from the one that trains ends a worker
+        subprocess.run(["kill", f"-{name}", str(_workers()[0])], check=True)
+    assert len(list(source)) == 9
+
+
+def test_killed_worker_is_named() -> None:
+    source = batches(_data(steps=10_000), 0, 10_000, workers=1)
+    next(source)
+    worker = _workers()[0]
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(EngineError) as caught:
+        list(source)
+    assert f"{worker} (SIGKILL)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_input_in_a_worker_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"^images_per_step: [^\n]*$"):
+        next(batches(_data(0, 2, images_per_step=6), 0, 1, workers=1))
 
 
 def test_two_processes_see_together_what_one_sees() -> None:

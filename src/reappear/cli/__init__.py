@@ -1,5 +1,13 @@
 """The command line."""
 
-from .app import main
+from .signals import exit_on_signals
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """The command `reappear`; nothing heavy is imported before signals are handled."""
+    with exit_on_signals():
+        from .app import main as run
+
+        run()

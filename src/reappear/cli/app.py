@@ -1,6 +1,7 @@
 """The commands: arguments in, one step called, tables and progress out.
 
-Exit codes: 0 done (also when some inputs were skipped: they are listed), 1 could not be done, 2 wrong usage.
+Exit codes: 0 done (also when some inputs were skipped: they are listed), 1 could not be done, 2 wrong usage,
+130 stopped by Ctrl-C or SIGTERM.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import typer
 
 from .data import check_set, data, list_sets
 from .progress import listener
+from .signals import is_first_process
 
 Command = Callable[..., None]
 
@@ -332,6 +334,8 @@ def _expand_files(overrides: dict[str, Any]) -> None:
 
 
 def _tell(record: Any, as_json: bool) -> None:
+    if not is_first_process():
+        return
     if as_json:
         typer.echo(record.to_json())
         return
@@ -465,7 +469,8 @@ def _listed(command: Command) -> Command:
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Videos of people in, a person re-identification model out, without labels.
 
-    Exit codes: 0 done (inputs that were skipped are listed), 1 could not be done, 2 wrong usage.
+    Exit codes: 0 done (inputs that were skipped are listed), 1 could not be done, 2 wrong usage, 130 stopped by Ctrl-C
+    or SIGTERM (the same command continues).
     """
     if version:
         from reappear import __version__
@@ -475,13 +480,14 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line. An error raised on purpose is one line; its kind decides the exit code."""
+    """The command line. An error raised on purpose is one line; its kind decides the exit code.
+
+    Signals are handled around it: see `exit_on_signals`.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
         build(named)(arguments)
-    except KeyboardInterrupt:
-        _stop("stopped; the same command continues where it was", 1)
     except MemoryError:
         _stop("out of memory; lower the batch or the memory setting of this step", 1)
     except BrokenPipeError:

@@ -47,7 +47,7 @@ from .settings import (
 )
 from .threads import side_by_side
 from .tracklets import Assignment, TrackletSet
-from .workers import process_pool
+from .workers import STOP_SIGNALS, killed_worker, process_pool, signals_blocked
 
 __all__ = [
     "KINDS",
@@ -56,6 +56,7 @@ __all__ = [
     "RISING",
     "SILENT",
     "SPLITS",
+    "STOP_SIGNALS",
     "Assignment",
     "BatchSize",
     "Count",
@@ -91,6 +92,7 @@ __all__ = [
     "cosine_distance",
     "generator",
     "inside",
+    "killed_worker",
     "lengths_to_offsets",
     "offsets_to_owner",
     "parse_json",
@@ -103,5 +105,6 @@ __all__ = [
     "require_regular_file",
     "settings",
     "side_by_side",
+    "signals_blocked",
     "unit_rows",
 ]

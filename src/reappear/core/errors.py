@@ -5,7 +5,7 @@
     ├── StorageError     the disk refused: full, read-only, gone             exit code 1
     ├── WorkspaceError   a finished folder disagrees with what was asked     exit code 1
     ├── MissingExtra     an optional package is not installed                exit code 1
-    ├── EngineError      workers of a cluster die or lack what they need     exit code 1
+    ├── EngineError      worker processes die or lack what they need         exit code 1
     ├── TrainingError    a training diverged                                 exit code 1
     └── SettingsError    a setting is unknown, of a wrong type or range      exit code 2
 
@@ -34,7 +34,7 @@ class MissingExtra(ReappearError):
 
 
 class EngineError(ReappearError):
-    """Workers of a cluster die, or lack what they need."""
+    """Worker processes die, or lack what they need."""
 
 
 class TrainingError(ReappearError):

@@ -3,13 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Interval, MultipleOf
 
-from reappear.core import SILENT, Fraction, Processes, Progress, ReappearError, Seed, process_pool, settings
+from reappear.core import SILENT, Fraction, Processes, Progress, Seed, process_pool, settings
 from reappear.store import write_text, writing
 from reappear.synthetic import Film, World, imagine, record, shoot_probe
 
@@ -139,14 +138,9 @@ def _each(world: World, jobs: Sequence[Job], workers: int) -> Iterator[Film]:
         return
     with process_pool(workers) as pool:
         waiting = {pool.submit(work, world, film, path): film for work, film, path in jobs}
-        try:
-            for done in as_completed(waiting):
-                done.result()
-                yield waiting[done]
-        except BrokenProcessPool as error:
-            raise ReappearError(
-                "a filming process was killed, perhaps for want of memory; run the same command again with workers 1"
-            ) from error
+        for done in as_completed(waiting):
+            done.result()
+            yield waiting[done]
 
 
 def _film(world: World, film: Film, path: Path) -> None:

@@ -253,6 +253,6 @@ def train(
             if stop or (done % checkpoint_every == 0 and not last):
                 save(done)
             if stop:
-                progress.note(f"stopped after step {done}; the same command continues")
+                progress.note(f"training: step {done} is saved")
                 asked_to_stop(obey=True)
         return curves.rows

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from reappear.core import STOP_SIGNALS
+
 
 @contextmanager
 def held_signals() -> Iterator[Callable[..., bool]]:
     """Holds SIGTERM and SIGINT back; yields what tells whether one came.
 
-    Called with `obey=True`, it lets the signal do what it would have done.
+    Called with `obey=True`, it lets the signal do what it would have done. A signal that is ignored stays ignored.
     """
     came: list[int] = []
     before: dict[int, Any] = {}
@@ -33,7 +35,9 @@ def held_signals() -> Iterator[Callable[..., bool]]:
             os.kill(os.getpid(), number)
         return bool(came)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
         try:
             before[number] = signal.signal(number, remember)
         except ValueError:  # not the main thread: whoever runs us there handles signals

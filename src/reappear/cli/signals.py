@@ -1,0 +1,50 @@
+"""What Ctrl-C and SIGTERM do to a command."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPED = 130  # what shells report for Ctrl-C
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived. No KeyboardInterrupt: Click ends on those without a message."""
+
+
+@contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM end the command with one line and exit code 130.
+
+    What a step has finished by then stays, as after a kill. A signal that the caller ignores, as `nohup` and shells
+    arrange for commands in the background, stays ignored.
+    """
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    try:
+        for number in heeded:
+            signal.signal(number, _stop)
+        yield
+    except Stopped:
+        _ignore(heeded)
+        if is_first_process():
+            sys.stderr.write("reappear: stopped; the same command continues\n")
+        sys.exit(STOPPED)
+    finally:
+        _ignore(heeded)  # while Python shuts down, which takes a moment
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process that prints: under torchrun, that of rank 0."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _ignore(numbers: list[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
