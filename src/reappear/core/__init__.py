@@ -25,6 +25,7 @@ from .files import (
 )
 from .footage import Detections, Tracks, Video
 from .images import SPLITS, ImageTable, Split
+from .onnx_files import onnx_files
 from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
@@ -66,6 +67,7 @@ __all__ = [
     "inside",
     "lengths_to_offsets",
     "offsets_to_owner",
+    "onnx_files",
     "process_pool",
     "read_bytes",
     "read_json",

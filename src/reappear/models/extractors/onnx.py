@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import InputError, settings
+from reappear.core import InputError, onnx_files, settings
 
 from .extractor import Image, normalised, resized
 
@@ -33,7 +33,7 @@ class OnnxSettings:
     @property
     def files(self) -> dict[str, Path]:
         """What the vectors depend on besides the images."""
-        return {"weights": self.weights}
+        return onnx_files(self.weights)
 
     def build(self) -> "OnnxExtractor":
         """The extractor."""
@@ -121,6 +121,7 @@ def _is_embedding(shape: Sequence[int | str | None]) -> bool:
 def _session(path: Path, threads: int) -> Any:
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path of the weights")
+    onnx_files(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
