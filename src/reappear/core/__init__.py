@@ -28,6 +28,7 @@ from .files import (
 )
 from .footage import Detections, Tracks, Video
 from .images import SPLITS, ImageTable, Split
+from .onnx_files import onnx_files
 from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
@@ -95,6 +96,7 @@ __all__ = [
     "killed_worker",
     "lengths_to_offsets",
     "offsets_to_owner",
+    "onnx_files",
     "parse_json",
     "parser_errors",
     "process_pool",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import ImageSide, InputError, Processes, parser_errors, require_regular_file, settings
+from reappear.core import ImageSide, InputError, Processes, onnx_files, parser_errors, require_regular_file, settings
 
 from .extractor import Image, Mean, Scale, Std, normalised, resized
 
@@ -35,7 +35,7 @@ class OnnxSettings:
     @property
     def files(self) -> dict[str, Path]:
         """What the vectors depend on besides the images."""
-        return {"weights": self.weights}
+        return onnx_files(self.weights)
 
     def build(self) -> "OnnxExtractor":
         """The extractor."""
@@ -133,6 +133,7 @@ def _is_embedding(shape: Sequence[int | str | None]) -> bool:
 
 def _session(path: Path, threads: int) -> Any:
     require_regular_file(path)
+    onnx_files(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -34,7 +34,9 @@ class ModelSettings:
         folder = Path(self.name)
         if folder.is_dir():
             return {name: folder / name for name in ("config.json", "model.safetensors")}
-        return {"weights": self.weights} if self.weights else {}
+        if self.weights is None:
+            return {}
+        return {"weights": self.weights / "model.safetensors" if self.weights.is_dir() else self.weights}
 
     def build(self) -> "ModelExtractor":
         """The extractor."""

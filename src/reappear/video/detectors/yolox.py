@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import Fraction, InputError, Processes, settings
+from reappear.core import Fraction, InputError, Processes, onnx_files, settings
 from reappear.video.decode import Footage
 
 from .detector import Found
@@ -30,7 +30,7 @@ class YoloxSettings:
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""
-        return {"weights": self.weights}
+        return onnx_files(self.weights)
 
     def build(self, footage: Footage) -> "YoloxDetector":
         """A detector for one video."""
@@ -114,6 +114,7 @@ def open_onnx(path: Path, *, threads: int) -> Any:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path of the weights")
+    onnx_files(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
