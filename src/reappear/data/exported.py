@@ -5,6 +5,7 @@ Read as `reappear export` writes them. Of others' files the labels `identity` an
 """
 
 from pathlib import Path
+from typing import Any
 
 from reappear.core import ImageTable, InputError, read_json_object
 
@@ -32,7 +33,8 @@ def read_coco(root: Path) -> ImageTable:
         raise InputError(f"{file} cannot be read as COCO's JSON: {type(error).__name__} {error}") from error
     rows, listing = Rows(), Listing(root, file.name)
     for image, one in annotations:
-        identity, sequence = one.get("identity_id", one.get("track_id")), one.get("track_id", -1)
+        identity: Any = one.get("identity_id", one.get("track_id"))
+        sequence = one.get("track_id", -1)
         name, camera = str(image.get("file_name")), image.get("camera_id", -1)
         if not all(type(number) is int for number in (identity, sequence, camera)):
             rows.skip(str(root / name), "an annotation without a whole number identity_id or track_id")
@@ -79,8 +81,9 @@ def read_webdataset(root: Path) -> ImageTable:
 
 
 def _add(rows: Rows, path: str, labels: object) -> None:
-    numbers = [labels.get(name, -1) for name in ("identity", "camera", "tracklet")] if isinstance(labels, dict) else []
-    if not numbers or not all(type(number) is int for number in numbers) or "identity" not in labels:
+    named = labels if isinstance(labels, dict) else {}
+    numbers = [named.get(name, -1) for name in ("identity", "camera", "tracklet")]
+    if "identity" not in named or not all(type(number) is int for number in numbers):
         rows.skip(path, "without a whole number identity")
     else:
         rows.add(path, identity=numbers[0], camera=numbers[1], sequence=numbers[2])

@@ -23,7 +23,7 @@ def read_mat(path: Path, key: str, columns: int | None = None) -> Int[np.ndarray
     data = read_bytes(path, max_bytes=_MAX_BYTES)
     with parser_errors(path, "a MATLAB file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = loadmat(io.BytesIO(data), variable_names=[key])
+        found = loadmat(io.BytesIO(data), variable_names=[key])  # type: ignore[arg-type] # files too, says its page
     value = found.get(key)
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iuf":
         raise InputError(f"{path} holds no matrix of numbers called {key}")
