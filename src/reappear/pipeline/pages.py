@@ -22,7 +22,7 @@ def require_own_page(folder: Path, name: str) -> None:
         try:
             with path.open(encoding="utf-8", errors="replace") as file:
                 ours = mark in file.read(_HEAD)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             ours = not path.is_symlink()
         except OSError:
             ours = False
