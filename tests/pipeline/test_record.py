@@ -9,7 +9,7 @@ from typing import Annotated
 
 import pytest
 
-from reappear.core import InputError, StorageError, WorkspaceError, settings
+from reappear.core import InputError, SettingsError, StorageError, WorkspaceError, settings
 from reappear.pipeline.record import Outcome, Record, read_record, run_step, sha256
 
 
@@ -87,15 +87,110 @@ def test_a_step_that_fails_leaves_nothing_under_its_name_and_its_work_aside(tmp_
     assert (tmp_path / "out" / "half.txt").exists()
 
 
-def test_work_begun_with_other_settings_is_not_continued(tmp_path):
+def fails_half_way(aside: Path) -> Outcome:
+    (aside / "half.txt").write_text("half")
+    raise InputError("no")
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"), [({"knobs": Knobs(loud=2)}, r"loud \(1, now 2\)"), ({"source": "b"}, "input: source")]
+)
+def test_work_begun_with_other_settings_or_inputs_is_refused_by_name_and_stays(tmp_path, changed, named):
+    with pytest.raises(InputError):
+        once(tmp_path / "out", fails_half_way, **{"source": "a"})
+    before = tree(tmp_path)
+    with pytest.raises(WorkspaceError, match=f"out.partial was begun with another {named}"):
+        once(tmp_path / "out", **{"source": "a", **changed})
+    assert tree(tmp_path) == before
+    once(tmp_path / "out", lambda aside: Outcome({"half": int((aside / "half.txt").exists())}), source="a")
+    assert read_record(tmp_path / "out").counts == {"half": 1}
+
+
+def test_finished_work_without_its_name_is_refused_under_other_settings(tmp_path):
+    once(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "out.partial")
+    before = tree(tmp_path)
+    with pytest.raises(WorkspaceError, match=r"begun with another loud \(1, now 2\)"):
+        once(tmp_path / "out", knobs=Knobs(loud=2))
+    assert {name: before[name] for name in before} == {name: tree(tmp_path)[name] for name in before}
+
+
+def test_a_failure_before_any_work_leaves_nothing(tmp_path):
     def fails(aside: Path) -> Outcome:
-        (aside / "half.txt").write_text("half")
         raise InputError("no")
 
     with pytest.raises(InputError):
         once(tmp_path / "out", fails)
+    assert not tree(tmp_path)
     once(tmp_path / "out", knobs=Knobs(loud=2))
-    assert not (tmp_path / "out" / "half.txt").exists()
+
+
+def test_a_killed_call_that_had_done_nothing_gives_way_to_other_settings(tmp_path):
+    aside = tmp_path / "out.partial"
+    aside.mkdir()
+    begun = {"step": "try", "fingerprint": "0", "settings": {"loud": 3}, "inputs": {}}
+    (aside / "begun.json").write_text(json.dumps(begun))
+    (aside / "lock").touch()
+    once(tmp_path / "out")
+    assert (tmp_path / "out").is_dir()
+
+
+def test_begin_anew_clears_what_the_step_names_and_nothing_else(tmp_path):
+    with pytest.raises(InputError):
+        once(tmp_path / "out", fails_half_way)
+    (tmp_path / "out.partial" / "mine.txt").write_text("mine")
+    run_step(
+        tmp_path / "out", step="try", settings=Knobs(loud=2), inputs={}, work=lambda aside: Outcome(),
+        clear=lambda aside: (aside / "half.txt").unlink(),
+    )  # fmt: skip
+    assert sorted(tree(tmp_path / "out")) == ["mine.txt", "record.json"]
+
+
+STRANGERS = ["precious.txt", "lock", "begun.json", "seconds.json", "record.json", "crops/a.jpg", ".hidden", "parts/x"]
+
+
+@pytest.mark.parametrize("place", ["out", "out.partial"])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_folder_that_no_step_made_is_refused_and_stays_as_it_is(tmp_path, place, name):
+    path = tmp_path / place / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"step": "mine"}')
+    before = tree(tmp_path)
+    with pytest.raises((WorkspaceError, InputError)):
+        once(tmp_path / "out")
+    assert tree(tmp_path) == before
+
+
+def test_files_and_links_in_the_way_are_refused_and_stay(tmp_path):
+    for k, name in enumerate(("out", "out.partial")):
+        for kind in ("file", "dangling", "link"):
+            room = tmp_path / f"{k}{kind}"
+            (room / "far").mkdir(parents=True)
+            (room / "far" / "precious.txt").write_text("mine")
+            if kind == "file":
+                (room / name).write_text("mine")
+            else:
+                (room / name).symlink_to(room / ("far" if kind == "link" else "nowhere"))
+            before = tree(room)
+            with pytest.raises(WorkspaceError, match=name):
+                once(room / "out")
+            assert tree(room) == before
+
+
+@pytest.mark.parametrize("name", ["q.partial", "q.tmp"])
+def test_a_name_of_unfinished_work_is_refused(tmp_path, name):
+    with pytest.raises(SettingsError, match=name):
+        once(tmp_path / name)
+    assert not tree(tmp_path)
+
+
+def tree(folder: Path) -> dict[str, bytes | str]:
+    """Every file, with its contents, and every link."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
 
 
 def test_an_input_folder_is_known_by_its_record(tmp_path):
@@ -119,7 +214,7 @@ def test_a_damaged_record_says_what_to_do(tmp_path, text):
 
 def test_a_folder_that_is_no_step_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(InputError, match="holds no finished work"):
+    with pytest.raises(WorkspaceError, match="holds no finished work"):
         once(tmp_path / "out")
 
 
@@ -152,7 +247,9 @@ from reappear.core import settings
 from reappear.pipeline.record import Outcome, run_step
 
 @settings
-class Knobs: pass
+class Knobs:
+    loud: int = 1
+    name: str = "x"
 
 def work(aside):
     (aside / "alive").write_text("")

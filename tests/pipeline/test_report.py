@@ -469,7 +469,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
 
 def test_unfinished_steps_are_not_reported(tmp_path: Path) -> None:
     work = build(tmp_path / "work", people=3, parts=("crops", "models"))
-    work.model("round1").rename(work.model("round1.partial"))
+    work.model("round1").rename(work.root / "models" / "round1.partial")
     (work.model("round0") / "record.json").unlink()
     (run,) = read_runs([work])
     assert list(run.training) == ["instance"]

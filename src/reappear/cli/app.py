@@ -123,7 +123,7 @@ def pretrain(
     resume: Annotated[
         str,
         typer.Option(
-            help="auto: a stopped training goes on; never: it is begun anew; PATH: goes on from the checkpoint (file "
+            help="auto: a stopped training of the same settings goes on; never: it is thrown away; PATH: goes on from the checkpoint (file "
             "or folder) of the same training elsewhere. To start a new training from weights, see --init."
         ),
     ] = "auto",

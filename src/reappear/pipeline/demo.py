@@ -12,6 +12,7 @@ from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSe
 from .embed import EmbedSettings, embed
 from .evaluate import EvaluateSettings, evaluate_one
 from .ingest import IngestSettings, ingest
+from .pages import require_own_page
 from .pretrain import PretrainSettings, pretrain
 from .report import report
 from .run import RunSettings, correlate_in_rounds, count_rounds
@@ -47,6 +48,7 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
     Returns:
         The report, `report.html`, with `report.json` beside it.
     """
+    require_own_page(out, "report")
     works = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         if settings.seeds > 1:
@@ -56,6 +58,7 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
 
 
 def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Progress) -> Workspace:
+    work.make()
     world = work.root / "world"
     synthesize(world, replace(settings.world, seed=seed), progress=progress)
     rounds = count_rounds(settings.run)

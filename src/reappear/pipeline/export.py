@@ -80,7 +80,7 @@ def export(
 def _folder(work: Workspace, identities: str) -> Path:
     folder = work.identities(identities)
     if not (folder / "record.json").exists():
-        there = sorted(path.parent.name for path in work.identities("").glob("*/record.json"))
+        there = sorted(path.parent.name for path in folder.parent.glob("*/record.json"))
         raise InputError(f"{work.root} has no identities {identities!r}; there are {', '.join((*_OWN, *there))}")
     return folder
 

@@ -1,7 +1,9 @@
 """What makes a step a step: done once, recorded, refused on changed settings, continued after a kill.
 
 A step works in `FOLDER.partial` and renames it to `FOLDER` when done, with a `record.json` inside. So a folder that
-exists is finished. What the step finds in its partial folder is its own earlier work under the same settings.
+exists is finished. What the step finds in its partial folder is its own earlier work under the same settings, as
+`begun.json` there says: a folder that no step began is somebody's, and earlier work under other settings is work.
+Neither is touched.
 """
 
 import contextlib
@@ -19,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from reappear import __version__
-from reappear.core import SILENT, InputError, Progress, WorkspaceError
-from reappear.store import disk_errors, remove_folder, sync_folder, write_text
+from reappear.core import SILENT, InputError, Progress, SettingsError, WorkspaceError
+from reappear.store import disk_errors, sync_folder, write_text
 
 from .settings import to_plain
 
@@ -35,6 +37,7 @@ _PACKAGES = (
 )
 
 
+_PARTIAL = ".partial"
 _BEGUN, _CLOCK, _LOCK = "begun.json", "seconds.json", "lock"
 
 
@@ -108,6 +111,7 @@ def run_step(
     settings: Any,
     inputs: Mapping[str, Path | str],
     work: Callable[[Path], Outcome],
+    clear: Callable[[Path], None] | None = None,
     progress: Progress = SILENT,
 ) -> Record:
     """Runs `work` once for these settings and inputs.
@@ -118,39 +122,52 @@ def run_step(
         settings: A settings dataclass.
         inputs: Name → finished folder, file, or a fingerprint as text.
         work: Fills the folder that it is given. It may find there what an earlier, interrupted call left.
+        clear: Begins anew: removes what an earlier call of this step left in the partial folder.
         progress: Who is told.
 
     Raises:
-        WorkspaceError: The folder was made with other settings or inputs; the message names the first difference.
+        SettingsError: The name of the folder marks unfinished work.
+        WorkspaceError: The folder was made, or begun, with other settings or inputs (the message names the first
+            difference), or it is not one of ours.
     """
+    if folder.name.endswith((_PARTIAL, ".tmp")):
+        raise SettingsError(f"{folder}: names that end in {_PARTIAL} or .tmp mark unfinished work; choose another name")
     plain = to_plain(settings)
     hashed = {name: value if isinstance(value, str) else fingerprint(value) for name, value in inputs.items()}
     mark = _hash({"step": step, "settings": plain, "inputs": hashed})
-    if folder.exists():
+    begun = {"step": step, "fingerprint": mark, "settings": plain, "inputs": hashed}
+    if folder.exists() or folder.is_symlink():
+        if not (folder / "record.json").exists():
+            raise WorkspaceError(f"{folder} is there and holds no finished work of reappear; name another output")
         record = read_record(folder)
         if record.fingerprint != mark:
             raise WorkspaceError(
-                f"{folder} was made with another {_difference(record, step, plain, hashed)}; "
+                f"{folder} was made with another {_difference(dataclasses.asdict(record), begun)}; "
                 f"name another output, or remove the folder to make it anew"
             )
         progress.note(f"{step}: {folder} is already done")
         return dataclasses.replace(record, already_done=True)
 
-    aside = folder.with_name(folder.name + ".partial")
+    aside = folder.with_name(folder.name + _PARTIAL)
     with disk_errors(folder):
+        _require_own(aside)
         aside.mkdir(parents=True, exist_ok=True)
         with _alone_in(aside):
             if (aside / "record.json").exists() and (done := read_record(aside)).fingerprint == mark:
                 _give_name(aside, folder)  # the last call was killed between its record and this
                 return done
-            before = _take_up(aside, mark, step, progress)
+            before = _take_up(aside, begun, clear)
             start = time.perf_counter()
             try:
-                outcome = work(aside)
-            finally:
-                seconds = before + time.perf_counter() - start
-                with contextlib.suppress(OSError):  # on a full disk the error under way is the one to tell
-                    (aside / _CLOCK).write_text(json.dumps(seconds))
+                try:
+                    outcome = work(aside)
+                finally:
+                    seconds = before + time.perf_counter() - start
+                    with contextlib.suppress(OSError):  # on a full disk, do not mask the original error
+                        (aside / _CLOCK).write_text(json.dumps(seconds))
+            except Exception:
+                _remove_if_nothing_is_done(aside)
+                raise
             record = Record(
                 step=step,
                 fingerprint=mark,
@@ -177,7 +194,7 @@ def _give_name(aside: Path, folder: Path) -> None:
 @contextlib.contextmanager
 def _alone_in(aside: Path) -> Iterator[None]:
     """Holds the folder until done or dead: two processes never write into one."""
-    with (aside / _LOCK).open("w") as lock:
+    with (aside / _LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -185,25 +202,76 @@ def _alone_in(aside: Path) -> Iterator[None]:
         yield
 
 
-def _take_up(aside: Path, mark: str, step: str, progress: Progress) -> float:
-    """Keeps what an earlier call under the same mark left, and returns the seconds it worked; clears anything else."""
-    begun, clock = aside / _BEGUN, aside / _CLOCK
-    try:
-        same = json.loads(begun.read_text()) == mark
-    except (FileNotFoundError, ValueError):
-        same = False
-    if not same:
-        leftovers = [path for path in aside.iterdir() if path.name != _LOCK]
-        if leftovers:
-            progress.note(f"{step}: {aside} was begun with other settings; starting over")
-        for path in leftovers:
-            remove_folder(path) if path.is_dir() else path.unlink()
-        write_text(begun, json.dumps(mark))
-        return 0.0
-    try:
-        return float(json.loads(clock.read_text()))
-    except (FileNotFoundError, ValueError):
-        return 0.0
+def _require_own(aside: Path) -> None:
+    """Refuses a path that is not free, unless it is a folder that a step began; looks, and touches nothing."""
+    if not aside.exists() and not aside.is_symlink():
+        return
+    if not aside.is_dir():
+        raise WorkspaceError(
+            f"{aside}, where unfinished work would go, is not a folder; move it, or name another output"
+        )
+    if _read_begun(aside) is None and not _is_untouched(aside):
+        raise WorkspaceError(
+            f"{aside}, where unfinished work would go, holds files that reappear did not write; "
+            f"move it, or name another output"
+        )
+
+
+def _read_begun(aside: Path) -> dict[str, Any] | None:
+    """What the folder was begun with, from `begun.json` or, where only its name is missing, from `record.json`."""
+    for name in (_BEGUN, "record.json"):
+        try:
+            found = json.loads((aside / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and found.keys() >= {"step", "fingerprint", "settings", "inputs"}:
+            return found
+    return None
+
+
+def _is_untouched(aside: Path) -> bool:
+    """Whether there is nothing in the folder but what `run_step` puts there before any work, and empty folders."""
+    ours = {_LOCK} if _read_begun(aside) is None else {_LOCK, _BEGUN, _CLOCK}
+
+    def is_ours(path: Path) -> bool:
+        if path.parent != aside or (path.name == _LOCK and path.stat().st_size):
+            return False
+        return path.name in ours or path.match(f".{_BEGUN}.*.tmp")
+
+    return all(is_ours(path) for path in aside.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _take_up(aside: Path, begun: Mapping[str, Any], clear: Callable[[Path], None] | None) -> float:
+    """Goes on with what an earlier call under the same settings left, and returns the seconds it worked.
+
+    Raises:
+        WorkspaceError: It was begun with other settings or inputs.
+    """
+    earlier = _read_begun(aside)
+    if clear is not None:
+        clear(aside)
+        (aside / "record.json").unlink(missing_ok=True)
+    elif earlier is not None and earlier["fingerprint"] == begun["fingerprint"]:
+        try:
+            return float(json.loads((aside / _CLOCK).read_text()))
+        except (FileNotFoundError, ValueError):
+            return 0.0
+    elif earlier is not None and not _is_untouched(aside):
+        raise WorkspaceError(
+            f"{aside} was begun with another {_difference(earlier, begun)}; go back to that, name another output, "
+            f"or remove that folder to begin anew"
+        )
+    (aside / _CLOCK).unlink(missing_ok=True)
+    write_text(aside / _BEGUN, json.dumps(begun, indent=2) + "\n")
+    return 0.0
+
+
+def _remove_if_nothing_is_done(aside: Path) -> None:
+    with contextlib.suppress(OSError):
+        if _is_untouched(aside):
+            for name in (_BEGUN, _CLOCK, _LOCK):
+                (aside / name).unlink(missing_ok=True)
+            aside.rmdir()
 
 
 def fingerprint(path: Path) -> str:
@@ -231,17 +299,16 @@ def _hash(plain: object) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _difference(record: Record, step: str, settings: dict[str, Any], inputs: dict[str, str]) -> str:
-    if record.step != step:
-        return f"step ({record.step}, now {step})"
-    old, new = _flat(record.settings), _flat(settings)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            return f"{key} ({old.get(key)}, now {new.get(key)})"
-    changed = sorted(
-        name for name in record.inputs.keys() | inputs.keys() if record.inputs.get(name) != inputs.get(name)
-    )
-    return f"input: {', '.join(changed)}"
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first difference between what two calls of `run_step` were given."""
+    if old["step"] != new["step"]:
+        return f"step ({old['step']}, now {new['step']})"
+    before, now = _flat(old["settings"]), _flat(new["settings"])
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            return f"{key} ({before.get(key)}, now {now.get(key)})"
+    names = old["inputs"].keys() | new["inputs"].keys()
+    return f"input: {', '.join(sorted(name for name in names if old['inputs'].get(name) != new['inputs'].get(name)))}"
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

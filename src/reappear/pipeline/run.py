@@ -14,6 +14,7 @@ from reappear.store import read_decisions
 from .correlate import CorrelateSettings, correlate, review_log
 from .embed import EmbedSettings, embed
 from .ingest import IngestSettings, ingest
+from .pages import require_own_page
 from .pretrain import PretrainSettings, pretrain
 from .record import fingerprint
 from .report import ReportSettings, report
@@ -54,6 +55,7 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
         The report, `report.html`, with `report.json` beside it.
     """
     rounds = count_rounds(settings)
+    require_own_page(work.root, "report")
     ingest(videos, work, settings.ingest, progress=progress)
     if work.open_crops().has_images:
         correlate_in_rounds(work, settings, rounds, progress=progress)

@@ -26,10 +26,12 @@ def draw_sheet(work: Workspace, why: Explanation, path: Path) -> Path:
         path: A .jpg or .png file.
 
     Raises:
-        InputError: The workspace has no images, or pictures are not written under such a name.
+        InputError: The workspace has no images, the file is there, or pictures are not written under such a name.
     """
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise InputError(f"{path}: a picture is a .jpg or .png file")
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path} is there; name another file, or remove it")
     store = work.open_crops()
     store.require_images()
     owner = read_identities(work.finished_identities(why.identities)).assignment.tracklet

@@ -1,8 +1,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from reappear.core import InputError
-from reappear.store import CropStore
+from reappear.core import InputError, SettingsError
+from reappear.core.files import check_name
+from reappear.store import CropStore, disk_errors
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,23 @@ class Workspace:
 
     root: Path
 
+    def make(self) -> None:
+        """Makes the folder if it is missing, readable for its owner alone: it shows people. One that is there stays so.
+
+        Raises:
+            InputError: Something else is in the way.
+            SettingsError: Its name marks unfinished work.
+            StorageError: The disk refused.
+        """
+        if self.root.name.endswith((".partial", ".tmp")):
+            raise SettingsError(f"{self.root}: names in .partial or .tmp mark unfinished work; choose another name")
+        with disk_errors(self.root):
+            try:
+                self.root.parent.mkdir(parents=True, exist_ok=True)
+                self.root.mkdir(mode=0o700, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise InputError(f"{self.root} cannot be made: {error.filename} is no folder; name another") from error
+
     @property
     def crops(self) -> Path:
         """What ingest wrote."""
@@ -33,19 +51,26 @@ class Workspace:
 
     def embeddings(self, name: str) -> Path:
         """What embed wrote."""
-        return self.root / "embeddings" / name
+        return self._result("embeddings", name)
 
     def identities(self, name: str) -> Path:
         """What correlate wrote."""
-        return self.root / "identities" / name
+        return self._result("identities", name)
 
     def model(self, name: str) -> Path:
         """What pretrain wrote."""
-        return self.root / "models" / name
+        return self._result("models", name)
 
     def evaluation(self, name: str) -> Path:
         """What evaluate wrote."""
-        return self.root / "evaluations" / name
+        return self._result("evaluations", name)
+
+    def vectors(self, name: str) -> Path:
+        """What evaluate embedded."""
+        return self._result("vectors", name)
+
+    def _result(self, folder: str, name: str) -> Path:
+        return self.root / folder / check_name(name, f"name in {folder}/")
 
     @property
     def review(self) -> Path:

@@ -1,6 +1,6 @@
 """What lies on disk, and how it gets there whole."""
 
-from .atomic import disk_errors, remove_folder, sync_folder, write_text, writing
+from .atomic import disk_errors, remove_folder, sync_folder, write_text, write_texts, writing
 from .crops import CropStore
 from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
 from .identities import Identities, read_identities, write_identities
@@ -29,5 +29,6 @@ __all__ = [
     "write_identities",
     "write_table",
     "write_text",
+    "write_texts",
     "writing",
 ]

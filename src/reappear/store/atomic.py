@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,11 @@ def disk_errors(where: Path) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Makes renames inside `folder` outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -46,16 +50,12 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block ends well it is fsynced and renamed to `path`."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = _aside(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield aside
-            handle = os.open(aside, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            _sync(aside)
             aside.replace(path)
             sync_folder(path.parent)
         finally:
@@ -66,6 +66,28 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with writing(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Writes text files that belong together: until all are on the disk, none takes the place of an earlier one."""
+    asides = {path: _aside(path) for path in texts}
+    try:
+        for path, aside in asides.items():
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                aside.write_text(texts[path], encoding="utf-8")
+                _sync(aside)
+        for path, aside in asides.items():
+            with disk_errors(path):
+                aside.replace(path)
+                sync_folder(path.parent)
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reappear.core import SILENT, Progress, SettingsError
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings, extractor_settings_for
+from reappear.pipeline.pages import require_own_page
 from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
 
@@ -58,6 +59,10 @@ def evaluate(
     labels = _told_apart([query for query, _ in pairs] if files else [_called(one) for one in extractors])
     if name is not None and len(labels) * (1 if files else len(data)) > 1:
         raise SettingsError("name: several evaluations cannot have one name; leave it out")
+    if name is not None:
+        work.evaluation(name)  # refuses a name that is none
+    work.make()
+    require_own_page(work.root, "evaluation")
     names = []
     if files:
         for (query, gallery), label in zip(pairs, labels, strict=True):

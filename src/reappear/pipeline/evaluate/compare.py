@@ -11,8 +11,8 @@ import numpy as np
 
 from reappear.core import InputError, Progress
 from reappear.metrics import paired_difference
+from reappear.pipeline.pages import write_page
 from reappear.pipeline.workspace import Workspace
-from reappear.store import write_text
 
 from .settings import EvaluateSettings
 
@@ -44,8 +44,7 @@ def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *
         if first is not scores:
             differences.append(_difference(work, first, scores, settings))
     found = {"evaluations": evaluations, "differences": differences, "means": _means(evaluations)}
-    write_text(work.root / "evaluation.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
-    write_text(work.root / "evaluation.html", render(work, found, progress=progress))
+    write_page(work.root, "evaluation", found, render(work, found, progress=progress))
     progress.note(f"page: {work.root / 'evaluation.html'}")
     return work.root / "evaluation.json"
 

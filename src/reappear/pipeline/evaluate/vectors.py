@@ -63,7 +63,7 @@ def embed_sides(
     """
     images = images_mark(sides.table)
     files = {f"extractor.{key}": path for key, path in given.extractor.files.items()}
-    folder = work.root / "vectors" / f"{name}-{images}"
+    folder = work.vectors(f"{name}-{images}")
 
     def fill(aside: Path) -> Outcome:
         extractor = given.extractor.build()

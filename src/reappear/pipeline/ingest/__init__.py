@@ -67,6 +67,7 @@ def ingest(
     from .videos import ingest_videos
 
     kind = tell(sources, settings.layout, progress)
+    work.make()
     if kind == VIDEOS:
         return ingest_videos(sources, work, settings, progress=progress)
     if kind == VECTORS:

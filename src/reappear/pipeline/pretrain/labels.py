@@ -59,7 +59,7 @@ def identities_folder(work: Workspace, labels: str) -> Path:
     """Where identities of this name lie."""
     folder = work.identities(labels)
     if not (folder / "record.json").exists():
-        there = sorted(path.parent.name for path in work.identities("").glob("*/record.json"))
+        there = sorted(path.parent.name for path in folder.parent.glob("*/record.json"))
         raise InputError(
             f"{work.root} has no identities {labels!r}; labels are {', '.join((*OWN, *there))}"
             + ("" if there else "; `reappear correlate` makes more")

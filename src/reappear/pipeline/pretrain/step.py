@@ -33,8 +33,9 @@ def pretrain(
         labels: What counts as one person, for the method `cion`: "instance" (each crop), "tracklet", "given" (the
             labels that a set came with), "true" (the footage's ground truth), or the name of identities that
             `correlate` wrote. Other methods say so themselves.
-        resume: What a stopped training of this name and these settings is good for. "auto": it goes on. "never": it is
-            thrown away. A path: a checkpoint, or a folder of them, of the same training elsewhere, to go on from.
+        resume: What a stopped training of this name is good for. "auto": it goes on, if its settings are these.
+            "never": it is thrown away, whatever its settings. A path: a checkpoint, or a folder of them, of the same
+            training elsewhere, to go on from.
         progress: Who is told.
 
     Raises:
@@ -64,18 +65,28 @@ def pretrain(
             return _train_along(training, folder)
 
         def work_in(aside: Path) -> Outcome:
-            if resume == "never":
-                remove_folder(aside / "checkpoints")
-                (aside / "metrics.jsonl").unlink(missing_ok=True)
             if world > 1:
                 parallel.tell(str(aside))
             return training.run(aside, progress)
 
         try:
-            return run_step(folder, step="pretrain", settings=settings, inputs=inputs, work=work_in, progress=progress)
+            return run_step(
+                folder,
+                step="pretrain",
+                settings=settings,
+                inputs=inputs,
+                work=work_in,
+                clear=_clear if resume == "never" else None,
+                progress=progress,
+            )
         finally:
             if world > 1:
                 parallel.tell("")
+
+
+def _clear(aside: Path) -> None:
+    remove_folder(aside / "checkpoints")
+    (aside / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def _train_along(training: "Training", folder: Path) -> Record:

@@ -4,7 +4,6 @@ report.html   self-contained: pictures are data URIs, plots inline SVG; nothing 
 report.json   what `numbers` returns: see `gather.numbers` for its layout
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,8 +11,8 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from reappear.core import SILENT, InputError, Progress, Seed, settings
+from reappear.pipeline.pages import require_own_page, write_page
 from reappear.pipeline.workspace import Workspace
-from reappear.store import write_text
 
 __all__ = ["ReportSettings", "report"]
 
@@ -55,6 +54,7 @@ def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, p
 
     Raises:
         InputError: No workspace was given, the first holds no crops, or a file in one is damaged.
+        WorkspaceError: `out` holds a `report.html` or `report.json` that is not ours.
     """
     # Drawing needs matplotlib, scikit-learn and jinja2, which nobody should wait for who only asks for help.
     from .gather import numbers, read_runs
@@ -62,10 +62,11 @@ def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, p
 
     if not works:
         raise InputError("a report needs a workspace; give the folder that `reappear run` wrote")
+    require_own_page(out, "report")
     runs = read_runs(works)
     found = numbers(runs)
     page = render(runs[0], found, settings, progress=progress)
-    write_text(out / "report.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
-    write_text(out / "report.html", page)
+    Workspace(out).make()
+    write_page(out, "report", found, page)
     progress.note(f"report: {out / 'report.html'}")
     return out / "report.html"
