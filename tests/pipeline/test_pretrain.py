@@ -218,6 +218,13 @@ def test_people_held_out_are_scored_and_not_trained_on(work: Workspace) -> None:
     assert 0 < rows[-1]["probe_map"] <= 1
 
 
+def test_model_that_diverged_in_its_last_step_is_not_exported(work: Workspace) -> None:
+    with pytest.raises(TrainingError, match=r"the model is not saved: .* are NaN or infinite") as caught:
+        pretrain(work, "diverged", dataclasses.replace(TINY, steps=2, warmup=0.0, lr=1e38), labels="found")
+    assert "\n" not in str(caught.value)
+    assert not work.model("diverged").exists()
+
+
 def test_zero_steps_export_the_network_as_it_was_drawn(work: Workspace) -> None:
     first = pretrain(work, "untrained", dataclasses.replace(TINY, steps=0), labels="instance")
     pretrain(work, "untrained-too", dataclasses.replace(TINY, steps=0, export="teacher"), labels="found")
