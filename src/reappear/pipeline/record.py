@@ -140,6 +140,7 @@ def run_step(
         return dataclasses.replace(record, already_done=True)
 
     aside = folder.with_name(folder.name + ".partial")
+    fresh = not aside.exists()
     with disk_errors(folder):
         aside.mkdir(parents=True, exist_ok=True)
         with _alone_in(aside):
@@ -154,6 +155,8 @@ def run_step(
                 seconds = before + time.perf_counter() - start
                 with contextlib.suppress(OSError):  # on a full disk the error under way is the one to tell
                     (aside / _CLOCK).write_text(json.dumps(seconds))
+                if fresh:
+                    _remove_unused(aside)
             _require_output(step, folder, outcome)
             record = Record(
                 step=step,
@@ -176,6 +179,15 @@ def _require_output(step: str, folder: Path, outcome: Outcome) -> None:
         return
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in outcome.dropped.items()) or "nothing came in"
     raise InputError(f"{step}: nothing is left to write to {folder} ({reasons}); check its inputs and settings")
+
+
+def _remove_unused(aside: Path) -> None:
+    """Removes a folder in which a step wrote nothing, as one that was refused for its settings."""
+    ours = {_BEGUN, _CLOCK, _LOCK}
+    if {path.name for path in aside.iterdir()} <= ours:
+        for name in ours:
+            (aside / name).unlink(missing_ok=True)
+        aside.rmdir()
 
 
 def _give_name(aside: Path, folder: Path) -> None:

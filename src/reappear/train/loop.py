@@ -144,6 +144,7 @@ def train(
     ):
         if given < least:
             raise SettingsError(f"{setting}: must be {least} or more, got {given}")
+    data.require_even_parts(accumulate)
     named = dict(method.student.named_parameters())
     mover = make_optimizer(optimizer, named, schedule.lr)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -44,10 +44,12 @@ def pretrain(
     """
     from reappear.train import parallel
 
+    from .check import check_pretraining
     from .method import choose_device
     from .training import Training
 
     labels = labels_of(settings.method, labels)
+    parallel.torchrun_environment()
     device = choose_device(settings.device)
     crops = work.open_crops()
     crops.require_images()
@@ -62,8 +64,11 @@ def pretrain(
     with parallel.processes(device) as (rank, world):
         if rank > 0:
             return _train_along(training, folder)
+        begun = False
 
         def work_in(aside: Path) -> Outcome:
+            nonlocal begun
+            begun = True
             if resume == "never":
                 remove_folder(aside / "checkpoints")
                 (aside / "metrics.jsonl").unlink(missing_ok=True)
@@ -71,11 +76,23 @@ def pretrain(
                 parallel.tell(str(aside))
             return training.run(aside, progress)
 
-        try:
-            return run_step(folder, step="pretrain", settings=settings, inputs=inputs, work=work_in, progress=progress)
-        finally:
+        def dismiss() -> None:
+            """The other processes wait for a folder to work in, or for the end of what is in it."""
             if world > 1:
                 parallel.tell("")
+
+        try:
+            if not folder.exists():
+                check_pretraining(settings)
+            record = run_step(
+                folder, step="pretrain", settings=settings, inputs=inputs, work=work_in, progress=progress
+            )
+        except BaseException:
+            if not begun:  # in the middle of a training they wait for another message, and torchrun ends them
+                dismiss()
+            raise
+        dismiss()
+        return record
 
 
 def _train_along(training: "Training", folder: Path) -> Record:
