@@ -150,6 +150,26 @@ def test_one_image_each_is_dino() -> None:
     torch.testing.assert_close(method.loss(batch, 0), torch.stack(pairs).mean())
 
 
+def test_skipped_step_leaves_everything_as_it_was() -> None:
+    """Also the running statistics of batch norm, which the forward pass moved, to where they may not be finite."""
+    method = _cion()
+    before = copy.deepcopy(method.state_dict())
+    with torch.no_grad():
+        first = next(method.student.backbone.parameters())
+        first.mul_(1e30)
+    for _ in range(2):  # two parts of a step
+        method.loss(_batch(), 0)
+    with torch.no_grad():
+        first.copy_(
+            before["student"]["backbone." + next(name for name, _ in method.student.backbone.named_parameters())]
+        )
+    method.forget_step()
+    torch.testing.assert_close(method.state_dict(), before, rtol=0, atol=0)
+    method.loss(_batch(), 0)
+    method.after_step(0)
+    assert torch.isfinite(method.loss(_batch(), 1))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"momentum": 1.5}, "momentum: must lie in 0..1"), ({"first_temperature": 0.0}, "first_temperature: must be")],

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -109,6 +111,26 @@ def test_some_steps_find_the_other_view() -> None:
     assert sum(losses[-10:]) < sum(losses[5:15])
     assert watched["positive_similarity"] > 0.9
     assert nn.functional.relu(torch.tensor(watched["feature_spread"])) > 0.05
+
+
+def test_skipped_step_leaves_everything_as_it_was() -> None:
+    """Also the running statistics of batch norm, which the forward pass moved, to where they may not be finite."""
+    method = Moco(_network(), queue=32)
+    before = copy.deepcopy(method.state_dict())
+    with torch.no_grad():
+        first = next(method.student.backbone.parameters())
+        first.mul_(1e30)
+    for _ in range(2):  # two parts of a step
+        method.loss(_batch(), 0)
+    with torch.no_grad():
+        first.copy_(
+            before["student"]["backbone." + next(name for name, _ in method.student.backbone.named_parameters())]
+        )
+    method.forget_step()
+    torch.testing.assert_close(method.state_dict(), before, rtol=0, atol=0)
+    method.loss(_batch(), 0)
+    method.after_step(0)
+    assert torch.isfinite(method.loss(_batch(), 1))
 
 
 @pytest.mark.parametrize(

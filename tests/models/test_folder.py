@@ -1,11 +1,14 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
-from reappear.core import InputError, SettingsError
+from reappear.core import InputError, SettingsError, TrainingError
 from reappear.models import create_model, load_model, save_model
+from reappear.models.extractors import ModelSettings
 
 CONFIG = {
     "architecture": "cnn6",
@@ -29,6 +32,33 @@ def test_a_model_goes_to_disk_and_comes_back_the_same(tmp_path: Path) -> None:
     images = torch.randn(2, 3, 32, 16)
     with torch.no_grad():
         torch.testing.assert_close(back(images), model.eval()(images))
+
+
+def test_files_of_a_model_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", create_model("cnn6", width=4), CONFIG, card="")
+    (tmp_path / "m" / "plain").touch()
+    assert len({path.stat().st_mode for path in (tmp_path / "m").iterdir()}) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path, value: float) -> None:
+    model = create_model("cnn6", width=4)
+    save_model(tmp_path / "m", model, CONFIG, card="")
+    name = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()][-1]
+    model.state_dict()[name].view(-1)[0] = value
+    with pytest.raises(TrainingError, match=re.escape(name)):
+        save_model(tmp_path / "bad", model, CONFIG, card="")
+    assert not (tmp_path / "bad" / "model.safetensors").exists()
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "m" / "model.safetensors")
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    for load in (
+        lambda: load_model(tmp_path / "m"),
+        lambda: create_model("cnn6", width=4, pretrained=tmp_path / "m.pth"),
+        lambda: ModelSettings(name=str(tmp_path / "m")).build(),
+    ):
+        with pytest.raises(InputError, match=f"1 of .* values of {re.escape(name)} are NaN or infinite") as caught:
+            load()
+        assert "\n" not in str(caught.value)
 
 
 def test_a_configuration_must_be_whole(tmp_path: Path) -> None:

@@ -44,6 +44,15 @@ def make_crops(root: Path) -> Workspace:
     return work
 
 
+def test_extractor_without_a_single_vector_fails(work, monkeypatch):
+    monkeypatch.setattr(
+        ColorExtractor, "__call__", lambda self, images: np.full((len(images), self.width), np.nan, np.float32)
+    )
+    with pytest.raises(InputError, match=f"{CROPS - 1} vectors that are zero or not finite"):
+        embed(work, "nan", EmbedSettings())
+    assert not work.embeddings("nan").exists()
+
+
 @pytest.fixture
 def work(tmp_path):
     return make_crops(tmp_path)

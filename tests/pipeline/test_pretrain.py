@@ -18,6 +18,7 @@ from reappear.core import (
     SILENT,
     InputError,
     MissingExtra,
+    ReappearError,
     SettingsError,
     StorageError,
     TrainingError,
@@ -26,8 +27,10 @@ from reappear.core import (
 )
 from reappear.methods.settings import CionSettings, DinoSettings, MocoSettings, TrackletSettings
 from reappear.models import load_model
+from reappear.pipeline.demo import DemoSettings, demo
 from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
 from reappear.pipeline.probe import Probe
+from reappear.pipeline.run import RunSettings, run
 from reappear.pipeline.workspace import Workspace
 from reappear.train.views import ViewSettings
 
@@ -216,6 +219,59 @@ def test_people_held_out_are_scored_and_not_trained_on(work: Workspace) -> None:
     assert record.dropped == {"held out for the probe": 12}
     rows = [json.loads(line) for line in (work.model("held-out") / "metrics.jsonl").read_text().splitlines()]
     assert 0 < rows[-1]["probe_map"] <= 1
+
+
+def test_model_that_diverged_in_its_last_step_is_not_exported(work: Workspace) -> None:
+    with pytest.raises(TrainingError, match=r"the model is not saved: .* are NaN or infinite") as caught:
+        pretrain(work, "diverged", dataclasses.replace(TINY, steps=2, warmup=0.0, lr=1e38), labels="found")
+    assert "\n" not in str(caught.value)
+    assert not work.model("diverged").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backbone": "cnn7"},
+        {"arguments": {"depth": 3}},
+        {"backbone": "vit_tiny_patch16_224", "arguments": {}},
+        {"init": Path("nowhere.pth")},
+        {"device": "tpu9"},
+        {"tracker": "wandb"},
+        {"recompute": True},
+        {"probe": Path("nowhere")},
+        {"images_per_step": 10},
+        {"accumulate": 4},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_cannot_be_trained_leaves_nothing_behind(work: Workspace, changes: dict[str, object]) -> None:
+    before = set((work.root / "models").glob("*"))
+    with pytest.raises(ReappearError):
+        pretrain(work, "never", dataclasses.replace(TINY, **changes), labels="found")
+    assert set((work.root / "models").glob("*")) == before
+
+
+@pytest.mark.parametrize("lacking", ["query", "gallery", "other cameras"])
+def test_probe_without_a_query_that_has_a_match_is_refused(work: Workspace, tmp_path: Path, lacking: str) -> None:
+    probe = make_probe(tmp_path / "probe")
+    folder = probe / ("query" if lacking == "query" else "bounding_box_test")
+    for path in folder.iterdir():
+        path.unlink() if lacking != "other cameras" else path.rename(path.with_name(path.name.replace("_c2", "_c1")))
+    if lacking == "other cameras":
+        for path in (probe / "query").glob("*_c2*"):
+            path.unlink()
+    with pytest.raises(InputError, match=f"probe: {re.escape(str(probe))}"):
+        pretrain(work, "never", dataclasses.replace(TINY, probe=probe, probe_every=2), labels="found")
+    assert not list((work.root / "models").glob("never*"))
+
+
+def test_run_checks_the_training_before_anything_else(tmp_path: Path) -> None:
+    settings = RunSettings(pretrain=dataclasses.replace(TINY, backbone="cnn7"))
+    with pytest.raises(InputError, match="did you mean cnn6"):
+        run([tmp_path / "no such video.mp4"], Workspace(tmp_path / "w"), settings)
+    with pytest.raises(InputError, match="did you mean cnn6"):
+        demo(tmp_path / "d", DemoSettings(run=settings))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_zero_steps_export_the_network_as_it_was_drawn(work: Workspace) -> None:

@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from typing import Annotated
 import pytest
 
 from reappear.core import InputError, SettingsError, StorageError, WorkspaceError, settings
+from reappear.pipeline import record
 from reappear.pipeline.record import Outcome, Record, read_record, run_step, sha256
 
 
@@ -41,6 +43,26 @@ def test_a_step_is_done_once_and_recorded(tmp_path):
     assert again.dropped == {"blank": 2}
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["record.json", "result.txt"]
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_step_without_output_fails_and_leaves_no_folder(tmp_path):
+    with pytest.raises(InputError, match="3 blank"):
+        once(tmp_path / "out", lambda aside: Outcome({"lines": 3}, {"blank": 3}, made=0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_step_says_how_much_it_made():
+    """So that none succeeds with nothing in its folder."""
+    files = Path(record.__file__).parent.rglob("*.py")
+    calls = [
+        (path, node)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Outcome"
+    ]
+    assert len(calls) > 8
+    silent = [f"{path}:{node.lineno}" for path, node in calls if "made" not in [word.arg for word in node.keywords]]
+    assert not silent
 
 
 def test_a_kill_after_the_record_costs_nothing(tmp_path):

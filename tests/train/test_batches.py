@@ -41,6 +41,11 @@ def test_a_step_is_the_same_whenever_and_by_whomever_it_is_made() -> None:
     assert not _equal(data[2], data[3])
 
 
+class BadImages:
+    def __getitem__(self, image: int) -> np.ndarray:
+        raise InputError(f"crop {image} is damaged")
+
+
 def _workers() -> list[int]:
     return [process.pid for process in multiprocessing.active_children()]
 
@@ -65,8 +70,10 @@ def test_killed_worker_is_named() -> None:
 
 
 def test_bad_input_in_a_worker_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"^images_per_step: [^\n]*$"):
-        next(batches(_data(0, 2, images_per_step=6), 0, 1, workers=1))
+    data = _data()
+    data._images = BadImages()
+    with pytest.raises(InputError, match=r"^crop [0-9]+ is damaged$"):
+        next(batches(data, 0, 1, workers=1))
 
 
 def test_two_processes_see_together_what_one_sees() -> None:
@@ -79,5 +86,8 @@ def test_two_processes_see_together_what_one_sees() -> None:
 
 
 def test_identities_that_cannot_be_shared_evenly_are_refused() -> None:
-    with pytest.raises(InputError, match="6 images are 3 identities at step 0, which 2 processes cannot share"):
-        _data(0, 2, images_per_step=6)[0]
+    with pytest.raises(InputError, match=r"6 images are 3 identities .* which 2 processes cannot share"):
+        _data(0, 2, images_per_step=6).require_even_parts(1)
+    with pytest.raises(InputError, match="accumulate: 2 identities of a step cannot be cut into 4 parts"):
+        _data(0, 2).require_even_parts(4)
+    _data(0, 2).require_even_parts(2)

@@ -123,6 +123,40 @@ def test_a_gradient_that_is_not_finite_is_skipped_too(tmp_path: Path) -> None:
     assert method.forgotten == [0, 1, 2]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_steps_are_skipped_alike_in_every_precision(tmp_path: Path, precision: str, frozen: bool) -> None:
+    """Nothing moves, each is counted, and the training ends after `bad_steps`, also while the loss is scaled."""
+    moved: list[int] = []
+
+    class Watched(MeanColour):
+        def after_step(self, step: int) -> None:
+            moved.append(step)
+
+    method = Watched()
+    # The gradient of a frozen parameter is not used, so it may be what it likes.
+    parameter = method.student[2].weight if frozen else method.student[0].weight
+    parameter.register_hook(lambda gradient: gradient * math.inf if len(method.seen) > 1 or frozen else gradient)
+    with pytest.raises(TrainingError, match="in the 2 steps before"):
+        _train(method, tmp_path, bad_steps=2, precision=precision)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert moved == ([0, 1] if frozen else [0])
+    assert method.forgotten == ([2, 3, 4] if frozen else [1, 2, 3])
+    assert [row["skipped_steps"] for row in rows] == ([0, 0, 1, 2] if frozen else [0, 1, 2])
+    assert all(bool(torch.isfinite(p).all()) for p in method.student.parameters())
+
+
+def test_search_for_the_scale_is_counted_and_survived(tmp_path: Path) -> None:
+    """The first gradients of a float16 training overflow until the scale is small enough."""
+    method = MeanColour()
+    method.student[0].weight.register_hook(lambda gradient: gradient * math.inf if len(method.seen) <= 3 else gradient)
+    rows = _train(method, tmp_path, precision="float16", bad_steps=3)
+    assert [row["skipped_steps"] for row in rows] == [1, 2, 3, 3, 3, 3]
+    assert method.forgotten == [0, 1, 2]
+    checkpoint = max((tmp_path / "checkpoints").glob("step-*.pt"))
+    assert torch.load(checkpoint, weights_only=True)["scaler"]["scale"] == 65_536 / 2**3
+
+
 def test_skipped_steps_are_remembered_by_who_goes_on(tmp_path: Path) -> None:
     whole = MeanColour(poison=1)
     expected = _train(whole, tmp_path / "whole")

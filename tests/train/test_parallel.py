@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from reappear.core import SettingsError
 from reappear.train import parallel
 
 CPU = torch.device("cpu")
@@ -20,6 +21,35 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert parallel.share_statistics(network, CPU) is network
         assert parallel.any_process(True, CPU)
         assert not parallel.any_process(False, CPU)
+
+
+TORCHRUN = {
+    "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"
+}  # fmt: skip
+
+
+def test_torchrun_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert parallel.torchrun_environment() == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORLD_SIZE", "abc"), ("WORLD_SIZE", ""), ("WORLD_SIZE", "0"), ("WORLD_SIZE", "-2"), ("WORLD_SIZE", "2.0"),
+        ("RANK", "2"), ("RANK", "x"), ("RANK", None), ("LOCAL_RANK", "5"), ("LOCAL_RANK", None),
+        ("MASTER_PORT", "99999"), ("MASTER_PORT", None), ("MASTER_ADDR", None),
+    ],
+)  # fmt: skip
+def test_torchrun_environment_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    for key, good in {**TORCHRUN, name: value}.items():
+        monkeypatch.delenv(key, raising=False)
+        if good is not None:
+            monkeypatch.setenv(key, good)
+    with pytest.raises(SettingsError, match=f"^{name}: ") as caught, parallel.processes(CPU):
+        pass
+    assert "\n" not in str(caught.value)
 
 
 _TWO = """

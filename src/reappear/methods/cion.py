@@ -15,7 +15,7 @@ from reappear.models.heads import DistillationHead
 from reappear.train.batches import IdentityBatch
 from reappear.train.parallel import local_gradients
 from reappear.train.schedule import cosine, teacher_temperature
-from reappear.train.teacher import Buffers, update_teacher
+from reappear.train.teacher import BufferBackup, Buffers, update_teacher
 
 from .network import Network, spread
 
@@ -69,6 +69,7 @@ class Cion:
         self._means: list[Tensor] = []  # of the teacher's logits, one for each part of this step's batch
         self._seen: tuple[Tensor, Tensor] | None = None
         self._center_before = loss.center.clone()
+        self._backup = BufferBackup(network, self.teacher)
 
     @property
     def student(self) -> Network:
@@ -90,6 +91,8 @@ class Cion:
 
     def loss(self, batch: IdentityBatch, step: int) -> Float[Tensor, ""]:
         """Eq. 9 on the views of one step, or of a part of it. Both networks stay in training mode."""
+        if not self._means:
+            self._backup.save()
         with torch.no_grad():
             _, vectors = self.teacher(batch.views[:GLOBAL_VIEWS])
             teacher = _head(self.teacher).compare(vectors)
@@ -114,8 +117,9 @@ class Cion:
         update_teacher(self.teacher, self._network, momentum=self.momentum(step), buffers=self._buffers)
 
     def forget_step(self) -> None:
-        """The step is skipped: neither centre nor teacher hear of it."""
+        """The step is skipped: centre, teacher and the statistics of batch norm stay as they were before it."""
         self._means.clear()
+        self._backup.restore()
 
     @torch.no_grad()
     def monitors(self, step: int) -> dict[str, int | float]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from reappear.core import SettingsError, generator
 from reappear.train.batches import IdentityBatch
 from reappear.train.parallel import gathered, local_gradients, rank_and_world
-from reappear.train.teacher import Buffers, update_teacher
+from reappear.train.teacher import BufferBackup, Buffers, update_teacher
 
 from .network import Network, spread
 
@@ -68,6 +68,7 @@ class Moco:
         self._next = 0  # where the queue is overwritten next
         self._keys: list[Tensor] = []  # of this step
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
+        self._backup = BufferBackup(network, self.teacher)
 
     @property
     def student(self) -> Network:
@@ -78,6 +79,8 @@ class Moco:
         """Cross entropy of finding the other view of the same image among the queue."""
         if len(batch.views) != 2:
             raise SettingsError(f"moco compares two views of an image, got {len(batch.views)}; set views.local_views=0")
+        if not self._keys:
+            self._backup.save()
         with torch.no_grad():
             keys = self._see_keys(batch.views[1], step).to(self.queue.dtype)
         features, queries = self._distributed(batch.views[:1])
@@ -121,8 +124,9 @@ class Moco:
         self._next = (self._next + len(fresh)) % len(self.queue)
 
     def forget_step(self) -> None:
-        """The step is skipped: its keys are not remembered."""
+        """The step is skipped: queue, key network and the statistics of batch norm stay as they were before it."""
         self._keys.clear()
+        self._backup.restore()
 
     @torch.no_grad()
     def monitors(self, step: int) -> dict[str, int | float]:

@@ -8,9 +8,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from reappear.core import InputError, SettingsError, read_json_object, require_regular_file
+from reappear.core import InputError, SettingsError, TrainingError, read_json_object, require_regular_file
 from reappear.store import write_text, writing
 
+from .checkpoints import require_finite
 from .registry import create_model
 
 _MAX_SIDE, _MAX_NUMBER, _MAX_ITEMS = 8192, 16_384, 64
@@ -26,13 +27,20 @@ def save_model(folder: Path, model: nn.Module, config: dict[str, Any], *, card: 
         config: `architecture` and `arguments` for `create_model`; `height` and `width` of its images in pixels; `mean`
             and `std` per channel, of pixels in [0, 1]; and whatever else is known of it.
         card: Text of README.md.
+
+    Raises:
+        TrainingError: A weight is NaN or infinite; nothing is written.
     """
     lacking = [name for name in _NEEDED if name not in config]
     if lacking:
         raise InputError(f"the configuration of a model needs {', '.join(lacking)}")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    try:
+        require_finite(state, config["architecture"])
+    except InputError as error:
+        raise TrainingError(f"the model is not saved: {error}") from error
     with writing(folder / "model.safetensors") as aside:
-        safetensors.torch.save_file(state, aside)
+        aside.write_bytes(safetensors.torch.save(state))  # `save_file` makes files that only their owner can read
     write_text(folder / "config.json", json.dumps({**config, "features": model.num_features}, indent=2) + "\n")
     write_text(folder / "README.md", card)
 

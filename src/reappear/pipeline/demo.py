@@ -48,7 +48,10 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
     Returns:
         The report, `report.html`, with `report.json` beside it.
     """
+    from .pretrain.check import check_pretraining  # imports torch
+
     require_own_page(out, "report")
+    check_pretraining(replace(settings.run.pretrain, probe=None))  # its own is filmed
     works = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         if settings.seeds > 1:

@@ -45,7 +45,7 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     where an interrupted call left off.
 
     Raises:
-        InputError: There are no crops yet, or the extractor's file does not fit.
+        InputError: No crop has a vector. There are no crops yet, or the extractor's file does not fit.
     """
     crops = work.open_crops()
     crops.require_images()
@@ -126,7 +126,8 @@ def _embed_all(
     mark.unlink(missing_ok=True)
     for reason, count in dropped.items():
         progress.note(f"{count} of {len(crops)} crops left out: {reason}")
-    return Outcome({"crops": len(crops), "width": extractor.width}, dict(dropped))
+    made = len(crops) - dropped.total()
+    return Outcome({"crops": len(crops), "width": extractor.width}, dict(dropped), made=made)
 
 
 def embed_images(

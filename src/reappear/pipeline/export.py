@@ -141,6 +141,7 @@ def _write_images(
     return Outcome(
         {"crops": len(order), "identities": int(person[-1]) + 1},
         {"without an identity": left_out} if left_out else {},
+        made=len(order),
     )
 
 
@@ -179,4 +180,5 @@ def _write_suspects(work: Workspace, crops: CropStore, name: str, aside: Path, p
     reasons, counts = np.unique(table["reason"], return_counts=True)
     progress.note(f"export: {len(table['crop'])} of {len(crops)} crops are suspect")
     totals: dict[str, int | float] = {"crops": len(crops), "suspects": len(table["crop"])}
-    return Outcome(totals | dict(zip(reasons.tolist(), counts.tolist(), strict=True)))
+    # No suspect is a result: what was examined may not be empty.
+    return Outcome(totals | dict(zip(reasons.tolist(), counts.tolist(), strict=True)), made=len(crops))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from reappear.core import InputError, Ranking, SettingsError, generator
+from reappear.core import ImageTable, InputError, Ranking, SettingsError, generator
 from reappear.data import decode_image, read, read_image
 from reappear.store import CropStore
 
@@ -33,9 +33,8 @@ class Probe:
 
     @classmethod
     def of_folder(cls, root: Path, height: int, width: int) -> "Probe":
-        """A folder in Market-1501 layout."""
-        table = read("market1501", root)
-        query, gallery = table.where("query"), table.where("gallery")
+        """A folder in Market-1501 layout; see `probe_sides`."""
+        query, gallery = probe_sides(root)
 
         def shown(paths: np.ndarray) -> UInt8[np.ndarray, "n 3 h w"]:
             return _resized([(str(path), read_image(str(path))) for path in paths], height, width)
@@ -77,6 +76,23 @@ class Probe:
             query_cameras=self.query_cameras,
             gallery_cameras=self.gallery_cameras,
         )
+
+
+def probe_sides(root: Path) -> tuple[ImageTable, ImageTable]:
+    """The queries and the gallery of a folder in Market-1501 layout. No image is opened.
+
+    Raises:
+        InputError: It is no such folder, or no query has a match in another camera.
+    """
+    table = read("market1501", root)
+    query, gallery = table.where("query"), table.where("gallery")
+    asked = zip(query.identity.tolist(), query.camera.tolist(), strict=True)
+    if not any(np.any((gallery.identity == person) & (gallery.camera != camera)) for person, camera in asked):
+        raise InputError(
+            f"probe: {root} has {len(query):,} queries and {len(gallery):,} images in its gallery, and no query with a "
+            "match in another camera; give a folder in Market-1501 layout with query/ and bounding_box_test/"
+        )
+    return query, gallery
 
 
 def held_out(

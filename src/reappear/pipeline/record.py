@@ -48,10 +48,12 @@ class Outcome:
     Attributes:
         counts: How much there is of what.
         dropped: Reason → how many were left out for it.
+        made: Rows of what the step is for; at 0 the step fails. None = it makes one thing, which is there.
     """
 
     counts: dict[str, int | float] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    made: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def run_step(
         progress: Who is told.
 
     Raises:
+        InputError: The output would be empty.
         SettingsError: The name of the folder marks unfinished work.
         WorkspaceError: The folder was made, or begun, with other settings or inputs (the message names the first
             difference), or it is not one of ours.
@@ -165,6 +168,7 @@ def run_step(
                     seconds = before + time.perf_counter() - start
                     with contextlib.suppress(OSError):  # on a full disk, do not mask the original error
                         (aside / _CLOCK).write_text(json.dumps(seconds))
+                _require_output(step, folder, outcome)
             except Exception:
                 _remove_if_nothing_is_done(aside)
                 raise
@@ -182,6 +186,13 @@ def run_step(
             write_text(aside / "record.json", record.to_json())
             _give_name(aside, folder)
     return record
+
+
+def _require_output(step: str, folder: Path, outcome: Outcome) -> None:
+    if outcome.made is None or outcome.made > 0:
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in outcome.dropped.items()) or "nothing came in"
+    raise InputError(f"{step}: nothing is left to write to {folder} ({reasons}); check its inputs and settings")
 
 
 def _give_name(aside: Path, folder: Path) -> None:

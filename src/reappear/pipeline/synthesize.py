@@ -124,7 +124,8 @@ def film_world(world: World, folder: Path, *, workers: int = 1, progress: Progre
             "probe_people": len(world.probe_people),
             "query": images["query"],
             "gallery": images["bounding_box_test"],
-        }
+        },
+        made=len(world.films),
     )
 
 

@@ -74,11 +74,9 @@ class IdentityBatch:
         return IdentityBatch(views, self.identity)
 
     def parts(self, count: int) -> "list[IdentityBatch]":
-        """The batch cut into `count` batches of equally many identities."""
+        """The batch cut into `count` batches of equally many identities; see `StepBatches.require_even_parts`."""
         if count == 1:
             return [self]
-        if len(self.identity) % count:
-            raise InputError(f"accumulate: {len(self.identity)} identities of a step cannot be cut into {count} parts")
         cut = [tensor.chunk(count) for tensor in (self.identity, *self.views, *self.looks)]
         last = 1 + len(self.views)
         return [
@@ -122,14 +120,29 @@ class StepBatches(Dataset[IdentityBatch]):
         self._images, self._identity, self._sampler, self._crops = images, identity, sampler, crops
         self._seed, self._rank, self._world, self._undressed = seed, rank, world, undressed
 
+    def require_even_parts(self, parts: int) -> None:
+        """Checks that every step can be cut into equal parts.
+
+        Args:
+            parts: Of the share of one process.
+
+        Raises:
+            InputError: The identities of a step are no multiple of processes and parts.
+        """
+        for identities in self._sampler.identities_per_step:
+            if identities % self._world:
+                raise InputError(
+                    f"images_per_step: {self._sampler.images_per_step} images are {identities} identities in a stage "
+                    f"of the curriculum, which {self._world} processes cannot share evenly"
+                )
+            if identities // self._world % parts:
+                raise InputError(
+                    f"accumulate: {identities // self._world} identities of a step cannot be cut into {parts} parts"
+                )
+
     def __getitem__(self, step: int) -> IdentityBatch:
         """The share of step `step` that belongs to this process."""
         groups = self._sampler.groups(step)
-        if len(groups) % self._world:
-            raise InputError(
-                f"images_per_step: {groups.size} images are {len(groups)} identities at step {step}, "
-                f"which {self._world} processes cannot share evenly"
-            )
         share = len(groups) // self._world
         first = self._rank * share
         mine = groups[first : first + share]

@@ -89,7 +89,18 @@ def open_board(tracker: Tracker, folder: Path, name: str) -> Board:
     return boards[tracker](folder, name)
 
 
+def require_tracker(tracker: Tracker) -> None:
+    """Raises an error where the package of a board is not installed.
+
+    Raises:
+        MissingExtra: It is not.
+    """
+    if tracker != "none":
+        _package(tracker, tracker)
+
+
 def _package(module: str, extra: str) -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when the package is imported
     try:
         return import_module(module)
     except ImportError as error:
@@ -127,7 +138,6 @@ class _WeightsAndBiases:
 
 class _Mlflow:
     def __init__(self, folder: Path, name: str) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when the package is imported
         self._mlflow = _package("mlflow", "mlflow")
         store = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
         self._mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", store))

@@ -115,7 +115,8 @@ def train(
         optimizer: AdamW, or SGD with momentum 0.9.
         precision: Of the forward pass. Under float16 the loss is scaled, and gradients are unscaled before clipping.
         accumulate: Parts that a step's batch is cut into, one after the other on the device.
-        bad_steps: Steps in a row whose loss or gradient may be not finite; they are skipped and counted.
+        bad_steps: Steps in a row whose loss or gradient may be not finite; they are skipped and counted. Under float16
+            those are among them in which the scale of the loss is found: it begins at 65,536 and is halved by each.
         workers: Processes that prepare batches ahead.
         log_every: Steps between rows of metrics.
         checkpoint_every: Steps between checkpoints.
@@ -143,6 +144,7 @@ def train(
     ):
         if given < least:
             raise SettingsError(f"{setting}: must be {least} or more, got {given}")
+    data.require_even_parts(accumulate)
     named = dict(method.student.named_parameters())
     mover = make_optimizer(optimizer, named, schedule.lr)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
@@ -199,28 +201,28 @@ def train(
                         loss = method.loss(part, step) / accumulate
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 losses.append(loss.detach())
-            scaler.unscale_(mover)
             for parameter_name, parameter in named.items():
                 if method.is_frozen(parameter_name, step):
                     parameter.grad = None
+            scaler.unscale_(mover)
             norm = float(clip_each(list(named.values()), schedule.clip))
             value = float(mean_over_processes(torch.stack(losses).sum()))
-            if not (math.isfinite(value) and (scaler.is_enabled() or math.isfinite(norm))):
-                method.forget_step()
-                skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
-                if skipped.in_a_row > bad_steps:
-                    raise TrainingError(
-                        f"the loss is {value} at step {step} and the norm of its gradient {norm}, as in the "
-                        f"{bad_steps} steps before; lower lr or lengthen the warm-up"
-                    )
-                progress.note(f"step {step + 1} skipped: the loss or its gradient is not finite")
-                if scaler.is_enabled():
-                    scaler.update(scaler.get_scale() / 2)
-            else:
+            if math.isfinite(value) and math.isfinite(norm):
                 skipped.in_a_row = 0
                 scaler.step(mover)
-                scaler.update()
                 method.after_step(step)
+            else:
+                method.forget_step()
+                skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
+                scale = f", scaled by {scaler.get_scale():g}," if scaler.is_enabled() else ""
+                if skipped.in_a_row > bad_steps:
+                    raise TrainingError(
+                        f"the loss is {value} at step {step} and the norm of its gradient{scale} {norm}, as in the "
+                        f"{bad_steps} steps before; lower lr or lengthen the warm-up"
+                        + (", or take bfloat16" if scale else "")
+                    )
+                progress.note(f"step {step + 1} skipped: the loss or its gradient{scale} is not finite")
+            scaler.update()
 
             done = step + 1
             advance(1)

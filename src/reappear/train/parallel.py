@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from reappear.core import SettingsError
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -18,7 +20,7 @@ def processes(device: torch.device) -> Iterator[tuple[int, int]]:
 
     Communication is NCCL between GPUs and gloo between CPUs.
     """
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1 or dist.is_initialized():
+    if torchrun_environment() == 1 or dist.is_initialized():
         yield rank_and_world()
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -27,6 +29,34 @@ def processes(device: torch.device) -> Iterator[tuple[int, int]]:
         dist.barrier()  # nobody hangs up while another is still talking
     finally:
         dist.destroy_process_group()
+
+
+def torchrun_environment() -> int:
+    """The number of processes that torchrun started, from the environment variables that it sets; 1 without it.
+
+    Raises:
+        SettingsError: A variable is missing or out of range.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        return 1
+    world = _whole_number("WORLD_SIZE", least=1)
+    if world > 1:
+        _whole_number("RANK", most=world - 1)
+        _whole_number("LOCAL_RANK", most=world - 1)
+        _whole_number("MASTER_PORT", least=1, most=65535)
+        if not os.environ.get("MASTER_ADDR"):
+            raise SettingsError(f"MASTER_ADDR: must be given with WORLD_SIZE={world} (environment); {_START}")
+    return world
+
+
+_START = "unset WORLD_SIZE, or start the processes with torchrun, which sets all of them"
+
+
+def _whole_number(name: str, *, least: int = 0, most: int = 1 << 31) -> int:
+    given = os.environ.get(name)
+    if given is None or not given.isascii() or not given.isdigit() or not least <= int(given) <= most:
+        raise SettingsError(f"{name}: must be a whole number in {least}..{most} (environment), got {given!r}; {_START}")
+    return int(given)
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -40,6 +40,11 @@ class IdentitySampler:
         self._counts = np.unique(identity, return_counts=True)[1]
         self._pass = lru_cache(maxsize=2)(self._make_pass)
 
+    @property
+    def identities_per_step(self) -> list[int]:
+        """How many identities a step of each stage has."""
+        return [self.images_per_step // images for _, images in self._stages]
+
     def images_per_identity(self, step: int) -> int:
         """N_id at a step."""
         return stage(step, steps=self._steps, stages=self._stages)[0]

@@ -26,3 +26,27 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float, b
             old.lerp_(new, 1 - momentum)
         else:
             old.copy_(new)
+
+
+class BufferBackup:
+    """The buffers of modules (running statistics of batch norm) as they were before a step, should it be skipped.
+
+    Args:
+        modules: Whose buffers; forward passes change them.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self._buffers = [buffer for module in modules for buffer in module.buffers()]
+        self._kept = [buffer.clone() for buffer in self._buffers]
+
+    @torch.no_grad()
+    def save(self) -> None:
+        """Keeps them as they are now."""
+        for kept, buffer in zip(self._kept, self._buffers, strict=True):
+            kept.copy_(buffer)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Sets them to what was saved last."""
+        for kept, buffer in zip(self._kept, self._buffers, strict=True):
+            buffer.copy_(kept)

@@ -78,6 +78,23 @@ def test_every_extractor(chosen):
     assert all(path.is_file() for path in chosen.files.values())
 
 
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_network_that_gives_nan_is_refused_when_it_is_loaded(tmp_path, kind):
+    path = onnx_file(tmp_path / "a.onnx", batch=1, side=(8, 4))
+    network = onnx.load(path)
+    network.graph.initializer.append(helper.make_tensor("weight", TensorProto.FLOAT, [1], [float("nan")]))
+    network.graph.node[0].output[0] = "mean"
+    network.graph.node.append(helper.make_node("Mul", ["mean", "weight"], ["vector"]))
+    onnx.save(network, path)
+    chosen = OnnxSettings(weights=path)
+    if kind == "openvino":
+        openvino = pytest.importorskip("openvino", reason="the openvino extra is not installed")
+        openvino.save_model(openvino.convert_model(path), tmp_path / "a.xml")
+        chosen = OpenVinoSettings(weights=tmp_path / "a.xml")
+    with pytest.raises(InputError, match="NaN or infinite"):
+        chosen.build()
+
+
 # colour
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from reappear.core import InputError
 
 from .layouts import as_in_timm, of_backbone, with_positions_of
-from .read import read_tensors
+from .read import read_tensors, require_finite
 
 _CLASSIFIERS = ("fc.", "head.fc.", "classifier.", "head.weight", "head.bias")
 _COUNTER = "num_batches_tracked"
@@ -49,7 +49,8 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, allow: Sequence[str] 
             `["patch_embed.*"]`; `["*"]` takes what fits.
 
     Raises:
-        InputError: The file cannot be read without running code in it, or does not fit; the message says what.
+        InputError: The file cannot be read without running code in it, does not fit, or has weights that are NaN or
+            infinite; the message says what.
     """
     path = Path(path)
     own = model.state_dict()
@@ -77,6 +78,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, allow: Sequence[str] 
             + "".join(f", {part}" for part in parts)
             + "; check the architecture and its arguments, or allow these names to differ"
         )
+    require_finite({name: named[name] for name in matched}, path)
     model.load_state_dict({name: named[name] for name in matched}, strict=False)
     return LoadReport(
         matched=tuple(matched),

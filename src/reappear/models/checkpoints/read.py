@@ -49,6 +49,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def require_finite(tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Raises an error where a weight is NaN or infinite.
+
+    Args:
+        tensors: By name.
+        source: Where they come from, for the message.
+
+    Raises:
+        InputError: Names the first such tensor.
+    """
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        count = int((~torch.isfinite(tensors[bad[0]])).sum())
+        more = f", and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise InputError(
+            f"{source}: {count:,} of {tensors[bad[0]].numel():,} values of {bad[0]} are NaN or infinite{more}; "
+            "take weights from before their training diverged"
+        )
+
+
 def load_plain(file: BufferedReader | BytesIO, path: Path) -> Any:
     """What a PyTorch file holds, where that is tensors, numbers, text and containers of them; nothing in it is run.
 

@@ -1,10 +1,13 @@
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from annotated_types import Interval
 from jaxtyping import Float, UInt8
+
+from reappear.core import InputError
 
 Channel = Annotated[float, Interval(ge=-1000, le=1000)]
 Deviation = Annotated[float, Interval(ge=1e-6, le=1e6)]
@@ -29,6 +32,17 @@ class Extractor(Protocol):
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """Vectors of RGB images of any sizes, as float32; not necessarily of unit length."""
         ...
+
+
+def require_finite_vectors(extractor: Extractor, source: Path | str) -> None:
+    """Tries an extractor on one image of noise.
+
+    Raises:
+        InputError: The vector is not finite.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
+    if not np.isfinite(extractor([noise])).all():
+        raise InputError(f"{source} gives vectors that are NaN or infinite; check its weights, mean, std and scale")
 
 
 def resized(images: Sequence[Image], height: int, width: int) -> UInt8[np.ndarray, "n h w 3"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from reappear.core import ImageSide, InputError, Processes, onnx_files, parser_errors, require_regular_file, settings
 
-from .extractor import Image, Mean, Scale, Std, normalised, resized
+from .extractor import Image, Mean, Scale, Std, normalised, require_finite_vectors, resized
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
@@ -104,6 +104,7 @@ class OnnxExtractor:
         self.name = weights.stem
         known = outputs[1]
         self.width = known if isinstance(known, int) else self._run(np.zeros((1, 3, *self._size), np.float32)).shape[1]
+        require_finite_vectors(self, weights)
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """See `Extractor`."""

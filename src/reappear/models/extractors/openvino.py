@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from reappear.core import ImageSide, InputError, MissingExtra, parser_errors, require_regular_file, settings
 
-from .extractor import Image, Mean, Scale, Std, normalised, resized
+from .extractor import Image, Mean, Scale, Std, normalised, require_finite_vectors, resized
 
 _KIND = "a network in OpenVINO's format"
 
@@ -92,6 +92,7 @@ class OpenVinoExtractor:
             self.width = int(np.prod(self._network.outputs[0].shape))
         self._look: dict[str, Any] = {"mean": mean, "std": std, "scale": scale, "channels": channels}
         self.name = weights.stem
+        require_finite_vectors(self, weights)
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """See `Extractor`."""

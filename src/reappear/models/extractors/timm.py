@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from reappear.core import ImageSide, Seed, SettingsError, settings
 
-from .extractor import Image, Mean, Std, normalised, resized
+from .extractor import Image, Mean, Std, normalised, require_finite_vectors, resized
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -96,6 +96,7 @@ class ModelExtractor:
         self.name = folder.name if config else name
         # Asked, not looked up: what a network says of itself is not always what it gives.
         self.width = int(self._features(np.zeros((1, 3, *self._size), np.float32)).shape[1])
+        require_finite_vectors(self, folder if config else name)
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """See `Extractor`."""

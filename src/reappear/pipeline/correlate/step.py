@@ -141,6 +141,7 @@ def _correlate(
             "unlike its tracklet, and like no other of its video": len(crops) - empty - rejected - last["crops_kept"],
             **({"rejected in review": rejected} if rejected else {}),
         },
+        made=int(last["identities"]),
     )
 
 

@@ -145,6 +145,7 @@ def score(
             "rank_1": float(ranking.cmc[0]),
         },
         dropped=dropped | ranking.reasons,
+        made=valid,
     )
 
 

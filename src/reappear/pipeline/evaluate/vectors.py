@@ -81,7 +81,8 @@ def embed_sides(
         with writing(aside / "vectors.npy") as out, out.open("wb") as file:
             np.save(file, vectors)
         write_text(aside / "meta.json", json.dumps({"extractor": extractor.name}) + "\n")
-        return Outcome({"images": len(path), "width": extractor.width}, dict(dropped))
+        made = len(path) - dropped.total()
+        return Outcome({"images": len(path), "width": extractor.width}, dict(dropped), made=made)
 
     run_step(folder, step="vectors", settings=given, inputs={"images": images, **files}, work=fill, progress=progress)
     return folder, read_record(folder).dropped

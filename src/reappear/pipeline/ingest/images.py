@@ -206,7 +206,7 @@ def _merge(plan: _Plan, blocks: list[int], aside: Path, progress: Progress) -> O
         "tracklets": tracklets,
         "crops": len(rows),
     }
-    return Outcome(counts, dict(Counter(reasons.values())) | plan.left_out)
+    return Outcome(counts, dict(Counter(reasons.values())) | plan.left_out, made=len(rows))
 
 
 def _mark(parts: Path, number: int) -> Path:

@@ -121,7 +121,8 @@ def _write_crops(
         "tracklets": tracklets,
         "crops": len(order),
     }
-    return Outcome(counts, {"labelled as nobody": int((~known).sum())} if not known.all() else {})
+    left_out = {"labelled as nobody": int((~known).sum())} if not known.all() else {}
+    return Outcome(counts, left_out, made=len(order))
 
 
 def _arrange(
@@ -187,7 +188,7 @@ def _write_vectors(
     if empty == len(row):
         raise InputError(f"{name}: all vectors are zero or not finite; embed again")
     dropped = {"vectors that are zero or not finite": empty} if empty else {}
-    return Outcome({"crops": len(row), "width": vectors.shape[1]}, dropped)
+    return Outcome({"crops": len(row), "width": vectors.shape[1]}, dropped, made=len(row) - empty)
 
 
 def _unit(rows: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "b d"]:

@@ -209,7 +209,7 @@ def _ingest_all(
             "ingest with --truth-ids global"
         )
     remove_folder(parts)
-    return Outcome(counts, {reason: count for reason, count in dropped.items() if count})
+    return Outcome(counts, {reason: count for reason, count in dropped.items() if count}, made=int(counts["crops"]))
 
 
 def _try_video(

@@ -28,7 +28,12 @@ def choose_device(name: str) -> torch.device:
         raise SettingsError(f"device: must be auto, cpu, cuda or cuda:N, got {name!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError(f"device: {name} was asked for, and there is no GPU that this PyTorch can use; take cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else device
+    if name != "cuda":
+        return device
+    local = os.environ.get("LOCAL_RANK", "0")
+    if not local.isdigit() or int(local) >= torch.cuda.device_count():
+        raise SettingsError(f"LOCAL_RANK: there is no GPU {local} (environment); start no more processes than GPUs")
+    return torch.device("cuda", int(local))
 
 
 def build_method(settings: PretrainSettings, steps: int, device: torch.device) -> Cion | Moco:

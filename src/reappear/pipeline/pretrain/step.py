@@ -45,10 +45,12 @@ def pretrain(
     """
     from reappear.train import parallel
 
+    from .check import check_pretraining
     from .method import choose_device
     from .training import Training
 
     labels = labels_of(settings.method, labels)
+    parallel.torchrun_environment()
     device = choose_device(settings.device)
     crops = work.open_crops()
     crops.require_images()
@@ -63,14 +65,24 @@ def pretrain(
     with parallel.processes(device) as (rank, world):
         if rank > 0:
             return _train_along(training, folder)
+        begun = False
 
         def work_in(aside: Path) -> Outcome:
+            nonlocal begun
+            begun = True
             if world > 1:
                 parallel.tell(str(aside))
             return training.run(aside, progress)
 
+        def dismiss() -> None:
+            """The other processes wait for a folder to work in, or for the end of what is in it."""
+            if world > 1:
+                parallel.tell("")
+
         try:
-            return run_step(
+            if not folder.exists():
+                check_pretraining(settings)
+            record = run_step(
                 folder,
                 step="pretrain",
                 settings=settings,
@@ -79,9 +91,12 @@ def pretrain(
                 clear=_clear if resume == "never" else None,
                 progress=progress,
             )
-        finally:
-            if world > 1:
-                parallel.tell("")
+        except BaseException:
+            if not begun:  # in the middle of a training they wait for another message, and torchrun ends them
+                dismiss()
+            raise
+        dismiss()
+        return record
 
 
 def _clear(aside: Path) -> None:

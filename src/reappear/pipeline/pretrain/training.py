@@ -92,7 +92,7 @@ class Training:
             config = model_config(settings, self.labels, schedule.steps)
             save_model(aside, exported.backbone, config, card=model_card(settings, self.labels, counts, metrics))
             remove_folder(aside / "checkpoints")
-        return Outcome(counts, dropped)
+        return Outcome(counts, dropped, made=len(rows))
 
     def _probe(
         self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]
