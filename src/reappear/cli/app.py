@@ -247,8 +247,11 @@ def export(
     work: Work,
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
     identities: Annotated[
-        str, typer.Option(help='Name of identities, or "tracklet", "given", "true": who is on each crop.')
-    ] = "round0",
+        str | None,
+        typer.Option(
+            help='Name of identities, or "tracklet", "given", "true": who is on each crop.', show_default="the newest"
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """The words of the field. numpy, and nothing heavier."""
 
 from .columns import lengths_to_offsets, offsets_to_owner
+from .csv_text import escape_formula, restore_formula
 from .decision import KINDS, Decision, Kind
 from .distance import cosine_distance, unit_rows
 from .engine import LOCAL, Engine, Local
@@ -86,6 +87,7 @@ __all__ = [
     "WorkspaceError",
     "check_name",
     "cosine_distance",
+    "escape_formula",
     "generator",
     "inside",
     "lengths_to_offsets",
@@ -95,6 +97,7 @@ __all__ = [
     "read_json",
     "read_text",
     "require_regular_file",
+    "restore_formula",
     "settings",
     "side_by_side",
     "unit_rows",
