@@ -1,5 +1,7 @@
+import io
 import json
 import tarfile
+from dataclasses import fields
 
 import numpy as np
 import pyarrow.csv as csv
@@ -16,7 +18,7 @@ from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.export import ExportSettings, export
 from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.workspace import Workspace
-from reappear.store import read_table, write_csv
+from reappear.store import read_table, write_csv, write_table
 from tests.data.trees import draw
 
 from .ingest.test_videos import Listener, digests
@@ -32,8 +34,60 @@ def work(tmp_path_factory):
     Image.new("L", (16, 32), 77).save(root / "bounding_box_train" / "0004_c1s1_000022_00.jpg")
     work = Workspace(tmp_path_factory.mktemp("w"))
     ingest([root], work, IngestSettings(workers=1))
+    videos = read_table(work.crops / "videos.parquet")
+    write_table(work.crops / "videos.parquet", {**videos, "name": ["b/film", "a/film"], "camera": ["door", "hall"]})
     give(work, work.open_crops().crops["tracklet"] // 4, nobody=[3])
     return work
+
+
+LOST = {
+    "market1501": {"cameras"},
+    "cion_al": {"camera", "sequence", "cameras"},
+    "coco": set(),
+    "parquet": {"cameras"},
+    "webdataset": {"cameras"},
+}
+"""What of an `ImageTable` does not come back from an export, as docs/how-to-datasets.md says."""
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_column_comes_back_but_those_that_are_said_to_be_lost(work, tmp_path, kind):
+    """Each field of the table, whichever there are, by image."""
+    export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0")
+    back, own = read(kind, tmp_path / "out"), read("workspace", work.root, identities="round0")
+    shift = 1 if kind in ("market1501", "cion_al") else 0  # there people, cameras and sequences count from 1
+    columns = {field.name for field in fields(own)} - {"path", "skipped", "names"} - LOST[kind]
+    rows = {}
+    for table, plus in ((own, shift), (back, 0)):
+        images = [pixels(read_image(path)) for path in table.path.tolist()]
+        for name in columns - {"cameras"}:
+            column = getattr(table, name)
+            column = column + plus if column.dtype.kind == "i" else column
+            rows.setdefault(name, []).append(dict(zip(images, column.tolist(), strict=True)))
+    for name, (wanted, got) in rows.items():
+        assert len(got) == 23
+        assert got == {image: wanted[image] for image in got}, name
+    if "cameras" in columns:
+        assert back.cameras == own.cameras == ("door", "hall")
+    assert own.names == back.names == ()  # identities have numbers
+
+
+def pixels(data):
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB")).tobytes()
+
+
+def test_video_and_camera_names_come_back_with_coco(work, tmp_path):
+    export(work, tmp_path / "out", ExportSettings(to="coco"), identities="round0")
+    found = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert found["videos"] == [
+        {"id": 0, "name": "b/film", "camera_id": 0, "camera": "door"},
+        {"id": 1, "name": "a/film", "camera_id": 1, "camera": "hall"},
+    ]
+    again = Workspace(tmp_path / "again")
+    ingest([tmp_path / "out"], again, IngestSettings(workers=1))
+    assert again.open_crops().video_names == ["door", "hall"]
+    assert [video.camera for video in again.open_crops().videos] == ["door", "hall"]
 
 
 def give(work, identity, nobody=()):

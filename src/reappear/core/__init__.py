@@ -26,6 +26,7 @@ from .files import (
 )
 from .footage import Detections, Tracks, Video
 from .images import SPLITS, ImageTable, Split
+from .names import distinct_names
 from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
@@ -87,6 +88,7 @@ __all__ = [
     "WorkspaceError",
     "check_name",
     "cosine_distance",
+    "distinct_names",
     "escape_formula",
     "generator",
     "inside",

@@ -9,8 +9,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from reappear.core import ImageTable, InputError
 
@@ -46,7 +48,18 @@ def read_coco(root: Path) -> ImageTable:
             rows.add(path, identity=identity, camera=int(image.get("camera_id", -1)), sequence=sequence)
     if not len(rows):
         raise InputError(f"{file}: none of its {rows.skipped} images can be used ({rows.reason()})")
-    return rows.table()
+    return rows.table(cameras=_camera_names(told.get("videos"), rows.table().camera))
+
+
+def _camera_names(videos: Any, camera: Int[np.ndarray, " n"]) -> list[str]:
+    """The names of cameras by number, where the videos of COCO's JSON name each camera that there is."""
+    try:
+        names = {video["camera_id"]: video["camera"] for video in videos}
+    except (KeyError, TypeError):
+        return []
+    wanted = range(int(camera.max(initial=-1)) + 1)
+    known = all(type(names.get(number)) is str for number in wanted)
+    return [names[number] for number in wanted] if known else []
 
 
 def read_parquet_images(root: Path) -> ImageTable:

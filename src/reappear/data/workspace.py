@@ -36,7 +36,7 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
     if len(identity) != len(crops["video"]):
         raise InputError(f"{root}: identities {identities!r} are of other crops; correlate again")
     cameras = pq.read_table(root / "crops" / "videos.parquet", columns=["camera"]).column("camera").to_pylist()
-    number = np.unique(np.array(cameras), return_inverse=True)[1].astype(np.int64)
+    names, number = np.unique(np.array(cameras), return_inverse=True)
     path = [
         f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
         for shard, offset, size in zip(*(crops[name].tolist() for name in ("shard", "offset", "size")), strict=True)
@@ -44,9 +44,10 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
     return ImageTable(
         np.array(path, np.str_),
         identity,
-        number[crops["video"]],
+        number.astype(np.int64)[crops["video"]],
         crops["tracklet"],
         np.full(len(path), "train"),
+        cameras=tuple(names.tolist()),
     )
 
 

@@ -146,14 +146,16 @@ def _write_images(
 
 
 def _crop(crops: CropStore, row: int, *, place: int, person: int, identity: int) -> Crop:
-    columns = crops.crops
+    columns, video = crops.crops, int(crops.crops["video"][row])
     tracklet, frame, time = int(columns["tracklet"][row]), int(columns["frame"][row]), float(columns["time"][row])
     return Crop(
         place=place,
         person=person,
         identity=identity,
         camera=int(crops.camera[row]),
-        video=int(columns["video"][row]),
+        camera_name=crops.videos[video].camera,
+        video=video,
+        video_name=crops.video_names[video],
         tracklet=tracklet,
         frame=frame if frame >= 0 else row - int(crops.offsets[tracklet]),
         time=None if np.isnan(time) else time,

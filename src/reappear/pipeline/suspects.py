@@ -200,6 +200,6 @@ def _paths(crops: CropStore, rows: Int[np.ndarray, " s"]) -> list[str]:
         if "path" in source:
             return [str(path) for path in source["path"][rows]]
         return [f"row {row}" for row in source["row"][rows].tolist()]
-    films = read_table(crops.folder / "videos.parquet", "name")["name"]
+    films = crops.video_names
     video, time = crops.crops["video"][rows], crops.crops["time"][rows]
     return [f"{films[v]} {t:.2f} s" for v, t in zip(video.tolist(), time.tolist(), strict=True)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, process_pool
+from reappear.core import SILENT, InputError, Progress, distinct_names, process_pool
 from reappear.pipeline.record import Outcome, Record, run_step, sha256
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
@@ -96,7 +96,7 @@ def _open_all(
 ) -> tuple[list[_Source], list[str]]:
     """The videos that can be read, numbered, and why the others cannot."""
     stems = [path.name if path.is_dir() else path.stem for path in paths]
-    names = stems if len(set(stems)) == len(stems) else [str(path.with_suffix("")) for path in paths]
+    names = distinct_names([path.absolute().with_name(stem) for path, stem in zip(paths, stems, strict=True)])
     sources: list[_Source] = []
     refused: list[str] = []
     for path, stem, name in zip(paths, stems, names, strict=True):
