@@ -123,8 +123,9 @@ def pretrain(
     resume: Annotated[
         str,
         typer.Option(
-            help="auto: a stopped training of the same settings goes on; never: it is thrown away; PATH: goes on from the checkpoint (file "
-            "or folder) of the same training elsewhere. To start a new training from weights, see --init."
+            help="auto: a stopped training of the same settings goes on; never: it is thrown away; PATH: goes on from "
+            "the checkpoint (file or folder) of the same training elsewhere. To start a new training from weights, see "
+            "--init."
         ),
     ] = "auto",
     as_json: Json = False,
@@ -249,8 +250,11 @@ def export(
     work: Work,
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
     identities: Annotated[
-        str, typer.Option(help='Name of identities, or "tracklet", "given", "true": who is on each crop.')
-    ] = "round0",
+        str | None,
+        typer.Option(
+            help='Name of identities, or "tracklet", "given", "true": who is on each crop.', show_default="the newest"
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """The words of the field. numpy, and nothing heavier."""
 
 from .columns import lengths_to_offsets, offsets_to_owner
+from .csv_text import escape_formula, restore_formula
 from .decision import KINDS, Decision, Kind
 from .distance import cosine_distance, unit_rows
 from .engine import LOCAL, Engine, Local
@@ -28,6 +29,7 @@ from .files import (
 )
 from .footage import Detections, Tracks, Video
 from .images import SPLITS, ImageTable, Split
+from .names import distinct_names
 from .onnx_files import onnx_files
 from .progress import SILENT, Progress
 from .ranking import Ranking
@@ -91,6 +93,8 @@ __all__ = [
     "WorkspaceError",
     "check_name",
     "cosine_distance",
+    "distinct_names",
+    "escape_formula",
     "generator",
     "inside",
     "killed_worker",
@@ -105,6 +109,7 @@ __all__ = [
     "read_json_object",
     "read_text",
     "require_regular_file",
+    "restore_formula",
     "settings",
     "side_by_side",
     "signals_blocked",

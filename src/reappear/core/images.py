@@ -26,6 +26,7 @@ class ImageTable:
         split: "train", "query" or "gallery".
         skipped: Files that were left out, with the reason.
         names: What the set calls each identity, by its number; empty where it numbers them itself.
+        cameras: What it calls each camera, by its number; empty where it numbers them.
     """
 
     path: np.ndarray
@@ -35,6 +36,7 @@ class ImageTable:
     split: np.ndarray
     skipped: dict[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_equal_length(self, "path", "identity", "camera", "sequence", "split")
@@ -62,4 +64,5 @@ class ImageTable:
             self.sequence[mine],
             self.split[mine],
             names=self.names,
+            cameras=self.cameras,
         )

@@ -7,6 +7,9 @@ Read as `reappear export` writes them. Of others' files the labels `identity` an
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from reappear.core import ImageTable, InputError, read_json_object
 
 from .files import Listing, is_image
@@ -42,7 +45,18 @@ def read_coco(root: Path) -> ImageTable:
             rows.add_if(listing.problem(name), str(root / name), identity=identity, camera=camera, sequence=sequence)
     if not len(rows):
         raise InputError(f"{file}: none of its {rows.skipped} images can be used ({rows.reason()})")
-    return rows.table()
+    return rows.table(cameras=_camera_names(found.get("videos"), rows.table().camera))
+
+
+def _camera_names(videos: Any, camera: Int[np.ndarray, " n"]) -> list[str]:
+    """The names of cameras by number, where the videos of COCO's JSON name each camera that there is."""
+    try:
+        names = {video["camera_id"]: video["camera"] for video in videos}
+    except (KeyError, TypeError):
+        return []
+    wanted = range(int(camera.max(initial=-1)) + 1)
+    known = all(type(names.get(number)) is str for number in wanted)
+    return [names[number] for number in wanted] if known else []
 
 
 def read_parquet_images(root: Path) -> ImageTable:

@@ -1,7 +1,7 @@
 """Columns of labels in a CSV or Parquet file, read in pieces: text becomes numbers as it goes by."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 from jaxtyping import Int
 
-from reappear.core import InputError, parser_errors, require_regular_file
+from reappear.core import InputError, parser_errors, require_regular_file, restore_formula
 
 from .parquet import parquet_batches, parquet_columns
 
@@ -66,16 +66,17 @@ def read_labels(path: Path, *, labels: tuple[str, ...], times: tuple[str, ...] =
     texts = [name for name in chosen if name not in times]
     coders = {name: _Coder() for name in labels if name in chosen}
     plain: dict[str, list[np.ndarray]] = {name: [] for name in chosen if name not in coders}
+    text = restore_formula if path.suffix.lower() == ".csv" else str
     with parser_errors(path, _KIND, _ADVICE):
         for batch in _pieces(path, {chosen[name]: _text_or_number(name in texts) for name in chosen}):
             for name, coder in coders.items():
-                coder.add(batch.column(chosen[name]))
+                coder.add(batch.column(chosen[name]), text)
             for name, pieces in plain.items():
                 column = batch.column(chosen[name])
                 if name in times:
                     pieces.append(_numbers(column))
                 else:
-                    pieces.append(np.array(column.cast(pa.string()).fill_null("").to_pylist(), np.str_))
+                    pieces.append(np.array([text(cell) for cell in _texts(column)], np.str_))
     empty = {name: np.zeros(0, np.float64 if name in times else np.str_) for name in plain}
     codes = {name: coder.codes() for name, coder in coders.items()}
     for name, column in codes.items():
@@ -114,6 +115,10 @@ def _pieces(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatc
         yield from reader
 
 
+def _texts(column: pa.Array) -> list[str]:
+    return list(column.cast(pa.string()).fill_null("").to_pylist())
+
+
 def _numbers(column: pa.Array) -> np.ndarray:
     return np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False), np.float64)
 
@@ -125,10 +130,10 @@ class _Coder:
         self._known: dict[str, int] = {}
         self._pieces: list[np.ndarray] = []
 
-    def add(self, column: pa.Array) -> None:
-        """Takes the next piece of the column."""
+    def add(self, column: pa.Array, text: Callable[[str], str]) -> None:
+        """Takes the next piece of the column; `text` makes labels of its cells."""
         coded = pc.dictionary_encode(column.cast(pa.string()).fill_null(""))
-        mine = [self._known.setdefault(name.strip(), len(self._known)) for name in coded.dictionary.to_pylist()]
+        mine = [self._known.setdefault(text(name).strip(), len(self._known)) for name in coded.dictionary.to_pylist()]
         self._pieces.append(np.array(mine, np.int64)[coded.indices.to_numpy()] if mine else np.zeros(0, np.int64))
 
     def codes(self) -> Codes:

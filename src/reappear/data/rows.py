@@ -56,11 +56,12 @@ class Rows:
         """Why the first of them is."""
         return next(iter(self._skipped.values()), "there are none")
 
-    def table(self, names: Sequence[str] = ()) -> ImageTable:
-        """All rows; `names` are those of the identities where the set does not number them."""
+    def table(self, names: Sequence[str] = (), cameras: Sequence[str] = ()) -> ImageTable:
+        """All rows; `names` and `cameras` are those of identities and cameras where the set does not number them."""
         identity, camera, sequence = np.array(self._numbers, np.int64).reshape(-1, 3).T.copy()
         split = np.array(SPLITS)[np.array(self._split, np.int64)]
-        return ImageTable(np.array(self._path, np.str_), identity, camera, sequence, split, self._skipped, tuple(names))
+        path = np.array(self._path, np.str_)
+        return ImageTable(path, identity, camera, sequence, split, self._skipped, tuple(names), tuple(cameras))
 
 
 def _is_text(path: str) -> bool:

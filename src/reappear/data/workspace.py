@@ -38,7 +38,7 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
         raise InputError(f"{root}: identities {identities!r} are of other crops; correlate again")
     with open_parquet(root / "crops" / "videos.parquet") as file:
         cameras = [str(camera) for camera in file.read(columns=["camera"]).column("camera").to_pylist()]
-    number = np.unique(np.array(cameras), return_inverse=True)[1].astype(np.int64)
+    names, number = np.unique(np.array(cameras), return_inverse=True)
     path = [
         f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
         for shard, offset, size in zip(*(crops[name].tolist() for name in ("shard", "offset", "size")), strict=True)
@@ -46,9 +46,10 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
     return ImageTable(
         np.array(path, np.str_),
         identity,
-        number[crops["video"]],
+        number.astype(np.int64)[crops["video"]],
         crops["tracklet"],
         np.full(len(path), "train"),
+        cameras=tuple(names.tolist()),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from reappear.core import Decision, InputError
-from reappear.store import Columns, CropStore, Identities, read_decisions, read_identities, read_table
+from reappear.store import Columns, CropStore, Identities, read_decisions, read_identities
 
 from .record import fingerprint
 from .workspace import Workspace
@@ -103,7 +103,7 @@ def _within(what: str, number: int, count: int) -> None:
 
 
 def _tracklets(store: CropStore, mine: Int[np.ndarray, " m"], held: Int[np.ndarray, " t"]) -> list[Row]:
-    names = read_table(store.folder / "videos.parquet", "name")["name"]
+    names = store.video_names
     rows = store.tracklets
     out = []
     for t in mine.tolist():

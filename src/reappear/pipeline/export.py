@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as csv
 from jaxtyping import Int
 
 from reappear.core import SILENT, InputError, Progress, WorkspaceError, settings
@@ -19,9 +17,9 @@ from reappear.store import (
     read_identities,
     read_table,
     remove_folder,
+    write_csv,
     write_table,
     write_text,
-    writing,
 )
 
 from .record import Outcome, Record, run_step
@@ -38,12 +36,12 @@ class ExportSettings:
 
     to: Annotated[
         Literal["market1501", "cion_al", "coco", "parquet", "webdataset", "suspects"],
-        "a layout of images; or suspects: a list of crops whose label is doubtful, the most doubtful first",
+        "a layout of images; or suspects: a list of crops whose label is doubtful, the likeliest first",
     ] = "parquet"
 
 
 def export(
-    work: Workspace, out: Path, settings: ExportSettings, *, identities: str, progress: Progress = SILENT
+    work: Workspace, out: Path, settings: ExportSettings, *, identities: str | None = None, progress: Progress = SILENT
 ) -> Record:
     """Writes the crops that have an identity, sorted by it, to `out`. Goes on where an interrupted call left off.
 
@@ -51,7 +49,8 @@ def export(
         work: The workspace.
         out: A new folder.
         settings: What to write.
-        identities: Name of identities that `correlate` wrote; or "tracklet", "given", "true". For suspects a name.
+        identities: Name of identities that `correlate` wrote, the newest if not given; or "tracklet", "given", "true".
+            For suspects a name.
         progress: Who is told.
 
     Raises:
@@ -60,6 +59,9 @@ def export(
     crops = work.open_crops()
     if out.exists() and not (out / "record.json").exists():
         raise InputError(f"{out} is there and is no export; name a folder that is not there yet")
+    if identities is None:
+        identities = work.newest_identities()
+        progress.note(f"export: of the newest identities, {identities}")
     inputs: dict[str, Path | str] = {"crops": work.crops, "identities": identities}
     if identities not in _OWN:
         inputs["identities"] = _folder(work, identities)
@@ -69,10 +71,12 @@ def export(
     else:
         crops.require_images()
 
+    chosen = identities
+
     def fill(aside: Path) -> Outcome:
         if settings.to == "suspects":
-            return _write_suspects(work, crops, identities, aside, progress)
-        return _write_images(crops, _identity(work, crops, identities), WRITERS[settings.to], aside, progress)
+            return _write_suspects(work, crops, chosen, aside, progress)
+        return _write_images(crops, _identity(work, crops, chosen), WRITERS[settings.to], aside, progress)
 
     return run_step(out, step="export", settings=settings, inputs=inputs, work=fill, progress=progress)
 
@@ -146,14 +150,16 @@ def _write_images(
 
 
 def _crop(crops: CropStore, row: int, *, place: int, person: int, identity: int) -> Crop:
-    columns = crops.crops
+    columns, video = crops.crops, int(crops.crops["video"][row])
     tracklet, frame, time = int(columns["tracklet"][row]), int(columns["frame"][row]), float(columns["time"][row])
     return Crop(
         place=place,
         person=person,
         identity=identity,
         camera=int(crops.camera[row]),
-        video=int(columns["video"][row]),
+        camera_name=crops.videos[video].camera,
+        video=video,
+        video_name=crops.video_names[video],
         tracklet=tracklet,
         frame=frame if frame >= 0 else row - int(crops.offsets[tracklet]),
         time=None if np.isnan(time) else time,
@@ -175,8 +181,7 @@ def _write_suspects(work: Workspace, crops: CropStore, name: str, aside: Path, p
     vectors, _ = read_embeddings(work.embeddings(found.report["embeddings"]["name"]))
     table = find_suspects(crops, found.assignment, vectors)
     write_table(aside / "suspects.parquet", table)
-    with writing(aside / "suspects.csv") as file:
-        csv.write_csv(pa.table({name: pa.array(column.tolist()) for name, column in table.items()}), file)
+    write_csv(aside / "suspects.csv", table)
     reasons, counts = np.unique(table["reason"], return_counts=True)
     progress.note(f"export: {len(table['crop'])} of {len(crops)} crops are suspect")
     totals: dict[str, int | float] = {"crops": len(crops), "suspects": len(table["crop"])}

@@ -6,7 +6,7 @@ from .embeddings import read_embeddings, write_embedding_blocks, write_embedding
 from .identities import Identities, read_identities, write_identities
 from .review import append_decision, read_decisions
 from .shards import ShardReader, ShardWriter, members, shard_path
-from .tables import Columns, read_table, write_table
+from .tables import Columns, read_table, write_csv, write_table
 
 __all__ = [
     "Columns",
@@ -24,6 +24,7 @@ __all__ = [
     "remove_folder",
     "shard_path",
     "sync_folder",
+    "write_csv",
     "write_embedding_blocks",
     "write_embeddings",
     "write_identities",

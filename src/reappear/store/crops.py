@@ -57,6 +57,11 @@ class CropStore:
         ]
 
     @cached_property
+    def video_names(self) -> list[str]:
+        """What the videos are called, by number: short, and no two alike."""
+        return [str(name) for name in read_table(self.folder / "videos.parquet", "name")["name"]]
+
+    @cached_property
     def has_truth(self) -> bool:
         """Whether every video came with the true identities of its people."""
         return bool(np.all(read_table(self.folder / "videos.parquet", "truth")["truth"]))

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from reappear.core import InputError
+from reappear.core import InputError, escape_formula
 
 from .atomic import writing
 
@@ -24,6 +25,21 @@ def write_table(path: Path, columns: Mapping[str, np.ndarray | list[str]]) -> No
     )
     with writing(path) as aside:
         pq.write_table(table, aside)
+
+
+def write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes columns of equal length as one CSV file, whole or not at all. Text is no formula to a spreadsheet.
+
+    `data.read_labels` reads the text as it was; numbers stay numbers.
+    """
+    table = pa.table(
+        {
+            name: pa.array([escape_formula(text) for text in values.tolist()] if values.dtype.kind == "U" else values)
+            for name, values in columns.items()
+        }
+    )
+    with writing(path) as aside:
+        csv.write_csv(table, aside)
 
 
 def read_table(path: Path, *names: str) -> Columns:

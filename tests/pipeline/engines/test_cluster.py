@@ -94,6 +94,31 @@ def test_nobody_at_the_address(monkeypatch):
 
 
 @pytest.mark.slow
+def test_own_session_folder_is_removed_after_use():
+    """Also after an error; in a process of its own, beside the Ray of the other tests."""
+    script = """
+import sys
+from pathlib import Path
+from reappear.pipeline.engines import RaySettings, open_engine
+try:
+    with open_engine(RaySettings(workers=1), 80 << 20) as engine:
+        import ray
+        session = Path(ray.get_runtime_context().worker.node.address_info["session_dir"])
+        assert session.is_dir()
+        assert list(engine.map(divmod, 7, [2])) == [(3, 1)]
+        if len(sys.argv) > 1:
+            raise KeyError
+except KeyError:
+    pass
+latest = session.parent / "session_latest"
+print(session.exists(), latest.is_symlink() and latest.readlink().name == session.name)
+"""
+    for error in ([], ["fail"]):
+        done = subprocess.run([sys.executable, "-c", script, *error], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.returncode) == ("False False\n", 0), done.stderr
+
+
+@pytest.mark.slow
 def test_a_cluster_that_runs_is_joined_and_left_running():
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -10,8 +10,9 @@ from .writer import Crop, Entries, Entry, write_array
 class CocoWriter:
     """COCO's JSON: `annotations.json` and `images/`; each crop is an image with one annotation that fills it.
 
-    An image has `video_id`, `frame_id` and `camera_id`; an annotation `track_id` (the tracklet), `identity_id`, and
-    `video_bbox`, where the crop was in the video's picture, as left, top, width, height.
+    A video has `name`, `camera_id`, and as `camera` that camera's name; an image `video_id`, `frame_id`, `camera_id`; an
+    annotation `track_id` (the tracklet), `identity_id`, and `video_bbox`, where the crop was in the video's picture, as
+    left, top, width, height.
     """
 
     def block(self, folder: Path, number: int, crops: Sequence[Crop]) -> list[Entry]:
@@ -30,7 +31,9 @@ class CocoWriter:
                     "path": path,
                     "size": [width, height],
                     "video": crop.video,
+                    "video_name": crop.video_name,
                     "camera": crop.camera,
+                    "camera_name": crop.camera_name,
                     "frame": crop.frame,
                     "tracklet": crop.tracklet,
                     "identity": crop.identity,
@@ -42,10 +45,13 @@ class CocoWriter:
 
     def finish(self, folder: Path, entries: Entries) -> None:
         """See `Writer`."""
-        videos = sorted({(entry["video"], entry["camera"]) for entry in entries})
+        keys = ("video", "video_name", "camera", "camera_name")
+        videos = sorted({tuple(entry[key] for key in keys) for entry in entries})
         with (folder / "annotations.json").open("w", encoding="utf-8") as file:
             file.write('{"categories": [{"id": 1, "name": "person"}],\n"videos": ')
-            file.write(json.dumps([{"id": v, "name": f"video {v}", "camera_id": c} for v, c in videos]))
+            file.write(
+                json.dumps([dict(zip(("id", "name", "camera_id", "camera"), video, strict=True)) for video in videos])
+            )
             file.write(',\n"images": ')
             write_array(file, map(_image, entries))
             file.write(',\n"annotations": ')

@@ -18,7 +18,9 @@ class Crop:
         person: The place of its identity among those exported, from 0.
         identity: The number of its identity.
         camera: From 0.
+        camera_name: What the workspace calls it.
         video: Number of its video, from 0.
+        video_name: What the workspace calls it.
         tracklet: Number of its tracklet, from 0.
         frame: In its video; where that is unknown, its place in its tracklet.
         time: Seconds in its video; None = unknown.
@@ -31,7 +33,9 @@ class Crop:
     person: int
     identity: int
     camera: int
+    camera_name: str
     video: int
+    video_name: str
     tracklet: int
     frame: int
     time: float | None

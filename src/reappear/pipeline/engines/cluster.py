@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,6 +102,8 @@ def _piece(function: Callable[[Any, Any], Any], held: list[Any], item: Any) -> A
 def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
     """Joins a Ray cluster, or starts a Ray on this machine that nobody else can reach, and leaves it at the end.
 
+    The folder of sockets and logs of a Ray that was started here is removed with it.
+
     Args:
         settings: Which.
         memory: Bytes of shared memory for matrices and results, where one is started here.
@@ -120,10 +124,11 @@ def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
         if ray.is_initialized():
             yield Cluster(ray)
             return
+        session: Path | None = None
         if address:
             _join(ray, address)
         else:
-            ray.init(
+            context = ray.init(
                 address="local",
                 num_cpus=settings.workers or len(os.sched_getaffinity(0)),
                 object_store_memory=memory,
@@ -131,10 +136,22 @@ def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+            session = Path(context.address_info["session_dir"])
         try:
             yield Cluster(ray)
         finally:
             ray.shutdown()
+            if session is not None:
+                _remove_session(session)
+
+
+def _remove_session(session: Path) -> None:
+    """Removes the folder of a Ray that has ended, and the link `session_latest` that leads to it."""
+    latest = session.with_name("session_latest")
+    with suppress(OSError):  # another Ray of this user may have taken the link meanwhile
+        if latest.readlink().name == session.name:
+            latest.unlink()
+    shutil.rmtree(session, ignore_errors=True)
 
 
 def _join(ray: Any, address: str) -> None:

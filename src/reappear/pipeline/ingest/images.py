@@ -80,7 +80,7 @@ def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings)
         nobody = (table.identity == READERS[name].distractor) & (table.split == "gallery")
     people, label = np.unique(table.identity, return_inverse=True)
     cameras, video = np.unique(table.camera, return_inverse=True)
-    names = [f"camera {camera}" if camera >= 0 else root.stem for camera in cameras.tolist()]
+    names = [_camera_name(table, camera) if camera >= 0 else root.stem for camera in cameras.tolist()]
     label = label.astype(np.int64) - int(np.searchsorted(people, 0))
     rows = Given(
         video=video.astype(np.int64),
@@ -106,9 +106,13 @@ def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings)
     )
 
 
+def _camera_name(table: ImageTable, camera: int) -> str:
+    return table.cameras[camera] if table.cameras else f"camera {camera}"
+
+
 def _fingerprint(table: ImageTable, root: Path, progress: Progress) -> str:
     """Stands for the set: names, labels and sizes of its files, whose bytes may be too many to read twice."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{table.names} {table.cameras}".encode())
     with progress.task("listing files", len(table)) as tick:
         for begin in range(0, len(table), _BLOCK):
             some = slice(begin, begin + _BLOCK)

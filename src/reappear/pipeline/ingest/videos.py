@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, ReappearError, process_pool
+from reappear.core import SILENT, InputError, Progress, ReappearError, distinct_names, process_pool
 from reappear.core.files import printable
 from reappear.pipeline.record import Outcome, Record, run_step, sha256
 from reappear.pipeline.settings import to_plain
@@ -93,7 +93,7 @@ def _open_all(
 ) -> tuple[list[_Source], "Counter[str]", dict[str, str]]:
     """The videos that can be read, numbered; how many are left out for which reason; the hash of every file read."""
     stems = [path.name if path.is_dir() else path.stem for path in paths]
-    names = stems if len(set(stems)) == len(stems) else [str(path.with_suffix("")) for path in paths]
+    names = distinct_names([path.absolute().with_name(stem) for path, stem in zip(paths, stems, strict=True)])
     sources: list[_Source] = []
     inputs: dict[str, str] = {}
     first_of: dict[str, Path] = {}
