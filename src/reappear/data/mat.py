@@ -1,6 +1,7 @@
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -20,10 +21,10 @@ def read_mat(path: Path, key: str, columns: int | None = None) -> Int[np.ndarray
 
     if not path.is_file():
         raise InputError(f"{path} is missing; copy it from the set")
-    data = read_bytes(path, max_bytes=_MAX_BYTES)
+    data: Any = io.BytesIO(read_bytes(path, max_bytes=_MAX_BYTES))  # the stubs know paths alone
     with parser_errors(path, "a MATLAB file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = loadmat(io.BytesIO(data), variable_names=[key])  # type: ignore[arg-type] # files too, says its page
+        found = loadmat(data, variable_names=[key])
     value = found.get(key)
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iuf":
         raise InputError(f"{path} holds no matrix of numbers called {key}")
