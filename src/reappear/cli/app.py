@@ -507,6 +507,8 @@ def _explain(error: Exception) -> None:
         _stop(f"OpenCV cannot be imported ({error}); {HEADLESS}", 1)
     if os.environ.get("REAPPEAR_DEBUG"):
         raise error
+    if isinstance(error, OSError) and error.filename is not None:
+        _stop(f"{str(error.filename)[:200]!r}: {(error.strerror or str(error)).lower()}; check the path", 1)
     _stop(
         f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} "
         "(a fault of reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",
