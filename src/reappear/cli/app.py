@@ -168,7 +168,9 @@ def evaluate(
     if as_json:
         typer.echo(told.read_text(encoding="utf-8"))
     else:
-        _tell_evaluation(json.loads(told.read_text(encoding="utf-8")), told)
+        from reappear.core import read_json_object
+
+        _tell_evaluation(read_json_object(told), told)
 
 
 def report(
