@@ -370,7 +370,7 @@ def test_names_in_files_are_numbered_together(tmp_path):
         ({"features": None}, {}, "q.npz holds no features"),
         ({"cameras": None}, {}, "q.npz holds no cameras, and the other file does; give both"),
         ({"ids": np.array(["a"] * 8)}, {}, "ids of q.npz are names and those of g.npz numbers; write both alike"),
-        ({"ids": np.array([{}] * 8)}, {}, "q.npz holds Python objects, which are never loaded"),
+        ({"ids": np.array([{}] * 8)}, {}, "q.npz .*Python objects"),
         ({"ids": np.arange(8) / 2}, {}, "q.npz: ids must be whole numbers or text, got float64; convert them"),
         ({"cameras": np.array([b"door"] * 8)}, {}, "q.npz: cameras must be whole numbers or text, got |S4"),
         ({"ids": np.arange(7)}, {}, r"q.npz: ids .*\(8,\), got \(7,\)"),
@@ -387,7 +387,7 @@ def test_names_in_files_are_numbered_together(tmp_path):
         ),
         ({k: v[:0] for k, v in arrays(0).items()}, {}, "the query is empty"),
         (None, {}, "q.npz does not exist"),
-        (b"no zip", {}, "q.npz is not an .npz file"),
+        (b"no zip", {}, "q.npz .*an .npz file"),
     ],
 )
 def test_what_is_wrong_with_files_is_said_in_one_line(tmp_path, query, gallery, said, unchecked):

@@ -1,10 +1,25 @@
 import errno
 import os
+import shutil
+import sqlite3
+import subprocess
 
+import numpy as np
 import pytest
+import safetensors.numpy
+from safetensors import SafetensorError
 
-from reappear.core import StorageError
-from reappear.store import disk_errors, remove_folder, write_text, writing
+from reappear.core import InputError, StorageError
+from reappear.store import (
+    ShardWriter,
+    disk_errors,
+    remove_folder,
+    write_embedding_blocks,
+    write_embeddings,
+    write_table,
+    write_text,
+    writing,
+)
 
 
 def test_a_file_appears_whole_when_the_block_ends_well(tmp_path):
@@ -57,3 +72,82 @@ def test_a_folder_is_removed_or_was_not_there(tmp_path):
     remove_folder(tmp_path / "a")
     remove_folder(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("95904 requested and 14272 written"),  # numpy.save
+        OSError("encoder error -2 when writing image file"),  # Pillow
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),  # torch.save
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        sqlite3.OperationalError("database or disk is full"),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),  # Arrow
+    ],
+    ids=["numpy", "pillow", "torch", "safetensors", "sqlite", "arrow"],
+)
+def test_a_full_disk_is_recognised_whatever_library_writes(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 20, 1 << 20, 0))
+    with pytest.raises(StorageError, match="the disk is full"), disk_errors(tmp_path / "new" / "file"):
+        raise error
+
+
+def test_a_write_that_fails_for_no_stated_reason_has_its_text(tmp_path):
+    with pytest.raises(StorageError, match=r"14272 written"), disk_errors(tmp_path):
+        raise OSError("95904 requested and 14272 written")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), ValueError("no"), KeyError("x"), InputError("disk is full")])
+def test_errors_of_other_kinds_pass(tmp_path, error):
+    with pytest.raises(type(error)) as caught, disk_errors(tmp_path):
+        raise error
+    assert caught.value is error
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode
+    ):
+        pytest.skip("mounting a small tmpfs needs root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _write_shard(folder):
+    with ShardWriter(folder / "shard-00000.tar") as shard:
+        for i in range(100):
+            shard.add(f"{i}.jpg", bytes(9_000))
+
+
+def _write_npz(folder):
+    with writing(folder / "a.npz") as aside, aside.open("wb") as file:
+        np.savez(file, a=np.random.default_rng(0).random(50_000))
+
+
+def _write_safetensors(folder):
+    with writing(folder / "a.safetensors") as aside:
+        safetensors.numpy.save_file({"a": np.zeros(50_000)}, aside)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: write_text(folder / "a.json", "x" * 200_000),
+        lambda folder: write_embeddings(folder, np.ones((400, 512), np.float16), {}),
+        lambda folder: write_embedding_blocks(folder, [np.ones((400, 512))], rows=400, width=512, meta={}),
+        lambda folder: write_table(folder / "a.parquet", {"a": np.random.default_rng(0).random(50_000)}),
+        _write_shard,
+        _write_npz,
+        _write_safetensors,
+    ],
+    ids=["text", "npy", "blocks", "parquet", "tar", "npz", "safetensors"],
+)
+def test_every_writer_on_a_full_disk(small_disk, write):
+    with pytest.raises(StorageError, match="the disk is full"):
+        write(small_disk)
+    assert [path.name for path in small_disk.iterdir()] == []

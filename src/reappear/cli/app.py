@@ -169,7 +169,9 @@ def evaluate(
     if as_json:
         typer.echo(told.read_text(encoding="utf-8"))
     else:
-        _tell_evaluation(json.loads(told.read_text(encoding="utf-8")), told)
+        from reappear.core import read_json_object
+
+        _tell_evaluation(read_json_object(told), told)
 
 
 def report(
@@ -511,6 +513,8 @@ def _explain(error: Exception) -> None:
         _stop(f"OpenCV cannot be imported ({error}); {HEADLESS}", 1)
     if os.environ.get("REAPPEAR_DEBUG"):
         raise error
+    if isinstance(error, OSError) and error.filename is not None:
+        _stop(f"{str(error.filename)[:200]!r}: {(error.strerror or str(error)).lower()}; check the path", 1)
     _stop(
         f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} "
         "(a fault of reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",

@@ -20,8 +20,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from reappear import __version__
-from reappear.core import SILENT, InputError, Progress, SettingsError, WorkspaceError
+from reappear.core import SILENT, InputError, Progress, SettingsError, WorkspaceError, read_json
 from reappear.store import disk_errors, sync_folder, write_text
 
 from .settings import to_plain
@@ -91,6 +93,9 @@ class Record:
         return json.dumps(plain, indent=2) + "\n"
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def read_record(folder: Path) -> Record:
     """The record of a finished folder.
 
@@ -98,12 +103,13 @@ def read_record(folder: Path) -> Record:
         InputError: The folder is not a finished step.
     """
     path = folder / "record.json"
+    if not path.exists():
+        raise InputError(f"{folder} holds no finished work (no record.json); run the step that writes it")
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder} holds no finished work (no record.json); run the step that writes it") from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove {folder} and run its step again") from error
+        return _RECORD.validate_python(read_json(path))
+    except (InputError, ValidationError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is damaged ({text}); remove {folder} and run its step again") from error
 
 
 def run_step(

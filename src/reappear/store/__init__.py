@@ -1,5 +1,6 @@
 """What lies on disk, and how it gets there whole."""
 
+from .arrays import read_npy, read_npz
 from .atomic import disk_errors, remove_folder, sync_folder, write_text, write_texts, writing
 from .crops import CropStore
 from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
@@ -20,6 +21,8 @@ __all__ = [
     "read_decisions",
     "read_embeddings",
     "read_identities",
+    "read_npy",
+    "read_npz",
     "read_table",
     "remove_folder",
     "shard_path",

@@ -1,5 +1,6 @@
 """Files and folders that are either whole or not there."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from reappear.core import StorageError
+from reappear.core import ReappearError, StorageError
 
 _REFUSALS = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -16,7 +17,14 @@ _REFUSALS = {
     errno.EACCES: "permission denied; choose another folder",
     errno.EPERM: "permission denied; choose another folder",
     errno.EIO: "the disk reports an error; check it",
+    errno.ENOTDIR: "a file is where a folder must be; move it away",
+    errno.EISDIR: "a folder is where a file must be; move it away",
+    errno.EEXIST: "something else is there; move it away",
+    errno.ELOOP: "its symbolic links lead in a circle; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+_FULL = ("disk is full", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))  # SQLite, safetensors, Arrow
+_NEARLY_NOTHING = 64 << 10  # bytes that are free on a disk that counts as full
 
 
 @contextmanager
@@ -24,14 +32,40 @@ def disk_errors(where: Path) -> Iterator[None]:
     """Turns a refusal of the disk into one line that says what to do. What was finished before stays."""
     try:
         yield
-    except OSError as error:
-        # Some libraries raise OSError with the reason in the text alone.
-        number = error.errno or next((n for n in _REFUSALS if os.strerror(n) in str(error)), None)
-        if number not in _REFUSALS:
+    except ReappearError:
+        raise
+    except Exception as error:
+        reason = _reason(error, where)
+        if reason is None:
             raise
-        raise StorageError(
-            f"cannot write {error.filename or where}: {_REFUSALS[number]} and run the same command again"
-        ) from error
+        path = getattr(error, "filename", None) or where
+        raise StorageError(f"cannot write {path}: {reason} and run the same command again") from error
+
+
+def _reason(error: Exception, where: Path) -> str | None:
+    """Why the disk refused; None if the error is of another kind.
+
+    Some libraries have the reason in the text alone, in classes of their own; NumPy has none ("95904 requested and
+    14272 written").
+    """
+    text = " ".join(str(error).split())
+    if any(words in text for words in _FULL):
+        return _REFUSALS[errno.ENOSPC]
+    if isinstance(error, OSError):
+        number = error.errno or next((n for n in _REFUSALS if os.strerror(n) in text), None)
+        if number is not None:
+            return _REFUSALS.get(number)
+    if type(error) is OSError or (type(error) is RuntimeError and "writ" in text):
+        if _is_full(where):
+            return _REFUSALS[errno.ENOSPC]
+        return f"writing failed ({text[:160]}); check the disk" if type(error) is OSError else None
+    return None
+
+
+def _is_full(where: Path) -> bool:
+    """Whether nothing more can be written where `where` is, or would be."""
+    there = next((path for path in (where, *where.absolute().parents) if path.exists()), Path("/"))
+    return shutil.disk_usage(there).free < _NEARLY_NOTHING
 
 
 def sync_folder(folder: Path) -> None:
@@ -51,14 +85,15 @@ def _sync(path: Path) -> None:
 def writing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block ends well it is fsynced and renamed to `path`."""
     aside = _aside(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+    try:
+        with disk_errors(path):  # asked while the temporary file still takes its place
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield aside
             _sync(aside)
             aside.replace(path)
             sync_folder(path.parent)
-        finally:
+    finally:
+        with contextlib.suppress(OSError):  # the error under way says more
             aside.unlink(missing_ok=True)
 
 

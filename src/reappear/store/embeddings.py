@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import InputError
+from reappear.core import InputError, read_json_object
 
+from .arrays import read_npy
 from .atomic import write_text, writing
 
 
@@ -32,14 +33,15 @@ def write_embedding_blocks(
 
 def read_embeddings(folder: Path) -> tuple[Float[np.ndarray, "n d"], dict[str, Any]]:
     """The vectors as a float16 memory map, and what is known of them."""
-    try:
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename} is missing; run `reappear embed` first") from error
-    except ValueError as error:
-        raise InputError(f"{folder}: not readable as embeddings ({error}); run `reappear embed` again") from error
-    return vectors, meta
+    for name in ("vectors.npy", "meta.json"):
+        if not (folder / name).exists():
+            raise InputError(f"{folder / name} is missing; run `reappear embed` first")
+    vectors = read_npy(folder / "vectors.npy")
+    if vectors.ndim != 2 or vectors.dtype != np.float16:
+        raise InputError(
+            f"{folder}: not readable as embeddings ({vectors.dtype} {vectors.shape}); run `reappear embed` again"
+        )
+    return vectors, read_json_object(folder / "meta.json")
 
 
 def _write_meta(folder: Path, meta: Mapping[str, Any], rows: int, width: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import Assignment
+from reappear.core import Assignment, read_json_object
 
 from .atomic import write_text
 from .tables import Columns, read_table, write_table
@@ -61,6 +61,6 @@ def read_identities(folder: Path) -> Identities:
         Assignment(crops["tracklet"], tracklets["identity"]),
         read_table(folder / "links.parquet"),
         read_table(folder / "moves.parquet"),
-        json.loads((folder / "report.json").read_text(encoding="utf-8")),
+        read_json_object(folder / "report.json"),
         read_table(folder / "refused.parquet") if (folder / "refused.parquet").exists() else {},
     )

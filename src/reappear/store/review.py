@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reappear.core import KINDS, Decision, InputError
+from reappear.core import KINDS, Decision, InputError, parse_json, read_text
 
 from .atomic import disk_errors, sync_folder
 
@@ -58,14 +58,9 @@ def read_decisions(path: Path, *, footage: str) -> list[Decision]:
     Raises:
         InputError: The log is missing, a line is no decision, or it is about other crops than `footage`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} does not exist; check the path, or decide something with `reappear review`"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from error
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path, or decide something with `reappear review`")
+    text = read_text(path)
     if text and not text.endswith("\n"):
         raise InputError(f"{path} line {text.count(chr(10)) + 1} is cut off; complete it, or remove it")
     return [
@@ -75,10 +70,7 @@ def read_decisions(path: Path, *, footage: str) -> list[Decision]:
 
 
 def _decision(line: str, number: int, where: str, footage: str) -> Decision:
-    try:
-        plain = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON ({error}); correct it, or remove it") from error
+    plain = parse_json(line, where)
     if not isinstance(plain, dict) or not isinstance(plain.get("decision"), str):
         raise InputError(f'{where} is no decision; it needs to look like {{"decision": "same", "tracklets": [12, 47]}}')
     if plain["decision"] not in KINDS:
@@ -87,7 +79,7 @@ def _decision(line: str, number: int, where: str, footage: str) -> Decision:
         raise InputError(f"{where}: unknown {', '.join(sorted(unknown))}; known: {', '.join((*_NUMBERS, *_WORDS))}")
     for key in _NUMBERS:
         numbers = plain.get(key, [])
-        if not isinstance(numbers, list) or not all(type(value) is int for value in numbers):
+        if not isinstance(numbers, list) or not all(type(value) is int and value < 2**63 for value in numbers):
             raise InputError(f"{where}: {key} must be a list of whole numbers, got {numbers!r}")
     for key in _WORDS:
         if not isinstance(plain.get(key, ""), str):

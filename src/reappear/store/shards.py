@@ -10,11 +10,12 @@ import tarfile
 from pathlib import Path
 from types import TracebackType
 
-from reappear.core import InputError, StorageError
+from reappear.core import InputError, StorageError, parser_errors, require_regular_file
 
 from .atomic import disk_errors, sync_folder
 
 _BLOCK = tarfile.BLOCKSIZE
+_MAX_BYTES = 256 << 20  # of one crop
 _MOST_OPEN = 128  # shards held open at once; there is one for each video, and systems allow about a thousand files
 
 
@@ -78,7 +79,7 @@ class ShardWriter:
 
 
 def _end_of_members(path: Path) -> int:
-    with tarfile.open(path) as tar:
+    with parser_errors(path, "a tar of crops"), tarfile.open(path, "r:") as tar:
         end = 0
         for member in tar:
             end = member.offset_data + member.size + (-member.size % _BLOCK)
@@ -100,11 +101,11 @@ class ShardReader:
         """
         path = shard_path(self.folder, shard)
         try:
-            data = os.pread(self._handle(shard, path), size, offset)
+            data = os.pread(self._handle(shard, path), min(size, _MAX_BYTES), offset)
         except FileNotFoundError as error:
             raise InputError(f"{path} is missing; run ingest again into a new workspace") from error
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        except (OSError, OverflowError) as error:  # OverflowError: an offset that no file has
+            raise StorageError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
         if len(data) != size:
             raise InputError(f"{path} is shorter than its index says; it was damaged after ingest, run ingest again")
         return data
@@ -113,7 +114,7 @@ class ShardReader:
         key = (os.getpid(), shard)
         handle = self._handles.pop(key, None)
         if handle is None:
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would be waited for
         self._handles[key] = handle  # last in order: the first is the one not used for longest
         if len(self._handles) > _MOST_OPEN:
             oldest = next(iter(self._handles))
@@ -138,5 +139,6 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 def members(path: Path) -> list[tuple[str, int, int]]:
     """Name, offset and size of each member, read from the tar itself: the index can always be rebuilt."""
-    with tarfile.open(path) as tar:
+    require_regular_file(path)
+    with parser_errors(path, "a tar of crops"), tarfile.open(path, "r:") as tar:
         return [(member.name, member.offset_data, member.size) for member in tar]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from reappear.core import InputError, escape_formula
+from reappear.core import InputError, escape_formula, parser_errors, require_regular_file
 
 from .atomic import writing
 
@@ -48,14 +48,12 @@ def read_table(path: Path, *names: str) -> Columns:
     Raises:
         InputError: The file is missing, is not Parquet, or lacks a column.
     """
-    try:
-        known = pq.read_schema(path).names
-        lacking = [name for name in names if name not in known]
-        table = pq.read_table(path, columns=[name for name in names if name in known] or None)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; run the step that writes it") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    if lacking:
-        raise InputError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(known)}")
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+    if not path.exists():
+        raise InputError(f"{path} is missing; run the step that writes it")
+    require_regular_file(path)
+    with parser_errors(path, "a Parquet file", "run the step that writes it again"), pq.ParquetFile(path) as file:
+        known = file.schema_arrow.names
+        if lacking := [name for name in names if name not in known]:
+            raise InputError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(known)}")
+        table = file.read(columns=list(names) or None)
+        return {name: table.column(name).to_numpy() for name in table.column_names}

@@ -52,9 +52,9 @@ class Curves:
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 try:
                     row = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     break  # the process died while writing this line
-                if row["step"] <= step:
+                if isinstance(row, dict) and row.get("step", step + 1) <= step:
                     self.rows.append(row)
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
         for row in self.rows if self._board else ():

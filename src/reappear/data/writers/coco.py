@@ -10,7 +10,7 @@ from .writer import Crop, Entries, Entry, write_array
 class CocoWriter:
     """COCO's JSON: `annotations.json` and `images/`; each crop is an image with one annotation that fills it.
 
-    A video has `name`, `camera_id`, and as `camera` that camera's name; an image `video_id`, `frame_id`, `camera_id`; an
+    A video has `name`, `camera_id`, and as `camera` its name; an image `video_id`, `frame_id`, `camera_id`; an
     annotation `track_id` (the tracklet), `identity_id`, and `video_bbox`, where the crop was in the video's picture, as
     left, top, width, height.
     """

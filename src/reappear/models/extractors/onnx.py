@@ -1,5 +1,7 @@
 """Any embedding network in an ONNX file, through onnxruntime."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -140,5 +142,6 @@ def _session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    with parser_errors(path, "an ONNX model"):
+    # onnxruntime prints what it stumbles over before it raises it.
+    with parser_errors(path, "an ONNX model"), contextlib.redirect_stdout(io.StringIO()):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

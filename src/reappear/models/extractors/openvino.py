@@ -74,6 +74,9 @@ class OpenVinoExtractor:
             if not path.exists():
                 raise InputError(f"{path} does not exist; a network in OpenVINO's format is a .xml and a .bin")
             require_regular_file(path)
+        with weights.open("rb") as file:
+            if not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # else OpenVINO tries other formats
+                raise InputError(f"{weights} is not XML, as a network in OpenVINO's format is; check the path")
         self._weights = weights
         with parser_errors(weights, _KIND):
             model = core.read_model(str(weights))

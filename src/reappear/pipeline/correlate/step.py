@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet
+from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, read_text
 from reappear.denoise import Verdicts
 from reappear.pipeline.engines import Bounded, choose_products, open_engine, parse_memory, say_memory
 from reappear.pipeline.record import Outcome, Record, fingerprint, run_step
@@ -127,7 +127,7 @@ def _correlate(
     found.report["embeddings"] = {"name": embeddings, **meta}
     if log and verdicts:
         found.report["review"] = {"decisions": verdicts.counts, "overruled": list(verdicts.overruled)}
-        write_text(aside / "review.jsonl", log.read_text(encoding="utf-8"))
+        write_text(aside / "review.jsonl", read_text(log))
     write_identities(aside, found)
     if "evidence" in found.report["thresholds"]:
         _draw(aside / "thresholds.svg", found.report["thresholds"])

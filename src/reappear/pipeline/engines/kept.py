@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from reappear import __version__
 from reappear.core import SILENT, Engine, Progress
-from reappear.store import remove_folder, write_text, writing
+from reappear.store import read_npz, remove_folder, write_text, writing
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -103,10 +103,9 @@ class _Chunks:
             return
         give = _giver(_code(self._function))
         for path in sorted(self._folder.glob("*.npz")):
-            with np.load(path, allow_pickle=False) as arrays:
-                values: dict[str, list[np.ndarray]] = {}
-                for name in arrays.files:  # in the order in which they were written
-                    values.setdefault(name.partition(".")[0], []).append(arrays[name])
+            values: dict[str, list[np.ndarray]] = {}
+            for name, array in read_npz(path).items():  # in the order in which they were written
+                values.setdefault(name.partition(".")[0], []).append(array)
             yield from map(give, values.values())
 
     def write(self, first: int, results: list[Any]) -> None:

@@ -1,6 +1,5 @@
 """Several evaluations beside each other: one table, and whether a difference is more than luck."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from reappear.core import InputError, Progress
+from reappear.core import InputError, Progress, read_json_object
 from reappear.metrics import paired_difference
 from reappear.pipeline.pages import write_page
 from reappear.pipeline.workspace import Workspace
+from reappear.store import read_npz
 
 from .settings import EvaluateSettings
 
@@ -36,7 +36,7 @@ def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *
     """
     from reappear.pipeline.report.examination import render  # drawing is slow to import
 
-    evaluations = [json.loads((work.evaluation(name) / "scores.json").read_text(encoding="utf-8")) for name in names]
+    evaluations = [read_json_object(work.evaluation(name) / "scores.json", "data", "label", "name") for name in names]
     first_of: dict[str, Tree] = {}
     differences = []
     for scores in evaluations:
@@ -79,9 +79,8 @@ def _difference(work: Workspace, first: Tree, second: Tree, settings: EvaluateSe
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
-    path = folder / "ranking.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in (*_ASKED, "ap", "first_right")}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove {folder} and evaluate again") from error
+    keys = (*_ASKED, "ap", "first_right")
+    stored = read_npz(folder / "ranking.npz", *keys)
+    if lacking := [key for key in keys if key not in stored]:
+        raise InputError(f"{folder / 'ranking.npz'} lacks {', '.join(lacking)}; remove {folder} and evaluate again")
+    return stored

@@ -6,19 +6,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
-from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import ImageTable, InputError, Progress, settings
+from reappear.core import ImageTable, InputError, Progress, read_json_object, settings
 from reappear.data import image_bytes, read_image
 from reappear.metrics import Protocol, digests
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 from reappear.pipeline.embed import embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
 from reappear.pipeline.workspace import Workspace
-from reappear.store import write_text, writing
+from reappear.store import read_npy, read_npz, write_text, writing
 
 from .sides import Sides
 
@@ -97,8 +96,10 @@ def read_embedded(folder: Path, sides: Sides, *, protocol: Protocol) -> tuple[Si
         protocol: "video": images of one person, camera and sequence become one row, the mean of their unit vectors.
             "no-camera": images are told apart by their contents.
     """
-    vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-    extractor = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["extractor"]
+    vectors = read_npy(folder / "vectors.npy")
+    extractor = read_json_object(folder / "meta.json", "extractor")["extractor"]
+    if vectors.ndim != 2 or len(vectors) != len(sides.table.path):
+        raise InputError(f"{folder / 'vectors.npy'} does not fit its images; remove {folder} and evaluate again")
     query, gallery = (
         _side(vectors, sides.table, np.flatnonzero(sides.table.split == split), protocol)
         for split in ("query", "gallery")
@@ -173,19 +174,7 @@ def _read(path: str) -> bytes:
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    if path.is_file() and not is_zipfile(path):
-        raise InputError(f"{path} is not an .npz file; write it with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files if key in ("features", "ids", "cameras", "paths")}
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path") from error
-    except ValueError as error:
-        raise InputError(
-            f"{path} holds Python objects, which are never loaded; save ids and cameras as numbers or as text"
-        ) from error
-    except (OSError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}); write it anew with numpy.savez") from error
+    arrays: dict[str, Any] = read_npz(path, "features", "ids", "cameras", "paths")
     lacking = [key for key in ("features", "ids") if key not in arrays]
     if lacking:
         raise InputError(f"{path} holds no {' and no '.join(lacking)}; write it with numpy.savez(features=, ids=)")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import ImageTable, InputError, Progress, process_pool
+from reappear.core import ImageTable, InputError, Progress, process_pool, read_json_object
 from reappear.data import READERS, ending, image_bytes, image_size, locate, read, read_image
 from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
@@ -183,7 +183,7 @@ def _merge(plan: _Plan, blocks: list[int], aside: Path, progress: Progress) -> O
     reasons = dict(plan.table.skipped)
     damaged = 0
     for number in blocks:
-        told = json.loads(_mark(aside / "parts", number).read_text(encoding="utf-8"))
+        told = read_json_object(_mark(aside / "parts", number))
         damaged += len(told)
         reasons |= {str(plan.table.path[plan.order[number * _BLOCK + int(i)]]): why for i, why in told.items()}
     if not len(row):

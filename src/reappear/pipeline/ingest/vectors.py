@@ -11,7 +11,7 @@ from reappear.core import InputError, Progress
 from reappear.data import TABLE_ENDINGS, Codes, column_names, read_labels
 from reappear.pipeline.record import Outcome, Record, run_step, sha256
 from reappear.pipeline.workspace import Workspace
-from reappear.store import read_table, write_embedding_blocks
+from reappear.store import read_npy, read_table, write_embedding_blocks
 
 from . import IngestSettings
 from .given import NO_TIMES, Given, GivenVideos, write_given
@@ -72,15 +72,9 @@ def _pair(sources: Sequence[Path]) -> tuple[Path, Path]:
 
 
 def _open(path: Path) -> np.ndarray:
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path") from error
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as a .npy of numbers: {' '.join(str(error).split())[:160]}") from error
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        shape = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
-        raise InputError(f"{path} must hold numbers in rows, one vector a row, got {shape}")
+    vectors = read_npy(path)
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise InputError(f"{path} must hold numbers in rows, one vector a row, got {vectors.dtype} {vectors.shape}")
     if not vectors.size:
         raise InputError(f"{path} holds no vectors; its shape is {vectors.shape}")
     return vectors

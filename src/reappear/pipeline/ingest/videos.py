@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, ReappearError, distinct_names, process_pool
+from reappear.core import SILENT, InputError, Progress, ReappearError, distinct_names, process_pool, read_json_object
 from reappear.core.files import printable
 from reappear.pipeline.record import Outcome, Record, run_step, sha256
 from reappear.pipeline.settings import to_plain
@@ -181,7 +181,7 @@ def _ingest_all(
     count, sources = len(sources), [source for source in sources if not failed.get(source.id)]
     if not sources:
         raise _unusable(count, reasons)
-    told = [json.loads(_done_mark(parts, source.id).read_text(encoding="utf-8")) for source in sources]
+    told = [read_json_object(_done_mark(parts, source.id)) for source in sources]
     for source, one in zip(sources, told, strict=True):
         if one["damage"]:
             progress.note(f"truncated: {source.path}: {one['frames']} frames read; {one['damage']}")

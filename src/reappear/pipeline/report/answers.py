@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from reappear.core import InputError
 from reappear.data import read_image
+from reappear.store import read_npz
 
 from .pictures import Picture, data_uri
 from .plots import histogram, project, scatter, wheel
@@ -71,14 +72,11 @@ class Answers:
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         path = self.folder / "ranking.npz"
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                columns = {key: stored[key] for key in stored.files}
-                for key in ("query_path", "gallery_path", "top", "hit", "distance", "ap", "first_hit", "shown_ids"):
-                    columns[key]
-                return columns
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is damaged ({error}); remove {self.folder} and evaluate again") from error
+        columns = read_npz(path)
+        needed = {"query_path", "gallery_path", "top", "hit", "distance", "ap", "first_hit", "shown_ids"}
+        if lacking := sorted(needed - columns.keys()):
+            raise InputError(f"{path} lacks {', '.join(lacking)}; remove {self.folder} and evaluate again")
+        return columns
 
     @cached_property
     def _order(self) -> Int[np.ndarray, " q"]:

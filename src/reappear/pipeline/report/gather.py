@@ -1,6 +1,5 @@
 """Every number of one or several workspaces, from the files that their steps left."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from reappear.core import InputError
+from reappear.core import InputError, parse_json, read_json_object, read_text
 from reappear.pipeline.record import Record, read_record
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, Identities, read_identities, read_table
@@ -214,21 +213,16 @@ def _finished(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> Tree:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; remove {path.parent} and run its step again") from error
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); remove {path.parent} and run its step again") from error
-    if not isinstance(plain, dict):
-        raise InputError(f"{path} is damaged (no mapping); remove {path.parent} and run its step again")
-    return plain
+        return read_json_object(path)
+    except InputError as error:
+        raise InputError(f"{error}; remove {path.parent} and run its step again") from error
 
 
 def _read_lines(path: Path) -> list[Tree]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); remove {path.parent} and run its step again") from error
+    rows = [parse_json(line, f"{path} line {i}") for i, line in enumerate(read_text(path).splitlines(), 1) if line]
+    if not all(isinstance(row, dict) and "step" in row for row in rows):
+        raise InputError(f"{path} is damaged (rows without a step); remove {path.parent} and run its step again")
+    return rows
 
 
 def _names(trees: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> list[str]:
