@@ -128,7 +128,7 @@ def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
         if address:
             _join(ray, address)
         else:
-            context = ray.init(
+            context: Any = ray.init(
                 address="local",
                 num_cpus=settings.workers or len(os.sched_getaffinity(0)),
                 object_store_memory=memory,
