@@ -456,7 +456,7 @@ def test_what_cannot_be_reported_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ranking.npz"):
         report([work], tmp_path, SMALL)
     (work.evaluation("cion") / "scores.json").write_text("{")
-    with pytest.raises(InputError, match=r"scores.json is damaged"):
+    with pytest.raises(InputError, match=r"scores\.json is not JSON"):
         report([work], tmp_path, SMALL)
     assert not (tmp_path / "report.html").exists()
 
