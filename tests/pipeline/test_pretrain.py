@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,12 @@ def test_a_checkpoint_from_elsewhere_is_gone_on_from_and_never_begins_anew(
         pretrain(work, "other", dataclasses.replace(TINY, seed=1), labels="found", resume=left)
     with pytest.raises(InputError, match=r"holds no checkpoint \(step-\*.pt\)"):
         pretrain(work, "none", TINY, labels="found", resume=tmp_path)
+    shutil.copytree(left, left.with_name("anew.partial"))
+    shorter = dataclasses.replace(TINY, steps=1)
+    with pytest.raises(WorkspaceError, match=r"anew.partial was begun with another steps \(5, now 1\)"):
+        pretrain(work, "anew", shorter, labels="found")
+    assert list((left.with_name("anew.partial") / "checkpoints").iterdir())
+    assert pretrain(work, "anew", shorter, labels="found", resume="never").counts["steps"] == 1
     heard.notes.clear()
     pretrain(work, "left", TINY, labels="found", resume="never", progress=heard)
     assert heard.notes == []

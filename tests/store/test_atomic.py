@@ -13,7 +13,7 @@ from reappear.core import InputError, StorageError
 from reappear.store import (
     ShardWriter,
     disk_errors,
-    remove_folder,
+    remove_scratch,
     write_embedding_blocks,
     write_embeddings,
     write_table,
@@ -67,11 +67,26 @@ def test_other_errors_pass(tmp_path):
         (tmp_path / "none").read_text()
 
 
-def test_a_folder_is_removed_or_was_not_there(tmp_path):
+def test_scratch_files_of_a_step_are_removed_or_were_not_there(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
-    remove_folder(tmp_path / "a")
-    remove_folder(tmp_path / "a")
-    assert list(tmp_path.iterdir()) == []
+    for name in ("00001.json", "b/00002.json", "b/.00003.json.17.tmp"):
+        (tmp_path / "a" / name).touch()
+    for _ in range(2):
+        remove_scratch(tmp_path / "a", "[0-9]*.json")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_in_a_scratch_folder_stay(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "00001.json").write_text("mine")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "precious.json").write_text("mine")
+    (tmp_path / "a" / "00001.json").touch()
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "far")
+    remove_scratch(tmp_path / "a", "[0-9]*.json")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        ["a", "b", "precious.json", "link", "far", "00001.json"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from reappear.store import (
     read_embeddings,
     read_identities,
     read_table,
-    remove_folder,
+    remove_scratch,
     write_csv,
     write_table,
     write_text,
@@ -140,7 +140,7 @@ def _write_images(
                 write_text(files[-1], "".join(json.dumps(entry) + "\n" for entry in entries))
             tick(len(rows))
     writer.finish(aside, _Notes(files))
-    remove_folder(notes)
+    remove_scratch(notes, "[0-9]*.jsonl")
     left_out = len(identity) - len(kept)
     return Outcome(
         {"crops": len(order), "identities": int(person[-1]) + 1},

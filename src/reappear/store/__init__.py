@@ -1,7 +1,7 @@
 """What lies on disk, and how it gets there whole."""
 
 from .arrays import read_npy, read_npz
-from .atomic import disk_errors, remove_folder, sync_folder, write_text, write_texts, writing
+from .atomic import disk_errors, remove_scratch, sync_folder, write_text, write_texts, writing
 from .crops import CropStore
 from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
 from .identities import Identities, read_identities, write_identities
@@ -24,7 +24,7 @@ __all__ = [
     "read_npy",
     "read_npz",
     "read_table",
-    "remove_folder",
+    "remove_scratch",
     "shard_path",
     "sync_folder",
     "write_csv",

@@ -125,8 +125,17 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def remove_folder(folder: Path) -> None:
-    """Removes a folder that may or may not be there."""
-    if folder.exists():
-        with disk_errors(folder):
-            shutil.rmtree(folder)
+def remove_scratch(folder: Path, *patterns: str) -> None:
+    """Removes what a step wrote into a folder for itself, and the folders that this leaves empty.
+
+    Args:
+        folder: May be missing.
+        patterns: Names of the step's own files, at any depth; their temporary files go too. Other files stay.
+    """
+    with disk_errors(folder):
+        for path in sorted([*folder.rglob("*"), folder], key=lambda path: len(path.parts), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # something is left in it
+                    path.rmdir()
+            elif any(path.match(pattern) for pattern in (*patterns, ".*.tmp")):
+                path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from reappear.core import MissingExtra
-from reappear.store import remove_folder, write_text
+from reappear.store import remove_scratch, write_text
 
 Row = dict[str, int | float]
 Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
@@ -111,7 +111,7 @@ class _TensorBoard:
     def __init__(self, folder: Path, name: str) -> None:
         _package("tensorboard", "tensorboard")
         writer = import_module("torch.utils.tensorboard").SummaryWriter
-        remove_folder(folder / "tensorboard")
+        remove_scratch(folder / "tensorboard", "events.out.tfevents.*")
         self._writer = writer(str(folder / "tensorboard"))
 
     def add(self, row: Row) -> None:

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 from reappear.core import Engine, Progress
-from reappear.pipeline.engines import Kept
-from reappear.store import Identities, read_identities, remove_folder, write_identities
+from reappear.pipeline.engines.kept import CHUNKS, Kept
+from reappear.store import Identities, read_identities, remove_scratch, write_identities
+
+_TABLES = ("identities", "tracklets", "links", "moves", "refused")
+_FILES = (*(f"{name}.parquet" for name in _TABLES), "report.json", *CHUNKS)
 
 
 class Checkpoints:
@@ -29,7 +32,11 @@ class Checkpoints:
         write_identities(mine, found)
         for other in self._folder.iterdir():
             if other != mine:
-                remove_folder(other)
+                remove_scratch(other, *_FILES)
+
+    def remove(self) -> None:
+        """Removes everything that was kept."""
+        remove_scratch(self._folder, *_FILES)
 
     def engine(self, engine: Engine, name: str) -> Engine:
         """An engine that keeps what it does for the stage `name`."""

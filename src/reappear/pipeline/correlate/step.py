@@ -14,7 +14,6 @@ from reappear.store import (
     read_embeddings,
     read_identities,
     read_table,
-    remove_folder,
     write_identities,
     write_text,
 )
@@ -108,7 +107,7 @@ def _correlate(
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
     verdicts = _weigh(log, work, tracklets, settings, progress) if log else None
-    unfinished = aside / "unfinished"
+    checkpoints = Checkpoints(aside / "unfinished", progress)
     matrix = 4 * len(tracklets) * vectors.shape[1]
     products = choose_products(settings.device, settings.engine)
     with open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
@@ -120,7 +119,7 @@ def _correlate(
             truth=truth,
             engine=Bounded(engine, aside, limit=spare - spare // 4, room=_ROOM + spare // 4),
             products=products,
-            checkpoints=Checkpoints(unfinished, progress),
+            checkpoints=checkpoints,
             progress=progress,
         )
     found.report["start"] = start
@@ -131,7 +130,7 @@ def _correlate(
     write_identities(aside, found)
     if "evidence" in found.report["thresholds"]:
         _draw(aside / "thresholds.svg", found.report["thresholds"])
-    remove_folder(unfinished)
+    checkpoints.remove()
     last = found.report["stages"][-1]
     rejected = int(np.count_nonzero(found.moves["stage"] == "review"))
     return Outcome(

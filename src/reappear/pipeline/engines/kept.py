@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from reappear import __version__
 from reappear.core import SILENT, Engine, Progress
-from reappear.store import read_npz, remove_folder, write_text, writing
+from reappear.store import read_npz, remove_scratch, write_text, writing
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -82,6 +82,9 @@ class Kept:
                     done, fresh, saved = done + len(fresh), [], now
 
 
+CHUNKS = ("sign", "[0-9]*.npz")  # names of the files of a call
+
+
 class _Chunks:
     """Results of one call, some in each file."""
 
@@ -99,7 +102,7 @@ class _Chunks:
         except FileNotFoundError:
             same = False
         if not same:
-            remove_folder(self._folder)
+            remove_scratch(self._folder, *CHUNKS)
             return
         give = _giver(_code(self._function))
         for path in sorted(self._folder.glob("*.npz")):

@@ -16,7 +16,7 @@ from reappear.core import ImageTable, InputError, Progress, process_pool, read_j
 from reappear.data import READERS, ending, image_bytes, image_size, locate, read, read_image
 from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
-from reappear.store import ShardWriter, read_table, remove_folder, shard_path, write_table, write_text
+from reappear.store import ShardWriter, read_table, remove_scratch, shard_path, write_table, write_text
 
 from . import IngestSettings
 from .given import NO_TIMES, Given, GivenVideos, write_given
@@ -150,7 +150,7 @@ def _copy_all(plan: _Plan, aside: Path, settings: IngestSettings, progress: Prog
                         tick(sum(job.result() for job in finished))
                 tick(sum(job.result() for job in wait(jobs).done))
     outcome = _merge(plan, [number for number, _ in blocks], aside, progress)
-    remove_folder(parts)
+    remove_scratch(parts, "[0-9]*.json", "[0-9]*.parquet")
     return outcome
 
 

@@ -23,7 +23,7 @@ from reappear.store import (
     Columns,
     ShardWriter,
     read_table,
-    remove_folder,
+    remove_scratch,
     shard_path,
     write_table,
     write_text,
@@ -208,7 +208,7 @@ def _ingest_all(
             "ground truth: equal ids in different videos are taken for different people; if they are one person, "
             "ingest with --truth-ids global"
         )
-    remove_folder(parts)
+    remove_scratch(parts, "[0-9]*.json", "[0-9]*.parquet", "[0-9]*.jpg")
     return Outcome(counts, {reason: count for reason, count in dropped.items() if count}, made=int(counts["crops"]))
 
 

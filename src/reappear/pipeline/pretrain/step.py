@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from reappear.core import SILENT, Progress, WorkspaceError
 from reappear.pipeline.record import Outcome, Record, read_record, run_step
 from reappear.pipeline.workspace import Workspace
-from reappear.store import remove_folder
+from reappear.store import remove_scratch
 
 from .labels import OWN, identities_folder, labels_of
 from .settings import PretrainSettings
@@ -100,7 +100,7 @@ def pretrain(
 
 
 def _clear(aside: Path) -> None:
-    remove_folder(aside / "checkpoints")
+    remove_scratch(aside / "checkpoints", "step-*.pt")
     (aside / "metrics.jsonl").unlink(missing_ok=True)
 
 

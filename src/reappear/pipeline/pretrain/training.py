@@ -14,7 +14,7 @@ from reappear.pipeline.probe import Probe, held_out
 from reappear.pipeline.record import Outcome
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
-from reappear.store import CropStore, remove_folder
+from reappear.store import CropStore, remove_scratch
 from reappear.train import parallel
 from reappear.train.batches import StepBatches
 from reappear.train.loop import train
@@ -91,7 +91,7 @@ class Training:
         if parallel.rank_and_world()[0] == 0:
             config = model_config(settings, self.labels, schedule.steps)
             save_model(aside, exported.backbone, config, card=model_card(settings, self.labels, counts, metrics))
-            remove_folder(aside / "checkpoints")
+            remove_scratch(aside / "checkpoints", "step-*.pt")
         return Outcome(counts, dropped, made=len(rows))
 
     def _probe(
