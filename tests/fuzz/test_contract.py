@@ -15,7 +15,6 @@ PARSERS: dict[str, set[str]] = {
     r"raw_decode\(": {"data/annotations.py"},
     r"map\(json\.loads": {"pipeline/export.py"},  # notes of the export under way
     r"np\.load\(|numpy\.load\(": {"store/arrays.py"},
-    r"np\.fromfile\(": {"video/decode.py"},
     r"pq\.read_|pq\.ParquetFile\(": {"data/parquet.py", "store/tables.py"},
     r"Image\.open\(": {"data/images.py"},
     r"imdecode\(|imread\(": {"data/images.py", "video/decode.py"},
