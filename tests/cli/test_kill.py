@@ -1,5 +1,6 @@
-"""Killing `reappear run` whenever one likes."""
+"""Killing and stopping `reappear run`, the group of its processes, or one of its workers, whenever one likes."""
 
+import contextlib
 import os
 import random
 import signal
@@ -19,7 +20,7 @@ def start(films: Path, out: Path) -> "subprocess.Popen[bytes]":
     command = [
         sys.executable, "-m", "reappear", "run", str(films), "--out", str(out), "--camera", "prefix", "--workers", "2",
         "--set", "pretrain.steps=24", "--set", "pretrain.checkpoint_every=3",
-        "--set", "pretrain.threads=1", "--rounds", "2",
+        "--set", "pretrain.threads=1", "--set", "pretrain.workers=1", "--rounds", "2",
     ]  # fmt: skip
     with (out.parent / f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
@@ -57,20 +58,48 @@ def kill_until_done(films: Path, out: Path, draw: random.Random, waking: float, 
     while True:
         child = start(films, out)
         patience = draw.uniform(0.3 * waking, waking + 0.3 * (length - waking))
-        try:
-            assert child.wait(timeout=patience) == 0, out.with_suffix(".log").read_text()
-            ended = True
-        except subprocess.TimeoutExpired:
-            os.kill(child.pid, signal.SIGKILL)
-            child.wait()
+        expected = {0}
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=patience)
+        if child.poll() is None:
+            expected |= disturb(child.pid, draw)
+        code = child.wait(timeout=600)
+        log = out.with_suffix(".log").read_text()
+        assert code in expected, log
+        assert "Traceback" not in log
+        ended = code == 0
+        kills += not ended
+        if code == -signal.SIGKILL:
             time.sleep(1)  # its workers notice that their parent is gone
-            kills += 1
-            ended = False
         now = finished(out)
         assert {path: now.get(path) for path in done} == done, "a finished step was done again"
         if ended:
             return kills
         done = now
+
+
+def disturb(parent: int, draw: random.Random) -> set[int]:
+    """Sends a signal to the process, to its group, or to a worker; returns exit codes that may follow, beside 0."""
+    number = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    whom = draw.choice(["parent", "group", "worker"])
+    if whom == "worker":
+        for worker in draw.sample(found := workers_of(parent), min(1, len(found))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, number)
+        return {1} if number == signal.SIGKILL else set()
+    (os.kill if whom == "parent" else os.killpg)(parent, number)
+    return {-signal.SIGKILL} if number == signal.SIGKILL else {130}
+
+
+def workers_of(parent: int) -> list[int]:
+    """Its children, but for the one that only cleans up after the others."""
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [
+            int(child) for child in children if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    except FileNotFoundError:
+        return []
 
 
 def same_people(calm: Path, killed: Path) -> None:

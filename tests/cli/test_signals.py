@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline.pretrain_fixture import make_workspace
+
 LINE = "reappear: stopped; the same command continues"
 SMALL = ("--workers", "2", "--people", "30", "--probe-people", "2", "--films", "1")
 
@@ -52,6 +54,20 @@ def test_stopped_while_workers_film(tmp_path: Path, number: signal.Signals, whom
     for worker in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_training_with_workers_is_saved_when_its_group_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    """As `timeout`, Slurm and Kubernetes do."""
+    make_workspace(tmp_path)
+    tiny = ["--backbone", "cnn6", "--set", "arguments={width: 4}", "--images-per-step", "12", "--workers", "1"]
+    tiny += ["--set", "method.curriculum=[[0, 2]]", "--method.prototypes", "16", "--device", "cpu"]
+    process = start("pretrain", tmp_path, "--labels", "found", "--name", "m", "--steps", "100000", *tiny)
+    curve = tmp_path / "models" / "m.partial" / "metrics.jsonl"
+    wait_for(lambda: curve.exists() and curve.stat().st_size > 0, process)
+    os.killpg(process.pid, number)
+    assert_stopped(process)
+    assert len(list((tmp_path / "models" / "m.partial" / "checkpoints").glob("step-*.pt"))) == 1
 
 
 def test_killed_worker_is_one_line(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from reappear.pipeline.probe import Probe
 from reappear.pipeline.run import RunSettings, run
 from reappear.pipeline.workspace import Workspace
 from reappear.train.views import ViewSettings
+from tests.cli.test_kill import workers_of
 
 from .pretrain_fixture import make_probe, make_workspace
 
@@ -384,7 +385,8 @@ pretrain(Workspace(Path(sys.argv[2])), sys.argv[3], settings, labels="found")
 def _start(work: Workspace, name: str, steps: int | None, changes: str = "{}", *launcher: str) -> subprocess.Popen[str]:
     root = str(Path(__file__).parents[2])
     command = [sys.executable, *(launcher or ("-c", _RUN)), root, str(work.root), name, str(steps), changes]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
 
 
 def _run(*arguments: object) -> None:
@@ -403,20 +405,34 @@ def _steps_done(work: Workspace, name: str) -> int:
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
-    """Three epochs, stopped twenty times: after some steps or at any moment, by signals that can be heard and not."""
+    """Three epochs, stopped twenty times: after some steps or at any moment, by signals that can be heard and not.
+
+    Signals go to the process, to its group, and to a worker, which ends for SIGKILL alone.
+    """
     work = make_workspace(tmp_path, people=80, crops=8)
-    changes = "{'epochs': 3.0, 'images_per_step': 12, 'checkpoint_every': 3}"
+    changes = "{'epochs': 3.0, 'images_per_step': 12, 'checkpoint_every': 3, 'workers': 1}"
     _run(work, "undisturbed", None, changes)
     steps = json.loads((work.model("undisturbed") / "record.json").read_text())["counts"]["steps"]
     random = generator(0, "kills")
     kills = 0
-    for number in [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT] * 5:
+    for turn, number in enumerate([signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT] * 5):
         goal = _steps_done(work, "killed") + int(random.integers(1, 8))
         patience = float(random.uniform(0.5, 4.0)) if random.random() < 0.3 else 1000.0
         process, since = _start(work, "killed", None, changes), time.monotonic()
         while process.poll() is None and _steps_done(work, "killed") < goal and time.monotonic() - since < patience:
             time.sleep(0.001)
-        process.send_signal(number)
+        if turn % 3 == 0:
+            process.send_signal(number)
+        elif turn % 3 == 1:
+            os.killpg(process.pid, number)
+        else:
+            for worker in workers_of(process.pid):
+                os.kill(worker, number)
+            if number != signal.SIGKILL:
+                time.sleep(0.2)
+                assert process.poll() is None
+            if number != signal.SIGKILL or not workers_of(process.pid):
+                process.kill()
         process.communicate()
         kills += process.returncode != 0
     assert kills == 20
@@ -473,6 +489,28 @@ def test_two_processes_make_one_model(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script))
     _run(work, "two", 4, "{}", *launcher)
     assert load_model(work.model("two"))[1]["steps"] == 4
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_print_once_and_go_on(tmp_path: Path) -> None:
+    work = make_workspace(tmp_path)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "reappear",
+        "pretrain", str(tmp_path), "--labels", "found", "--name", "two", "--steps", "60", "--device", "cpu",
+        "--backbone", "cnn6", "--set", "arguments={width: 4}", "--images-per-step", "16", "--workers", "1",
+        "--set", "method.curriculum=[[0, 2]]", "--method.prototypes", "16", "--log-every", "1",
+    ]  # fmt: skip
+    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while _steps_done(work, "two") < 4:
+        assert launcher.poll() is None
+        time.sleep(0.005)
+    launcher.terminate()
+    _, err = launcher.communicate()
+    assert err.count("reappear: stopped; the same command continues") == 1, err
+    assert len(list((work.root / "models" / "two.partial" / "checkpoints").glob("step-*.pt"))) == 1
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("steps: 60") == 1
 
 
 @pytest.mark.slow

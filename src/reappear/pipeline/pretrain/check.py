@@ -1,12 +1,10 @@
 """What can be known to be wrong before anything runs."""
 
-import torch
-
 from reappear.pipeline.probe import probe_sides
 from reappear.train.curves import require_tracker
 from reappear.train.parallel import torchrun_environment
 
-from .method import build_method, choose_device
+from .method import build_network, choose_device
 from .settings import PretrainSettings
 
 
@@ -31,4 +29,4 @@ def check_pretraining(settings: PretrainSettings) -> None:
         local_height=settings.local_height,
         local_width=settings.local_width,
     )
-    build_method(settings, steps=1, device=torch.device("cpu"))
+    build_network(settings)

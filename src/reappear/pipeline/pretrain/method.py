@@ -36,8 +36,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(local))
 
 
-def build_method(settings: PretrainSettings, steps: int, device: torch.device) -> Cion | Moco:
-    """The student with its head, loss and teacher; the first weights depend on the seed alone."""
+def build_network(settings: PretrainSettings) -> Network:
+    """The student with its head, on the CPU; the first weights depend on the seed alone.
+
+    Raises:
+        InputError: There is no such backbone, or `init` does not fit it.
+        SettingsError: The backbone does not take its arguments, the sizes of views, or gradient checkpointing.
+    """
     method = settings.method
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(settings.seed, "weights").integers(1 << 62)))
@@ -62,9 +67,14 @@ def build_method(settings: PretrainSettings, steps: int, device: torch.device) -
             backbone.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
             raise SettingsError(f"recompute: {settings.backbone} cannot; leave it off") from error
+    return Network(backbone, head, mean=MEAN, std=STD)
+
+
+def build_method(settings: PretrainSettings, steps: int, device: torch.device) -> Cion | Moco:
+    """The student with its loss and teacher. All processes of a training must build theirs together."""
+    method, network = settings.method, build_network(settings)
     if device.type == "cpu" and settings.precision == "bfloat16":
-        write_out_attention(backbone)
-    network = Network(backbone, head, mean=MEAN, std=STD)
+        write_out_attention(network.backbone)
     if isinstance(method, MocoSettings):
         return Moco(
             network.to(device),
