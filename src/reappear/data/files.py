@@ -1,4 +1,6 @@
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from reappear.core import InputError, inside
@@ -8,18 +10,25 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 def list_files(folder: Path) -> list[Path]:
     """The files of one folder by name, without hidden ones."""
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-    return [folder / name for name in names]
+    return _entries(folder, os.DirEntry.is_file)
 
 
 def list_folders(folder: Path) -> list[Path]:
     """The folders in one folder by name, without hidden ones; none where the folder is not there."""
     if not folder.is_dir():
         return []
+    return _entries(folder, os.DirEntry.is_dir)
+
+
+def _entries(folder: Path, kind: Callable[["os.DirEntry[str]"], bool]) -> list[Path]:
+    """Entries of one kind by name, without hidden ones and links that lead in a circle."""
+    names = []
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    return [folder / name for name in names]
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if not entry.name.startswith(".") and kind(entry):
+                    names.append(entry.name)
+    return [folder / name for name in sorted(names)]
 
 
 def is_image(path: Path) -> bool:

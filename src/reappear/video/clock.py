@@ -22,8 +22,8 @@ class Clock:
 
     def __init__(self, rate: float) -> None:
         self.restarts = self.derived = 0
-        self._interval = 1 / rate
-        self._number, self._time = -1, -self._interval  # of the frame before
+        self._rate = rate
+        self._number, self._time = -1, -1 / rate  # of the frame before
         self._stamp: float | None = None  # the last that was known
         self._origin: float | None = None  # the stamp of time 0
 
@@ -37,7 +37,7 @@ class Clock:
         if stamp is None or stamp == self._stamp:
             self.derived += 1
             # Not summed up where no stamp was seen: thus without rounding errors.
-            time = number * self._interval if self._stamp is None else self._expected(number)
+            time = number / self._rate if self._stamp is None else self._expected(number)
         elif self._stamp is None or self._origin is None:
             time = 0.0 if self._number < 0 else self._expected(number)
             self._origin = stamp - time
@@ -55,4 +55,4 @@ class Clock:
         return time
 
     def _expected(self, number: int) -> float:
-        return self._time + (number - self._number) * self._interval
+        return self._time + (number - self._number) / self._rate

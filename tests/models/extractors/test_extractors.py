@@ -34,13 +34,16 @@ def pictures(count=5, seed=0):
     ]
 
 
-def onnx_file(path, *, batch="n", side=("h", "w"), channels=3, output=None):
+def onnx_file(path, *, batch="n", side=("h", "w"), channels=3, output=None, kind=TensorProto.FLOAT):
     """A network that gives the mean of each channel."""
     shape = [batch, channels, *side]
     graph = helper.make_graph(
-        [helper.make_node("ReduceMean", ["images"], ["vector"], axes=[2, 3], keepdims=0)],
+        [
+            helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["pixels"], ["vector"], axes=[2, 3], keepdims=0),
+        ],
         "means",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("images", kind, shape)],
         [helper.make_tensor_value_info("vector", TensorProto.FLOAT, output or [batch, channels])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
@@ -175,6 +178,19 @@ def test_onnx_gives_what_the_file_says(tmp_path):
     assert np.allclose(extractor([image]), [[1, 0, 0]])
     bgr = OnnxSettings(weights=tmp_path / "a.onnx", mean=(0.0,) * 3, std=(1.0,) * 3, channels="bgr", scale=1.0).build()
     assert np.allclose(bgr([image]), [[0, 0, 255]])
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8])
+def test_onnx_of_other_types(tmp_path, kind):
+    images = [np.random.default_rng(0).integers(0, 255, (16, 8, 3), np.uint8)]
+    raw = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": 1.0, "height": 16, "width": 8}
+    path = onnx_file(tmp_path / "a.onnx", kind=kind)
+    assert np.allclose(OnnxExtractor(path, **raw)(images)[0], images[0].mean(axis=(0, 1)), atol=0.1)
+    if kind == TensorProto.UINT8:
+        with pytest.raises(InputError, match=r"extractor\.scale 1"):
+            OnnxExtractor(path)
+    with pytest.raises(InputError, match="int64"):
+        OnnxExtractor(onnx_file(tmp_path / "b.onnx", kind=TensorProto.INT64))
 
 
 def test_onnx_of_fixed_batch_and_size(tmp_path):

@@ -22,14 +22,15 @@ def film(tmp_path_factory):
     return path
 
 
-def yolox_file(path, cells, *, side=64):
+def yolox_file(path, cells, *, side=64, kind=TensorProto.FLOAT, output=None):
     """An ONNX file that finds the same boxes in every image: `cells` is row → the 85 numbers of that cell."""
     count = sum((side // stride) ** 2 for stride in (8, 16, 32))
     raw = np.zeros((1, count, 85), np.float32)
     for row, values in cells.items():
         raw[0, row, : len(values)] = values
     nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
         helper.make_node("Add", ["raw", "nothing"], ["output"]),
     ]
@@ -37,8 +38,8 @@ def yolox_file(path, cells, *, side=64):
     graph = helper.make_graph(
         nodes,
         "yolox",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, side, side])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, count, 85])],
+        [helper.make_tensor_value_info("images", kind, [1, 3, side, side])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, output or [1, count, 85])],
         constants,
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
@@ -143,6 +144,35 @@ def test_yolox_decodes_its_grid(tmp_path):
     x, y = 8 * 1.5, 8 * 1.25
     assert np.allclose(found.box[order][0], 2 * np.array([x - 8, y - 12, x + 8, y + 12]), atol=1e-4)
     assert np.allclose(found.box[order][1], 2 * np.array([16, 16, 32, 32]), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8])
+@pytest.mark.parametrize("output", [None, [1, "n", "d"]])
+def test_yolox_of_other_types_and_open_shapes(tmp_path, kind, output):
+    cells = {9: [0.5, 0.25, np.log(2), np.log(3), 0.9, 0.8]}
+    found = YoloxDetector(yolox_file(tmp_path / "y.onnx", cells, kind=kind, output=output)).detect(
+        np.zeros((32, 128, 3), np.uint8), 0
+    )
+    assert np.allclose(found.score, [0.72])
+    assert found.box.dtype == np.float32
+
+
+@pytest.mark.parametrize(("kind", "name"), [(TensorProto.INT64, "int64"), (TensorProto.DOUBLE, "double")])
+def test_yolox_refuses_types_that_hold_no_pixels(tmp_path, kind, name):
+    with pytest.raises(InputError, match=name) as error:
+        YoloxDetector(yolox_file(tmp_path / "y.onnx", {}, kind=kind))
+    assert "\n" not in str(error.value)
+
+
+def test_frames_of_another_size_are_worked_on_at_the_first(film):
+    footage = open_footage(film)
+    one, two = (MotionSettings().build(footage) for _ in range(2))
+    large = [frame.image for frame in footage.frames()]
+    found = [one.detect(image, i).box for i, image in enumerate(large)]
+    sizes = [two.detect(image if i % 3 else image.repeat(2, 0).repeat(2, 1), i).box for i, image in enumerate(large)]
+    assert sum(map(len, found)) > 10
+    for i, (a, b) in enumerate(zip(found, sizes, strict=True)):
+        assert np.array_equal(a, b if i % 3 else b / 2)
 
 
 def test_yolox_drops_the_worse_of_two_boxes_of_one_person(tmp_path):

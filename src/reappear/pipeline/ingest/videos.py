@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from reappear.core import SILENT, InputError, Progress, ReappearError, distinct_names, process_pool, read_json_object
-from reappear.core.files import printable
+from reappear.core.files import printable, require_regular_file
 from reappear.pipeline.record import Outcome, Record, run_step, sha256
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
@@ -109,6 +109,7 @@ def _open_all(
             inputs[f"video {i:05d} {path.name}"], content = _hash_video(path)
             if truth := truth_file(path):
                 inputs[f"truth {i:05d}"] = sha256(truth)
+                read_truth(path)
             footage = open_footage(path)
             for what, file in settings.detector.files(path).items():
                 inputs[f"{what} {i:05d}"] = sha256(file)
@@ -406,6 +407,7 @@ def _merge(
 def _hash_video(path: Path) -> tuple[str, str]:
     """The hash of all that is read of a video, and of its pictures alone."""
     if not path.is_dir():
+        require_regular_file(path)
         whole = sha256(path)
         return whole, whole
     images = [(file.name, sha256(file)) for file in sequence_images(path)]
