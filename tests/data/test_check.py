@@ -101,7 +101,7 @@ def test_the_list_names_every_layout(reappear):
 def test_a_wrong_name_is_one_line(reappear, tmp_path):
     code, _, err = reappear("data", "check", "mar", tmp_path)
     assert code == 1
-    assert err == "reappear: no data set layout 'mar'; did you mean mars?\n"
+    assert err == "reappear: unknown data set layout 'mar'; did you mean mars? known: " + ", ".join(READERS) + "\n"
 
 
 @pytest.mark.real

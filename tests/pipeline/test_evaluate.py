@@ -121,17 +121,9 @@ def test_one_camera_is_fine_where_cameras_do_not_count(tmp_path):
     assert json.loads((work.evaluation("color") / "scores.json").read_text())["mean_ap"] == 1.0
 
 
-def test_settings_out_of_range(tmp_path):
-    market(tmp_path / "set")
-    with pytest.raises(SettingsError, match="top: must be 1 or more, got 0"):
-        evaluate_one(Workspace(tmp_path / "work"), "color", EvaluateSettings(top=0), data=tmp_path / "set")
-    for wrong, said in (
-        ({"weight": 2.0}, "weight: must lie in 0..1, got 2.0"),
-        ({"false_match": (0.0,)}, "false_match: must lie between 0 and 1, got 0.0"),
-        ({"rerank": True, "protocol": "video"}, "rerank: queries that are in the gallery .* --gallery-includes-query"),
-    ):
-        with pytest.raises(SettingsError, match=said):
-            EvaluateSettings(**wrong)
+def test_rerank_needs_a_gallery_without_the_queries():
+    with pytest.raises(SettingsError, match=r"rerank: queries that are in the gallery .* --gallery-includes-query"):
+        EvaluateSettings(rerank=True, protocol="video")
 
 
 def crowd(root, people=6, cameras=(1, 2), shots=2):
@@ -214,7 +206,7 @@ def test_a_folder_of_people_without_cameras(tmp_path):
 def test_what_is_no_set(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist; give the folder of a data set, or two"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "nowhere"])
-    with pytest.raises(InputError, match="no data set layout 'market1500'; did you mean market1501"):
+    with pytest.raises(InputError, match="unknown data set layout 'market1500'; did you mean market1501"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[f"market1500:{tmp_path}"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty is no data set that is known by its looks"):

@@ -195,7 +195,12 @@ def test_a_broken_log_stops_correlate_with_its_line(work):
 @pytest.mark.parametrize(
     ("kind", "looked", "error", "said"),
     [
-        ("twin", Looked([0, 1]), SettingsError, "no decision 'twin'; known: same, different, merge, split, reject"),
+        (
+            "twin",
+            Looked([0, 1]),
+            SettingsError,
+            "unknown decision 'twin'; known: same, different, merge, split, reject",
+        ),
         ("same", Looked([0]), SettingsError, "same needs 2 numbers or more, got 1"),
         ("same", Looked([3, 3]), SettingsError, "same: a number is named twice"),
         ("same", Looked([0, 1], crops=True), SettingsError, "same is about tracklets; only reject takes --crops"),

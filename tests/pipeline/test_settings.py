@@ -1,11 +1,13 @@
+import itertools
+import os
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from reappear.core import SettingsError, settings
-from reappear.pipeline.settings import describe, load_recipe, parse_override, parse_value, resolve, to_plain
+from reappear.pipeline.settings import describe, load_recipe, parse_override, resolve, to_plain
 
 
 @settings
@@ -53,6 +55,7 @@ def test_a_kind_starts_from_its_own_defaults_in_any_order():
 
 def test_a_field_of_the_default_part_can_be_set_alone():
     assert resolve(Job, {}, {"detector.history": 9}).detector == Motion(history=9)
+    assert resolve(Job, {"detector": {"history": 9}}).detector == Motion(history=9)
 
 
 @settings
@@ -77,14 +80,15 @@ def test_what_is_not_set_keeps_the_default_of_the_whole_not_of_the_part(recipe):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"strid": 2}, "unknown setting strid; did you mean stride?"),
-        ({"crop.paddin": 2}, r"unknown setting crop.paddin; did you mean crop.padding\?"),
-        ({"zzz": 2}, "known here: detector, crop, stride, note"),
-        ({"detector": "netwrk"}, r"detector: no such kind 'netwrk'; did you mean network\?"),
-        ({"detector": "network"}, "detector.weights must be given"),
+        ({"strid": 2}, "unknown setting 'strid'; did you mean stride\\?"),
+        ({"crop.paddin": 2}, r"unknown setting 'crop.paddin'; did you mean crop.padding\?"),
+        ({"zzz": 2}, "known: detector, crop, stride, note"),
+        ({"detector": "netwrk"}, r"detector: unknown kind 'netwrk'; did you mean network\? known: motion, network"),
+        ({"detector": "zzz"}, "detector: unknown kind 'zzz'; known: motion, network"),
+        ({"detector": "network"}, "detector.weights: must be given"),
         ({"detector.histori": 2}, "did you mean detector.history"),
-        ({"stride": "many"}, "stride: input should be a valid integer.*got 'many'"),
-        ({"crop.padding": "wide"}, "crop.padding: input should be a valid number.*got 'wide'"),
+        ({"stride": "many"}, "stride: must be a whole number, got 'many'"),
+        ({"crop.padding": "wide"}, "crop.padding: must be a number, got 'wide'"),
         ({"crop": 3}, "crop"),
     ],
 )
@@ -107,40 +111,147 @@ def test_describe_lists_every_field_with_its_help():
     assert found["detector.score"].help == "least score"
     assert found["detector"].default == "motion"
     assert found["crop.padding"].kind is None
+    assert {f.path: f.default for f in describe(Training)} == {
+        "colours.hue": 0.5, "colours.gray": 0.2, "colours.crop.padding": 0.7,
+    }  # fmt: skip
+
+
+TEXTS = [
+    "on", "yes", "null", "none", "~", "", "nan", "1_000", "0x10", "010", "2026-01-01", "12:30:00", "[1, 2]", "1e3",
+    "{a: b}", "*x", "&x", "!!int 3", "- 1", "#x", "a: b", "3", "  spaced ",
+]  # fmt: skip
+
+
+@settings
+class Typed:
+    text: Annotated[str, "text"] = ""
+    word: Annotated[str | None, "text"] = None
+    path: Annotated[Path | None, "a file"] = None
+    whole: Annotated[int, "a whole number"] = 0
+    share: Annotated[float | None, "a number"] = None
+    flag: Annotated[bool, "yes or no"] = False
+    pair: Annotated[tuple[float, float], "two numbers"] = (0.0, 1.0)
+    amount: Annotated[float | str, "an amount"] = "4GB"
+    free: Annotated[dict[str, Any], "anything"] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_typed_for_a_text_setting_stays_text(text):
+    made = resolve(Typed, {}, {"text": text, "word": text, "path": text})
+    assert (made.text, made.word, made.path) == (text, text, Path(text))
+
+
+def test_words_of_yaml_stay_text_in_a_recipe_too(tmp_path):
+    (tmp_path / "r.yaml").write_text("text: on\nword: 2026-01-01\npath: 010\n")
+    assert resolve(Typed, load_recipe(tmp_path / "r.yaml")) == Typed(text="on", word="2026-01-01", path=Path("010"))
+    (tmp_path / "r.yaml").write_text("word: null\npath:\nshare: ~\ntext: 'null'\n")
+    assert resolve(Typed, load_recipe(tmp_path / "r.yaml"), {}) == Typed(text="null")
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("setting", "text", "value"),
     [
-        ("3", 3),
-        ("0.5", 0.5),
-        ("1e-3", 0.001),
-        ("2e4", 20000.0),
-        ("-2.5E1", -25.0),
-        ("yes", True),
-        ("null", None),
-        ("[1, 2]", [1, 2]),
-        ("a b", "a b"),
-        ("w.onnx", "w.onnx"),
-        ("e", "e"),
-        ("1e3x", "1e3x"),
+        ("whole", "3", 3),
+        ("whole", "010", 10),
+        ("whole", "1e3", 1000),
+        ("whole", "-2", -2),
+        ("share", "1e-3", 0.001),
+        ("share", "-2.5E1", -25.0),
+        ("share", "null", None),
+        ("share", "none", None),
+        ("flag", "yes", True),
+        ("flag", "off", False),
+        ("pair", "[1, 2.5]", (1.0, 2.5)),
+        ("pair", "[1e-3, 2]", (0.001, 2.0)),
+        ("amount", "2", 2.0),
+        ("amount", "800MB", "800MB"),
+        ("free", "{width: 48, deep: {a: [1, 0.5]}, flag: yes, name: x}",
+         {"width": 48, "deep": {"a": [1, 0.5]}, "flag": True, "name": "x"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["option", "recipe"])
+def test_a_value_is_read_as_the_type_of_its_setting(tmp_path, setting, text, value, place):
+    (tmp_path / "r.yaml").write_text(f"{setting}: {text}\n")
+    recipe, given = (load_recipe(tmp_path / "r.yaml"), {}) if place == "recipe" else ({}, {setting: text})
+    found = getattr(resolve(Typed, recipe, given), setting)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        *itertools.product(
+            ["whole", "share"], ["yes", "on", "true", "0x10", "2026-01-01", "nan", "inf", "-inf", "1e999", "12:30"]
+        ),
+        *[("whole", text) for text in ("1.5", "null", "9" * 5000)],
+        *[("flag", text) for text in ("2", "maybe")],
+        *[("pair", text) for text in ("[1]", "[yes, no]", "[1, nan]", "[", "3")],
+        *[("free", text) for text in ("3", "*a")],
     ],
 )
-def test_values_are_read_as_yaml_with_exponents(text, value):
-    assert parse_value(text) == value
+def test_what_is_no_value_of_the_type_is_refused(setting, text):
+    with pytest.raises(SettingsError, match=rf"^{setting}: must be .*, got ") as caught:
+        resolve(Typed, {}, {setting: text})
+    assert len(str(caught.value)) < 300
 
 
 def test_override_text():
-    assert parse_override("a.b=1e-3") == ("a.b", 0.001)
+    assert parse_override("a.b=1e-3") == ("a.b", "1e-3")
+    assert parse_override("a.b=c=d") == ("a.b", "c=d")
     with pytest.raises(SettingsError, match="takes name=value"):
         parse_override("a.b")
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [", "is not YAML"), ("- 1", "must hold `name: value` lines")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "is not YAML"),
+        ("- 1", "must hold `name: value` lines"),
+        ("a", "must hold `name: value` lines"),
+        ("a: 1\nb: 2\na: 3\n", "a stands twice"),
+        ("p: {kind: x, c: 1, c: 2}", "c stands twice"),
+        ("[1, 2]: 3", "keys must be names"),
+        ("{a: 1}: 3", "keys must be names"),
+        ("a: &x 1\nb: *x\n", r"the alias \*x is not allowed"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", r"the alias \*a is not allowed"),
+        ("a: &a [*a]", r"the alias \*a is not allowed"),
+        ("a: " + "[" * 51 + "]" * 51, "nested deeper than 50"),
+        ("a: " + "[" * 500_000, "nested deeper than 50"),
+        ("a: " + "{b: " * 51 + "}" * 51, "nested deeper than 50"),
+        ("a: \0", "is not YAML"),
+        ("a: " + "x" * 1_000_000, "larger than 1,000,000 bytes"),
+        ("base: [1]", "base must be the path of a recipe"),
+    ],
+)
 def test_bad_recipes(tmp_path, text, said):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(SettingsError, match=said):
         load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize("place", ["recipe", "base"])
+@pytest.mark.parametrize("what", ["/dev/zero", "pipe", "folder", "latin1", "loop"])
+def test_a_recipe_is_a_regular_text_file(tmp_path, what, place):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin1").write_bytes(b"a: \xe4")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "r.yaml").write_text(f"base: {what}\n")
+    with pytest.raises(SettingsError, match=what):
+        load_recipe(tmp_path / "r.yaml" if place == "base" else tmp_path / what)
+
+
+def test_tags_make_no_objects(tmp_path):
+    (tmp_path / "r.yaml").write_text("a: !!python/object/apply:os.system [exit 1]\nb: !!int 3\n")
+    assert load_recipe(tmp_path / "r.yaml") == {"a": ["exit 1"], "b": "3"}
+
+
+def test_a_chain_of_bases_is_bounded(tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i}.yaml").write_text(f"base: {i + 1}.yaml\n")
+    with pytest.raises(SettingsError, match="chain of bases"):
+        load_recipe(tmp_path / "0.yaml")
 
 
 def test_missing_and_empty_recipes(tmp_path):
@@ -156,9 +267,9 @@ def test_a_recipe_stands_on_its_base(tmp_path):
     (tmp_path / "second.yaml").write_text("base: deep/first.yaml\nb: 2\npart: {c: 2}\nother: {kind: y}\n")
     (tmp_path / "third.yaml").write_text("base: second.yaml\npart: {kind: x, d: 3}\n")
     assert load_recipe(tmp_path / "third.yaml") == {
-        "a": 1,
-        "b": 2,
-        "part": {"kind": "x", "c": 2, "d": 3},
+        "a": "1",
+        "b": "2",
+        "part": {"kind": "x", "c": "2", "d": "3"},
         "other": {"kind": "y"},
     }
 

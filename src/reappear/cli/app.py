@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
 from .data import check_set, data, list_sets
+from .plain import PlainCommand, PlainGroup
 from .progress import listener
 from .signals import is_first_process
 
@@ -35,6 +36,8 @@ Work = Annotated[Path, typer.Argument(help="A workspace folder.")]
 Name = Annotated[str, typer.Option("--name", "-n", help="Name of the result in the workspace.")]
 
 _PIPELINE = "reappear.pipeline"
+_MOST = 2**63 - 1  # numbers of tracklets and crops are 64-bit
+_LARGEST = 16_384  # pixels of a side
 
 
 def demo(
@@ -93,7 +96,9 @@ def correlate(
     settings: Any,
     work: Work,
     embeddings: Annotated[str, typer.Option(help="Which embeddings to read.")] = "round0",
-    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the result; as the embeddings.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name of the result; that of the embeddings if not given.")
+    ] = None,
     start: Annotated[
         str | None, typer.Option(help="Earlier identities to go on from; from tracklets if not given.")
     ] = None,
@@ -114,11 +119,14 @@ def pretrain(
         str | None,
         typer.Option(
             help='Name of identities, or "instance", "tracklet", "given", "true": what counts as one person for '
-            "--method cion; round0 if not said. Other methods say so themselves."
+            "--method cion; round0 if not given. Other methods say so themselves."
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Name of the model; as the labels, or else the method.")
+        str | None,
+        typer.Option(
+            "--name", "-n", help="Name of the model; that of the labels, or else of the method, if not given."
+        ),
     ] = None,
     resume: Annotated[
         str,
@@ -152,10 +160,13 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="color, a .onnx or .xml file, a model folder or a timm name; again for several, which are "
-            "compared with the first. Instead of --extractor."
+            "compared with the first; the extractor of --extractor if not given."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the evaluation, if it is one.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", "-n", help="Name of the result, for one model and one set; made of both if not given."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -191,11 +202,19 @@ Whose = Annotated[str | None, typer.Option(help="Which identities.", show_defaul
 
 def explain(
     work: Work,
-    identity: Annotated[int | None, typer.Argument(help="Its number.", show_default=False)] = None,
-    tracklet: Annotated[int | None, typer.Option(help="Instead: one of its tracklets.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Instead: one of its crops.")] = None,
+    identity: Annotated[
+        int | None, typer.Argument(help="Number of the identity; --tracklet or --crop if not given.", min=0, max=_MOST)
+    ] = None,
+    tracklet: Annotated[
+        int | None, typer.Option(help="Number of one of its tracklets; see above if not given.", min=0, max=_MOST)
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Number of one of its crops; see above if not given.", min=0, max=_MOST)
+    ] = None,
     identities: Whose = None,
-    picture: Annotated[Path | None, typer.Option(help="Draws its crops into this .jpg or .png.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draws its crops into this .jpg or .png; not drawn if not given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Says why an identity is one: its tracklets, the links, what nearly joined it, what left it, what was decided."""
@@ -216,14 +235,17 @@ def explain(
 def review(
     work: Work,
     decision: Annotated[str, typer.Argument(help="same, different, merge, split, or reject.")],
-    numbers: Annotated[list[int], typer.Argument(help="Of tracklets, unless an option below says otherwise.")],
+    numbers: Annotated[list[int], typer.Argument(help="Of tracklets, or as an option below says.", min=0, max=_MOST)],
     identities: Annotated[
         str | None,
-        typer.Option(help="merge, reject: the numbers are of these identities. split: takes tracklets out of one."),
+        typer.Option(
+            help="merge, reject: the numbers are of these identities. split: takes tracklets out of one. If not given, "
+            "the numbers are of tracklets."
+        ),
     ] = None,
     crops: Annotated[bool, typer.Option("--crops", help="reject: the numbers are of crops.")] = False,
-    who: Annotated[str, typer.Option(help="Who decides.", envvar="REAPPEAR_REVIEWER")] = "",
-    note: Annotated[str, typer.Option(help="Why.")] = "",
+    who: Annotated[str, typer.Option(help="Who decides; empty if not given.", envvar="REAPPEAR_REVIEWER")] = "",
+    note: Annotated[str, typer.Option(help="Why; empty if not given.")] = "",
     as_json: Json = False,
 ) -> None:
     """Writes down a decision about people; `reappear correlate` heeds it from then on.
@@ -294,11 +316,9 @@ def doctor(
 
 
 def models(
-    which: Annotated[
-        str, typer.Argument(help="A name for its card, or a pattern such as 'vit_*' for a table.", show_default=False)
-    ] = "*",
-    height: Annotated[int, typer.Option(help="Height of images in pixels.")] = 256,
-    width: Annotated[int, typer.Option(help="Width of images in pixels.")] = 128,
+    which: Annotated[str, typer.Argument(help="A name for its card, or a pattern such as 'vit_*' for a table.")] = "*",
+    height: Annotated[int, typer.Option(help="Height of images in pixels.", min=1, max=_LARGEST)] = 256,
+    width: Annotated[int, typer.Option(help="Width of images in pixels.", min=1, max=_LARGEST)] = 128,
     as_json: Json = False,
 ) -> None:
     """Shows the 32 backbones of ReIDZoo, or any other of timm by its name: widths, parameters, cost."""
@@ -331,10 +351,11 @@ def _expand_files(overrides: dict[str, Any]) -> None:
         if not isinstance(named, str):
             continue
         if path == "extractor":
-            from reappear.models.extractors import extractor_settings_for
+            from reappear.models.extractors import ExtractorSettings, extractor_settings_for
             from reappear.pipeline.settings import to_plain
 
-            overrides[path] = to_plain(extractor_settings_for(named))
+            if named not in {part.kind for part in get_args(ExtractorSettings)}:
+                overrides[path] = to_plain(extractor_settings_for(named))
         elif named.endswith(".onnx"):
             overrides[path] = {"kind": "yolox", "weights": named}
 
@@ -405,15 +426,40 @@ class Entry:
     settings: str = ""
     group: Mapping[str, Command] = field(default_factory=dict)
     shortcuts: Mapping[str, str] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
 
 
 _INGEST_SHORTCUTS = {
     name: f"ingest.{name}"
-    for name in ("detector", "tracker", "crop", "stride", "camera", "workers", "layout", "labels_are_truth")
+    for name in (
+        "detector",
+        "tracker",
+        "crop",
+        "stride",
+        "camera",
+        "workers",
+        "layout",
+        "labels_are_truth",
+        "truth_ids",
+    )
 }
+_RUN_FIRST = (
+    "extractor",
+    "detector",
+    "detector.weights",
+    "camera",
+    "stride",
+    "rounds",
+    "pretrain.backbone",
+    "pretrain.steps",
+    "pretrain.seed",
+    "pretrain.device",
+    "correlate.memory",
+    "workers",
+)
 COMMANDS = {
     "demo": Entry(demo, "From start to end", "demo:DemoSettings"),
-    "run": Entry(run, "From start to end", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS),
+    "run": Entry(run, "From start to end", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS, first=_RUN_FIRST),
     "ingest": Entry(ingest, "Steps", "ingest:IngestSettings"),
     "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
@@ -437,16 +483,19 @@ def build(named: str | None) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        cls=PlainGroup,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
     app.callback(invoke_without_command=True)(_root)
     for name, entry in COMMANDS.items():
-        command, kind = entry.command, None
+        command: Command = entry.command
+        kind: type[PlainCommand] = PlainCommand
         if entry.settings and name == named:
-            from .options import YesUnlessNo, with_settings
+            from .options import with_settings
 
-            kind = YesUnlessNo
-            command = with_settings(command, f"{_PIPELINE}.{entry.settings}", entry.shortcuts, _expand_files)
+            where = f"{_PIPELINE}.{entry.settings}"
+            command, kind = with_settings(command, where, entry.shortcuts, entry.first, _expand_files)
         elif entry.settings:
             command = _listed(command)
         elif entry.group:
@@ -457,9 +506,9 @@ def build(named: str | None) -> typer.Typer:
 
 
 def _grouped(entry: Entry) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, help=entry.command.__doc__)
+    group = typer.Typer(no_args_is_help=True, help=entry.command.__doc__, rich_markup_mode=None, cls=PlainGroup)
     for name, command in entry.group.items():
-        group.command(name)(command)
+        group.command(name, cls=PlainCommand)(command)
     return group
 
 

@@ -4,45 +4,72 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, ClassVar, get_origin
 
 import typer
-from typer.core import TyperCommand
 
-from reappear.pipeline.settings import Field, describe, load_recipe, parse_override, parse_value, resolve
+from reappear.core.settings import choices_of, members, range_of, without_notes
+from reappear.pipeline.settings import Field, describe, load_recipe, parse_override, resolve
+
+from .plain import PlainCommand
 
 Overrides = dict[str, Any]
+Sections = dict[str, list[tuple[str, str]]]
 
 _YES_NO = "YES|NO"
 _WORDS = ("yes", "no", "true", "false", "on", "off")
 
 
-class YesUnlessNo(TyperCommand):
-    """A command whose options for yes or no may stand alone: `--flip` is `--flip yes`."""
+class SettingsCommand(PlainCommand):
+    """A command with an option for each field of a settings class.
+
+    An option for yes or no may stand alone: `--flip` is `--flip yes`.
+    """
+
+    first: ClassVar[list[tuple[str, str]]]
+    sections: ClassVar[Sections]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Says the yes that was meant."""
-        asked = {flag for option in self.params if option.metavar == _YES_NO for flag in option.opts}
-        said = []
+        """Adds the yes after options that stand alone."""
+        switches = {flag for option in self.params if option.metavar == _YES_NO for flag in option.opts}
+        complete = []
         for argument, after in zip_longest(args, args[1:]):
-            said += [argument, "yes"] if argument in asked and after not in _WORDS else [argument]
-        return list(super().parse_args(ctx, said))
+            complete += [argument, "yes"] if argument in switches and after not in _WORDS else [argument]
+        return list(super().parse_args(ctx, complete))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments, the options of the command, those that people use first, and the others by part."""
+        settings = {flags.split()[0] for rows in [self.first, *self.sections.values()] for flags, _ in rows}
+        self.format_parameters(ctx, formatter, hidden=settings, first=self.first)
+        for title, rows in self.sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 def with_settings(
-    command: Callable[..., None], where: str, shortcuts: Mapping[str, str], expand: Callable[[Overrides], None]
-) -> Callable[..., None]:
+    command: Callable[..., None],
+    where: str,
+    shortcuts: Mapping[str, str],
+    first: Sequence[str],
+    expand: Callable[[Overrides], None],
+) -> tuple[Callable[..., None], type[SettingsCommand]]:
     """Gives `command` one option for each field of a settings class, beside `--config` and `--set`.
 
     Args:
         command: Takes the resolved settings as its first argument.
         where: The class, as `module:Class`.
         shortcuts: Option prefix → dotted prefix of the setting, such as `{"detector": "ingest.detector"}`.
+        first: Options that help shows before the others.
         expand: Turns shorthands among the overrides, such as a file for an extractor, into full settings.
+
+    Returns:
+        The command with its options, and the class that parses them and prints their help.
     """
     module, name = where.split(":")
     cls = getattr(import_module(module), name)
@@ -57,7 +84,7 @@ def with_settings(
         for parameter, path in options.items():
             value = given.pop(parameter)
             if value is not None:
-                overrides[path] = parse_value(value)
+                overrides[path] = value
         expand(overrides)
         recipe = given.pop("config")
         command(resolve(cls, load_recipe(recipe) if recipe else {}, overrides), **given)
@@ -65,12 +92,28 @@ def with_settings(
     typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             *_fixed(command),
-            _parameter("config", Path | None, None, ["--config", "-c"], "A YAML recipe with the settings below."),
-            _parameter("set_", list[str] | None, None, ["--set"], "One setting by dotted path: --set a.b=3."),
-            *(_option(parameter, path, fields[path], shortcuts) for parameter, path in options.items()),
+            _parameter(
+                "config",
+                Path | None,
+                ["--config", "-c"],
+                "A YAML recipe with the settings below; none if not given.",
+                metavar="FILE",
+            ),
+            _parameter(
+                "set_",
+                list[str] | None,
+                ["--set"],
+                "One setting by its dotted path: --set a.b=3; repeatable.",
+                metavar="NAME=VALUE",
+            ),
+            *(
+                _parameter(parameter, str | None, [_flag(path, shortcuts)], "", metavar=_metavar(fields[path][0]))
+                for parameter, path in options.items()
+            ),
         ]
     )
-    return typed
+    rows, sections = _sections(fields, shortcuts, [f"--{name}" for name in first])
+    return typed, type("Command", (SettingsCommand,), {"first": rows, "sections": sections})
 
 
 def _fixed(command: Callable[..., None]) -> list[inspect.Parameter]:
@@ -79,41 +122,71 @@ def _fixed(command: Callable[..., None]) -> list[inspect.Parameter]:
     return [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
 
 
-def _parameter(name: str, hint: Any, default: Any, flags: list[str], said: str, **more: Any) -> inspect.Parameter:
-    annotation = Annotated[hint, typer.Option(*flags, help=said, show_default=False, **more)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def _parameter(name: str, hint: Any, flags: list[str], text: str, **more: Any) -> inspect.Parameter:
+    annotation = Annotated[hint, typer.Option(*flags, help=text, show_default=False, **more)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _option(parameter: str, path: str, same: list[Field], shortcuts: Mapping[str, str]) -> inspect.Parameter:
+def _flag(path: str, shortcuts: Mapping[str, str]) -> str:
     name = path
     for short, long in shortcuts.items():
         if path == long or path.startswith(long + "."):
             name = short + path[len(long) :]
-    kinds = ", ".join(field.kind for field in same if field.kind)
-    texts = list(dict.fromkeys(field.help for field in same))
-    said = texts[0] if len(texts) == 1 else "; ".join(f"{field.kind}: {field.help}" for field in same)
-    if get_origin(same[0].type) is Literal:
-        said += f" [{'|'.join(map(str, get_args(same[0].type)))}]"
-    panel = name.rpartition(".")[0]
-    return _parameter(
-        parameter,
-        str | None,
-        None,
-        ["--" + name.replace("_", "-")],
-        (f"({kinds}) " if kinds and panel else "") + said + _said_default(same),
-        metavar=_metavar(same[0].type),
-        rich_help_panel=f"Settings of {panel}" if panel else "Settings",
-    )
+    return "--" + name.replace("_", "-")
 
 
-def _said_default(same: list[Field]) -> str:
-    values = {str(f.default) for f in same if f.default is not dataclasses.MISSING and f.default is not None}
-    return f" [default: {values.pop()}]" if len(values) == 1 else ""
+def _sections(
+    fields: Mapping[str, list[Field]], shortcuts: Mapping[str, str], first: list[str]
+) -> tuple[list[tuple[str, str]], Sections]:
+    """The rows of help: those of `first`, in that order, and the others by the part that they belong to.
+
+    A setting that several kinds of a part share stands once if it is the same in all of them.
+    """
+    early: dict[str, tuple[str, str]] = {}
+    sections: Sections = {}
+    for path, same in fields.items():
+        flag, part = _flag(path, shortcuts), path.rpartition(".")[0].replace(".", " ")
+        kinds: dict[str, list[Field]] = {}
+        for field in same:
+            kinds.setdefault(field_help(field), []).append(field)
+        for text, of in kinds.items():
+            names = ", ".join(field.kind for field in of if field.kind)
+            title = f"{part}: {names}" if names else part or "settings"
+            if flag in first:
+                early[flag] = f"{flag} {_metavar(of[0])}", f"({names}) {text}" if names else text
+            else:
+                rows = sections.setdefault(title[0].upper() + title[1:], [])
+                rows.append((f"{flag} {_metavar(of[0])}", text))
+    return [early[flag] for flag in first], sections
 
 
-def _metavar(hint: Any) -> str:
-    if get_origin(hint) is Literal:
+def field_help(field: Field) -> str:
+    """The help text of a setting with its choices or range and its default."""
+    facts = ["|".join(choices_of(field.hint)) or range_of(field.hint)]
+    if field.default is dataclasses.MISSING:
+        facts.append("required")
+    elif field.default is not None:
+        facts.append(f"default: {format_default(field.default)}")
+    shown = "; ".join(fact for fact in facts if fact)
+    return f"{field.help}  [{shown}]" if shown else field.help
+
+
+def format_default(value: Any) -> str:
+    """A default as it is typed."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(format_default, value))}]"
+    return str(value) or '""'
+
+
+def _metavar(field: Field) -> str:
+    if field.is_part:
+        return "KIND"
+    if choices_of(field.hint):
         return "CHOICE"
-    members = get_args(hint) if get_origin(hint) not in (None, tuple, list, dict) else (hint,)
-    plain = [member for member in members if member is not type(None)]
-    return {int: "N", float: "X", bool: _YES_NO, Path: "PATH"}.get(plain[0] if plain else hint, "VALUE")
+    plain = [without_notes(member) for member in members(field.hint) if member is not NoneType]
+    names = {int: "N", float: "X", bool: _YES_NO, Path: "PATH", str: "TEXT"}
+    if len(plain) > 1:
+        return "VALUE"
+    return names.get(plain[0], "LIST" if get_origin(plain[0]) is tuple else "VALUE")

@@ -47,6 +47,7 @@ from .settings import (
     Processes,
     Seed,
     settings,
+    unknown_name,
 )
 from .threads import side_by_side
 from .tracklets import Assignment, TrackletSet
@@ -114,4 +115,5 @@ __all__ = [
     "side_by_side",
     "signals_blocked",
     "unit_rows",
+    "unknown_name",
 ]

@@ -25,6 +25,7 @@ from pydantic.dataclasses import dataclass
 from .errors import SettingsError
 
 T = TypeVar("T")
+_MANY = 30  # names that still fit a message
 
 
 def _check_rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -74,22 +75,24 @@ def settings(cls: type[T]) -> type[T]:
 def _explain(error: ValidationError, cls: type[Any], hints: dict[str, Any], given: dict[str, Any]) -> SettingsError:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else cls.__name__
-    if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
+    if name not in given and "missing" in first["type"]:
         return SettingsError(f"{name}: must be given, {expected(hints[name])}")
     if name not in hints:
-        return SettingsError(unknown("setting", name, list(hints)))
+        return SettingsError(unknown_name("setting", name, list(hints)))
     value = given.get(name, first["input"])
     choices = choices_of(hints[name])
     if choices:
-        return SettingsError(f"{name}: {unknown('choice', value, choices)}")
+        return SettingsError(f"{name}: {unknown_name('choice', value, choices)}")
     return SettingsError(f"{name}: must be {expected(hints[name])}, got {_shortened(value)}")
 
 
-def unknown(what: str, value: object, known: Sequence[str]) -> str:
-    """A message about a name that is not among those known: the nearest, and all of them."""
+def unknown_name(what: str, value: object, known: Sequence[str]) -> str:
+    """A message about a name that is not among those known: the nearest, and all of them where they are not many."""
     near = difflib.get_close_matches(str(value), known, n=1)
-    nearest = f"did you mean {near[0]}? " if near else ""
-    return f"unknown {what} {_shortened(value)}; {nearest}choices: {', '.join(known)}"
+    hints = [f"did you mean {near[0]}?"] if near else []
+    if not near or len(known) <= _MANY:
+        hints.append(f"known: {', '.join(known)}")
+    return f"unknown {what} {_shortened(value)}; {' '.join(hints)}"
 
 
 def _shortened(value: object) -> str:
@@ -136,16 +139,17 @@ def range_of(hint: Any) -> str:
 
 
 def _interval(span: Interval) -> str:
-    if span.ge is not None and span.le is not None:
-        return f"{span.ge} to {span.le}"
-    low = f"{span.ge} or more" if span.ge is not None else f"above {span.gt}" if span.gt is not None else ""
-    high = f"at most {span.le}" if span.le is not None else f"below {span.lt}" if span.lt is not None else ""
+    ge, gt, le, lt = (f"{bound:.10g}" if bound is not None else "" for bound in (span.ge, span.gt, span.le, span.lt))
+    if ge and le:
+        return f"{ge} to {le}"
+    low = f"{ge} or more" if ge else f"above {gt}" if gt else ""
+    high = f"at most {le}" if le else f"below {lt}" if lt else ""
     return ", ".join(text for text in (low, high) if text)
 
 
 def expected(hint: Any) -> str:
     """What a value of this type is, in words, with its range."""
-    kinds = " or ".join(_kind(member) for member in members(hint) if member is not type(None))
+    kinds = " or ".join(dict.fromkeys(_kind(member) for member in members(hint) if member is not type(None)))
     span = range_of(hint)
     return f"{kinds}, {span}" if span else kinds
 
@@ -159,4 +163,4 @@ def _kind(hint: Any) -> str:
         inner = {int: "whole numbers", float: "numbers"}.get(without_notes(parts[0]), "lists")
         return f"a list of {inner}" if parts[-1] is Ellipsis else f"a list of {len(parts)} {inner}"
     words = {int: "a whole number", float: "a number", bool: "yes or no", str: "text", Path: "a path"}
-    return words.get(plain, "a mapping" if get_origin(plain) is dict else inspect.getdoc(plain) or str(plain))
+    return words.get(plain, "a mapping")

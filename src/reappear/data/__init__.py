@@ -1,11 +1,10 @@
 """Readers of data sets. A new one is one file with its `Layout`, named here."""
 
-import difflib
 import inspect
 import os
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError, SettingsError
+from reappear.core import ImageTable, InputError, SettingsError, unknown_name
 
 from .annotations import CION_AL, SYNTH_PEDES
 from .check import Check, check, scan
@@ -114,9 +113,7 @@ def find(name: str) -> Layout:
         InputError: There is none; the message names the nearest.
     """
     if name not in READERS:
-        near = difflib.get_close_matches(name, READERS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(READERS)}"
-        raise InputError(f"no data set layout {name!r}; {hint}")
+        raise InputError(unknown_name("data set layout", name, list(READERS)))
     return READERS[name]
 
 

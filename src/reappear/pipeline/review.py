@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from reappear.core import KINDS, Decision, InputError, Kind, SettingsError
+from reappear.core import KINDS, Decision, InputError, Kind, SettingsError, unknown_name
 from reappear.store import append_decision, read_identities
 
 from .record import fingerprint
@@ -72,7 +72,7 @@ def _known(kind: str) -> Kind:
     for known in KINDS:
         if kind == known:
             return known
-    raise SettingsError(f"no decision {kind!r}; known: {', '.join(KINDS)}")
+    raise SettingsError(unknown_name("decision", kind, KINDS))
 
 
 def _check(kind: Kind, looked: Looked, tracklets: int, crops: int) -> None:

@@ -2,25 +2,31 @@
 
 A recipe is YAML with the fields of one settings class, and may stand on another. `--set a.b=3` overrides one field by
 its dotted path. A union of parts is told apart by `kind`; naming another `kind` starts from that part's own defaults.
+
+A value in a recipe or on the command line is text until the type of its field is known: `on` is a word where a field
+takes text, and yes where it takes yes or no; numbers are decimal.
 """
 
 import dataclasses
-import difflib
 import re
-import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
-from reappear.core import SettingsError
+from reappear.core import InputError, SettingsError, read_text, unknown_name
+from reappear.core.settings import members, notes, without_notes
 
 T = TypeVar("T")
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_MAX_RECIPE_BYTES = 1_000_000
+_MAX_DEPTH = 50
+_MAX_BASES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,30 +36,61 @@ class Field:
     Attributes:
         path: Dotted path, such as `detector.score`.
         help: What it means.
-        type: Its type, without annotations.
+        hint: Its type, with the range.
         default: Its default; `dataclasses.MISSING` where it must be given.
         kind: For the fields of a part: the part's `kind`.
+        is_part: Whether it chooses a part by its `kind`.
     """
 
     path: str
     help: str
-    type: Any
+    hint: Any
     default: Any
     kind: str | None = None
+    is_part: bool = False
+
+
+class _RecipeLoader(yaml.BaseLoader):
+    """Reads every scalar as text, except null. Refuses keys that are not names or stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "keys must be names", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+            seen.add(key.value)
+        return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
+
+
+_NULL = "tag:yaml.org,2002:null"
+_RecipeLoader.add_implicit_resolver(_NULL, re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_RecipeLoader.add_constructor(_NULL, lambda loader, node: None)
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
     """Reads a YAML recipe. Under `base` it may name another beside it, which holds for what it does not say itself.
 
+    Returns:
+        Mappings and lists of text and None.
+
     Raises:
-        SettingsError: It is missing, not YAML, not a mapping, or its own base.
+        SettingsError: It is missing, no regular file, larger than 1 MB, not YAML, not a mapping, or its own base; it
+            has aliases, a key twice, or is nested deeper than 50.
     """
-    chain = {path.resolve(): _read_recipe(path)}
-    while (base := next(reversed(chain.values())).pop("base", None)) is not None:
-        path = path.parent / str(base)
+    recipe = _read_recipe(path)
+    chain = {path.resolve(): recipe}
+    while (base := recipe.pop("base", None)) is not None:
+        if not isinstance(base, str):
+            raise SettingsError(f"recipe {path}: base must be the path of a recipe")
+        path = path.parent / base
+        recipe = _read_recipe(path)
         if path.resolve() in chain:
             raise SettingsError(f"recipe {path} is its own base")
-        chain[path.resolve()] = _read_recipe(path)
+        chain[path.resolve()] = recipe
+        if len(chain) > _MAX_BASES:
+            raise SettingsError(f"recipe {path} is base number {_MAX_BASES}; a chain of bases must be shorter")
     out: dict[str, Any] = {}
     for recipe in reversed(chain.values()):
         out = _over(out, recipe)
@@ -74,10 +111,10 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"recipe {path} does not exist") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        plain = _load_yaml(read_text(path, max_bytes=_MAX_RECIPE_BYTES))
+    except InputError as error:
+        raise SettingsError(f"recipe {error}") from error
+    except yaml.YAMLError as error:
         raise SettingsError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if plain is None:
         return {}
@@ -86,22 +123,57 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return plain
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """`a.b=3` → `("a.b", 3)`; values are read as YAML."""
+def _load_yaml(text: str) -> Any:
+    """Mappings and lists of text and None. Memory stays in proportion to the text: there are no aliases."""
+    depth = 0
+    for event in yaml.parse(text, _RecipeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {_MAX_DEPTH}")
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"the alias *{event.anchor} is not allowed; write its value out, or use base")
+    return yaml.load(text, _RecipeLoader)  # noqa: S506 (text, lists and mappings only)
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """`a.b=3` → `("a.b", "3")`."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise SettingsError(f"--set takes name=value, got {text!r}")
-    return path, parse_value(value)
+    return path, value
 
 
-def parse_value(text: str) -> Any:
-    """Reads one value as YAML does, except that 1e-3 is a number."""
-    if _EXPONENT.fullmatch(text):
-        return float(text)
+def parse_value(text: str, hint: Any) -> Any:
+    """The value that a text is for a field of this type; what does not fit stays text, for the field to refuse."""
+    kinds = {without_notes(member) for member in members(hint)}
+    if kinds & {int, float} and _NUMBER.fullmatch(text):
+        return _number(text)
+    if NoneType in kinds and not kinds & {str, Path} and text in ("null", "none", "~", ""):
+        return None
+    if {get_origin(kind) for kind in kinds} & {tuple, dict}:
+        try:
+            return _load_yaml(text)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def _number(text: str) -> int | float:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+        return int(text)
+    except ValueError:  # a fraction, or thousands of digits
+        return float(text)
+
+
+def _untyped(value: Any) -> Any:
+    """A value of a mapping whose values may be anything: numbers, yes and no where the text reads so."""
+    if isinstance(value, Mapping):
+        return {key: _untyped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_untyped(item) for item in value]
+    if isinstance(value, str):
+        return _number(value) if _NUMBER.fullmatch(value) else _YES_NO.get(value.lower(), value)
+    return value
 
 
 def resolve(cls: type[T], recipe: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> T:
@@ -135,48 +207,46 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def describe(cls: type[Any], prefix: str = "", kind: str | None = None) -> list[Field]:
-    """All settings of `cls`, depth first, with those of its parts."""
+def describe(cls: type[Any], prefix: str = "", kind: str | None = None, base: object = None) -> list[Field]:
+    """All settings of `cls`, depth first, with those of its parts.
+
+    Args:
+        cls: A settings class.
+        prefix: Of the paths.
+        kind: Of the part that `cls` is.
+        base: An instance whose values are the defaults, where they are not those of `cls`.
+    """
     out: list[Field] = []
     hints = typing.get_type_hints(cls, include_extras=True)
+    base = base if type(base) is cls else None
     for f in dataclasses.fields(cls):
-        said, plain = _unwrap(hints[f.name])
+        hint = hints[f.name]
+        text = " ".join(note for note in notes(hint) if isinstance(note, str))
         path = prefix + f.name
-        parts = _parts(plain)
-        default = f.default if f.default is not dataclasses.MISSING else f.default_factory
-        if callable(default):
-            default = default()
+        parts = _parts(hint)
+        default = getattr(base, f.name) if base else _default(f)
         if not parts:
             if f.name != "kind":
-                out.append(Field(path, said, plain, default, kind))
+                out.append(Field(path, text, hint, default, kind))
             continue
         if len(parts) > 1 or "kind" in {x.name for x in dataclasses.fields(parts[0])}:
             names = tuple(_kind_of(part) for part in parts)
-            out.append(Field(path, said, Literal[names], getattr(default, "kind", dataclasses.MISSING), kind))
+            chosen = None if default is None else getattr(default, "kind", dataclasses.MISSING)
+            out.append(Field(path, text, Literal[names], chosen, kind, is_part=True))
         for part in parts:
-            out += describe(part, path + ".", _kind_of(part) or kind)
+            out += describe(part, path + ".", _kind_of(part) or kind, default)
     return out
-
-
-def _unwrap(hint: Any) -> tuple[str, Any]:
-    if get_origin(hint) is Annotated:
-        plain, *notes = get_args(hint)
-        return " ".join(note for note in notes if isinstance(note, str)), plain
-    return "", hint
 
 
 def _parts(hint: Any) -> list[type[Any]]:
     """The settings classes that a field may hold; none for a plain value."""
-    _, hint = _unwrap(hint)
-    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return [
-        m for m in (_unwrap(member)[1] for member in members) if dataclasses.is_dataclass(m) and isinstance(m, type)
-    ]
+    plain = (without_notes(member) for member in members(hint))
+    return [member for member in plain if dataclasses.is_dataclass(member) and isinstance(member, type)]
 
 
 def _kind_of(part: type[Any]) -> str:
     hint = typing.get_type_hints(part).get("kind")
-    return str(get_args(hint)[0]) if hint is not None else ""
+    return str(typing.get_args(hint)[0]) if hint is not None else ""
 
 
 def _build(cls: type[T], plain: Mapping[str, Any], prefix: str, base: object = None) -> T:
@@ -187,27 +257,25 @@ def _build(cls: type[T], plain: Mapping[str, Any], prefix: str, base: object = N
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     base = base if type(base) is cls else None
-    values = {name: getattr(base, name) for name in fields} | dict(plain) if base else dict(plain)
+    values = {name: getattr(base, name) for name in fields} if base else {}
     for key, value in plain.items():
-        chosen = _choose(_parts(hints[key]), value) if isinstance(value, Mapping) else None
+        default = getattr(base, key) if base else _default(fields[key])
+        chosen = _choose(_parts(hints[key]), value, default) if isinstance(value, Mapping) else None
         if chosen is not None:
-            default = getattr(base, key) if base else _default(fields[key])
             values[key] = _build(chosen, value, f"{prefix}{key}.", default)
+        else:
+            values[key] = parse_value(value, hints[key]) if isinstance(value, str) else value
+            if isinstance(values[key], Mapping):
+                values[key] = _untyped(values[key])
     try:
-        return TypeAdapter(cls).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = prefix + str(first["loc"][0]) if first["loc"] else prefix.rstrip(".") or cls.__name__
-        if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
-            raise SettingsError(f"{where} must be given") from error
-        raise SettingsError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from error
+        return cls(**values)
+    except SettingsError as error:  # its message begins with the name of the field
+        raise SettingsError(f"{prefix}{error}") from error
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
-    """The default of a field; None where it has none."""
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+    """The default of a field; `dataclasses.MISSING` where it has none."""
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 
 def _copy(plain: Any) -> Any:
@@ -226,37 +294,35 @@ def _put(cls: type[Any], plain: dict[str, Any], path: str, value: Any) -> None:
         return
     inner = plain.get(head)
     if not isinstance(inner, dict):
-        field = {f.name: f for f in dataclasses.fields(cls)}.get(head)
-        made = _default(field) if field else None
-        inner = plain[head] = {"kind": made.kind} if made is not None and hasattr(made, "kind") else {}
-    chosen = _choose(parts, inner)
+        inner = plain[head] = {}
+    field = {f.name: f for f in dataclasses.fields(cls)}.get(head)
+    chosen = _choose(parts, inner, _default(field) if field else None)
     if chosen is None:
         inner[rest] = value
     else:
         _put(chosen, inner, rest, value)
 
 
-def _choose(parts: list[type[Any]], plain: Mapping[str, Any]) -> type[Any] | None:
+def _choose(parts: list[type[Any]], plain: Mapping[str, Any], default: Any) -> type[Any] | None:
+    """The part of this kind, or of the default's where none is named."""
     if len(parts) == 1:
         return parts[0]
-    return next((part for part in parts if _kind_of(part) == plain.get("kind")), None)
+    kind = plain.get("kind", getattr(default, "kind", None))
+    return next((part for part in parts if _kind_of(part) == kind), None)
 
 
 def _refuse_unknown(cls: type[Any], plain: Mapping[str, Any], prefix: str) -> None:
     hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in plain.items():
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known here: {', '.join(hints)}"
-            raise SettingsError(f"unknown setting {prefix}{key}{hint}")
+            raise SettingsError(unknown_name("setting", f"{prefix}{key}", [prefix + name for name in hints]))
         parts = _parts(hints[key])
         if not parts or not isinstance(value, Mapping):
             continue
         names = [_kind_of(part) for part in parts]
         if "kind" in value and value["kind"] not in names:
-            near = difflib.get_close_matches(str(value["kind"]), names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
-            raise SettingsError(f"{prefix}{key}: no such kind {value['kind']!r}; {hint}")
-        chosen = _choose(parts, value)
-        if chosen is not None:
-            _refuse_unknown(chosen, value, f"{prefix}{key}.")
+            raise SettingsError(f"{prefix}{key}: {unknown_name('kind', value['kind'], names)}")
+        if (chosen := _choose(parts, value, _default(fields[key]))) is None:
+            raise SettingsError(f"{prefix}{key}.kind: must be given, one of {', '.join(names)}")
+        _refuse_unknown(chosen, value, f"{prefix}{key}.")

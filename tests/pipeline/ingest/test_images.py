@@ -222,7 +222,7 @@ def test_what_lies_there_is_told_apart(tmp_path):
     fill(tmp_path / "empty", ["a.txt"])
     with pytest.raises(InputError, match=r"holds no videos .* and no set of images that is recognised"):
         ingest([tmp_path / "empty"], work, settings)
-    with pytest.raises(SettingsError, match="no such kind 'market'; did you mean market1501"):
+    with pytest.raises(SettingsError, match="unknown kind 'market'; did you mean market1501"):
         ingest([tmp_path / "both"], work, IngestSettings(layout="market"))
     with pytest.raises(SettingsError, match="a set of images is one folder or file, got 2"):
         ingest([film, film], work, IngestSettings(layout="folder"))

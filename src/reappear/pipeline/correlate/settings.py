@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from reappear.core import Count, CountOrZero, SettingsError, settings
-from reappear.pipeline.engines import EngineSettings, LocalSettings
+from reappear.pipeline.engines import EngineSettings, LocalSettings, parse_memory
 
 Rule = float | Literal["calibrated", "paper"]
 
@@ -84,6 +84,7 @@ class CorrelateSettings:
 
     def __post_init__(self) -> None:
         _ = self.rules
+        parse_memory(self.memory)
 
     @property
     def rules(self) -> tuple[Rule, Rule]:

@@ -1,10 +1,9 @@
 """What lies there: videos, or crops that somebody has cut already."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from reappear.core import InputError, Progress, SettingsError
+from reappear.core import InputError, Progress, SettingsError, unknown_name
 from reappear.data import READERS, recognise
 from reappear.video import ENDINGS, find_videos, is_image_sequence
 
@@ -20,9 +19,7 @@ def tell(sources: Sequence[Path], asked: str, progress: Progress) -> str:
     """
     known = ("auto", VIDEOS, VECTORS, *READERS)
     if asked not in known:
-        near = difflib.get_close_matches(asked, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise SettingsError(f"layout: no such kind {asked!r}; {hint}")
+        raise SettingsError(f"layout: {unknown_name('kind', asked, known)}")
     if asked != "auto":
         return asked
     if any(path.suffix.lower() == ".npy" for path in sources):

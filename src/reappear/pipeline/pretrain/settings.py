@@ -75,7 +75,9 @@ class PretrainSettings:
     bad_steps: Annotated[
         CountOrZero, "steps in a row whose loss or gradient may be not finite: skipped and counted"
     ] = 10
-    probe: Annotated[Path | None, "folder in Market-1501 layout that the model is scored on while it trains"] = None
+    probe: Annotated[
+        Path | None, "folder in Market-1501 layout that the model is scored on while it trains; none if not given"
+    ] = None
     probe_share: Annotated[
         float, "share of the people that is not trained on but scored on, where no folder is", Interval(ge=0, lt=1)
     ] = 0.0
