@@ -131,6 +131,7 @@ def test_help_of_run_begins_with_what_people_use_first(capsys, monkeypatch):
     assert titles[:3] == ["Arguments:", "Common options:", "Other options:"]
     assert {"Ingest detector: motion:", "Ingest detector: yolox:", "Pretrain views:", "Report:"} <= set(titles)
     assert len(titles) == len(set(titles))
+    assert "--ingest." not in out  # those of videos need no prefix
 
 
 @pytest.mark.parametrize(

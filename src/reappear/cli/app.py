@@ -431,7 +431,17 @@ class Entry:
 
 _INGEST_SHORTCUTS = {
     name: f"ingest.{name}"
-    for name in ("detector", "tracker", "crop", "stride", "camera", "workers", "layout", "labels_are_truth")
+    for name in (
+        "detector",
+        "tracker",
+        "crop",
+        "stride",
+        "camera",
+        "workers",
+        "layout",
+        "labels_are_truth",
+        "truth_ids",
+    )
 }
 _RUN_FIRST = (
     "extractor",

@@ -25,6 +25,7 @@ from pydantic.dataclasses import dataclass
 from .errors import SettingsError
 
 T = TypeVar("T")
+_MANY = 30  # names that still fit a message
 
 
 def _check_rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -86,10 +87,12 @@ def _explain(error: ValidationError, cls: type[Any], hints: dict[str, Any], give
 
 
 def unknown_name(what: str, value: object, known: Sequence[str]) -> str:
-    """A message about a name that is not among those known: the nearest, and all of them."""
+    """A message about a name that is not among those known: the nearest, and all of them where they are not many."""
     near = difflib.get_close_matches(str(value), known, n=1)
-    nearest = f"did you mean {near[0]}? " if near else ""
-    return f"unknown {what} {_shortened(value)}; {nearest}known: {', '.join(known)}"
+    hints = [f"did you mean {near[0]}?"] if near else []
+    if not near or len(known) <= _MANY:
+        hints.append(f"known: {', '.join(known)}")
+    return f"unknown {what} {_shortened(value)}; {' '.join(hints)}"
 
 
 def _shortened(value: object) -> str:

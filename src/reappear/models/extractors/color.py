@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Interval
 from jaxtyping import Float, Int, UInt8
 
-from reappear.core import Fraction, SettingsError, settings
+from reappear.core import Fraction, settings
 
 from .extractor import Image, resized
 
@@ -86,11 +86,6 @@ class ColorExtractor:
         balance: float = 1.0,
         centre: float = 0.18,
     ) -> None:
-        for name, value in {"stripes": stripes, "hues": hues, "values": values, "greys": greys}.items():
-            if not 1 <= value <= _HEIGHT // 2:
-                raise SettingsError(f"color {name}: must lie in 1..{_HEIGHT // 2}, got {value}")
-        if not 0 <= balance <= 1 or centre <= 0:
-            raise SettingsError(f"color: balance must lie in 0..1 and centre above 0, got {balance} and {centre}")
         self._balance = np.float32(balance)
         self._bins = _bins_of_colours(hues, values, greys)
         self._rows, self._columns = _weights_of_rows(stripes), _weights_of_columns(centre)
