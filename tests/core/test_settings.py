@@ -68,7 +68,7 @@ def test_defaults_obey_their_ranges():
     class Odd:
         order: Annotated[int, "order", Interval(ge=1)] = 0
 
-    with pytest.raises(SettingsError, match="^order: "):
+    with pytest.raises(SettingsError, match=r"^order: "):
         Odd()
 
 
