@@ -11,7 +11,7 @@ import pytest
 from reappear.core import InputError, SettingsError
 from reappear.pipeline.report import ReportSettings, report
 from reappear.pipeline.report.answers import Answers
-from reappear.pipeline.report.gather import aggregate, majority, natural, numbers, read_runs
+from reappear.pipeline.report.gather import aggregate, majority, natural, read_runs
 from reappear.pipeline.report.pictures import Album, data_uri
 from reappear.pipeline.report.plots import lines, project
 from reappear.pipeline.workspace import Workspace
@@ -439,11 +439,6 @@ def test_collapse_is_called_so(page: Page) -> None:
     assert page.text.count("Collapsed or close to it:") == 1  # the fixture's instance model
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    works = [build(tmp_path / side / "work", parts=("crops",), people=3) for side in "ab"]
-    assert numbers(read_runs(works))["runs"] == [str(work.root) for work in works]
-
-
 def test_what_cannot_be_reported_is_said_in_one_line(tmp_path: Path) -> None:
     work = build(tmp_path / "work", people=4)
     with pytest.raises(InputError, match="needs a workspace"):
@@ -508,3 +503,27 @@ def test_words_in_plots_are_escaped() -> None:
     assert 'aria-label="a &quot;&lt;b&gt;&quot; &amp; c"' in svg
     assert 'id="x-' in svg
     Page(svg)
+
+
+def test_settings_in_reports_name_no_folder_of_this_machine(tmp_path: Path) -> None:
+    from reappear.pipeline.report.gather import _short_paths
+
+    root = tmp_path / "w"
+    given = {
+        "name": f"{root}/models/round0",
+        "probe": f"{tmp_path}/sets/probe",
+        "data": [f"market1501:{tmp_path}/sets/market", f"weights={tmp_path}/a.onnx", "https://a.b/c", "a/b", 3, None],
+    }
+    assert _short_paths(given, root) == {
+        "name": "models/round0",
+        "probe": "probe",
+        "data": ["market1501:market", "weights=a.onnx", "https://a.b/c", "a/b", 3, None],
+    }
+
+
+def test_workspaces_of_one_name_are_told_apart_by_their_nearest_folders(tmp_path: Path) -> None:
+    works = [build(tmp_path / place / "work", people=4, seed=seed) for seed, place in enumerate(("x", "y"))]
+    page = report(works, tmp_path / "out", SMALL)
+    text = page.read_text() + page.with_name("report.json").read_text()
+    assert read(page.with_name("report.json"))["runs"] == ["x/work", "y/work"]
+    assert str(tmp_path) not in text

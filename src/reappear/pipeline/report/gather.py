@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from reappear.core import InputError, parse_json, read_json_object, read_text
+from reappear.core import InputError, distinct_names, parse_json, read_json_object, read_text
 from reappear.pipeline.record import Record, read_record
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, Identities, read_identities, read_table
@@ -23,6 +23,7 @@ _ROOMS = ("embeddings", "identities", "models", "evaluations")
 _DESCRIPTORS = ("untrained", "instance", "tracklet", "cion", "true_identity", "color")
 _MEASURES = ("pairwise", "bcubed")
 _SCORES = ("mean_ap", "mean_inp", "cmc", "queries", "valid_queries", "gallery", "reasons", "skipped")
+_ABSOLUTE = re.compile(r"(?:^|(?<=[:=]))/(?!/)")  # alone, or after LAYOUT: or KEY=, but in no URL
 _CURVES = ("loss", "teacher_entropy", "batch_entropy", "probe_map", "images_per_second")
 
 
@@ -58,14 +59,13 @@ class Run:
 
 
 def read_runs(works: Sequence[Workspace]) -> list[Run]:
-    """Reads what the workspaces hold; equal folder names are told apart by their whole path.
+    """Reads what the workspaces hold; equal folder names are told apart by the nearest folders above that differ.
 
     Raises:
         InputError: The first holds no crops, or a file is damaged.
     """
     works[0].open_crops()
-    names = [work.root.resolve().name for work in works]
-    labels = names if len(set(names)) == len(names) else [str(work.root) for work in works]
+    labels = distinct_names([work.root.resolve() for work in works])
     if len(set(labels)) < len(labels):
         raise InputError(f"a workspace is given twice: {', '.join(labels)}; name each once")
     return [_read_run(label, work) for label, work in zip(labels, works, strict=True)]
@@ -99,7 +99,8 @@ def numbers(runs: Sequence[Run]) -> Tree:
         thresholds   {ROUND: {run: what correlate reports of its thresholds}}
         review       {ROUND: {run: decisions that people made, by kind, and those that do not hold}}
         versions     {package: [version, ...]}, more than one where steps differ
-        settings     {run: {STEP: settings}}
+        settings     {run: {STEP: settings}}; absolute paths as their place in the workspace, or their last part: who
+                     reads a report need not know the folders of this machine
     """
     return {
         "runs": [run.label for run in runs],
@@ -124,7 +125,10 @@ def numbers(runs: Sequence[Run]) -> Tree:
             if any("review" in run.reports.get(name, {}) for run in runs)
         },
         "versions": _versions(runs),
-        "settings": {run.label: {step: _finite(r.settings) for step, r in run.records.items()} for run in runs},
+        "settings": {
+            run.label: {step: _short_paths(_finite(r.settings), run.work.root) for step, r in run.records.items()}
+            for run in runs
+        },
     }
 
 
@@ -349,6 +353,20 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return value
+
+
+def _short_paths(value: Any, root: Path) -> Any:
+    """Settings with each absolute path in them relative to `root` if it lies there, else as its last part."""
+    if isinstance(value, dict):
+        return {key: _short_paths(inner, root) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_short_paths(inner, root) for inner in value]
+    found = _ABSOLUTE.search(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    path = Path(value[found.start() :])
+    tops = [top for top in (root.absolute(), root.resolve()) if path.is_relative_to(top)]
+    return f"{value[: found.start()]}{path.relative_to(tops[0]) if tops else path.name}"
 
 
 def _mean(values: Sequence[Any]) -> float | None:
