@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from reappear.core import InputError
-from reappear.data import decode_image, image_bytes, image_size, read_image
+from reappear.data import container, decode_image, image_size, read_image
 
 
 def picture(kind="JPEG", size=(20, 40), mode="RGB"):
@@ -32,9 +32,9 @@ def test_files_members_and_rows(tmp_path):
     assert read_image(f"{tmp_path}/a.jpg") == images[0]
     assert read_image(member_path) == images[1]
     assert [read_image(f"{tmp_path}/a.parquet@{i}") for i in (4, 0, 3, 1, 2)] == [images[i] for i in (4, 0, 3, 1, 2)]
-    assert image_bytes(f"{tmp_path}/a.jpg") == len(images[0])
-    assert image_bytes(member_path) == len(images[1])
-    assert image_bytes(f"{tmp_path}/gone.jpg") == -1
+    assert container(f"{tmp_path}/a.jpg") == f"{tmp_path}/a.jpg"
+    assert container(member_path) == f"{tmp_path}/a.tar"
+    assert container(f"{tmp_path}/a.parquet@3") == f"{tmp_path}/a.parquet"
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_a_later_round_goes_on_from_the_one_before(tmp_path):
 
 def test_a_round_that_was_never_done_cannot_be_gone_on_from(tmp_path):
     work = pretend(tmp_path)
-    with pytest.raises(InputError, match="identities/nowhere does not exist"):
+    with pytest.raises(InputError, match="no identities 'nowhere'"):
         correlate(work, "i", CorrelateSettings(), embeddings="e", start="nowhere")
 
 

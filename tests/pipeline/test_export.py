@@ -17,6 +17,7 @@ from reappear.data import WRITERS, read, read_image, read_labels, recognise
 from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.export import ExportSettings, export
 from reappear.pipeline.ingest import IngestSettings, ingest
+from reappear.pipeline.record import fingerprint
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_table, write_csv, write_table
 from tests.data.trees import draw
@@ -317,10 +318,7 @@ def test_newest_identities_are_the_default(noisy, tmp_path):
     correlate(noisy, "again", CorrelateSettings(thresholds="0.2,0.1"), embeddings="round0")
     export(noisy, tmp_path / "s", ExportSettings(to="suspects"))
     record = json.loads((tmp_path / "s" / "record.json").read_text())
-    assert (
-        record["inputs"]["identities"]
-        == json.loads((noisy.identities("again") / "record.json").read_text())["fingerprint"]
-    )
+    assert record["inputs"]["identities"] == fingerprint(noisy.identities("again"))
 
 
 FORMULAS = ["=1+1", "'=1", "+a", "-b", "@c", "anna", "'anna", "''-d", "-5x", '=HYPERLINK("http://a","b")']

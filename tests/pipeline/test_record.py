@@ -12,7 +12,7 @@ import pytest
 
 from reappear.core import InputError, SettingsError, StorageError, WorkspaceError, settings
 from reappear.pipeline import record
-from reappear.pipeline.record import Outcome, Record, read_record, run_step, sha256
+from reappear.pipeline.record import Outcome, Record, read_record, run_step
 
 
 @settings
@@ -255,11 +255,6 @@ def test_the_record_holds_what_reproduction_needs(tmp_path):
     assert {"reappear", "python", "numpy"} <= plain["versions"].keys()
     assert plain["seconds"] >= 0
     assert plain["peak_memory_mb"] > 1
-
-
-def test_sha256_is_the_real_one(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 SLOW_STEP = """

@@ -298,13 +298,19 @@ def synthesize(
 
 
 def doctor(
-    folder: Annotated[Path, typer.Argument(help="A folder that results would go to.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(help="A workspace, whose files are checked; or a folder that results would go to.")
+    ] = Path(),
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Checks this machine: packages, video codecs, accelerators, disk."""
-    from .doctor import examine
+    """Checks this machine, and every file of a workspace against the checksums in its records.
 
-    findings = examine(folder)
+    Exits with 1 if something is missing on the machine, or missing or damaged in the workspace.
+    """
+    from .doctor import examine, examine_workspace
+
+    findings = [*examine(folder), *examine_workspace(folder, progress=listener(quiet))]
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:

@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from reappear.core import SILENT, Progress
+
 _NEEDED = {
     "numpy": "numpy",
     "scipy": "scipy",
@@ -28,6 +30,7 @@ HEADLESS = (
     "another package replaced OpenCV by its desktop build, which needs libGL: "
     "pip install --force-reinstall --no-deps opencv-python-headless"
 )
+_SHOWN = 5  # files that a line names
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,27 @@ def examine(folder: Path) -> list[Finding]:
     ]
     findings += [_package(module, package) for module, package in _NEEDED.items()]
     findings += [_codec(), _accelerator(), _optional("openvino", "reads OpenVINO extractors"), _disk(folder)]
+    return findings
+
+
+def examine_workspace(root: Path, *, progress: Progress = SILENT) -> list[Finding]:
+    """Compares every file of the finished folders at `root` and below with their records."""
+    from reappear.pipeline.verify import finished_folders, verify_folder
+
+    findings: list[Finding] = []
+    for folder in finished_folders(root):
+        found = verify_folder(folder, progress=progress)
+        name = folder.name if folder == root else str(folder.relative_to(root))
+        if not found.verifiable:
+            findings.append(Finding(name, True, "not verifiable: an older version wrote it, without checksums"))
+            continue
+        extra = f"; not written by its step: {', '.join(found.extra[:_SHOWN])}" if found.extra else ""
+        extra += f" and {len(found.extra) - _SHOWN} more" if len(found.extra) > _SHOWN else ""
+        if not found.damaged:
+            findings.append(Finding(name, True, f"{found.files} files, {found.bytes:,} bytes, as recorded{extra}"))
+            continue
+        findings += [Finding(f"{name}/{file}", False, problem) for file, problem in found.damaged.items()]
+        findings.append(Finding(name, False, f"restore these files, or remove {folder} and run its step again{extra}"))
     return findings
 
 

@@ -52,6 +52,12 @@ def read_image(path: str) -> bytes:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
+def container(path: str) -> str:
+    """The file on disk that `read_image(path)` reads: a tar, a Parquet file, or the image itself."""
+    inside = _ROW.fullmatch(path) or _MEMBER.fullmatch(path)
+    return path if inside is None else inside[1]
+
+
 def _row_of(file: str, row: int) -> bytes:
     group, first = 0, 0
     for count in _group_sizes(file):
@@ -74,17 +80,6 @@ def _group(file: str, group: int) -> list[bytes]:
 def ending(data: bytes) -> str:
     """What the name of an image's file ends in: `.jpg`, `.png`, `.bmp` or `.webp`."""
     return _ENDINGS.get(data[:2], ".jpg")
-
-
-def image_bytes(path: str) -> int:
-    """How long `read_image(path)` is, without reading it; -1 where it is not there or that takes reading."""
-    member = _MEMBER.fullmatch(path)
-    if member is not None:
-        return int(member[3])
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 (as above)
-    except OSError:
-        return -1
 
 
 def image_size(data: bytes) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from reappear.data import decode_image
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
 from reappear.store import CropStore, disk_errors, write_embeddings, write_text
 
+from .contents import hash_files
 from .engines import EngineSettings, LocalSettings, open_engine
 from .record import Outcome, Record, run_step
 from .settings import to_plain
@@ -49,7 +50,8 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     """
     crops = work.open_crops()
     crops.require_images()
-    inputs = {"crops": work.crops, **{f"extractor.{key}": path for key, path in settings.extractor.files.items()}}
+    files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
+    inputs: dict[str, Path | str] = {"crops": work.crops, **hash_files(files, work.hashes)}
 
     plain = to_plain(settings)
     del plain["engine"]  # the result does not depend on it

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import SILENT, InputError, Progress, WorkspaceError, settings
+from reappear.core import SILENT, InputError, Progress, WorkspaceError, read_json, settings
 from reappear.data import WRITERS, Crop, Writer
 from reappear.store import (
     CropStore,
@@ -22,7 +22,7 @@ from reappear.store import (
     write_text,
 )
 
-from .record import Outcome, Record, run_step
+from .record import Outcome, Record, require_made_of, run_step
 from .suspects import find_suspects
 from .workspace import Workspace
 
@@ -68,6 +68,7 @@ def export(
     if settings.to == "suspects":
         if identities in _OWN:
             raise InputError(f"suspects are what `correlate` finds; name its identities, not {identities!r}")
+        inputs["embeddings"] = _embeddings(work, identities)
     else:
         crops.require_images()
 
@@ -86,7 +87,16 @@ def _folder(work: Workspace, identities: str) -> Path:
     if not (folder / "record.json").exists():
         there = sorted(path.parent.name for path in folder.parent.glob("*/record.json"))
         raise InputError(f"{work.root} has no identities {identities!r}; there are {', '.join((*_OWN, *there))}")
+    require_made_of(folder, crops=work.crops)
     return folder
+
+
+def _embeddings(work: Workspace, identities: str) -> Path:
+    """The embeddings that identities were found with, as they were."""
+    folder = work.identities(identities)
+    embeddings = work.embeddings(str(read_json(folder / "report.json")["embeddings"]["name"]))
+    require_made_of(folder, embeddings=embeddings)
+    return embeddings
 
 
 def _identity(work: Workspace, crops: CropStore, identities: str) -> Int[np.ndarray, " n"]:
@@ -178,7 +188,7 @@ def _write_suspects(work: Workspace, crops: CropStore, name: str, aside: Path, p
     found = read_identities(_folder(work, name))
     if len(found.assignment.tracklet) != len(crops):
         raise WorkspaceError(f"identities {name!r} are of other crops than {crops.folder}; correlate again")
-    vectors, _ = read_embeddings(work.embeddings(found.report["embeddings"]["name"]))
+    vectors, _ = read_embeddings(_embeddings(work, name))
     table = find_suspects(crops, found.assignment, vectors)
     write_table(aside / "suspects.parquet", table)
     write_csv(aside / "suspects.csv", table)

@@ -11,7 +11,9 @@ from jaxtyping import Bool, Int, UInt8
 
 from reappear.core import ImageTable, InputError, Ranking, SettingsError, generator
 from reappear.data import decode_image, read, read_image
-from reappear.store import CropStore
+from reappear.store import CropStore, FileHashes
+
+from .contents import hash_images, hash_value
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,12 @@ class Probe:
             query.camera,
             gallery.camera,
         )
+
+    @staticmethod
+    def hash_folder(root: Path, hashes: FileHashes) -> str:
+        """The hash of the images that `of_folder` reads, and of their labels."""
+        sides = probe_sides(root)
+        return hash_value([[hash_images(side, hashes), side] for side in sides], root=root)
 
     @classmethod
     def of_crops(

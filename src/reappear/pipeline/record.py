@@ -24,8 +24,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from reappear import __version__
 from reappear.core import SILENT, InputError, Progress, SettingsError, WorkspaceError, read_json
-from reappear.store import disk_errors, sync_folder, write_text
+from reappear.store import FileHashes, disk_errors, sync_folder, write_text
 
+from .outputs import Output, hash_outputs
 from .settings import to_plain
 
 _PACKAGES = (
@@ -41,6 +42,8 @@ _PACKAGES = (
 
 _PARTIAL = ".partial"
 _BEGUN, _CLOCK, _LOCK = "begun.json", "seconds.json", "lock"
+OWN_FILES = frozenset({"record.json", _BEGUN, _CLOCK, _LOCK})
+_DATA = (".npy", ".npz", ".parquet", ".safetensors", ".tar")  # what later steps compute with
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Record:
         seconds: Time that the step worked; a run that was killed outright is not in it.
         peak_memory_mb: Largest resident memory of the process so far.
         versions: Of reappear, Python and the packages that numbers depend on.
+        outputs: Name → SHA-256 and size of each file that the step wrote, see `hash_outputs`. None: an older version
+            wrote the record.
         already_done: Whether this call found the work done. Not stored.
     """
 
@@ -84,7 +89,13 @@ class Record:
     seconds: float
     peak_memory_mb: float
     versions: dict[str, str]
+    outputs: dict[str, Output] | None = None
     already_done: bool = False
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the fingerprint is that of the step, settings and inputs beside it."""
+        return self.fingerprint == _hash({"step": self.step, "settings": self.settings, "inputs": self.inputs})
 
     def to_json(self) -> str:
         """As stored."""
@@ -178,6 +189,7 @@ def run_step(
             except Exception:
                 _remove_if_nothing_is_done(aside)
                 raise
+            outputs = hash_outputs(aside, ignore=OWN_FILES, progress=progress)
             record = Record(
                 step=step,
                 fingerprint=mark,
@@ -188,6 +200,7 @@ def run_step(
                 seconds=round(seconds, 3),
                 peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
                 versions=_versions(),
+                outputs=outputs,
             )
             write_text(aside / "record.json", record.to_json())
             _give_name(aside, folder)
@@ -292,24 +305,31 @@ def _remove_if_nothing_is_done(aside: Path) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """What stands for `path` in the record of whoever reads it: a finished folder's own, or a file's sha256."""
-    if path.is_dir():
-        return read_record(path).fingerprint
-    return sha256(path)
+    """What stands for a file or a finished folder in the record of a step that reads it.
+
+    Of a file, the SHA-256 of its content. Of a folder, its own fingerprint with the checksums of its tables, vectors,
+    images and weights, for another version or another machine may write others under the same settings; texts beside
+    them, which also hold times, do not count.
+    """
+    if not path.is_dir():
+        return FileHashes().sha256(path)
+    record = read_record(path)
+    data = {name: of.sha256 for name, of in (record.outputs or {}).items() if name.endswith(_DATA)}
+    return _hash([record.fingerprint, data]) if data else record.fingerprint
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
+def require_made_of(folder: Path, **inputs: Path) -> None:
+    """Checks that a finished folder was made of these inputs as they are now.
+
+    Raises:
+        WorkspaceError: An input has been made anew since, under the same name.
+    """
+    record = read_record(folder)
+    for name, path in inputs.items():
+        if name in record.inputs and record.inputs[name] != fingerprint(path):
+            raise WorkspaceError(
+                f"{folder} was made of other {name} than {path} holds now; make it anew under another name"
+            )
 
 
 def _hash(plain: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from reappear.core import KINDS, Decision, InputError, Kind, SettingsError, unknown_name
 from reappear.store import append_decision, read_identities
 
-from .record import fingerprint
+from .record import read_record
 from .workspace import Workspace
 
 _LEAST = {"same": 2, "different": 2, "merge": 2, "split": 1, "reject": 1}
@@ -65,7 +65,7 @@ def review(work: Workspace, kind: str, looked: Looked, *, who: str = "", note: s
         tracklets = numbers
     now = datetime.now(UTC).isoformat(timespec="seconds")
     decision = Decision(made, tracklets, others, crops, who=who, when=now, note=note)
-    return append_decision(work.review, decision, footage=fingerprint(work.crops))
+    return append_decision(work.review, decision, footage=read_record(work.crops).fingerprint)
 
 
 def _known(kind: str) -> Kind:

@@ -16,7 +16,7 @@ from .embed import EmbedSettings, embed
 from .ingest import IngestSettings, ingest
 from .pages import require_own_page
 from .pretrain import PretrainSettings, pretrain
-from .record import fingerprint
+from .record import read_record
 from .report import ReportSettings, report
 from .workspace import Workspace
 
@@ -108,7 +108,7 @@ def count_rounds(settings: RunSettings) -> int:
 def _revision(work: Workspace, settings: CorrelateSettings, progress: Progress) -> str:
     """What names of rounds end in: nothing before the first decision, then the number of decisions."""
     log = review_log(work, settings)
-    decisions = len(read_decisions(log, footage=fingerprint(work.crops))) if log is not None else 0
+    decisions = len(read_decisions(log, footage=read_record(work.crops).fingerprint)) if log is not None else 0
     if not decisions:
         return ""
     revision = f"-review{decisions}"

@@ -3,7 +3,9 @@ from pathlib import Path
 
 from reappear.core import InputError, SettingsError
 from reappear.core.files import check_name
-from reappear.store import CropStore, disk_errors
+from reappear.store import CropStore, FileHashes, disk_errors
+
+from .record import require_made_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Workspace:
         review.jsonl           what people decided; written by `reappear review`, read by correlate
         evaluation.html  evaluation.json
         report.html  report.json
+        hashes.sqlite          hashes of inputs, so that unchanged files are not read again; may be removed at any time
 
     Every folder is made by one step and holds its `record.json`. NAMEs that `run` gives are `round0`, `round1`, ...,
     and with three decisions in the review `round0-review3`, ....
@@ -73,6 +76,11 @@ class Workspace:
         return self.root / folder / check_name(name, f"name in {folder}/")
 
     @property
+    def hashes(self) -> FileHashes:
+        """Hashes of files; those of unchanged files are known from earlier calls."""
+        return FileHashes(self.root / "hashes.sqlite")
+
+    @property
     def review(self) -> Path:
         """What people decided about the crops."""
         return self.root / "review.jsonl"
@@ -82,10 +90,12 @@ class Workspace:
 
         Raises:
             InputError: There are no such identities.
+            WorkspaceError: They are of other crops than the workspace holds now.
         """
         if not (self.identities(name) / "record.json").exists():
             there = ", ".join(path.name for path in self._finished_identities()) or "none; run `reappear correlate`"
             raise InputError(f"{self.root} holds no identities {name!r} (there: {there})")
+        require_made_of(self.identities(name), crops=self.crops)
         return self.identities(name)
 
     def newest_identities(self) -> str:

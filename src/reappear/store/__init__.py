@@ -4,6 +4,7 @@ from .arrays import read_npy, read_npz
 from .atomic import disk_errors, remove_scratch, sync_folder, write_text, write_texts, writing
 from .crops import CropStore
 from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
+from .hashes import FileHashes
 from .identities import Identities, read_identities, write_identities
 from .review import append_decision, read_decisions
 from .shards import ShardReader, ShardWriter, members, shard_path
@@ -12,6 +13,7 @@ from .tables import Columns, read_table, write_csv, write_table
 __all__ = [
     "Columns",
     "CropStore",
+    "FileHashes",
     "Identities",
     "ShardReader",
     "ShardWriter",

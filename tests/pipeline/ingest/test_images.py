@@ -148,7 +148,7 @@ def test_again_is_already_done_and_another_set_is_refused(market, tmp_path):
     ingest([market], work, IngestSettings(workers=1))
     assert ingest([market], work, IngestSettings(workers=2)).already_done
     draw(market / "query" / "0009_c1s2_000001_00.jpg")
-    with pytest.raises(Exception, match="another input: set"):
+    with pytest.raises(Exception, match="another input: images, labels"):
         ingest([market], work, IngestSettings())
 
 

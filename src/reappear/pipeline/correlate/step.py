@@ -5,8 +5,9 @@ import numpy as np
 
 from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, read_text
 from reappear.denoise import Verdicts
+from reappear.pipeline.contents import hash_files
 from reappear.pipeline.engines import Bounded, choose_products, open_engine, parse_memory, say_memory
-from reappear.pipeline.record import Outcome, Record, fingerprint, run_step
+from reappear.pipeline.record import Outcome, Record, read_record, require_made_of, run_step
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
@@ -50,9 +51,10 @@ def correlate(
         progress: Who is told.
     """
     _require(work, embeddings)
-    begun = {"start": work.identities(start)} if start else {}
+    require_made_of(work.embeddings(embeddings), crops=work.crops)
+    begun = {"start": work.finished_identities(start)} if start else {}
     log = review_log(work, settings)
-    decided = {"review": log} if log else {}
+    decided = hash_files({"review": log} if log else {}, work.hashes)
     memory = parse_memory(settings.memory)
     plain = to_plain(settings)
     del plain["memory"], plain["device"], plain["engine"]  # the result does not depend on them
@@ -155,7 +157,7 @@ def _weigh(
     log: Path, work: Workspace, tracklets: TrackletSet, settings: CorrelateSettings, progress: Progress
 ) -> Verdicts:
     """What the decisions come to; tells of those that do not hold, and of those that deny what was seen."""
-    verdicts = Verdicts.of(read_decisions(log, footage=fingerprint(work.crops)), tracklets)
+    verdicts = Verdicts.of(read_decisions(log, footage=read_record(work.crops).fingerprint), tracklets)
     for overruled in verdicts.overruled[:_TOLD]:
         progress.note(f"review: {overruled}; it does not hold")
     if len(verdicts.overruled) > _TOLD:

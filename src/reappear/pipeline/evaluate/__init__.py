@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reappear.core import SILENT, Progress, SettingsError
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings, extractor_settings_for
+from reappear.pipeline.contents import hash_files, hash_images, hash_value
 from reappear.pipeline.pages import require_own_page
 from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
@@ -14,7 +15,7 @@ from .compare import compare
 from .score import score
 from .settings import EvaluateSettings
 from .sides import check_cameras, read_sides, set_name
-from .vectors import VectorSettings, embed_sides, images_mark, read_embedded, read_files
+from .vectors import VectorSettings, embed_sides, read_embedded, read_files
 
 __all__ = ["EvaluateSettings", "evaluate", "evaluate_files", "evaluate_one"]
 
@@ -107,10 +108,13 @@ def evaluate_one(
     vectors = VectorSettings(extractor=settings.extractor, flip=settings.flip)
     label = model or _called(settings.extractor).name
     files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
+    images = hash_images(sides.table, work.hashes, progress=progress)
 
     def examine(aside: Path) -> Outcome:
         cached = f"{label}{'+flip' if settings.flip else ''}@{sides.name}"
-        folder, failed = embed_sides(work, cached, sides, vectors, batch=settings.batch, progress=progress)
+        folder, failed = embed_sides(
+            work, cached, sides, vectors, images=images, batch=settings.batch, progress=progress
+        )
         query, gallery, extractor = read_embedded(folder, sides, protocol=settings.protocol)
         words = {"name": name, "model": label, "data": sides.name, "extractor": extractor}
         return score(query, gallery, settings, words, sides.dropped | failed, aside, progress=progress)
@@ -119,7 +123,12 @@ def evaluate_one(
         work.evaluation(name),
         step="evaluate",
         settings=settings,
-        inputs={"data": images_mark(sides.table), **files},
+        inputs={
+            "images": images,
+            "data": hash_value(sides, root=sides.root),
+            "model": label,
+            **hash_files(files, work.hashes),
+        },
         work=examine,
         progress=progress,
     )
@@ -155,7 +164,7 @@ def evaluate_files(
         work.evaluation(name),
         step="evaluate",
         settings=settings,
-        inputs={"query": query, "gallery": gallery},
+        inputs={**hash_files({"query": query, "gallery": gallery}, work.hashes), "model": words["model"]},
         work=lambda aside: score(asking, answering, settings, words, {}, aside, progress=progress),
         progress=progress,
     )

@@ -26,11 +26,13 @@ class Sides:
         name: What the set is called, with the options of its layout that were given.
         table: The images; those that ask first.
         dropped: Reason → files that were left out.
+        root: Folder of the set.
     """
 
     name: str
     table: ImageTable
     dropped: dict[str, int]
+    root: Path
 
 
 def read_sides(data: str | Path, *, split: Split, identities: str | None, query_camera: int | None) -> Sides:
@@ -74,7 +76,7 @@ def read_sides(data: str | Path, *, split: Split, identities: str | None, query_
                 f"{root}: no image is left for the {side}"
             )  # fmt: skip
             raise InputError(f"{where}; an evaluation needs queries and a gallery")
-    return Sides(set_name(data), table, dropped)
+    return Sides(set_name(data), table, dropped, root if root.is_dir() else root.parent)
 
 
 def check_cameras(sides: Sides, protocol: Protocol) -> None:

@@ -1,6 +1,5 @@
 """The vectors of both sides: of images, embedded once for each model and set, or from files of embeddings."""
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,11 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from reappear.core import ImageTable, InputError, Progress, read_json_object, settings
-from reappear.data import image_bytes, read_image
+from reappear.data import read_image
 from reappear.metrics import Protocol, digests
 from reappear.models.extractors import ColorSettings, ExtractorSettings
+from reappear.pipeline.contents import hash_files, hash_value
 from reappear.pipeline.embed import embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
+from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_npy, read_npz, write_text, writing
 
@@ -52,17 +53,27 @@ class VectorSettings:
 
 
 def embed_sides(
-    work: Workspace, name: str, sides: Sides, given: VectorSettings, *, batch: int, progress: Progress
+    work: Workspace, name: str, sides: Sides, given: VectorSettings, *, images: str, batch: int, progress: Progress
 ) -> tuple[Path, dict[str, int]]:
-    """Embeds the images once and keeps the vectors in WORK/vectors/.
+    """Embeds the images once and keeps the vectors in WORK/vectors/, whatever the labels of the images.
+
+    Args:
+        work: The workspace.
+        name: First part of the folder's name.
+        sides: The images.
+        given: Extractor and all else that vectors depend on.
+        images: What `hash_images` gives of the images.
+        batch: Images at a time.
+        progress: Progress listener.
 
     Returns:
         The folder with vectors.npy, a row for each image of the set (zeros where it cannot be embedded), and why images
         were left out.
     """
-    images = images_mark(sides.table)
     files = {f"extractor.{key}": path for key, path in given.extractor.files.items()}
-    folder = work.vectors(f"{name}-{images}")
+    inputs = {"images": images, **hash_files(files, work.hashes)}
+    # Other images or another extractor go into another folder: nobody names these folders, so none need be refused.
+    folder = work.vectors(f"{name}-{hash_value([to_plain(given), inputs], root=work.root)[:8]}")
 
     def fill(aside: Path) -> Outcome:
         extractor = given.extractor.build()
@@ -83,7 +94,7 @@ def embed_sides(
         made = len(path) - dropped.total()
         return Outcome({"images": len(path), "width": extractor.width}, dict(dropped), made=made)
 
-    run_step(folder, step="vectors", settings=given, inputs={"images": images, **files}, work=fill, progress=progress)
+    run_step(folder, step="vectors", settings=given, inputs=inputs, work=fill, progress=progress)
     return folder, read_record(folder).dropped
 
 
@@ -136,15 +147,6 @@ def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[Side,
         for side, image in zip(sides, _shared_paths(sides), strict=True)
     )
     return first, second
-
-
-def images_mark(table: ImageTable) -> str:
-    """Stands for images: their names, sizes, and who asks."""
-    digest = hashlib.sha256()
-    for path, split in zip(table.path, table.split, strict=True):
-        file = Path(path)
-        digest.update(f"{split} {file.parent.name}/{file.name} {image_bytes(str(path))}\n".encode())
-    return digest.hexdigest()[:8]
 
 
 def _side(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, protocol: Protocol) -> Side:

@@ -1,6 +1,5 @@
 """Sets of images with labels: their files are copied as they are, in blocks that are done or not done."""
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -13,7 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 from reappear.core import ImageTable, InputError, Progress, process_pool, read_json_object
-from reappear.data import READERS, ending, image_bytes, image_size, locate, read, read_image
+from reappear.data import READERS, ending, image_size, locate, read, read_image
+from reappear.pipeline.contents import hash_images, hash_value
 from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import ShardWriter, read_table, remove_scratch, shard_path, write_table, write_text
@@ -39,7 +39,10 @@ def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSett
         table = read(name, root, **layout.whole)
         tick(len(table))
     plan = _arrange(table, root, name, settings)
-    inputs = {"set": _fingerprint(table, root, progress)}
+    inputs = {
+        "images": hash_images(table, work.hashes, progress=progress),
+        "labels": hash_value([table, plan.videos.names], root=plan.root),
+    }
 
     def fill(aside: Path) -> Outcome:
         return _copy_all(plan, aside, settings, progress)
@@ -108,19 +111,6 @@ def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings)
 
 def _camera_name(table: ImageTable, camera: int) -> str:
     return table.cameras[camera] if table.cameras else f"camera {camera}"
-
-
-def _fingerprint(table: ImageTable, root: Path, progress: Progress) -> str:
-    """Stands for the set: names, labels and sizes of its files, whose bytes may be too many to read twice."""
-    digest = hashlib.sha256(f"{table.names} {table.cameras}".encode())
-    with progress.task("listing files", len(table)) as tick:
-        for begin in range(0, len(table), _BLOCK):
-            some = slice(begin, begin + _BLOCK)
-            numbers = np.stack([table.identity[some], table.camera[some], table.sequence[some]])
-            for path, row in zip(table.path[some].tolist(), numbers.T.tolist(), strict=True):
-                digest.update(f"{_below(path, root)} {row} {image_bytes(path)}\n".encode())
-            tick(numbers.shape[1])
-    return digest.hexdigest()[:16]
 
 
 def _below(path: str, root: Path) -> str:

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 
 from reappear.core import InputError, Progress
 from reappear.data import TABLE_ENDINGS, Codes, column_names, read_labels
-from reappear.pipeline.record import Outcome, Record, run_step, sha256
+from reappear.pipeline.contents import hash_files
+from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_npy, read_table, write_embedding_blocks
 
@@ -32,7 +33,8 @@ def ingest_vectors(sources: Sequence[Path], work: Workspace, settings: IngestSet
     """
     vectors_path, table_path = _pair(sources)
     vectors = _open(vectors_path)
-    hashes = {"vectors": sha256(vectors_path), "labels": sha256(table_path)}
+    hashes = hash_files({"vectors": vectors_path, "labels": table_path}, work.hashes)
+    hashes["names"] = f"{vectors_path.name} {table_path.name}"  # which become the names of extractor and video
     plain = {"layout": "vectors", "labels_are_truth": settings.labels_are_truth}
 
     def write_crops(aside: Path) -> Outcome:
@@ -47,7 +49,7 @@ def ingest_vectors(sources: Sequence[Path], work: Workspace, settings: IngestSet
         work.embeddings(NAME),
         step="embed",
         settings={"extractor": {"kind": "given"}},
-        inputs={"crops": work.crops, "vectors": hashes["vectors"]},
+        inputs={"crops": work.crops, "vectors": hashes["vectors"], "names": hashes["names"]},
         work=write_vectors,
         progress=progress,
     )

@@ -16,11 +16,13 @@ import numpy as np
 
 from reappear.core import SILENT, InputError, Progress, ReappearError, distinct_names, process_pool, read_json_object
 from reappear.core.files import printable, require_regular_file
-from reappear.pipeline.record import Outcome, Record, run_step, sha256
+from reappear.pipeline.contents import hash_value
+from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
     Columns,
+    FileHashes,
     ShardWriter,
     read_table,
     remove_scratch,
@@ -77,7 +79,7 @@ def ingest_videos(
         StorageError: The disk refused. Like every error that the next video would meet too, it ends the call.
     """
     paths = find_videos(videos, note=progress.note)
-    sources, left_out, inputs = _open_all(paths, settings, progress)
+    sources, left_out, inputs = _open_all(paths, settings, work.hashes, progress)
     plain = to_plain(settings)
     del plain["workers"], plain["labels_are_truth"]  # the result does not depend on them
     plain["layout"] = "videos"
@@ -89,13 +91,13 @@ def ingest_videos(
 
 
 def _open_all(
-    paths: list[Path], settings: IngestSettings, progress: Progress
+    paths: list[Path], settings: IngestSettings, hashes: FileHashes, progress: Progress
 ) -> tuple[list[_Source], "Counter[str]", dict[str, str]]:
     """The videos that can be read, numbered; how many are left out for which reason; the hash of every file read."""
     stems = [path.name if path.is_dir() else path.stem for path in paths]
     names = distinct_names([path.absolute().with_name(stem) for path, stem in zip(paths, stems, strict=True)])
     sources: list[_Source] = []
-    inputs: dict[str, str] = {}
+    inputs = {} if names == stems else {"names": hash_value(names, root=Path())}  # folders tell equal names apart
     first_of: dict[str, Path] = {}
     reasons: list[str] = []
     left_out: Counter[str] = Counter()
@@ -106,13 +108,13 @@ def _open_all(
         with _this_video_only(path) as problem:
             if str(path) != printable(path):
                 raise InputError(f"{printable(path)}: the name has characters that are not text; rename it")
-            inputs[f"video {i:05d} {path.name}"], content = _hash_video(path)
+            inputs[f"video {i:05d} {path.name}"], content = _hash_video(path, hashes)
             if truth := truth_file(path):
-                inputs[f"truth {i:05d}"] = sha256(truth)
+                inputs[f"truth {i:05d}"] = hashes.sha256(truth)
                 read_truth(path)
             footage = open_footage(path)
             for what, file in settings.detector.files(path).items():
-                inputs[f"{what} {i:05d}"] = sha256(file)
+                inputs[f"{what} {i:05d}"] = hashes.sha256(file)
         if footage is None or problem:
             reasons += problem
             left_out["videos that cannot be read"] += 1
@@ -404,14 +406,16 @@ def _merge(
     return renumbered
 
 
-def _hash_video(path: Path) -> tuple[str, str]:
+def _hash_video(path: Path, hashes: FileHashes) -> tuple[str, str]:
     """The hash of all that is read of a video, and of its pictures alone."""
     if not path.is_dir():
         require_regular_file(path)
-        whole = sha256(path)
+        whole = hashes.sha256(path)
         return whole, whole
-    images = [(file.name, sha256(file)) for file in sequence_images(path)]
-    named = [("seqinfo.ini", sha256(path / "seqinfo.ini")), *images]
+    files = sequence_images(path)
+    found = hashes.each([str(file) for file in files])
+    images = [(file.name, one or "unreadable") for file, one in zip(files, found, strict=True)]
+    named = [("seqinfo.ini", hashes.sha256(path / "seqinfo.ini")), *images]
     return _hash_lines(f"{name} {digest}" for name, digest in named), _hash_lines(digest for _, digest in images)
 
 

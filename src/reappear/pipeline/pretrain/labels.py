@@ -7,6 +7,7 @@ from jaxtyping import Int
 
 from reappear.core import InputError, SettingsError, WorkspaceError
 from reappear.methods.settings import OWN_LABELS, MethodSettings
+from reappear.pipeline.record import require_made_of
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, read_table
 
@@ -64,4 +65,5 @@ def identities_folder(work: Workspace, labels: str) -> Path:
             f"{work.root} has no identities {labels!r}; labels are {', '.join((*OWN, *there))}"
             + ("" if there else "; `reappear correlate` makes more")
         )
+    require_made_of(folder, crops=work.crops)
     return folder

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reappear.core import SILENT, Progress, WorkspaceError
+from reappear.pipeline.contents import hash_files
+from reappear.pipeline.probe import Probe
 from reappear.pipeline.record import Outcome, Record, read_record, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import remove_scratch
@@ -58,7 +60,10 @@ def pretrain(
     if labels not in OWN:
         inputs["identities"] = identities_folder(work, labels)
     if settings.init is not None:
-        inputs["init"] = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
+        init = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
+        inputs |= hash_files({"init": init}, work.hashes)
+    if settings.probe is not None:
+        inputs["probe"] = Probe.hash_folder(settings.probe, work.hashes)
     folder = work.model(name)
     begin_with = Path(resume) if resume not in ("auto", "never") else None
     training = Training(work, crops, settings, labels, device, name, begin_with)
