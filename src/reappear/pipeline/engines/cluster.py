@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import LOCAL, EngineError, InputError, MissingExtra
+from reappear.core import LOCAL, STOP_SIGNALS, EngineError, InputError, MissingExtra, signals_blocked
 
 from .settings import RaySettings
 
@@ -123,18 +125,32 @@ def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
         if address:
             _join(ray, address)
         else:
-            ray.init(
-                address="local",
-                num_cpus=settings.workers or len(os.sched_getaffinity(0)),
-                object_store_memory=memory,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _signals_kept():
+                ray.init(
+                    address="local",
+                    num_cpus=settings.workers or len(os.sched_getaffinity(0)),
+                    object_store_memory=memory,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         try:
             yield Cluster(ray)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray's processes do not receive SIGINT and SIGTERM, and this one handles them as it did before Ray came."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        with signals_blocked():
+            yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _join(ray: Any, address: str) -> None:
@@ -154,4 +170,5 @@ def _join(ray: Any, address: str) -> None:
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise InputError(f"{lost} ({reason[-1]})") from error
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    with _signals_kept():
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
