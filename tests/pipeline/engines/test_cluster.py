@@ -158,3 +158,27 @@ def test_somebody_else_at_the_address(capfd):
             pass
     assert time.monotonic() - begun < 60
     assert capfd.readouterr() == ("", "")
+
+
+_STOPPED = """
+import sys, time
+from reappear.cli.signals import exit_on_signals
+from reappear.pipeline.engines import RaySettings, open_engine
+with exit_on_signals(), open_engine(RaySettings(workers=2), 100_000_000) as engine:
+    for _ in engine.map(lambda seconds, item: time.sleep(seconds), 0.1, range(1000)):
+        print("working", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_to_the_group_stop_as_without_ray(number):
+    script = [sys.executable, "-c", _STOPPED]
+    process = subprocess.Popen(
+        script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    process.stderr.readline()  # where stdout goes while Ray runs
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [line for line in err.splitlines() if line != "working"] == ["reappear: stopped; the same command continues"]

@@ -3,9 +3,11 @@
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -15,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import LOCAL, EngineError, InputError, MissingExtra
+from reappear.core import LOCAL, STOP_SIGNALS, EngineError, InputError, MissingExtra, signals_blocked
 
 from .settings import RaySettings
 
@@ -128,14 +130,15 @@ def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
         if address:
             _join(ray, address)
         else:
-            context: Any = ray.init(
-                address="local",
-                num_cpus=settings.workers or len(os.sched_getaffinity(0)),
-                object_store_memory=memory,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _signals_kept():
+                context: Any = ray.init(
+                    address="local",
+                    num_cpus=settings.workers or len(os.sched_getaffinity(0)),
+                    object_store_memory=memory,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
             session = Path(context.address_info["session_dir"])
         try:
             yield Cluster(ray)
@@ -152,6 +155,19 @@ def _remove_session(session: Path) -> None:
         if latest.readlink().name == session.name:
             latest.unlink()
     shutil.rmtree(session, ignore_errors=True)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray's processes do not receive SIGINT and SIGTERM, and this one handles them as it did before Ray came."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        with signals_blocked():
+            yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _join(ray: Any, address: str) -> None:
@@ -171,4 +187,5 @@ def _join(ray: Any, address: str) -> None:
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise InputError(f"{lost} ({reason[-1]})") from error
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    with _signals_kept():
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
