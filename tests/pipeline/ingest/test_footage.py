@@ -337,3 +337,29 @@ def test_a_network_that_is_none_is_named_once_for_each_video(tmp_path):
     settings = IngestSettings(detector=YoloxSettings(weights=tmp_path / "a.onnx"), workers=1)
     with pytest.raises(InputError, match="is not an ONNX model"):
         take([tmp_path / "a.mp4"], tmp_path / "w", settings)
+
+
+def test_stopped_while_it_clears_up_it_goes_on(tmp_path, monkeypatch):
+    for i, name in enumerate("ab"):
+        write_film(tmp_path / f"{name}.mp4", pictures(FRAMES, seed=i))
+        write_truth(tmp_path / f"{name}.gt.txt", FRAMES)
+    whole, images, *_ = take([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "w")
+    unlink, gone = Path.unlink, []
+
+    def stops(path, missing_ok=False):
+        if path.parent.name == "parts":
+            gone.append(path)
+            if len(gone) == stop_at:
+                raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", stops)
+    for stop_at in (2, 4):
+        gone.clear()
+        folder = tmp_path / f"w{stop_at}"
+        with pytest.raises(KeyboardInterrupt):
+            take([tmp_path / "a.mp4", tmp_path / "b.mp4"], folder)
+        stop_at = -1
+        again, files, *_ = take([tmp_path / "a.mp4", tmp_path / "b.mp4"], folder)
+        assert all(np.array_equal(whole[name], again[name]) for name in whole)
+        assert files == images

@@ -211,7 +211,8 @@ def _ingest_all(
             "ground truth: equal ids in different videos are taken for different people; if they are one person, "
             "ingest with --truth-ids global"
         )
-    remove_scratch(parts, "[0-9]*.json", "[0-9]*.parquet", "[0-9]*.jpg")
+    remove_scratch(parts, "[0-9]*.json")  # the marks first: a mark without its table would end the next call
+    remove_scratch(parts, "[0-9]*.parquet", "[0-9]*.jpg")
     return Outcome(counts, {reason: count for reason, count in dropped.items() if count}, made=int(counts["crops"]))
 
 
