@@ -546,6 +546,8 @@ def main(arguments: list[str] | None = None) -> None:
     Signals are handled around it: see `exit_on_signals`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if any("\0" in argument for argument in arguments):
+        _stop("an argument has a NUL character, which no path or name can have; leave it out", 2)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
         build(named)(arguments)

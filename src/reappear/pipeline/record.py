@@ -152,6 +152,8 @@ def run_step(
     """
     if folder.name.endswith((_PARTIAL, ".tmp")):
         raise SettingsError(f"{folder}: names that end in {_PARTIAL} or .tmp mark unfinished work; choose another name")
+    if folder.is_symlink() and not folder.exists():
+        raise WorkspaceError(f"{folder} is a symbolic link to nothing; remove it, or name another output")
     plain = to_plain(settings)
     hashed = {name: value if isinstance(value, str) else fingerprint(value) for name, value in inputs.items()}
     mark = _hash({"step": step, "settings": plain, "inputs": hashed})

@@ -1,0 +1,131 @@
+"""Every path of every command, as something that cannot be read or written there.
+
+Runs as `python -m tests.cli.bad_paths LINE...`: each case in a process of its own,
+which a signal ends after some seconds.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from reappear.cli.app import main
+from tests.data.trees import draw
+
+SECONDS = 20
+LINES = [
+    "ingest PATH --out NEW",
+    "ingest SET --out PATH",
+    "ingest SET --out NEW --layout market1501 --config PATH",
+    "run PATH --out NEW",
+    "run SET --out PATH",
+    "embed PATH",
+    "embed WORK --name new --extractor PATH",
+    "embed WORK --name new --extractor PATH.onnx",
+    "embed WORK --name new --extractor PATH.xml",
+    "embed WORK --name new --extractor model --extractor.name small --extractor.weights PATH",
+    "correlate PATH",
+    "correlate WORK --name new --review PATH",
+    "pretrain PATH",
+    "pretrain WORK --name new --labels given --init PATH",
+    "pretrain WORK --name new --labels given --probe PATH",
+    "pretrain WORK --name new --labels given --resume PATH",
+    "evaluate PATH --out NEW",
+    "evaluate market1501:PATH --out NEW",
+    "evaluate PATH.npz PATH.npz --out NEW",
+    "evaluate SET --out PATH",
+    "evaluate SET --out NEW --model PATH.onnx",
+    "export PATH --out NEW",
+    "export WORK --out PATH --identities given",
+    "report PATH",
+    "report WORK --out PATH",
+    "explain PATH 0",
+    "review PATH same 0 1",
+    "synthesize --out PATH --people 2 --films 1 --appearances 1",
+    "demo --out PATH",
+    "data check market1501 PATH",
+    "models PATH",
+]
+
+
+def _paths(folder: Path) -> dict[str, str]:
+    (folder / "file").write_text("text")
+    (folder / "dangling").symlink_to(folder / "nowhere" / "at all")
+    (folder / "loop").symlink_to(folder / "loop")
+    os.mkfifo(folder / "pipe")
+    return {
+        "nul": f"{folder}/a\0b",
+        "long": f"{folder}/{'x' * 300}",
+        "long parent": f"{folder}/{'x' * 300}/a",
+        "file": f"{folder}/file",
+        "below a file": f"{folder}/file/a/b",
+        "dangling": f"{folder}/dangling",
+        "below dangling": f"{folder}/dangling/a",
+        "loop": f"{folder}/loop",
+        "below a loop": f"{folder}/loop/a",
+        "pipe": f"{folder}/pipe",
+        "device": "/dev/zero",
+    }
+
+
+def _places(folder: Path) -> dict[str, str]:
+    """A data set and a workspace of it."""
+    for split in ("bounding_box_train", "query", "bounding_box_test"):
+        for person in (1, 2):
+            for camera in (1, 2):
+                draw(folder / "set" / split / f"{person:04d}_c{camera}s1_000001_00.png", seed=person, size=(32, 64))
+    work = str(folder / "work")
+    for line in (
+        ["ingest", str(folder / "set"), "--layout", "market1501", "--out", work, "--workers", "1", "-q"],
+        ["embed", work, "-q"],
+    ):
+        try:
+            main(line)
+        except SystemExit as stopped:
+            if stopped.code:
+                raise RuntimeError(f"{line} failed") from stopped
+    return {"SET": str(folder / "set"), "WORK": work}
+
+
+def _call(words: list[str], said: Path) -> int:
+    """Exit code; negative for the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        os.dup2(os.open(said, os.O_RDWR | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code: object = 98
+        try:
+            main(words)
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        finally:
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else 97)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def check(lines: list[str]) -> list[str]:
+    """What ended in anything but exit code 1 or 2 and one line."""
+    wrong = []
+    with tempfile.TemporaryDirectory() as place:
+        places = _places(Path(place))
+        for number, line in enumerate(lines):
+            folder = Path(place) / f"line{number}"
+            folder.mkdir()
+            for kind, path in _paths(folder).items():
+                named = {**places, "NEW": str(folder / f"new {kind}")}
+                words = [named.get(word, word.replace("PATH", path)) for word in line.split()]
+                code = _call(words, Path(place) / "said")
+                said = (Path(place) / "said").read_text(errors="replace").strip().splitlines()
+                own = [row for row in said if row.startswith("reappear: ")]
+                if code not in (1, 2) or "fault of reappear" in " ".join(said) or (code == 1 and len(own) != 1):
+                    wrong.append(f"{line}, {kind}: exit {code}: {' | '.join(said)[-300:]}")
+    return wrong
+
+
+if __name__ == "__main__":
+    found = check(sys.argv[1:])
+    sys.stderr.write("\n".join(found))
+    sys.exit(bool(found))
