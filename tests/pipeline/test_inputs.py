@@ -94,7 +94,7 @@ def images(tmp_path):
         np.array(["query" if camera == 1 else "gallery" for _, camera in rows]),
         {str(root / "left out"): "why"},
         ("a", "b", "c", "d", "e"),
-        ("", "left", "right"),
+        ("", "left", "right", "behind"),
     )
 
 
