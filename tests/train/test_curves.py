@@ -95,7 +95,7 @@ def test_tensorboard_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
-    old = tmp_path / "tensorboard" / "events.old"
+    old = tmp_path / "tensorboard" / "events.out.tfevents.old"
     old.parent.mkdir()
     old.touch()
     curves = Curves(tmp_path, tracker="tensorboard")

@@ -86,7 +86,7 @@ def test_network_that_gives_nan_is_refused_when_it_is_loaded(tmp_path, kind):
     path = onnx_file(tmp_path / "a.onnx", batch=1, side=(8, 4))
     network = onnx.load(path)
     network.graph.initializer.append(helper.make_tensor("weight", TensorProto.FLOAT, [1], [float("nan")]))
-    network.graph.node[0].output[0] = "mean"
+    network.graph.node[-1].output[0] = "mean"
     network.graph.node.append(helper.make_node("Mul", ["mean", "weight"], ["vector"]))
     onnx.save(network, path)
     chosen = OnnxSettings(weights=path)
