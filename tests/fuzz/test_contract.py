@@ -17,7 +17,7 @@ PARSERS: dict[str, set[str]] = {
     r"np\.load\(|numpy\.load\(": {"store/arrays.py"},
     r"pq\.read_|pq\.ParquetFile\(": {"data/parquet.py", "store/tables.py"},
     r"Image\.open\(": {"data/images.py"},
-    r"imdecode\(|imread\(": {"data/images.py", "video/decode.py"},
+    r"imdecode\(|imread\(": {"data/images.py"},
     r"torch\.load\(|pickle\.loads?\(|Unpickler\(": {"models/checkpoints/read.py"},
     r"safetensors\.\w+\.load|safe_open\(": {"models/checkpoints/read.py"},
     r"loadmat\(": set(),  # see data/mat.py

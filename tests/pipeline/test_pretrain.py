@@ -33,6 +33,7 @@ from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
 from reappear.pipeline.probe import Probe
 from reappear.pipeline.run import RunSettings, run
 from reappear.pipeline.workspace import Workspace
+from reappear.store import read_table, write_table
 from reappear.train.views import ViewSettings
 from tests.cli.test_kill import workers_of
 
@@ -169,6 +170,11 @@ def test_a_checkpoint_from_elsewhere_is_gone_on_from_and_never_begins_anew(
     assert _same(_weights(work, "straight"), _weights(work, "elsewhere"))
     with pytest.raises(SettingsError, match=r"resume: .* is of a training with other settings"):
         pretrain(work, "other", dataclasses.replace(TINY, seed=1), labels="found", resume=left)
+    other = Workspace(shutil.copytree(work.root, tmp_path / "relabelled"))
+    table = read_table(other.identities("found") / "identities.parquet")
+    write_table(other.identities("found") / "identities.parquet", {**table, "identity": table["identity"][::-1]})
+    with pytest.raises(SettingsError, match=r"resume: .* images or labels"):
+        pretrain(other, "relabelled", TINY, labels="found", resume=left)
     with pytest.raises(InputError, match=r"holds no checkpoint \(step-\*.pt\)"):
         pretrain(work, "none", TINY, labels="found", resume=tmp_path)
     shutil.copytree(left, left.with_name("anew.partial"))

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -86,3 +89,13 @@ def test_sizes_differ(tmp_path):
     footage = open_footage(write_sequence(tmp_path, ["1.png", "2.png", "3.png"], images=images))
     assert [frame.image.shape[:2] for frame in footage.frames()] == [(144, 192), (72, 96), (144, 192)]
     assert any("2 sizes" in note for note in footage.notes)
+
+
+def test_an_image_that_states_an_enormous_size_is_left_out_undecoded(tmp_path):
+    folder = write_sequence(tmp_path, ["1.png", "2.png"])
+    png = (folder / "img1" / "1.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", 40_000, 40_000) + png[24:29]
+    (folder / "img1" / "3.png").write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
+    footage = open_footage(folder)
+    assert [frame.number for frame in footage.frames()] == [0, 1]
+    assert "3.png" in footage.damage

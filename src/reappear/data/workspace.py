@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from reappear.core import ImageTable, InputError
+from reappear.core import ImageTable, InputError, check_name
 
 from .layout import Layout
 from .parquet import open_parquet
@@ -27,6 +27,7 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
     Raises:
         InputError: There are no crops, no images of them, or no such identities.
     """
+    check_name(identities, "identities")
     crops = _columns(root / "crops" / "crops.parquet", "video", "tracklet", "shard", "offset", "size")
     if (crops["shard"] < 0).any():
         raise InputError(f"{root} holds embeddings without images")

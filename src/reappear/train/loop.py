@@ -159,7 +159,9 @@ def train(
     if found:
         first, state = found
         if state["mark"] != mark:
-            raise SettingsError(f"resume: {begin_with or folder} is of a training with other settings or data labels")
+            raise SettingsError(
+                f"resume: {begin_with or folder} is of a training with other settings, images or labels"
+            )
         method.load_state_dict(state["method"])
         mover.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
@@ -22,6 +21,7 @@ from jaxtyping import UInt8
 
 from reappear.core import InputError
 from reappear.core.files import read_bytes
+from reappear.data import decode_image
 
 from .clock import Clock
 from .sequence import MAX_RATE, ImageSequence, read_sequence
@@ -293,9 +293,8 @@ def _decode_images(sequence: ImageSequence, footage: Footage) -> Iterator[Frame]
 
 def _read_image(path: Path) -> np.ndarray | None:
     try:
-        data = np.frombuffer(read_bytes(path, max_bytes=_MAX_IMAGE_BYTES), np.uint8)
-        return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
-    except (InputError, cv2.error):
+        return decode_image(read_bytes(path, max_bytes=_MAX_IMAGE_BYTES))
+    except InputError:
         return None
 
 

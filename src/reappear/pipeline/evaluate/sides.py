@@ -11,6 +11,7 @@ import numpy as np
 from reappear.core import ImageTable, InputError, SettingsError
 from reappear.data import READERS, locate, options_of, read, recognise
 from reappear.metrics import Protocol
+from reappear.pipeline.record import require_made_of
 
 Split = Literal["own", "cross-camera", "first-image"]
 
@@ -52,6 +53,9 @@ def read_sides(data: str | Path, *, split: Split, identities: str | None, query_
         SettingsError: A rule makes no sense.
     """
     layout, root, options = _found(data)
+    identities_of = root / "identities" / str(options.get("identities", "round0"))
+    if layout == "workspace" and identities_of.is_dir():
+        require_made_of(identities_of, crops=root / "crops")
     table = read(layout, root, **options)
     dropped = dict(Counter(table.skipped.values()))
     for_test = table.split != "train"

@@ -10,8 +10,9 @@ from jaxtyping import Int
 
 from reappear.core import Progress
 from reappear.models import save_model
+from reappear.pipeline.contents import hash_value
 from reappear.pipeline.probe import Probe, held_out
-from reappear.pipeline.record import Outcome
+from reappear.pipeline.record import Outcome, read_record
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, remove_scratch
@@ -75,7 +76,9 @@ class Training:
             checkpoint_every=settings.checkpoint_every,
             keep_checkpoints=settings.keep_checkpoints,
             begin_with=self.begin_with,
-            mark=json.dumps({"labels": self.labels, **to_plain(settings)}, sort_keys=True),
+            mark=json.dumps(
+                {"labels": self.labels, "data": self._data(rows, identity), **to_plain(settings)}, sort_keys=True
+            ),
             tracker=settings.tracker,
             name=self.name,
             probe=None if probe is None else (lambda: probe.score(exported.backbone, self.device)),
@@ -93,6 +96,11 @@ class Training:
             save_model(aside, exported.backbone, config, card=model_card(settings, self.labels, counts, metrics))
             remove_scratch(aside / "checkpoints", "step-*.pt")
         return Outcome(counts, dropped, made=len(rows))
+
+    def _data(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
+        """The hash of what is trained on: the crops, and who is on each."""
+        crops = read_record(self.crops.folder).fingerprint
+        return hash_value([crops, rows, identity], root=self.work.root)
 
     def _probe(
         self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import Fraction, InputError, Processes, onnx_files, settings
+from reappear.core import Fraction, InputError, Processes, onnx_files, parser_errors, require_regular_file, settings
 from reappear.video.decode import Footage
 
 from .detector import Found
@@ -112,8 +112,7 @@ def open_onnx(path: Path, *, threads: int) -> Any:
     Raises:
         InputError: The file is missing or is not an ONNX model.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; check the path of the weights")
+    require_regular_file(path)
     onnx_files(path)
     import onnxruntime
 
@@ -121,10 +120,8 @@ def open_onnx(path: Path, *, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    try:
+    with parser_errors(path, "an ONNX model"):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise InputError(f"{path} is not an ONNX model that onnxruntime can read; check the file") from error
 
 
 def _grid(height: int, width: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 1"]]:
