@@ -1,4 +1,4 @@
-"""How often each kind of suspect label is one: wrong labels are put into a set of real people, and looked for.
+"""Precision of each kind of label issue: wrong labels are put into a set of real people, and looked for.
 
 python benchmarks/label_noise.py DATA EXTRACTOR --film FILM [--seeds 5] [--cache FOLDER] [--quick]
 
@@ -6,9 +6,9 @@ DATA has Market-1501's layout; EXTRACTOR is a network that `reappear embed` take
 seed, 250 people are drawn of positions 1 to 567 (sorted by number; the last 200 are kept for tests elsewhere). Then 5 %
 of crops get the label of another person of their camera, 2 % are replaced by crops of people who are not in the set and
 2 % by cuts from the empty scene of FILM, a tenth of the people are split into two labels, and a tenth are merged in
-pairs. A line of `export --to suspects` is right if the crop is not of
+pairs. A line of `export-data --to label-issues` is right if the crop is not of
 the person whom its label mostly shows, or if the label suggested is mostly of that same person. The precisions, pooled
-over seeds, are those that `pipeline/suspects.py` orders its lines by.
+over seeds, are those that `pipeline/label_issues.py` orders its lines by.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from noise_injection import embedded_clutter, embedded_people
 
 from reappear.core import generator
 from reappear.pipeline.correlate import CorrelateSettings, correlate
-from reappear.pipeline.export import ExportSettings, export
+from reappear.pipeline.export_data import ExportDataSettings, export_data
 from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_table
@@ -72,7 +72,7 @@ def main() -> None:
 def run(
     rows: np.ndarray, person: np.ndarray, camera: np.ndarray, clutter: np.ndarray, rng: np.random.Generator
 ) -> tuple[list[str], list[bool], np.ndarray]:
-    """The kind of each line of suspects, whether it is right, and its score."""
+    """The kind of each line of label issues, whether it is right, and its score."""
     drawn = rng.permutation(np.unique(person)[PART])
     inside, outside = (np.isin(person, some) for some in (drawn[:PEOPLE], drawn[PEOPLE : PEOPLE + STRANGERS]))
     mine = np.flatnonzero(inside)
@@ -98,8 +98,8 @@ def run(
         work = Workspace(folder / "w")
         ingest([folder / "v.npy"], work, IngestSettings())
         correlate(work, "round0", CorrelateSettings(), embeddings="round0")
-        export(work, folder / "out", ExportSettings(to="suspects"), identities="round0")
-        table = read_table(folder / "out" / "suspects.parquet")
+        export_data(work, folder / "out", ExportDataSettings(to="label-issues"), identities="round0")
+        table = read_table(folder / "out" / "label_issues.parquet")
         source = read_table(work.crops / "sources.parquet")["row"]
     shown = {str(name): most(truth[label == name]) for name in np.unique(label)}
     good = []

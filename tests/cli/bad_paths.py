@@ -36,8 +36,8 @@ LINES = [
     "evaluate PATH.npz PATH.npz --out NEW",
     "evaluate SET --out PATH",
     "evaluate SET --out NEW --model PATH.onnx",
-    "export PATH --out NEW",
-    "export WORK --out PATH --identities given",
+    "export-data PATH --out NEW",
+    "export-data WORK --out PATH --identities given",
     "report PATH",
     "report WORK --out PATH",
     "explain PATH 0",
@@ -88,12 +88,12 @@ def _places(folder: Path) -> dict[str, str]:
     return {"SET": str(folder / "set"), "WORK": work}
 
 
-def _call(words: list[str], said: Path) -> int:
+def _call(words: list[str], message: Path) -> int:
     """Exit code; negative for the signal that ended it."""
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS)
-        os.dup2(os.open(said, os.O_RDWR | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open(message, os.O_RDWR | os.O_CREAT | os.O_TRUNC), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code: object = 98
         try:
@@ -117,11 +117,11 @@ def check(lines: list[str]) -> list[str]:
             for kind, path in _paths(folder).items():
                 named = {**places, "NEW": str(folder / f"new {kind}")}
                 words = [named.get(word, word.replace("PATH", path)) for word in line.split()]
-                code = _call(words, Path(place) / "said")
-                said = (Path(place) / "said").read_text(errors="replace").strip().splitlines()
-                own = [row for row in said if row.startswith("reappear: ")]
-                if code not in (1, 2) or "fault of reappear" in " ".join(said) or (code == 1 and len(own) != 1):
-                    wrong.append(f"{line}, {kind}: exit {code}: {' | '.join(said)[-300:]}")
+                code = _call(words, Path(place) / "message")
+                message = (Path(place) / "message").read_text(errors="replace").strip().splitlines()
+                own = [row for row in message if row.startswith("reappear: ")]
+                if code not in (1, 2) or "fault of reappear" in " ".join(message) or (code == 1 and len(own) != 1):
+                    wrong.append(f"{line}, {kind}: exit {code}: {' | '.join(message)[-300:]}")
     return wrong
 
 

@@ -25,8 +25,8 @@ def reappear(capsys, *arguments: str) -> tuple[int, str, str]:
     """Calls the command line as a user types it."""
     with pytest.raises(SystemExit) as stopped:
         main(list(arguments))
-    said = capsys.readouterr()
-    return int(stopped.value.code or 0), said.out, said.err
+    message = capsys.readouterr()
+    return int(stopped.value.code or 0), message.out, message.err
 
 
 def test_help_lists_every_command(capsys):
@@ -162,7 +162,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["ingest", "x.mp4", "--out", "w", "--strid", "2"], "--stride"),
         (["ingest", "x.mp4", "--out", "w", "--set", "strid=2"], "unknown setting 'strid'; did you mean stride?"),
@@ -179,17 +179,17 @@ def test_version(capsys):
         (["fly"], "fly"),
     ],
 )
-def test_wrong_usage_exits_with_2(capsys, tmp_path, monkeypatch, arguments, said):
+def test_wrong_usage_exits_with_2(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, _, err = reappear(capsys, *arguments)
     assert code == 2
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
     assert not Path("w").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["ingest", "nowhere.mp4", "--out", "w"], "nowhere.mp4 does not exist"),
         (["embed", "nowhere"], "nowhere holds no crops yet; run `reappear ingest VIDEOS --out nowhere` first"),
@@ -199,11 +199,11 @@ def test_wrong_usage_exits_with_2(capsys, tmp_path, monkeypatch, arguments, said
         (["report", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_done_exits_with_1_in_one_line(capsys, tmp_path, monkeypatch, arguments, said):
+def test_what_cannot_be_done_exits_with_1_in_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, _, err = reappear(capsys, *arguments)
     assert code == 1
-    assert said in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
 
 

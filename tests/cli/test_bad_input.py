@@ -59,7 +59,7 @@ def test_a_bad_file_among_good_ones_is_skipped_named_and_counted(good, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda folder: folder / "nowhere", "does not exist"),
         (lambda folder: folder, "no video"),
@@ -69,13 +69,13 @@ def test_a_bad_file_among_good_ones_is_skipped_named_and_counted(good, tmp_path)
     ],
     ids=["missing", "empty folder", "text", "nobody", "one frame"],
 )
-def test_nothing_usable_exits_with_1_in_one_line(tmp_path, make, said):
+def test_nothing_usable_exits_with_1_in_one_line(tmp_path, make, message):
     (tmp_path / "in").mkdir()
     code, _, err = reappear("run", make(tmp_path / "in"), "--out", tmp_path / "w")
     assert code == 1
     last = err.strip().splitlines()[-1]
     assert last.startswith("reappear: ")
-    assert said in last.lower() or said in last
+    assert message in last.lower() or message in last
     assert not (tmp_path / "w" / "crops").exists()
 
 

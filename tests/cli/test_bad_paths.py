@@ -16,7 +16,12 @@ def run(*lines: str) -> None:
 
 
 def test_bad_paths_of_some_commands() -> None:
-    run("embed PATH", "export WORK --out PATH --identities given", "review PATH same 0 1", "data check market1501 PATH")
+    run(
+        "embed PATH",
+        "export-data WORK --out PATH --identities given",
+        "review PATH same 0 1",
+        "data check market1501 PATH",
+    )
 
 
 @pytest.mark.slow

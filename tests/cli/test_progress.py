@@ -50,13 +50,13 @@ def test_bars_run_on_a_terminal(capsys):
         inner(1)
         advance(2)
     bars.note("[not markup]")
-    said = capsys.readouterr().err
-    assert "outer: 2 in" in said
-    assert "[not markup]" in said
+    message = capsys.readouterr().err
+    assert "outer: 2 in" in message
+    assert "[not markup]" in message
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.0, "0.0 s"), (59.94, "59.9 s"), (60.0, "1 min 0 s"), (3600.0, "1 h 0 min")]
+    ("seconds", "message"), [(0.0, "0.0 s"), (59.94, "59.9 s"), (60.0, "1 min 0 s"), (3600.0, "1 h 0 min")]
 )
-def test_duration(seconds, said):
-    assert duration(seconds) == said
+def test_duration(seconds, message):
+    assert duration(seconds) == message

@@ -95,7 +95,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    "command", [["explain", "w"], ["export", "w", "--out", "x"]], ids=["without settings", "with settings"]
+    "command", [["explain", "w"], ["export-data", "w", "--out", "x"]], ids=["without settings", "with settings"]
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_every_command_stops_with_one_line(command: list[str], number: signal.Signals) -> None:

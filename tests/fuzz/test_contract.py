@@ -13,7 +13,7 @@ PARSERS: dict[str, set[str]] = {
         "train/curves.py",
     },
     r"raw_decode\(": {"data/annotations.py"},
-    r"map\(json\.loads": {"pipeline/export.py"},  # notes of the export under way
+    r"map\(json\.loads": {"pipeline/export_data.py"},  # notes of the export under way
     r"np\.load\(|numpy\.load\(": {"store/arrays.py"},
     r"pq\.read_|pq\.ParquetFile\(": {"data/parquet.py", "store/tables.py"},
     r"Image\.open\(": {"data/images.py"},

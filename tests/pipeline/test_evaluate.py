@@ -98,7 +98,7 @@ def no_readable_query(data):
 
 
 @pytest.mark.parametrize(
-    ("build", "said"),
+    ("build", "message"),
     [
         (one_camera, "all images are of camera 2, and the protocol market looks for people in other cameras; choose"),
         (no_camera, "the name says no camera .* or choose the protocol no-camera"),
@@ -107,9 +107,9 @@ def no_readable_query(data):
         (no_readable_query, "no image of the query can be read, first .*0001_c1s1_000000_00.jpg"),
     ],
 )
-def test_mistakes_are_named(tmp_path, build, said):
+def test_mistakes_are_named(tmp_path, build, message):
     build(tmp_path / "set")
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         evaluate_one(Workspace(tmp_path / "work"), "color", EvaluateSettings(), data=tmp_path / "set")
     assert "\n" not in str(caught.value)
 
@@ -140,7 +140,7 @@ def crowd(root, people=6, cameras=(1, 2), shots=2):
     return root
 
 
-def told(path):
+def read_evaluations(path):
     return json.loads(path.read_text())["evaluations"]
 
 
@@ -155,19 +155,19 @@ def told(path):
 )
 def test_training_images_are_divided_by_a_rule(tmp_path, change, queries, gallery):
     data = crowd(tmp_path / "set", cameras=(1, 2, 3))
-    (scores,) = told(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data]))
+    (scores,) = read_evaluations(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data]))
     assert (scores["queries"], scores["gallery"]) == (queries, gallery)
     with np.load(tmp_path / "work" / "evaluations" / scores["name"] / "ranking.npz") as lists:
-        asked = lists["query_path"]
-        assert set(asked) & set(lists["gallery_path"]) == set()
+        queries = lists["query_path"]
+        assert set(queries) & set(lists["gallery_path"]) == set()
     if change.get("query_camera"):
-        assert all("_c3" in path for path in asked)
+        assert all("_c3" in path for path in queries)
     if change.get("identities"):
-        assert sorted({path.rsplit("/", 1)[1][:4] for path in asked}) == ["0002", "0003", "0004"]
+        assert sorted({path.rsplit("/", 1)[1][:4] for path in queries}) == ["0002", "0003", "0004"]
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "said"),
+    ("change", "kind", "message"),
     [
         (
             {"split": "cross-camera", "identities": "0-3"},
@@ -179,9 +179,9 @@ def test_training_images_are_divided_by_a_rule(tmp_path, change, queries, galler
         ({"split": "cross-camera", "query_camera": 4}, SettingsError, "query_camera: must be one of 1, 2, got 4"),
     ],
 )
-def test_rules_that_make_no_sense(tmp_path, change, kind, said):
+def test_rules_that_make_no_sense(tmp_path, change, kind, message):
     data = crowd(tmp_path / "set")
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data])
 
 
@@ -195,12 +195,14 @@ def test_a_folder_of_people_without_cameras(tmp_path):
         evaluate(work, EvaluateSettings(**rule), data=[tmp_path / "set"])
     with pytest.raises(InputError, match="--split cross-camera needs images of two cameras or more, and knows 0"):
         evaluate(work, EvaluateSettings(split="cross-camera"), data=[tmp_path / "set"])
-    (scores,) = told(evaluate(work, EvaluateSettings(**rule, protocol="no-camera"), data=[tmp_path / "set"]))
+    (scores,) = read_evaluations(
+        evaluate(work, EvaluateSettings(**rule, protocol="no-camera"), data=[tmp_path / "set"])
+    )
     assert (scores["mean_ap"], scores["queries"], scores["gallery"]) == (1.0, 3, 6)
     assert scores["cameras"] is None
     assert scores["name"] == "color@set,no-camera,first-image"
     named = evaluate(work, EvaluateSettings(**rule, protocol="no-camera"), data=[f"folder:{tmp_path / 'set'}"])
-    assert told(named) == [scores]
+    assert read_evaluations(named) == [scores]
 
 
 def test_what_is_no_set(tmp_path):
@@ -220,7 +222,7 @@ def test_models_and_sets_in_one_table_and_nothing_twice(tmp_path, monkeypatch):
 
     data = [crowd(tmp_path / "near"), crowd(tmp_path / "far", people=8)]
     work, settings = Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera", bootstrap=50)
-    first = told(evaluate(work, settings, data=data, models=["color"]))
+    first = read_evaluations(evaluate(work, settings, data=data, models=["color"]))
     assert [one["name"] for one in first] == ["color@near,cross-camera", "color@far,cross-camera"]
     calls = []
     embed = vectors.embed_images
@@ -242,10 +244,10 @@ def test_models_and_sets_in_one_table_and_nothing_twice(tmp_path, monkeypatch):
         assert 0 <= one["rank_1"]["turned"] <= 1
     calls.clear()
     other = replace(settings, protocol="no-camera", rerank=True, k1=3, k2=2)
-    reranked = told(evaluate(work, other, data=data[:1], models=["color"]))
+    reranked = read_evaluations(evaluate(work, other, data=data[:1], models=["color"]))
     assert not calls  # another rule works on the vectors that are there
     assert reranked[0]["name"] == "color+rerank@near,no-camera,cross-camera"
-    flipped = told(evaluate(work, replace(settings, flip=True), data=data[:1], models=["color"]))
+    flipped = read_evaluations(evaluate(work, replace(settings, flip=True), data=data[:1], models=["color"]))
     assert set(calls) == {"color"}
     assert flipped[0]["label"] == "color+flip"
     text = found.with_suffix(".html").read_text()
@@ -261,17 +263,19 @@ def test_names_are_kept_apart(tmp_path):
         evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "color"])
     with pytest.raises(SettingsError, match="several evaluations cannot have one name"):
         evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "cnn6"], name="mine")
-    (scores,) = told(evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color"], name="mine"))
+    (scores,) = read_evaluations(
+        evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color"], name="mine")
+    )
     assert scores["name"] == "mine"
 
 
 def test_tracklets_are_the_means_of_their_images(tmp_path):
     data = crowd(tmp_path / "set", cameras=(1, 2, 3), shots=3)
     settings = EvaluateSettings(split="cross-camera", protocol="video", identities="1-4")
-    (scores,) = told(evaluate(Workspace(tmp_path / "work"), settings, data=[data]))
+    (scores,) = read_evaluations(evaluate(Workspace(tmp_path / "work"), settings, data=[data]))
     assert (scores["queries"], scores["gallery"]) == (4, 8 + 4)
     without = replace(settings, gallery_includes_query=False)
-    (scores,) = told(evaluate(Workspace(tmp_path / "other"), without, data=[data]))
+    (scores,) = read_evaluations(evaluate(Workspace(tmp_path / "other"), without, data=[data]))
     assert (scores["queries"], scores["gallery"]) == (4, 8)
     market(tmp_path / "plain")
     for path in (tmp_path / "plain").rglob("*_c2s1*"):
@@ -292,7 +296,7 @@ def test_splits_of_a_set_are_its_options(tmp_path):
     root, work = sequences(tmp_path / "sets" / "iLIDS-VID"), Workspace(tmp_path / "work")
     settings = EvaluateSettings(protocol="video", gallery_includes_query=False)
     found = evaluate(work, settings, data=[f"ilids_vid,split={split}:{root}" for split in (0, 1)])
-    first, second = told(found)
+    first, second = read_evaluations(found)
     assert [one["data"] for one in (first, second)] == ["iLIDS-VID,split=0", "iLIDS-VID,split=1"]
     assert (first["queries"], first["gallery"]) == (2, 2)  # tracklets: people at places 3 and 1
     with np.load(work.evaluation(second["name"]) / "ranking.npz") as lists:
@@ -303,16 +307,16 @@ def test_splits_of_a_set_are_its_options(tmp_path):
         assert mean[key] == pytest.approx((first[key] + second[key]) / 2)
     assert mean["cmc"][0] == pytest.approx((first["cmc"][0] + second["cmc"][0]) / 2)
     assert "2 splits of iLIDS-VID" in found.with_suffix(".html").read_text()
-    last = told(evaluate(work, settings, data=[f"ilids_vid,split=1,test=last:{root}"]))[0]
+    last = read_evaluations(evaluate(work, settings, data=[f"ilids_vid,split=1,test=last:{root}"]))[0]
     with np.load(work.evaluation(last["name"]) / "ranking.npz") as lists:
         assert lists["query_ids"].tolist() == [9, 319]
-    for wrong, said in (
+    for wrong, message in (
         ("split=2", r"split: must be one of 0..1, or none, got 2"),
         ("split=first", "split: must be a whole number from 0, got 'first'"),
         ("half=1", "ilids_vid has no option half; it has split, test"),
         ("split", "options of a layout are written ilids_vid,KEY=VALUE:FOLDER; got 'split'"),
     ):
-        with pytest.raises(SettingsError, match=said):
+        with pytest.raises(SettingsError, match=message):
             evaluate(work, settings, data=[f"ilids_vid,{wrong}:{root}"])
 
 
@@ -338,7 +342,7 @@ def test_embeddings_from_files(tmp_path):
         np.savez(tmp_path / f"{name}-gallery.npz", **arrays(seed + 2))
     files = [tmp_path / f"{name}-{side}.npz" for name in "ab" for side in ("query", "gallery")]
     found = evaluate(Workspace(tmp_path / "work"), EvaluateSettings(bootstrap=50), data=files)
-    first, second = told(found)
+    first, second = read_evaluations(found)
     assert (first["label"], second["label"], first["queries"], first["gallery"]) == ("a-query", "b-query", 8, 32)
     (difference,) = json.loads(found.read_text())["differences"]
     assert difference["mean_ap"]["mean"] == pytest.approx(second["mean_ap"] - first["mean_ap"])
@@ -351,12 +355,12 @@ def test_names_in_files_are_numbered_together(tmp_path):
     np.savez(tmp_path / "q2.npz", **{k: v[::4] for k, v in arrays(0).items()})
     np.savez(tmp_path / "g2.npz", **arrays(2))
     files = [tmp_path / f"{name}.npz" for name in ("q", "g", "q2", "g2")]
-    named, numbered = told(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=files))
+    named, numbered = read_evaluations(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=files))
     assert named["mean_ap"] == numbered["mean_ap"]
 
 
 @pytest.mark.parametrize(
-    ("query", "gallery", "said"),
+    ("query", "gallery", "message"),
     [
         ({"ids": None}, {}, "q.npz holds no ids; write it with numpy.savez"),
         ({"features": None}, {}, "q.npz holds no features"),
@@ -382,7 +386,7 @@ def test_names_in_files_are_numbered_together(tmp_path):
         (b"no zip", {}, "q.npz .*an .npz file"),
     ],
 )
-def test_what_is_wrong_with_files_is_said_in_one_line(tmp_path, query, gallery, said, unchecked):
+def test_what_is_wrong_with_files_is_said_in_one_line(tmp_path, query, gallery, message, unchecked):
     for name, change, plain in (
         ("q", query, {k: v[::4] for k, v in arrays(0).items()}),
         ("g", gallery, arrays(2)),
@@ -391,7 +395,7 @@ def test_what_is_wrong_with_files_is_said_in_one_line(tmp_path, query, gallery, 
             (tmp_path / f"{name}.npz").write_bytes(change)
         elif change is not None:
             np.savez(tmp_path / f"{name}.npz", **{k: v for k, v in (plain | change).items() if v is not None})
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "q.npz", tmp_path / "g.npz"])
     assert "\n" not in str(caught.value)
 
@@ -415,19 +419,19 @@ def own_images(scores):
 def test_embeddings_that_stand_in_both_files_are_not_their_own_answers(tmp_path, named):
     """By features; and where features differ in their last bits, as from another batch, by paths."""
     everything = arrays(0, cameras=False) | {"paths": np.array([f"{i}.jpg" for i in range(32)])}
-    asked = {k: v[::2] for k, v in everything.items()}
+    queries = {k: v[::2] for k, v in everything.items()}
     apart = {k: np.delete(v, slice(None, None, 2), axis=0) for k, v in everything.items()}
     if named:
-        asked["features"] = asked["features"] * np.float32(1 + 1e-6)
+        queries["features"] = queries["features"] * np.float32(1 + 1e-6)
     else:
-        del asked["paths"]
-    np.savez(tmp_path / "q.npz", **asked)
+        del queries["paths"]
+    np.savez(tmp_path / "q.npz", **queries)
     np.savez(tmp_path / "all.npz", **everything)
     np.savez(tmp_path / "others.npz", **apart)
     files = [tmp_path / "q.npz", tmp_path / "all.npz", tmp_path / "q.npz", tmp_path / "others.npz"]
     work = Workspace(tmp_path / "work")
-    both = told(evaluate(work, NO_CAMERA, data=files[:2]))[0]
-    disjoint = told(evaluate(Workspace(tmp_path / "other"), NO_CAMERA, data=files[2:]))[0]
+    both = read_evaluations(evaluate(work, NO_CAMERA, data=files[:2]))[0]
+    disjoint = read_evaluations(evaluate(Workspace(tmp_path / "other"), NO_CAMERA, data=files[2:]))[0]
     assert own_images(both) == [16]
     assert own_images(disjoint) == []
     assert both["cmc"][0] < 1
@@ -438,7 +442,7 @@ def test_embeddings_that_stand_in_both_files_are_not_their_own_answers(tmp_path,
 
 def test_a_file_against_itself_ranks_each_row_against_the_others(tmp_path):
     np.savez(tmp_path / "all.npz", **arrays(0, cameras=False))
-    found = told(evaluate(Workspace(tmp_path / "work"), NO_CAMERA, data=[tmp_path / "all.npz"] * 2))[0]
+    found = read_evaluations(evaluate(Workspace(tmp_path / "work"), NO_CAMERA, data=[tmp_path / "all.npz"] * 2))[0]
     assert own_images(found) == [32]
     assert found["cmc"][0] < 1
 
@@ -460,15 +464,15 @@ def test_queries_copied_into_the_gallery_change_nothing_without_cameras(tmp_path
         else:
             target.hardlink_to(path) if copied == "hardlink" else target.symlink_to(path)
     work = Workspace(tmp_path / "work")
-    apart, both = told(evaluate(work, NO_CAMERA, data=[tmp_path / "apart", tmp_path / "both"]))
+    apart, both = read_evaluations(evaluate(work, NO_CAMERA, data=[tmp_path / "apart", tmp_path / "both"]))
     assert own_images(apart) == []
     assert own_images(both) == [6]
     assert both["gallery"] == apart["gallery"] + 6
     with np.load(work.evaluation(both["name"]) / "ranking.npz") as lists:
         own = np.char.find(lists["gallery_path"][lists["top"]], "000000" if copied != "renamed" else "999999") >= 0
         person = np.char.rpartition(lists["gallery_path"][lists["top"]], "/")[..., 2]
-        asked = np.char.rpartition(lists["query_path"], "/")[:, 2]
-        same = np.array([[name[:4] == q[:4] for name in row] for q, row in zip(asked, person, strict=True)])
+        queries = np.char.rpartition(lists["query_path"], "/")[:, 2]
+        same = np.array([[name[:4] == q[:4] for name in row] for q, row in zip(queries, person, strict=True)])
         assert not (own & same).any()
 
 
@@ -476,7 +480,7 @@ def test_a_copy_under_another_number_is_not_ranked_either(tmp_path):
     data = market(tmp_path / "set")
     shutil.copy(data / "query" / "0001_c1s1_000000_00.jpg", data / "bounding_box_test" / "0002_c2s1_000007_00.jpg")
     work = Workspace(tmp_path / "work")
-    found = told(evaluate(work, NO_CAMERA, data=[data]))[0]
+    found = read_evaluations(evaluate(work, NO_CAMERA, data=[data]))[0]
     assert own_images(found) == [1]
     with np.load(work.evaluation(found["name"]) / "ranking.npz") as lists:
         assert lists["ap"][0] == 1  # whose picture it is; to person 2 it is an answer

@@ -25,8 +25,8 @@ from reappear.pipeline.contents import hash_images, hash_value
 from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.embed import EmbedSettings, embed
 from reappear.pipeline.evaluate import EvaluateSettings, evaluate_files, evaluate_one
-from reappear.pipeline.evaluate.sides import Sides
-from reappear.pipeline.export import ExportSettings, export
+from reappear.pipeline.evaluate.splits import EvalSplit
+from reappear.pipeline.export_data import ExportDataSettings, export_data
 from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.outputs import hash_outputs
 from reappear.pipeline.pretrain import PretrainSettings, pretrain
@@ -126,12 +126,12 @@ def test_every_field_of_a_table_is_in_its_hash(images, field):
     assert hash_value(table_with(images, field), root=root) != hash_value(images, root=root)
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Sides)])
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(EvalSplit)])
 def test_every_field_of_sides_is_in_their_hash(images, field):
     root = Path(images.path[0]).parent
-    sides = Sides("set", images, {"why": 1}, root)
-    changed = table_with(images, "camera") if field == "table" else other(getattr(sides, field))
-    assert hash_value(dataclasses.replace(sides, **{field: changed}), root=root) != hash_value(sides, root=root)
+    split = EvalSplit("set", images, {"why": 1}, root)
+    changed = table_with(images, "camera") if field == "table" else other(getattr(split, field))
+    assert hash_value(dataclasses.replace(split, **{field: changed}), root=root) != hash_value(split, root=root)
 
 
 def test_a_moved_set_is_the_same_set(images, tmp_path):
@@ -223,9 +223,12 @@ STEPS = {
         lambda w, out: pretrain(w, "new", PretrainSettings(steps=0, backbone="cnn6"), labels="i"),
         ["crops", "identities/i"],
     ),
-    "export": (lambda w, out: export(w, out, ExportSettings(), identities="i"), ["crops", "identities/i"]),
-    "suspects": (
-        lambda w, out: export(w, out, ExportSettings(to="suspects"), identities="i"),
+    "export-data": (
+        lambda w, out: export_data(w, out, ExportDataSettings(), identities="i"),
+        ["crops", "identities/i"],
+    ),
+    "label-issues": (
+        lambda w, out: export_data(w, out, ExportDataSettings(to="label-issues"), identities="i"),
         ["crops", "identities/i", "embeddings/e"],
     ),
 }
@@ -438,7 +441,7 @@ def test_a_new_correlate_under_the_old_name_is_another_input(work, tmp_path):
     calls = [
         lambda: evaluate_one(work, "n", settings, data=data),
         lambda: pretrain(work, "n", PretrainSettings(steps=0, backbone="cnn6"), labels="i"),
-        lambda: export(work, tmp_path / "out", ExportSettings(), identities="i"),
+        lambda: export_data(work, tmp_path / "out", ExportDataSettings(), identities="i"),
     ]
     for call in calls:
         call()

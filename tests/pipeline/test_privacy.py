@@ -10,7 +10,7 @@ import pytest
 from reappear.methods.settings import CionSettings
 from reappear.pipeline.correlate import CorrelateSettings
 from reappear.pipeline.evaluate import EvaluateSettings, evaluate
-from reappear.pipeline.export import ExportSettings, export
+from reappear.pipeline.export_data import ExportDataSettings, export_data
 from reappear.pipeline.ingest import IngestSettings
 from reappear.pipeline.pretrain import PretrainSettings
 from reappear.pipeline.report import ReportSettings, report
@@ -67,12 +67,12 @@ def home(tiny_world, tmp_path_factory):
     rows = [f"p0,{home}/images/{i}.jpg" for i in range(8)]
     (home / "v.csv").write_text("\n".join(["label,path", *rows]) + "\n")
     run([home / "v.npy", home / "v.csv"], vectors, settings)
-    export(vectors, home / "out" / "vectors", ExportSettings(to="suspects"))
+    export_data(vectors, home / "out" / "vectors", ExportDataSettings(to="label-issues"))
     (home / "v.csv").unlink()
-    suspects = read_table(home / "out" / "vectors" / "suspects.parquet")
-    assert suspects["path"].tolist() == [f"{i}.jpg" for i in range(4)]
-    for kind in ("suspects", "coco", "parquet", "webdataset", "market1501", "cion_al"):
-        export(work, home / "out" / kind, ExportSettings(to=kind))
+    issues = read_table(home / "out" / "vectors" / "label_issues.parquet")
+    assert issues["path"].tolist() == [f"{i}.jpg" for i in range(4)]
+    for kind in ("label-issues", "coco", "parquet", "webdataset", "market1501", "cion_al"):
+        export_data(work, home / "out" / kind, ExportDataSettings(to=kind))
     return home
 
 
@@ -92,7 +92,7 @@ def test_nothing_that_is_handed_on_names_a_folder_of_this_machine(home):
         "report.json",
         "evaluation.html",
         "evaluation.json",
-        "suspects.csv",
+        "label_issues.csv",
         "config.json",
         "README.md",
     }

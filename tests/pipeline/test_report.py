@@ -10,10 +10,10 @@ import pytest
 
 from reappear.core import InputError, SettingsError
 from reappear.pipeline.report import ReportSettings, report
-from reappear.pipeline.report.answers import Answers
 from reappear.pipeline.report.gather import aggregate, majority, natural, read_runs
-from reappear.pipeline.report.pictures import Album, data_uri
+from reappear.pipeline.report.pictures import Thumbnails, data_uri
 from reappear.pipeline.report.plots import lines, project
+from reappear.pipeline.report.retrieval_examples import RetrievalExamples
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_table
 
@@ -323,8 +323,8 @@ def test_an_image_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
 
 def test_people_are_shown_with_what_happened_to_them(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    album = Album(run, height=32, name="round1", stages={"single-tracklet": "within one tracklet"})
-    people = album.people(5, 99, 6)
+    thumbnails = Thumbnails(run, height=32, name="round1", stages={"single-tracklet": "within one tracklet"})
+    people = thumbnails.people(5, 99, 6)
     films = [int(re.search(r"(\d+) films?$", person.facts[2])[1]) for person in people]
     assert films == sorted(films, reverse=True)
     identity = read_table(works[0].identities("round1") / "tracklets.parquet")["identity"]
@@ -351,16 +351,20 @@ def read_identity_tracklets(work: Workspace, identity: int) -> list[int]:
 
 def test_thrown_and_moved_crops_carry_their_distance(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    album = Album(run, height=32, name="round1", stages={})
+    thumbnails = Thumbnails(run, height=32, name="round1", stages={})
     moves = read_table(works[0].identities("round1") / "moves.parquet")
     final = read_table(works[0].identities("round1") / "identities.parquet")["tracklet"]
     thrown = {crop for crop in moves["crop"].tolist() if final[crop] < 0}
-    wall = album.discarded(1000)
+    wall = thumbnails.discarded(1000)
     assert len(wall) == len(thrown)
     distances = [float(picture.caption) for picture in wall]
     assert distances == sorted(distances, reverse=True)
     marks = [
-        p.mark for who in album.people(999, 999, 999) for of in who.cameras.values() for s in of for p in s.pictures
+        p.mark
+        for who in thumbnails.people(999, 999, 999)
+        for of in who.cameras.values()
+        for s in of
+        for p in s.pictures
     ]
     whose = read_table(works[0].identities("round1") / "identities.parquet")["identity"]
     across = {who for who in set(whose.tolist()) - {-1} if len(set(run.store.crops["video"][whose == who])) > 1}
@@ -373,23 +377,23 @@ def test_thrown_and_moved_crops_carry_their_distance(works: list[Workspace]) -> 
 
 def test_mistakes_are_the_worst_ones(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    album = Album(run, height=32, name="round1", stages={})
-    identity = album.found.assignment.crop_identity
+    thumbnails = Thumbnails(run, height=32, name="round1", stages={})
+    identity = thumbnails.found.assignment.crop_identity
     outside = {}
     for k in np.unique(identity[identity >= 0]):
-        counts = np.bincount(album.truth[(identity == k) & (album.truth >= 0)])
+        counts = np.bincount(thumbnails.truth[(identity == k) & (thumbnails.truth >= 0)])
         outside[int(k)] = int(counts.sum() - counts.max())
-    merges = album.wrong_merges(2, 4)
+    merges = thumbnails.wrong_merges(2, 4)
     shown = [outside[int(person.title.split()[1])] for person in merges]
     assert shown == sorted(outside.values(), reverse=True)[:2]
-    for split in album.wrong_splits(2, 4):
+    for split in thumbnails.wrong_splits(2, 4):
         true = int(split.title.split()[2])
-        assert len(np.unique(identity[(album.truth == true) & (identity >= 0)])) == int(split.title.split()[4])
+        assert len(np.unique(identity[(thumbnails.truth == true) & (identity >= 0)])) == int(split.title.split()[4])
 
 
 def test_queries_are_chosen_by_their_place_alone(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    ranked = dict(Answers(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(2))
+    ranked = dict(RetrievalExamples(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(2))
     with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
         ap = np.sort(stored["ap"])[::-1]
     places = {kind: [one.place for one in of] for kind, of in ranked.items()}
@@ -401,7 +405,7 @@ def test_queries_are_chosen_by_their_place_alone(works: list[Workspace]) -> None
 
 def test_hits_and_misses_are_framed_as_ranked(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    ranked = Answers(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(1)
+    ranked = RetrievalExamples(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(1)
     with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
         order = np.argsort(-stored["ap"], kind="stable")
         for _, (one,) in ranked:

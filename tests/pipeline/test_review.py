@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from reappear.cli.reasons import told
 from reappear.core import InputError, SettingsError, WorkspaceError
 from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.explain import explain

@@ -49,7 +49,7 @@ ARGUMENTS = {
     "correlate": ["W"],
     "pretrain": ["W"],
     "evaluate": ["SET", "--out", "W", "--extractor", "color"],
-    "export": ["W", "--out", "OUT"],
+    "export-data": ["W", "--out", "OUT"],
     "explain": ["W", "0"],
     "review": ["W", "merge", "0", "1"],
 }
@@ -100,7 +100,7 @@ PLACES = {
         ["SET", "--out", "W", "--extractor", "color", "--split", "first-image", "-n", "q"],
         ["W/evaluations/q", "W/evaluations/q.partial", "W/evaluation.html", "W/evaluation.json"],
     ),
-    "export": (["W", "--out", "NEW"], ["NEW", "NEW.partial"]),
+    "export-data": (["W", "--out", "NEW"], ["NEW", "NEW.partial"]),
     "report": (["W"], ["W/report.html", "W/report.json"]),
     "explain": (["W", "0", "--picture", "NEW/x.jpg"], ["NEW/x.jpg"]),
 }
@@ -201,7 +201,7 @@ class TestModes:
         assert (tmp_path / "w").stat().st_mode & 0o777 == 0o755
 
     def test_exports_follow_the_mask(self, work, tmp_path, capsys):
-        assert reappear(capsys, "export", str(work), "--out", str(tmp_path / "out"))[0] == 0
+        assert reappear(capsys, "export-data", str(work), "--out", str(tmp_path / "out"))[0] == 0
         assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
 
     def test_a_name_of_unfinished_work_is_refused(self, tmp_path):

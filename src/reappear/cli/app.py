@@ -51,7 +51,7 @@ def demo(
     Needs no data, no weights and no network. With one seed it takes some minutes on two cores.
     """
     page = _step("demo")(out, settings, progress=listener(quiet))
-    _tell_report(page, as_json)
+    _print_report(page, as_json)
 
 
 def run(
@@ -67,7 +67,7 @@ def run(
     model that the round before trained. Stop it whenever you like; the same command continues.
     """
     page = _step("run")(videos, _workspace(out), settings, progress=listener(quiet))
-    _tell_report(page, as_json)
+    _print_report(page, as_json)
 
 
 def ingest(
@@ -78,7 +78,7 @@ def ingest(
     quiet: Quiet = False,
 ) -> None:
     """Videos to crops: finds people, tracks them, cuts them out. Sets that have crops, or embeddings, come as given."""
-    _tell(_step("ingest")(videos, _workspace(out), settings, progress=listener(quiet)), as_json)
+    _print_record(_step("ingest")(videos, _workspace(out), settings, progress=listener(quiet)), as_json)
 
 
 def embed(
@@ -89,7 +89,7 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Crops to embeddings: --extractor color, an ONNX or OpenVINO file, a timm name, or a model folder."""
-    _tell(_step("embed")(_workspace(work), name, settings, progress=listener(quiet)), as_json)
+    _print_record(_step("embed")(_workspace(work), name, settings, progress=listener(quiet)), as_json)
 
 
 def correlate(
@@ -109,7 +109,7 @@ def correlate(
     made = _step("correlate")(
         _workspace(work), name or embeddings, settings, embeddings=embeddings, start=start, progress=listener(quiet)
     )
-    _tell(made, as_json)
+    _print_record(made, as_json)
 
 
 def pretrain(
@@ -143,7 +143,7 @@ def pretrain(
     kind = settings.method.kind
     name = name or labels or ("round0" if kind == "cion" else kind)
     made = _step("pretrain")(_workspace(work), name, settings, labels=labels, resume=resume, progress=listener(quiet))
-    _tell(made, as_json)
+    _print_record(made, as_json)
 
 
 def evaluate(
@@ -174,15 +174,15 @@ def evaluate(
 
     Vectors are kept: another model, protocol or set is all that a second call works on. The page is evaluation.html.
     """  # fmt: skip
-    told = _step("evaluate")(
+    written = _step("evaluate")(
         _workspace(out), settings, data=data, models=model or (), name=name, progress=listener(quiet)
     )
     if as_json:
-        typer.echo(told.read_text(encoding="utf-8"))
+        typer.echo(written.read_text(encoding="utf-8"))
     else:
         from reappear.core import read_json_object
 
-        _tell_evaluation(read_json_object(told), told)
+        _print_evaluation(read_json_object(written), written)
 
 
 def report(
@@ -194,7 +194,7 @@ def report(
 ) -> None:
     """Writes report.html, one file to look at, and report.json with every number."""
     page = _step("report")([_workspace(work) for work in works], out or works[0], settings, progress=listener(quiet))
-    _tell_report(page, as_json)
+    _print_report(page, as_json)
 
 
 Whose = Annotated[str | None, typer.Option(help="Which identities.", show_default="the newest")]
@@ -223,9 +223,9 @@ def explain(
     if as_json:
         typer.echo(json.dumps(why.plain(), indent=2))
     else:
-        from .reasons import told
+        from .reasons import format_explanation
 
-        typer.echo(told(why))
+        typer.echo(format_explanation(why))
     if picture is not None:
         from reappear.pipeline.sheet import draw_sheet
 
@@ -256,7 +256,7 @@ def review(
 
     split 12 13 --identities round0: the others of their identity are somebody else.
 
-    reject 12: shows nobody who can be told; reject 311 --crops: this crop does not.
+    reject 12: shows no identifiable person; reject 311 --crops: of one crop.
 
     Later decisions win over earlier ones.
     """
@@ -269,7 +269,7 @@ def review(
         typer.echo(f"review: line {made.line} of {work / 'review.jsonl'}; correlate with a new --name to heed it")
 
 
-def export(
+def export_data(
     settings: Any,
     work: Work,
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
@@ -283,8 +283,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Crops with identities to a layout that others read; or the labels of a set that are doubtful."""
-    made = _step("export")(_workspace(work), out, settings, identities=identities, progress=listener(quiet))
-    _tell(made, as_json)
+    made = _step("export_data")(_workspace(work), out, settings, identities=identities, progress=listener(quiet))
+    _print_record(made, as_json)
 
 
 def synthesize(
@@ -294,7 +294,7 @@ def synthesize(
     quiet: Quiet = False,
 ) -> None:
     """Films a synthetic world: videos, ground truth across videos, and people to be tested on."""
-    _tell(_step("synthesize")(out, settings, progress=listener(quiet)), as_json)
+    _print_record(_step("synthesize")(out, settings, progress=listener(quiet)), as_json)
 
 
 def doctor(
@@ -366,7 +366,7 @@ def _expand_files(overrides: dict[str, Any]) -> None:
             overrides[path] = {"kind": "yolox", "weights": named}
 
 
-def _tell(record: Any, as_json: bool) -> None:
+def _print_record(record: Any, as_json: bool) -> None:
     if not is_first_process():
         return
     if as_json:
@@ -382,15 +382,15 @@ def _tell(record: Any, as_json: bool) -> None:
     typer.echo(f"{record.step}: {record.seconds:.1f} s" + (" (done before)" if record.already_done else ""))
 
 
-def _tell_evaluation(found: dict[str, Any], path: Path) -> None:
+def _print_evaluation(found: dict[str, Any], path: Path) -> None:
     for examined in dict.fromkeys(of["data"] for of in found["evaluations"]):
         mine = [of for of in found["evaluations"] if of["data"] == examined]
         rows = [(f"{examined}, {mine[0]['protocol']}", "mAP", "95 %", "rank 1", "rank 5", "mINP", "queries")]
         for of in mine:
             percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
             spread = "-".join(f"{100 * bound:.1f}" for bound in of["intervals"]["mean_ap"])
-            asked = f"{of['valid_queries']:,} of {of['queries']:,}"
-            rows.append((of["label"], percents[0], spread, *percents[1:], asked))
+            valid = f"{of['valid_queries']:,} of {of['queries']:,}"
+            rows.append((of["label"], percents[0], spread, *percents[1:], valid))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for first, *rest in rows:
             cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
@@ -406,17 +406,17 @@ def _tell_evaluation(found: dict[str, Any], path: Path) -> None:
                     )
     for of in found["means"]:
         percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
-        said = "mAP {}, rank 1 {}, rank 5 {}, mINP {}".format(*percents)
-        typer.echo(f"{of['set']}, mean of {of['splits']} splits: {of['label']}: {said}")
+        line = "mAP {}, rank 1 {}, rank 5 {}, mINP {}".format(*percents)
+        typer.echo(f"{of['set']}, mean of {of['splits']} splits: {of['label']}: {line}")
     for one in found["differences"]:
-        said = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), turns in {:.1f} % of draws".format(
+        line = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), turns in {:.1f} % of draws".format(
             *(100 * one["mean_ap"][key] for key in ("mean", "low", "high", "turned"))
         )
-        typer.echo(f"{one['second']} against {one['first']} on {one['data']}: {said}")
+        typer.echo(f"{one['second']} against {one['first']} on {one['data']}: {line}")
     typer.echo(f"page: {path.with_suffix('.html')}")
 
 
-def _tell_report(page: Path, as_json: bool) -> None:
+def _print_report(page: Path, as_json: bool) -> None:
     if as_json:
         typer.echo((page.with_suffix(".json")).read_text(encoding="utf-8"))
     else:
@@ -471,7 +471,7 @@ COMMANDS = {
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
     "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings"),
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
-    "export": Entry(export, "Steps", "export:ExportSettings"),
+    "export-data": Entry(export_data, "Steps", "export_data:ExportDataSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "explain": Entry(explain, "Looking and correcting"),
     "review": Entry(review, "Looking and correcting"),
@@ -547,38 +547,38 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if any("\0" in argument for argument in arguments):
-        _stop("an argument has a NUL character, which no path or name can have; leave it out", 2)
+        _exit_with("an argument has a NUL character, which no path or name can have; leave it out", 2)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
         build(named)(arguments)
     except MemoryError:
-        _stop("out of memory; lower the batch or the memory setting of this step", 1)
+        _exit_with("out of memory; lower the batch or the memory setting of this step", 1)
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
-        _explain(error)
+        _exit_with_error(error)
 
 
-def _explain(error: Exception) -> None:
+def _exit_with_error(error: Exception) -> None:
     from reappear.core import ReappearError, SettingsError
 
     if isinstance(error, ReappearError):
-        _stop(str(error), 2 if isinstance(error, SettingsError) else 1)
+        _exit_with(str(error), 2 if isinstance(error, SettingsError) else 1)
     if isinstance(error, ImportError) and "libGL" in str(error):
         from .doctor import HEADLESS
 
-        _stop(f"OpenCV cannot be imported ({error}); {HEADLESS}", 1)
+        _exit_with(f"OpenCV cannot be imported ({error}); {HEADLESS}", 1)
     if os.environ.get("REAPPEAR_DEBUG"):
         raise error
     if isinstance(error, OSError) and error.filename is not None:
-        _stop(f"{str(error.filename)[:200]!r}: {(error.strerror or str(error)).lower()}; check the path", 1)
-    _stop(
+        _exit_with(f"{str(error.filename)[:200]!r}: {(error.strerror or str(error)).lower()}; check the path", 1)
+    _exit_with(
         f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} "
         "(a fault of reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",
         1,
     )
 
 
-def _stop(message: str, code: int) -> NoReturn:
+def _exit_with(message: str, code: int) -> NoReturn:
     typer.echo(f"reappear: {message}", err=True)
     sys.exit(code)

@@ -21,7 +21,7 @@ def list_sets(
     """Lists the layouts that are read, with what their authors published."""
     from reappear.data import READERS, Counts
 
-    def said(counts: Counts) -> str:
+    def _format(counts: Counts) -> str:
         return ", ".join(f"{n:,} {what}" for what, n in vars(counts).items() if n is not None)
 
     if as_json:
@@ -38,7 +38,7 @@ def list_sets(
     for name, layout in READERS.items():
         typer.echo(f"{name:<17} {layout.says}")
         for split, counts in layout.published.items():
-            typer.echo(f"{'':<17}   {split}: {said(counts)}")
+            typer.echo(f"{'':<17}   {split}: {_format(counts)}")
 
 
 def check_set(

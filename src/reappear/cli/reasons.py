@@ -8,19 +8,19 @@ from reappear.pipeline.explain import Explanation
 _MOST = 20  # lines of one kind
 
 
-def told(why: Explanation) -> str:
+def format_explanation(why: Explanation) -> str:
     """The explanation as text."""
     parts = [_heading(why), *_table(why.tracklets)]
     if why.links:
         parts += ["", "why one: the shortest links between its tracklets", *_tree(why)]
     if why.refused:
-        parts += ["", "nearly joined", *_cut([_said_refused(row) for row in why.refused])]
+        parts += ["", "nearly joined", *_cut([_format_refused(row) for row in why.refused])]
     if why.left:
-        parts += ["", "left", *_cut([_said_left(row) for row in why.left])]
+        parts += ["", "left", *_cut([_format_left(row) for row in why.left])]
     if why.came:
-        parts += ["", "came", *_cut([_said_came(row) for row in why.came])]
+        parts += ["", "came", *_cut([_format_came(row) for row in why.came])]
     if why.decisions:
-        parts += ["", "decided", *_cut([_said_decision(row) for row in why.decisions])]
+        parts += ["", "decided", *_cut([_format_decision(row) for row in why.decisions])]
     return "\n".join(parts)
 
 
@@ -68,7 +68,7 @@ def _tree(why: Explanation) -> list[str]:
     return lines
 
 
-def _said_refused(row: dict[str, Any]) -> str:
+def _format_refused(row: dict[str, Any]) -> str:
     where = "discarded by now" if row["identity"] is None else f"identity {row['identity']}"
     why = {
         "guard": "the identity would be too wide, or hang on a bridge",
@@ -78,7 +78,7 @@ def _said_refused(row: dict[str, Any]) -> str:
     return f"{row['first']} – {row['second']}  {_distance(row['distance'])}  {row['stage']}, {where}: {why}"
 
 
-def _said_left(row: dict[str, Any]) -> str:
+def _format_left(row: dict[str, Any]) -> str:
     at = "" if row["distance"] is None else f" at {_distance(row['distance'])} from the rest"
     goes = "is in none"
     if row["to"] is not None:
@@ -88,11 +88,11 @@ def _said_left(row: dict[str, Any]) -> str:
     return f"crop {row['crop']} left tracklet {row['tracklet']}{at} ({row['stage']}), {goes}"
 
 
-def _said_came(row: dict[str, Any]) -> str:
+def _format_came(row: dict[str, Any]) -> str:
     return f"crop {row['crop']} came from tracklet {row['tracklet']} to {row['to']} ({_distance(row['to_distance'])})"
 
 
-def _said_decision(row: dict[str, Any]) -> str:
+def _format_decision(row: dict[str, Any]) -> str:
     about = []
     for key in ("tracklets", "others", "crops"):
         if key in row:

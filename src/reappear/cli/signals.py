@@ -25,7 +25,7 @@ def exit_on_signals() -> Iterator[None]:
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     try:
         for number in heeded:
-            signal.signal(number, _stop)
+            signal.signal(number, _raise_stopped)
         yield
     except Stopped:
         _ignore(heeded)
@@ -41,7 +41,7 @@ def is_first_process() -> bool:
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 

@@ -34,7 +34,7 @@ def card(one: Description) -> str:
         ("MSMT17", one.msmt17 and f"mAP {one.msmt17[0]}, rank 1 {one.msmt17[1]} (paper, fine-tuned)"),
         ("recipe", one.checkpoint and f"recipes/pretrain/{one.name}.yaml"),
     ]
-    return "\n".join([one.name, *(f"  {name:<22}{said}" for name, said in facts if said)])
+    return "\n".join([one.name, *(f"  {name:<22}{value}" for name, value in facts if value)])
 
 
 def _row(one: Description) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Sets that carry their labels with their images: COCO's JSON, Parquet with images, WebDataset's tars.
 
-Read as `reappear export` writes them. Of others' files the labels `identity` and, where they are there, `camera` and
-`tracklet` are needed under these names (in COCO `identity_id` or `track_id`, `camera_id`).
+Read as `reappear export-data` writes them. Of others' files the labels `identity` and, where they are there, `camera`
+and `tracklet` are needed under these names (in COCO `identity_id` or `track_id`, `camera_id`).
 """
 
 from pathlib import Path

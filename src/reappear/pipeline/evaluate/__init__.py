@@ -14,8 +14,8 @@ from reappear.pipeline.workspace import Workspace
 from .compare import compare
 from .score import score
 from .settings import EvaluateSettings
-from .sides import check_cameras, read_sides, set_name
-from .vectors import VectorSettings, embed_sides, read_embedded, read_files
+from .splits import check_cameras, read_split, set_name
+from .vectors import VectorSettings, embed_split, read_embedded, read_files
 
 __all__ = ["EvaluateSettings", "evaluate", "evaluate_files", "evaluate_one"]
 
@@ -57,7 +57,7 @@ def evaluate(
         raise SettingsError(f"embeddings come in pairs, query.npz gallery.npz; got {len(files)} files")
     pairs = list(zip(files[::2], files[1::2], strict=True))
     extractors = [extractor_settings_for(model) for model in models] or [settings.extractor]
-    labels = _told_apart([query for query, _ in pairs] if files else [_called(one) for one in extractors])
+    labels = _unique_labels([query for query, _ in pairs] if files else [_path_of(one) for one in extractors])
     if name is not None and len(labels) * (1 if files else len(data)) > 1:
         raise SettingsError("name: several evaluations cannot have one name; leave it out")
     if name is not None:
@@ -101,23 +101,23 @@ def evaluate_one(
         progress: Who is told.
 
     Raises:
-        InputError: A side is empty, cameras are missing or there is but one, or no query has a match.
+        InputError: No query or gallery images, cameras are missing or there is only one, or no query has a match.
     """
-    sides = read_sides(data, split=settings.split, identities=settings.identities, query_camera=settings.query_camera)
-    check_cameras(sides, settings.protocol)
+    divided = read_split(data, split=settings.split, identities=settings.identities, query_camera=settings.query_camera)
+    check_cameras(divided, settings.protocol)
     vectors = VectorSettings(extractor=settings.extractor, flip=settings.flip)
-    label = model or _called(settings.extractor).name
+    label = model or _path_of(settings.extractor).name
     files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
-    images = hash_images(sides.table, work.hashes, progress=progress)
+    images = hash_images(divided.table, work.hashes, progress=progress)
 
     def examine(aside: Path) -> Outcome:
-        cached = f"{label}{'+flip' if settings.flip else ''}@{sides.name}"
-        folder, failed = embed_sides(
-            work, cached, sides, vectors, images=images, batch=settings.batch, progress=progress
+        cached = f"{label}{'+flip' if settings.flip else ''}@{divided.name}"
+        folder, failed = embed_split(
+            work, cached, divided, vectors, images=images, batch=settings.batch, progress=progress
         )
-        query, gallery, extractor = read_embedded(folder, sides, protocol=settings.protocol)
-        words = {"name": name, "model": label, "data": sides.name, "extractor": extractor}
-        return score(query, gallery, settings, words, sides.dropped | failed, aside, progress=progress)
+        query, gallery, extractor = read_embedded(folder, divided, protocol=settings.protocol)
+        description = {"name": name, "model": label, "data": divided.name, "extractor": extractor}
+        return score(query, gallery, settings, description, divided.dropped | failed, aside, progress=progress)
 
     return run_step(
         work.evaluation(name),
@@ -125,7 +125,7 @@ def evaluate_one(
         settings=settings,
         inputs={
             "images": images,
-            "data": hash_value(sides, root=sides.root),
+            "data": hash_value(divided, root=divided.root),
             "model": label,
             **hash_files(files, work.hashes),
         },
@@ -158,26 +158,26 @@ def evaluate_files(
     Raises:
         InputError: A file lacks something, or no query has a match.
     """
-    asking, answering = read_files(query, gallery, protocol=settings.protocol)
-    words = {"name": name, "model": model or query.stem, "data": "embeddings", "extractor": "given"}
+    queries, galleries = read_files(query, gallery, protocol=settings.protocol)
+    description = {"name": name, "model": model or query.stem, "data": "embeddings", "extractor": "given"}
     return run_step(
         work.evaluation(name),
         step="evaluate",
         settings=settings,
-        inputs={**hash_files({"query": query, "gallery": gallery}, work.hashes), "model": words["model"]},
-        work=lambda aside: score(asking, answering, settings, words, {}, aside, progress=progress),
+        inputs={**hash_files({"query": query, "gallery": gallery}, work.hashes), "model": description["model"]},
+        work=lambda aside: score(queries, galleries, settings, description, {}, aside, progress=progress),
         progress=progress,
     )
 
 
-def _called(extractor: ExtractorSettings) -> Path:
+def _path_of(extractor: ExtractorSettings) -> Path:
     """A path whose last parts are a name."""
     if isinstance(extractor, ColorSettings):
         return Path("color")
     return Path(extractor.name) if isinstance(extractor, ModelSettings) else extractor.weights
 
 
-def _told_apart(paths: Sequence[Path]) -> list[str]:
+def _unique_labels(paths: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that differ, without the ending of a file."""
     plain = [path.with_suffix("") if path.suffix in (".onnx", ".xml", ".npz") else path for path in paths]
     for parts in range(1, max(len(path.parts) for path in plain) + 1):

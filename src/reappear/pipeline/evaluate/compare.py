@@ -19,7 +19,7 @@ from .settings import EvaluateSettings
 Tree = dict[str, Any]
 
 _SPLIT = re.compile(r",split=\d+")
-_ASKED = ("query_ids", "query_cameras", "query_path")
+_QUERY_COLUMNS = ("query_ids", "query_cameras", "query_path")
 
 
 def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *, progress: Progress) -> Path:
@@ -64,7 +64,7 @@ def _means(evaluations: list[Tree]) -> list[Tree]:
 def _difference(work: Workspace, first: Tree, second: Tree, settings: EvaluateSettings) -> Tree:
     out: Tree = {"data": first["data"], "first": first["label"], "second": second["label"]}
     arrays = [_arrays(work.evaluation(scores["name"])) for scores in (first, second)]
-    if not all(np.array_equal(arrays[0][key], arrays[1][key]) for key in _ASKED):
+    if not all(np.array_equal(arrays[0][key], arrays[1][key]) for key in _QUERY_COLUMNS):
         return out | {"why_not": "the two were not asked the same queries"}
     for key, column in (("mean_ap", "ap"), ("rank_1", "first_right")):
         try:
@@ -79,7 +79,7 @@ def _difference(work: Workspace, first: Tree, second: Tree, settings: EvaluateSe
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
-    keys = (*_ASKED, "ap", "first_right")
+    keys = (*_QUERY_COLUMNS, "ap", "first_right")
     stored = read_npz(folder / "ranking.npz", *keys)
     if lacking := [key for key in keys if key not in stored]:
         raise InputError(f"{folder / 'ranking.npz'} lacks {', '.join(lacking)}; remove {folder} and evaluate again")

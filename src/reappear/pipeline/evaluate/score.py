@@ -25,7 +25,7 @@ from reappear.pipeline.record import Outcome
 from reappear.store import write_text, writing
 
 from .settings import EvaluateSettings
-from .vectors import Side
+from .vectors import LabelledEmbeddings
 
 Tree = dict[str, Any]
 
@@ -34,10 +34,10 @@ _SHOWN_PEOPLE, _SHOWN_IMAGES = 12, 12
 
 
 def score(
-    query: Side,
-    gallery: Side,
+    query: LabelledEmbeddings,
+    gallery: LabelledEmbeddings,
     settings: EvaluateSettings,
-    words: dict[str, str],
+    description: dict[str, str],
     dropped: dict[str, int],
     aside: Path,
     *,
@@ -49,12 +49,12 @@ def score(
         query: Who is asked for.
         gallery: Who is there.
         settings: Protocol and what is to be measured.
-        words: Name, model, data, extractor: what scores.json says of them.
+        description: Name, model, data, extractor: what scores.json says of them.
         dropped: Reason → images that were left out.
         aside: Where to.
         progress: Who is told.
     """
-    known = not any((np.asarray(side.camera) == -1).any() for side in (query, gallery))
+    known = not any((np.asarray(part.camera) == -1).any() for part in (query, gallery))
     search = Search.of(
         query.vectors,
         gallery.vectors,
@@ -70,11 +70,11 @@ def score(
     )
     if search.own_images:
         dropped = dropped | {OWN_IMAGES: search.own_images}
-        progress.note(f"{words['name']}: {search.own_images:,} {OWN_IMAGES}")
+        progress.note(f"{description['name']}: {search.own_images:,} {OWN_IMAGES}")
     memory = settings.memory_mb
     cosine = _backend(settings.device)
     backend = cosine
-    with progress.task(f"ranking {words['name']}", None):
+    with progress.task(f"ranking {description['name']}", None):
         if settings.rerank:
             backend = reranked(search, k1=settings.k1, k2=settings.k2, weight=settings.weight, memory_mb=memory)
         ranking = rank_search(search, draws=settings.draws, ranks=settings.ranks, memory_mb=memory, backend=backend)
@@ -88,8 +88,8 @@ def score(
         cameras = asdict(score_cameras(search, memory_mb=memory, backend=cosine)) if known else None
     valid = int(ranking.valid.sum())
     scores: Tree = {
-        **words,
-        "label": words["model"] + ("+flip" if settings.flip else "") + ("+rerank" if settings.rerank else ""),
+        **description,
+        "label": description["model"] + ("+flip" if settings.flip else "") + ("+rerank" if settings.rerank else ""),
         "protocol": settings.protocol,
         "split": settings.split,
         "identities": settings.identities,
@@ -134,7 +134,7 @@ def score(
             **arrays,
         )
     write_text(aside / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
-    progress.note(f"{words['name']}: mAP {ranking.mean_ap:.3f}, rank 1 {ranking.cmc[0]:.3f} over {valid} queries")
+    progress.note(f"{description['name']}: mAP {ranking.mean_ap:.3f}, rank 1 {ranking.cmc[0]:.3f} over {valid} queries")
     return Outcome(
         counts={
             "queries": len(search.query_ids),
@@ -168,14 +168,14 @@ def _verification(search: Search, settings: EvaluateSettings, backend: Holds) ->
         return None, {}
     same, others = found.matches.sum(axis=0), found.others.sum(axis=0)
     points = [found.at(rate, draws=settings.bootstrap, seed=settings.seed) for rate in settings.false_match]
-    told = {
+    scores = {
         "pairs_of_one_person": int(same.sum()),
         "pairs_of_strangers": int(others.sum()),
         "area": found.area,
         "equal_error_rate": found.equal_error_rate,
         "points": [asdict(point) for point in points],
     }
-    return told, {"edges": found.edges, "same": same, "others": others}
+    return scores, {"edges": found.edges, "same": same, "others": others}
 
 
 def _shown(search: Search) -> Int[np.ndarray, " n"]:

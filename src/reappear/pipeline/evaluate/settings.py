@@ -7,7 +7,7 @@ from reappear.core import BatchSize, CountOrZero, Fraction, Megabytes, Seed, Set
 from reappear.metrics import Protocol
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 
-from .sides import Split
+from .splits import Split
 
 Neighbours = Annotated[int, Interval(ge=1, le=100_000)]
 

@@ -1,4 +1,4 @@
-"""The vectors of both sides: of images, embedded once for each model and set, or from files of embeddings."""
+"""Embeddings of query and gallery: of images, embedded once for each model and set, or from files of embeddings."""
 
 import json
 from collections import Counter
@@ -20,13 +20,13 @@ from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_npy, read_npz, write_text, writing
 
-from .sides import Sides
+from .splits import EvalSplit
 
 _NONE = ("-1", "")
 
 
 @dataclass(frozen=True)
-class Side:
+class LabelledEmbeddings:
     """Queries or a gallery, ready to be ranked.
 
     Attributes:
@@ -34,7 +34,7 @@ class Side:
         identity: -1 = junk.
         camera: -1 = unknown.
         path: Image of each row; "" where none is known.
-        image: Under "no-camera" equal on both sides where it is the same image; -1 = its vector says.
+        image: Under "no-camera" equal in query and gallery where it is the same image; -1 = its vector says.
     """
 
     vectors: Float[np.ndarray, "n d"]
@@ -52,15 +52,15 @@ class VectorSettings:
     flip: Annotated[bool, "add the vector of the mirrored image"] = False
 
 
-def embed_sides(
-    work: Workspace, name: str, sides: Sides, given: VectorSettings, *, images: str, batch: int, progress: Progress
+def embed_split(
+    work: Workspace, name: str, split: EvalSplit, given: VectorSettings, *, images: str, batch: int, progress: Progress
 ) -> tuple[Path, dict[str, int]]:
     """Embeds the images once and keeps the vectors in WORK/vectors/, whatever the labels of the images.
 
     Args:
         work: The workspace.
         name: First part of the folder's name.
-        sides: The images.
+        split: The images.
         given: Extractor and all else that vectors depend on.
         images: What `hash_images` gives of the images.
         batch: Images at a time.
@@ -77,10 +77,10 @@ def embed_sides(
 
     def fill(aside: Path) -> Outcome:
         extractor = given.extractor.build()
-        path = sides.table.path
+        path = split.table.path
         vectors = np.zeros((len(path), extractor.width), np.float32)
         dropped: Counter[str] = Counter()
-        with progress.task(f"embedding {sides.name} with {extractor.name}", len(path)) as tick:
+        with progress.task(f"embedding {split.name} with {extractor.name}", len(path)) as tick:
             for begin in range(0, len(path), batch):
                 some = slice(begin, begin + batch)
                 vectors[some], failed = embed_images(
@@ -98,27 +98,29 @@ def embed_sides(
     return folder, read_record(folder).dropped
 
 
-def read_embedded(folder: Path, sides: Sides, *, protocol: Protocol) -> tuple[Side, Side, str]:
+def read_embedded(
+    folder: Path, split: EvalSplit, *, protocol: Protocol
+) -> tuple[LabelledEmbeddings, LabelledEmbeddings, str]:
     """Query, gallery, and the extractor's name, without images that could not be embedded.
 
     Args:
-        folder: What `embed_sides` wrote.
-        sides: The images.
+        folder: What `embed_split` wrote.
+        split: The images.
         protocol: "video": images of one person, camera and sequence become one row, the mean of their unit vectors.
             "no-camera": images are told apart by their contents.
     """
     vectors = read_npy(folder / "vectors.npy")
     extractor = read_json_object(folder / "meta.json", "extractor")["extractor"]
-    if vectors.ndim != 2 or len(vectors) != len(sides.table.path):
+    if vectors.ndim != 2 or len(vectors) != len(split.table.path):
         raise InputError(f"{folder / 'vectors.npy'} does not fit its images; remove {folder} and evaluate again")
     query, gallery = (
-        _side(vectors, sides.table, np.flatnonzero(sides.table.split == split), protocol)
-        for split in ("query", "gallery")
+        _select(vectors, split.table, np.flatnonzero(split.table.split == part), protocol)
+        for part in ("query", "gallery")
     )
     return query, gallery, str(extractor)
 
 
-def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[Side, Side]:
+def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[LabelledEmbeddings, LabelledEmbeddings]:
     """Reads embeddings from two `.npz` files.
 
     Each holds `features` (n d), `ids` (n), and where there are cameras `cameras` (n); `paths` (n) of images are for
@@ -128,28 +130,28 @@ def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[Side,
     Raises:
         InputError: A file lacks a key, holds Python objects, or the two do not fit each other or the protocol.
     """
-    sides = [_read_arrays(query), _read_arrays(gallery)]
-    if protocol != "no-camera" and not any("cameras" in side for side in sides):
+    arrays = [_read_arrays(query), _read_arrays(gallery)]
+    if protocol != "no-camera" and not any("cameras" in part for part in arrays):
         raise InputError(
             f"{query} and {gallery} hold no cameras, which the protocol {protocol} needs; save them as "
             f"cameras=, or choose --protocol no-camera"
         )
-    if len({"cameras" in side for side in sides}) > 1:
-        lacks = (query, gallery)["cameras" in sides[0]]
+    if len({"cameras" in part for part in arrays}) > 1:
+        lacks = (query, gallery)["cameras" in arrays[0]]
         raise InputError(f"{lacks} holds no cameras, and the other file does; give both, or take them out of both")
     for key in ("ids", "cameras"):
-        _as_numbers(sides, key, (query, gallery))
-    for side in sides:
-        side.setdefault("cameras", np.full(len(side["ids"]), -1))
-        side.setdefault("paths", np.full(len(side["ids"]), ""))
+        _as_numbers(arrays, key, (query, gallery))
+    for part in arrays:
+        part.setdefault("cameras", np.full(len(part["ids"]), -1))
+        part.setdefault("paths", np.full(len(part["ids"]), ""))
     first, second = (
-        Side(side["features"], side["ids"], side["cameras"], side["paths"], image)
-        for side, image in zip(sides, _shared_paths(sides), strict=True)
+        LabelledEmbeddings(part["features"], part["ids"], part["cameras"], part["paths"], image)
+        for part, image in zip(arrays, _shared_paths(arrays), strict=True)
     )
     return first, second
 
 
-def _side(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, protocol: Protocol) -> Side:
+def _select(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, protocol: Protocol) -> LabelledEmbeddings:
     good = rows[np.any(vectors[rows], axis=1)]
     if not len(good):
         split, first = table.split[rows[0]], table.path[rows[0]]
@@ -158,14 +160,16 @@ def _side(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, protocol: Pr
     if protocol == "no-camera":
         image = digests(_read(path) for path in table.path[good].tolist())
     if protocol != "video":
-        return Side(np.asarray(vectors[good]), table.identity[good], table.camera[good], table.path[good], image)
+        return LabelledEmbeddings(
+            np.asarray(vectors[good]), table.identity[good], table.camera[good], table.path[good], image
+        )
     keys = np.stack([table.identity[good], table.camera[good], table.sequence[good]])
     _, first, tracklet, counts = np.unique(keys, axis=1, return_index=True, return_inverse=True, return_counts=True)
     means = np.zeros((len(first), vectors.shape[1]), np.float32)
     np.add.at(means, tracklet.ravel(), vectors[good])
     means /= counts[:, None]
     some = good[first]
-    return Side(means, table.identity[some], table.camera[some], table.path[some], image[first])
+    return LabelledEmbeddings(means, table.identity[some], table.camera[some], table.path[some], image[first])
 
 
 def _read(path: str) -> bytes:
@@ -192,25 +196,25 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     return arrays
 
 
-def _as_numbers(sides: list[dict[str, Any]], key: str, paths: tuple[Path, Path]) -> None:
+def _as_numbers(arrays: list[dict[str, Any]], key: str, paths: tuple[Path, Path]) -> None:
     """Names of both files become numbers by their order; -1, and the empty name, become -1."""
-    named = [side[key].dtype.kind == "U" for side in sides if key in side]
+    named = [part[key].dtype.kind == "U" for part in arrays if key in part]
     if not any(named):
         return
     if not all(named):
         text, numbers = paths if named[0] else paths[::-1]
         raise InputError(f"{key} of {text.name} are names and those of {numbers.name} numbers; write both alike")
-    names = np.unique(np.concatenate([side[key] for side in sides]))
+    names = np.unique(np.concatenate([part[key] for part in arrays]))
     names = names[~np.isin(names, _NONE)]
-    for side in sides:
-        side[key] = np.where(np.isin(side[key], _NONE), -1, np.searchsorted(names, side[key]))
+    for part in arrays:
+        part[key] = np.where(np.isin(part[key], _NONE), -1, np.searchsorted(names, part[key]))
 
 
-def _shared_paths(sides: list[dict[str, Any]]) -> list[np.ndarray]:
+def _shared_paths(arrays: list[dict[str, Any]]) -> list[np.ndarray]:
     """A key for each row whose path and person stand in both files; -1 for all others."""
     first, second = (
-        digests(f"{who} {path}".encode() if path else b"" for who, path in zip(side["ids"], side["paths"], strict=True))
-        for side in sides
+        digests(f"{who} {path}".encode() if path else b"" for who, path in zip(part["ids"], part["paths"], strict=True))
+        for part in arrays
     )
     shared = np.setdiff1d(np.intersect1d(first, second), digests([b""]))
     return [np.where(np.isin(key, shared), key, -1) for key in (first, second)]

@@ -9,9 +9,9 @@ from markupsafe import Markup
 from reappear.core import Progress
 from reappear.pipeline.workspace import Workspace
 
-from .answers import Answers, LookAlike, Pair, RankedList
+from .formatting import PROTOCOLS, number, percent
 from .plots import colour, roc
-from .words import PROTOCOLS, number, percent
+from .retrieval_examples import LookAlike, Pair, RankedList, RetrievalExamples
 
 Tree = dict[str, Any]
 
@@ -41,11 +41,13 @@ class ExaminedSet:
     keys: list[tuple[str, str]]
 
 
-def examine(answers: Answers, *, name: str, lists: int, worst: int, how: str | None, seed: int = 0) -> Examined:
+def examine(
+    examples: RetrievalExamples, *, name: str, lists: int, worst: int, how: str | None, seed: int = 0
+) -> Examined:
     """Gathers what a page shows of one evaluation.
 
     Args:
-        answers: The evaluation.
+        examples: The evaluation.
         name: Unique on the page.
         lists: Ranked lists of each kind.
         worst: Worst queries, and as many hard negatives.
@@ -53,19 +55,19 @@ def examine(answers: Answers, *, name: str, lists: int, worst: int, how: str | N
         seed: Of the projection.
     """
     return Examined(
-        scores=answers.scores,
-        ranked=answers.ranked(lists),
-        worst=answers.worst(worst),
-        look_alikes=answers.look_alikes(worst),
-        distances=answers.distances(name),
-        cameras=answers.cameras(),
-        plane=answers.plane(name, how, seed) if how else None,
+        scores=examples.scores,
+        ranked=examples.ranked(lists),
+        worst=examples.worst(worst),
+        look_alikes=examples.look_alikes(worst),
+        distances=examples.distances(name),
+        cameras=examples.cameras(),
+        plane=examples.plane(name, how, seed) if how else None,
     )
 
 
-def draw_roc(answers: dict[str, Answers], name: str) -> tuple[Markup | None, list[tuple[str, str]]]:
+def draw_roc(examples: dict[str, RetrievalExamples], name: str) -> tuple[Markup | None, list[tuple[str, str]]]:
     """The curves of several models, and their colours."""
-    curves = {label: curve for label, of in answers.items() if (curve := of.roc()) is not None}
+    curves = {label: curve for label, of in examples.items() if (curve := of.roc()) is not None}
     colours = [colour(i) for i in range(len(curves))]
     if not curves:
         return None, []
@@ -93,14 +95,15 @@ def render(work: Workspace, found: Tree, *, progress: Progress) -> str:
     with progress.task("page", len(found["evaluations"])) as done:
         for place, data in enumerate(dict.fromkeys(scores["data"] for scores in found["evaluations"])):
             mine = [scores for scores in found["evaluations"] if scores["data"] == data]
-            answers = {
-                scores["name"]: Answers(work.evaluation(scores["name"]), scores, height=_HEIGHT) for scores in mine
+            examples = {
+                scores["name"]: RetrievalExamples(work.evaluation(scores["name"]), scores, height=_HEIGHT)
+                for scores in mine
             }
             models = []
-            for i, of in enumerate(answers.values()):
+            for i, of in enumerate(examples.values()):
                 models.append(examine(of, name=f"{place}-{i}", lists=_LISTS, worst=_WORST, how="tsne"))
                 done(1)
-            by_label = {of.scores["label"]: of for of in answers.values()}
+            by_label = {of.scores["label"]: of for of in examples.values()}
             sets.append(ExaminedSet(data, models, *draw_roc(by_label, str(place))))
     return (
         environment()

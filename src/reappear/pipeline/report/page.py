@@ -14,13 +14,13 @@ from reappear.core import Progress
 from reappear.store import read_embeddings
 
 from . import ReportSettings
-from .answers import Answers
 from .examination import draw_roc, environment, examine
+from .formatting import PROTOCOLS, number, percent
 from .gather import Run, Tree, natural
-from .pictures import Album, clock
+from .pictures import Thumbnails, clock
 from .plots import colour, lines, project, scatter, wheel
+from .retrieval_examples import RetrievalExamples
 from .thresholds import draw_thresholds
-from .words import PROTOCOLS, number, percent
 
 STAGES = {
     "identities so far": (
@@ -67,31 +67,33 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
     """The page of one run, with the numbers of all."""
     rounds = list(found["noise"])
     last = next((name for name in reversed(rounds) if name in run.reports), None)
-    album = Album(run, height=settings.height, name=last, stages={key: said for key, (said, _) in STAGES.items()})
+    thumbnails = Thumbnails(
+        run, height=settings.height, name=last, stages={key: said for key, (said, _) in STAGES.items()}
+    )
     curves = _curves(run)
     filmed = "synthesize" in run.records  # then those asked for are known to be in none of the films
     ours = _ours(found)
     shown = ours if ours is not None and ours in run.scores else next(reversed(run.scores), None)
     with progress.task("report", 4) as done:
-        people = album.people(settings.identities, settings.strips, settings.crops)
+        people = thumbnails.people(settings.identities, settings.strips, settings.crops)
         done(1)
-        clouds, legend = _clouds(run, album, settings)
+        clouds, legend = _clouds(run, thumbnails, settings)
         done(1)
-        answers = {
-            name: Answers(run.work.evaluation(name), scores, height=settings.height)
+        examples = {
+            name: RetrievalExamples(run.work.evaluation(name), scores, height=settings.height)
             for name, scores in run.scores.items()
         }
         examined = None
         if shown is not None:
             examined = examine(
-                answers[shown],
+                examples[shown],
                 name="shown",
                 lists=settings.queries,
                 worst=settings.worst,
                 how=settings.projection if settings.projected else None,
                 seed=settings.seed,
             )
-        curves_of_pairs, keys_of_pairs = draw_roc(answers, "all")
+        curves_of_pairs, keys_of_pairs = draw_roc(examples, "all")
         done(1)
         templates = environment()
         templates.filters.update(clock=clock, duration=_duration, json=_json)
@@ -105,13 +107,13 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             sentence=_sentence(found, last, ours, filmed=filmed),
             filmed=filmed,
             figures=_figures(found, last, ours, filmed=filmed),
-            films=album.films(),
-            tracklets=album.tracklets(settings.tracklets, settings.crops + 2),
+            films=thumbnails.films(),
+            tracklets=thumbnails.tracklets(settings.tracklets, settings.crops + 2),
             people=people,
-            discarded=album.discarded(settings.discarded),
+            discarded=thumbnails.discarded(settings.discarded),
             thresholds=_thresholds(run),
-            merges=album.wrong_merges(settings.failures, settings.crops),
-            splits=album.wrong_splits(settings.failures, settings.crops),
+            merges=thumbnails.wrong_merges(settings.failures, settings.crops),
+            splits=thumbnails.wrong_splits(settings.failures, settings.crops),
             truth=run.store.has_truth,
             stages=STAGES,
             rises=_rises(found),
@@ -242,13 +244,13 @@ def _means(tree: Tree) -> dict[str, int | float]:
     return {key: leaf["mean"] for key, leaf in tree.items()}
 
 
-def _clouds(run: Run, album: Album, settings: ReportSettings) -> tuple[list[Cloud], list[tuple[str, str]]]:
+def _clouds(run: Run, thumbnails: Thumbnails, settings: ReportSettings) -> tuple[list[Cloud], list[tuple[str, str]]]:
     """The same crops by the first extractor, the untrained network and the last one, and the names of colours."""
     names = sorted((key.removeprefix("embed ") for key in run.records if key.startswith("embed ")), key=natural)
     store = run.store
-    group = album.truth if store.has_truth else None
-    if group is None and album.found is not None:
-        group = np.asarray(album.found.assignment.crop_identity, np.int64)
+    group = thumbnails.truth if store.has_truth else None
+    if group is None and thumbnails.found is not None:
+        group = np.asarray(thumbnails.found.assignment.crop_identity, np.int64)
     if group is None or not names or settings.projected == 0:
         return [], []
     chosen = _projected(group, store.camera, settings.projected)

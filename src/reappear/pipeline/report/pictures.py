@@ -98,7 +98,7 @@ def data_uri(image: bytes | Path, height: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-class Album:
+class Thumbnails:
     """Pictures of one workspace.
 
     Args:

@@ -15,12 +15,12 @@ from reappear.pipeline.record import require_made_of
 
 Split = Literal["own", "cross-camera", "first-image"]
 
-_MARKET_SIDES = ("query", "bounding_box_test")
+_MARKET_FOLDERS = ("query", "bounding_box_test")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
-class Sides:
+class EvalSplit:
     """Images with the splits "query" and "gallery" alone.
 
     Attributes:
@@ -36,20 +36,20 @@ class Sides:
     root: Path
 
 
-def read_sides(data: str | Path, *, split: Split, identities: str | None, query_camera: int | None) -> Sides:
+def read_split(data: str | Path, *, split: Split, identities: str | None, query_camera: int | None) -> EvalSplit:
     """Reads a set and divides it.
 
     Args:
         data: A folder, LAYOUT:FOLDER, or a layout whose set `REAPPEAR_DATASETS` leads to; a layout may be followed by
             its options: `ilids_vid,split=3,test=last:FOLDER`.
-        split: "own": the set's query and gallery. "cross-camera": one camera asks, the others answer. "first-image":
-            the first image of each person asks, the others answer. Rules divide the set's query and gallery images, or
+        split: "own": the set's query and gallery. "cross-camera": images of one camera are the queries. "first-image":
+            the first image of each person is the query. Rules divide the set's query and gallery images, or
             its training images where it has no others.
         identities: "A-B": only people at these positions among all, sorted by number, from 1.
         query_camera: The camera that asks under "cross-camera"; the lowest if None.
 
     Raises:
-        InputError: The set cannot be read, or a side is empty.
+        InputError: The set cannot be read, or the query or gallery split is empty.
         SettingsError: A rule makes no sense.
     """
     layout, root, options = _found(data)
@@ -65,27 +65,27 @@ def read_sides(data: str | Path, *, split: Split, identities: str | None, query_
     if identities is not None:
         table = _some_people(table, identities)
     if split == "cross-camera":
-        table = _divided(table, table.camera == _asking(table, query_camera, root))
+        table = _divided(table, table.camera == _query_camera(table, query_camera, root))
     elif split == "first-image":
         table = _divided(table, _first_of_each(table.identity))
     elif not for_test.any():
         raise InputError(
-            f"{root} has training images only; make queries of them by a rule: --split cross-camera (one camera asks) "
-            f"or --split first-image"
+            f"{root} has training images only; make queries of them by a rule: --split cross-camera (queries from one "
+            f"camera) or --split first-image"
         )
     table = _rows(table, np.flatnonzero(table.split == "query"), np.flatnonzero(table.split == "gallery"))
-    for side, folder in (("query", "query"), ("gallery", "bounding_box_test")):
-        if not (table.split == side).any():
+    for part, folder in (("query", "query"), ("gallery", "bounding_box_test")):
+        if not (table.split == part).any():
             where = f"{root / folder} is missing or holds no images" if layout == "market1501" and split == "own" else (
-                f"{root}: no image is left for the {side}"
+                f"{root}: no image is left for the {part}"
             )  # fmt: skip
             raise InputError(f"{where}; an evaluation needs queries and a gallery")
-    return Sides(set_name(data), table, dropped, root if root.is_dir() else root.parent)
+    return EvalSplit(set_name(data), table, dropped, root if root.is_dir() else root.parent)
 
 
-def check_cameras(sides: Sides, protocol: Protocol) -> None:
+def check_cameras(split: EvalSplit, protocol: Protocol) -> None:
     """Refuses what the protocol cannot work with, before anything is embedded."""
-    table = sides.table
+    table = split.table
     if protocol == "no-camera":
         return
     unknown = np.flatnonzero(table.camera < 0)
@@ -96,7 +96,7 @@ def check_cameras(sides: Sides, protocol: Protocol) -> None:
         )
     if len(np.unique(table.camera)) == 1:
         raise InputError(
-            f"{sides.name}: all images are of camera {table.camera[0]}, and the protocol {protocol} looks for people "
+            f"{split.name}: all images are of camera {table.camera[0]}, and the protocol {protocol} looks for people "
             f"in other cameras; choose the protocol no-camera"
         )
     if protocol == "video" and (table.sequence < 0).any():
@@ -137,7 +137,7 @@ def _option(layout: str, text: str) -> tuple[str, object]:
 def _recognised(data: Path) -> tuple[str, Path]:
     root = data.resolve()
     fitting = recognise(root)
-    if any((root / side).is_dir() for side in _MARKET_SIDES) and "market1501" not in fitting:
+    if any((root / folder).is_dir() for folder in _MARKET_FOLDERS) and "market1501" not in fitting:
         return "market1501", root  # half of it: what is missing is then said by its name
     if not fitting:
         raise InputError(
@@ -167,7 +167,7 @@ def _some_people(table: ImageTable, positions: str) -> ImageTable:
     return _rows(table, np.isin(table.identity, people[first - 1 : last]))
 
 
-def _asking(table: ImageTable, query_camera: int | None, root: Path) -> int:
+def _query_camera(table: ImageTable, query_camera: int | None, root: Path) -> int:
     cameras = np.unique(table.camera)
     if (cameras < 0).any() or len(cameras) < 2:
         raise InputError(
@@ -182,12 +182,12 @@ def _asking(table: ImageTable, query_camera: int | None, root: Path) -> int:
 
 
 def _first_of_each(identity: np.ndarray) -> np.ndarray:
-    asks = np.zeros(len(identity), bool)
+    is_query = np.zeros(len(identity), bool)
     _, first, counts = np.unique(identity, return_index=True, return_counts=True)
-    asks[first[counts > 1]] = True
-    return asks
+    is_query[first[counts > 1]] = True
+    return is_query
 
 
-def _divided(table: ImageTable, asks: np.ndarray) -> ImageTable:
-    split = np.where(asks, "query", "gallery")
+def _divided(table: ImageTable, is_query: np.ndarray) -> ImageTable:
+    split = np.where(is_query, "query", "gallery")
     return ImageTable(table.path, table.identity, table.camera, table.sequence, split)

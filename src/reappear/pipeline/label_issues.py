@@ -12,12 +12,12 @@ from reappear.store import Columns, CropStore, read_table
 
 LEFT, MOVED, MERGED, SPLIT = "left its tracklet", "moved to another", "identity merged", "identity split"
 PRECISION = {LEFT: 0.94, MOVED: 0.91, MERGED: 0.28, SPLIT: 0.04}
-"""How often a suspect of each kind is one, measured with labels known to be wrong: the mean of two extractors, which
+"""Precision of each kind of label issue, measured with labels known to be wrong: the mean of two extractors, which
 differ by at most 0.03 (`benchmarks/label_noise.py`)."""
 _BLOCK = 16_384
 
 
-def find_suspects(crops: CropStore, assignment: Assignment, vectors: Float[np.ndarray, "n d"]) -> Columns:
+def find_label_issues(crops: CropStore, assignment: Assignment, vectors: Float[np.ndarray, "n d"]) -> Columns:
     """One row for each crop whose label is doubtful, the likeliest first.
 
     Kinds are interleaved by how often each was right where labels are known to be wrong (`PRECISION`): the k-th of a
@@ -25,7 +25,7 @@ def find_suspects(crops: CropStore, assignment: Assignment, vectors: Float[np.nd
     kinds, and the best of every other. Within a kind, the largest score comes first. No estimate from the set itself is
     used: it would need labels known to be right.
 
-    A crop is suspect if it
+    A crop has a label issue if it
     - left its tracklet: it is unlike the others, and like none of its video; nobody is suggested;
     - moved to a tracklet with another label;
     - is of an identity that holds more crops of another label (identity merged);
@@ -73,7 +73,7 @@ def find_suspects(crops: CropStore, assignment: Assignment, vectors: Float[np.nd
 
 @dataclass(frozen=True)
 class _Found:
-    """Suspects: their rows, why, the label suggested (-1 = nobody) and which of the people of that label."""
+    """Label issues: their rows, why, the label suggested (-1 = nobody) and which of the people of that label."""
 
     row: Int[np.ndarray, " s"]
     reason: np.ndarray

@@ -57,7 +57,7 @@ class Pair:
     mean_ap: float | None
 
 
-class Answers:
+class RetrievalExamples:
     """The pictures of one evaluation.
 
     Args:

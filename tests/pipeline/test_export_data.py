@@ -15,7 +15,7 @@ from reappear.cli.app import main
 from reappear.core import InputError, WorkspaceError, escape_formula, restore_formula
 from reappear.data import WRITERS, read, read_image, read_labels, recognise
 from reappear.pipeline.correlate import CorrelateSettings, correlate
-from reappear.pipeline.export import ExportSettings, export
+from reappear.pipeline.export_data import ExportDataSettings, export_data
 from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.record import fingerprint
 from reappear.pipeline.workspace import Workspace
@@ -54,7 +54,7 @@ LOST = {
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_column_comes_back_but_those_that_are_said_to_be_lost(work, tmp_path, kind):
     """Each field of the table, whichever there are, by image."""
-    export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0")
+    export_data(work, tmp_path / "out", ExportDataSettings(to=kind), identities="round0")
     back, own = read(kind, tmp_path / "out"), read("workspace", work.root, identities="round0")
     shift = 1 if kind in ("market1501", "cion_al") else 0  # there people, cameras and sequences count from 1
     columns = {field.name for field in fields(own)} - {"path", "skipped", "names"} - LOST[kind]
@@ -79,7 +79,7 @@ def pixels(data):
 
 
 def test_video_and_camera_names_come_back_with_coco(work, tmp_path):
-    export(work, tmp_path / "out", ExportSettings(to="coco"), identities="round0")
+    export_data(work, tmp_path / "out", ExportDataSettings(to="coco"), identities="round0")
     found = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert found["videos"] == [
         {"id": 0, "name": "b/film", "camera_id": 0, "camera": "door"},
@@ -105,7 +105,7 @@ def give(work, identity, nobody=()):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_out_and_in_again_it_is_the_same(work, tmp_path, kind):
-    record = export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0")
+    record = export_data(work, tmp_path / "out", ExportDataSettings(to=kind), identities="round0")
     assert recognise(tmp_path / "out") == [kind]
     back, own = read(kind, tmp_path / "out"), read("workspace", work.root, identities="round0")
     kept = own.identity >= 0
@@ -136,7 +136,7 @@ def test_out_and_in_again_it_is_the_same(work, tmp_path, kind):
 
 
 def test_cion_al_is_as_its_loader_wants_it(work, tmp_path):
-    export(work, tmp_path / "out", ExportSettings(to="cion_al"), identities="round0")
+    export_data(work, tmp_path / "out", ExportDataSettings(to="cion_al"), identities="round0")
     entries = json.loads((tmp_path / "out" / "cional_annos.json").read_text())
     ids = [entry["id"] for entry in entries]
     assert ids == sorted(ids)
@@ -148,7 +148,7 @@ def test_cion_al_is_as_its_loader_wants_it(work, tmp_path):
 
 
 def test_market_names_are_what_others_parse(work, tmp_path):
-    export(work, tmp_path / "out", ExportSettings(to="market1501"), identities="round0")
+    export_data(work, tmp_path / "out", ExportDataSettings(to="market1501"), identities="round0")
     names = sorted(path.name for path in (tmp_path / "out" / "bounding_box_train").iterdir())
     assert names[0] == "0001_c1s1_000000_00.jpg"
     assert sum(name.endswith(".png") for name in names) == 1
@@ -156,7 +156,7 @@ def test_market_names_are_what_others_parse(work, tmp_path):
 
 
 def test_coco_has_tracks_and_videos(work, tmp_path):
-    export(work, tmp_path / "out", ExportSettings(to="coco"), identities="round0")
+    export_data(work, tmp_path / "out", ExportDataSettings(to="coco"), identities="round0")
     told = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert [video["id"] for video in told["videos"]] == [0, 1]
     assert {image["video_id"] for image in told["images"]} == {0, 1}
@@ -166,7 +166,7 @@ def test_coco_has_tracks_and_videos(work, tmp_path):
 
 
 def test_parquet_is_shown_as_images_by_others(work, tmp_path):
-    export(work, tmp_path / "out", ExportSettings(to="parquet"), identities="given")
+    export_data(work, tmp_path / "out", ExportDataSettings(to="parquet"), identities="given")
     schema = pq.read_schema(tmp_path / "out" / "images-00000.parquet")
     features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     assert features["image"] == {"_type": "Image"}
@@ -174,7 +174,7 @@ def test_parquet_is_shown_as_images_by_others(work, tmp_path):
 
 
 def test_webdataset_has_labels_beside_images(work, tmp_path):
-    export(work, tmp_path / "out", ExportSettings(to="webdataset"), identities="tracklet")
+    export_data(work, tmp_path / "out", ExportDataSettings(to="webdataset"), identities="tracklet")
     with tarfile.open(tmp_path / "out" / "images-00000.tar") as tar:
         names = tar.getnames()
     assert names[:2] == ["00000000.jpg", "00000000.json"]
@@ -183,17 +183,17 @@ def test_webdataset_has_labels_beside_images(work, tmp_path):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_an_interrupted_export_goes_on(work, tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("reappear.pipeline.export._BLOCK", 5)
-    export(work, tmp_path / "whole", ExportSettings(to=kind), identities="round0")
+    monkeypatch.setattr("reappear.pipeline.export_data._BLOCK", 5)
+    export_data(work, tmp_path / "whole", ExportDataSettings(to=kind), identities="round0")
 
     class Stops(Listener):
         def task(self, title, total):
             return stopping(8)
 
     with pytest.raises(KeyboardInterrupt):
-        export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0", progress=Stops())
+        export_data(work, tmp_path / "out", ExportDataSettings(to=kind), identities="round0", progress=Stops())
     assert not (tmp_path / "out").exists()
-    export(work, tmp_path / "out", ExportSettings(to=kind), identities="round0")
+    export_data(work, tmp_path / "out", ExportDataSettings(to=kind), identities="round0")
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
@@ -215,29 +215,29 @@ def stopping(most):
 
 
 def test_where_something_is_nothing_is_written(work, tmp_path):
-    settings = ExportSettings(to="coco")
-    export(work, tmp_path / "out", settings, identities="round0")
-    assert export(work, tmp_path / "out", settings, identities="round0").already_done
+    settings = ExportDataSettings(to="coco")
+    export_data(work, tmp_path / "out", settings, identities="round0")
+    assert export_data(work, tmp_path / "out", settings, identities="round0").already_done
     with pytest.raises(WorkspaceError, match=r"another to \(coco, now parquet\)"):
-        export(work, tmp_path / "out", ExportSettings(to="parquet"), identities="round0")
+        export_data(work, tmp_path / "out", ExportDataSettings(to="parquet"), identities="round0")
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="mine is there and is no export; name a folder that is not there yet"):
-        export(work, tmp_path / "mine", settings, identities="round0")
+        export_data(work, tmp_path / "mine", settings, identities="round0")
 
 
 def test_what_cannot_be_exported_is_said(work, tmp_path):
     with pytest.raises(InputError, match=r"has no identities 'x'; there are tracklet, given, true, round0"):
-        export(work, tmp_path / "a", ExportSettings(), identities="x")
+        export_data(work, tmp_path / "a", ExportDataSettings(), identities="x")
     with pytest.raises(InputError, match="no crop has an identity"):
-        export(work, tmp_path / "b", ExportSettings(), identities="true")
-    with pytest.raises(InputError, match="suspects are what `correlate` finds; name its identities, not 'given'"):
-        export(work, tmp_path / "c", ExportSettings(to="suspects"), identities="given")
+        export_data(work, tmp_path / "b", ExportDataSettings(), identities="true")
+    with pytest.raises(InputError, match="label-issues needs identities that `correlate` wrote, not 'given'"):
+        export_data(work, tmp_path / "c", ExportDataSettings(to="label-issues"), identities="given")
     np.save(tmp_path / "v.npy", np.eye(4))
     (tmp_path / "v.csv").write_text("label\n1\n1\n2\n2\n")
     vectors = Workspace(tmp_path / "w")
     ingest([tmp_path / "v.npy"], vectors, IngestSettings())
     with pytest.raises(InputError, match="holds embeddings without images"):
-        export(vectors, tmp_path / "d", ExportSettings(), identities="given")
+        export_data(vectors, tmp_path / "d", ExportDataSettings(), identities="given")
 
 
 @pytest.fixture
@@ -263,9 +263,9 @@ def noisy(tmp_path):
 
 def test_suspects_are_the_labels_that_are_wrong(noisy, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["export", str(noisy.root), "--to", "suspects", "--out", str(tmp_path / "s"), "--quiet"])
+        main(["export-data", str(noisy.root), "--to", "label-issues", "--out", str(tmp_path / "s"), "--quiet"])
     assert not stopped.value.code
-    told = csv.read_csv(tmp_path / "s" / "suspects.csv").to_pydict()
+    told = csv.read_csv(tmp_path / "s" / "label_issues.csv").to_pydict()
     by_reason = {
         reason: {
             (given, suggested)
@@ -289,14 +289,14 @@ def test_suspects_are_the_labels_that_are_wrong(noisy, tmp_path, capsys):
     assert told["reason"][0] == "moved to another"  # though others have higher scores
     assert told["reason"].count("identity merged") == 12
     assert told["reason"].count("identity split") == 6
-    assert "crops are suspect" in capsys.readouterr().err
-    parquet = read_table(tmp_path / "s" / "suspects.parquet")
+    assert "crops have a label issue" in capsys.readouterr().err
+    parquet = read_table(tmp_path / "s" / "label_issues.parquet")
     assert parquet["crop"].tolist() == told["crop"]
 
 
 def test_first_lines_hold_most_of_the_precise_kinds_and_the_best_of_all():
-    """Of four kinds with a hundred suspects each, the scores of the imprecise ones the highest."""
-    from reappear.pipeline.suspects import PRECISION, _turn
+    """Of four kinds with a hundred label issues each, the scores of the imprecise ones the highest."""
+    from reappear.pipeline.label_issues import PRECISION, _turn
 
     kinds = sorted(PRECISION, key=lambda kind: PRECISION[kind])
     reason = np.repeat(kinds, 100)
@@ -316,7 +316,7 @@ def test_first_lines_hold_most_of_the_precise_kinds_and_the_best_of_all():
 
 def test_newest_identities_are_the_default(noisy, tmp_path):
     correlate(noisy, "again", CorrelateSettings(thresholds="0.2,0.1"), embeddings="round0")
-    export(noisy, tmp_path / "s", ExportSettings(to="suspects"))
+    export_data(noisy, tmp_path / "s", ExportDataSettings(to="label-issues"))
     record = json.loads((tmp_path / "s" / "record.json").read_text())
     assert record["inputs"]["identities"] == fingerprint(noisy.identities("again"))
 
@@ -325,7 +325,7 @@ FORMULAS = ["=1+1", "'=1", "+a", "-b", "@c", "anna", "'anna", "''-d", "-5x", '=H
 
 
 def test_labels_and_paths_are_no_formulas_to_a_spreadsheet_and_read_back_as_they_were(tmp_path):
-    """Two people under each label, so that all labels are suspect."""
+    """Two people under each label, so that all labels are doubtful."""
     vectors = np.repeat(np.eye(2 * len(FORMULAS), dtype=np.float32), 6, axis=0)
     np.save(tmp_path / "v.npy", vectors)
     label = np.repeat(FORMULAS, 12)
@@ -337,16 +337,16 @@ def test_labels_and_paths_are_no_formulas_to_a_spreadsheet_and_read_back_as_they
     names = read_table(work.crops / "labels.parquet", "name")["name"]
     assert sorted(names) == sorted(FORMULAS)
     correlate(work, "round0", CorrelateSettings(thresholds="paper"), embeddings="round0")
-    export(work, tmp_path / "s", ExportSettings(to="suspects"))
-    exact = read_table(tmp_path / "s" / "suspects.parquet")
+    export_data(work, tmp_path / "s", ExportDataSettings(to="label-issues"))
+    exact = read_table(tmp_path / "s" / "label_issues.parquet")
     assert len(exact["crop"]) == 6 * len(FORMULAS)
-    for column in csv.read_csv(tmp_path / "s" / "suspects.csv").to_pydict().values():
+    for column in csv.read_csv(tmp_path / "s" / "label_issues.csv").to_pydict().values():
         assert not any(isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) for cell in column)
-    back = read_labels(tmp_path / "s" / "suspects.csv", labels=("given", "suggested", "reason"))
+    back = read_labels(tmp_path / "s" / "label_issues.csv", labels=("given", "suggested", "reason"))
     for name in ("given", "suggested", "reason"):
         assert [back[name].name(i) if i >= 0 else "" for i in back[name].number.tolist()] == exact[name].tolist()
     assert back["path"].tolist() == exact["path"].tolist()
-    scores = csv.read_csv(tmp_path / "s" / "suspects.csv")["score"].to_numpy()
+    scores = csv.read_csv(tmp_path / "s" / "label_issues.csv")["score"].to_numpy()
     assert np.allclose(scores, exact["score"])
 
 
@@ -371,8 +371,8 @@ def test_of_videos_only_what_left_its_tracklet_is_suspect(tmp_path):
     work = Workspace(tmp_path / "w")
     ingest([tmp_path / "v.npy"], work, IngestSettings())
     correlate(work, "round0", CorrelateSettings(thresholds="paper"), embeddings="round0")
-    export(work, tmp_path / "s", ExportSettings(to="suspects"), identities="round0")
-    table = read_table(tmp_path / "s" / "suspects.parquet")
+    export_data(work, tmp_path / "s", ExportDataSettings(to="label-issues"), identities="round0")
+    table = read_table(tmp_path / "s" / "label_issues.parquet")
     rows = dict(zip(table["path"], zip(table["given"], table["suggested"], table["reason"], strict=True), strict=True))
     assert rows == {
         "row 4": ("tracklet 0", "", "left its tracklet"),

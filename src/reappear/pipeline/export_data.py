@@ -1,4 +1,4 @@
-"""export: crops and who is on them → the layouts that others read, or a list of the labels to look at."""
+"""export-data: crops and who is on them → the layouts that others read, or a list of the labels to look at."""
 
 import json
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from reappear.store import (
     write_text,
 )
 
+from .label_issues import find_label_issues
 from .record import Outcome, Record, require_made_of, run_step
-from .suspects import find_suspects
 from .workspace import Workspace
 
 _BLOCK = 8192  # crops that an interruption costs, and in a file of Parquet or WebDataset
@@ -31,17 +31,22 @@ _OWN = {"tracklet": "tracklet", "given": "label", "true": "truth"}
 
 
 @settings
-class ExportSettings:
+class ExportDataSettings:
     """What to write."""
 
     to: Annotated[
-        Literal["market1501", "cion_al", "coco", "parquet", "webdataset", "suspects"],
-        "a layout of images; or suspects: a list of crops whose label is doubtful, the likeliest first",
+        Literal["market1501", "cion_al", "coco", "parquet", "webdataset", "label-issues"],
+        "a layout of images; or label-issues: a list of crops whose label is doubtful, the likeliest first",
     ] = "parquet"
 
 
-def export(
-    work: Workspace, out: Path, settings: ExportSettings, *, identities: str | None = None, progress: Progress = SILENT
+def export_data(
+    work: Workspace,
+    out: Path,
+    settings: ExportDataSettings,
+    *,
+    identities: str | None = None,
+    progress: Progress = SILENT,
 ) -> Record:
     """Writes the crops that have an identity, sorted by it, to `out`. Goes on where an interrupted call left off.
 
@@ -50,7 +55,7 @@ def export(
         out: A new folder.
         settings: What to write.
         identities: Name of identities that `correlate` wrote, the newest if not given; or "tracklet", "given", "true".
-            For suspects a name.
+            For label-issues a name.
         progress: Who is told.
 
     Raises:
@@ -61,13 +66,13 @@ def export(
         raise InputError(f"{out} is there and is no export; name a folder that is not there yet")
     if identities is None:
         identities = work.newest_identities()
-        progress.note(f"export: of the newest identities, {identities}")
+        progress.note(f"export-data: of the newest identities, {identities}")
     inputs: dict[str, Path | str] = {"crops": work.crops, "identities": identities}
     if identities not in _OWN:
         inputs["identities"] = _folder(work, identities)
-    if settings.to == "suspects":
+    if settings.to == "label-issues":
         if identities in _OWN:
-            raise InputError(f"suspects are what `correlate` finds; name its identities, not {identities!r}")
+            raise InputError(f"label-issues needs identities that `correlate` wrote, not {identities!r}")
         inputs["embeddings"] = _embeddings(work, identities)
     else:
         crops.require_images()
@@ -75,11 +80,11 @@ def export(
     chosen = identities
 
     def fill(aside: Path) -> Outcome:
-        if settings.to == "suspects":
-            return _write_suspects(work, crops, chosen, aside, progress)
+        if settings.to == "label-issues":
+            return _write_label_issues(work, crops, chosen, aside, progress)
         return _write_images(crops, _identity(work, crops, chosen), WRITERS[settings.to], aside, progress)
 
-    return run_step(out, step="export", settings=settings, inputs=inputs, work=fill, progress=progress)
+    return run_step(out, step="export-data", settings=settings, inputs=inputs, work=fill, progress=progress)
 
 
 def _folder(work: Workspace, identities: str) -> Path:
@@ -184,16 +189,16 @@ def _crop(crops: CropStore, row: int, *, place: int, person: int, identity: int)
     )
 
 
-def _write_suspects(work: Workspace, crops: CropStore, name: str, aside: Path, progress: Progress) -> Outcome:
+def _write_label_issues(work: Workspace, crops: CropStore, name: str, aside: Path, progress: Progress) -> Outcome:
     found = read_identities(_folder(work, name))
     if len(found.assignment.tracklet) != len(crops):
         raise WorkspaceError(f"identities {name!r} are of other crops than {crops.folder}; correlate again")
     vectors, _ = read_embeddings(_embeddings(work, name))
-    table = find_suspects(crops, found.assignment, vectors)
-    write_table(aside / "suspects.parquet", table)
-    write_csv(aside / "suspects.csv", table)
+    table = find_label_issues(crops, found.assignment, vectors)
+    write_table(aside / "label_issues.parquet", table)
+    write_csv(aside / "label_issues.csv", table)
     reasons, counts = np.unique(table["reason"], return_counts=True)
-    progress.note(f"export: {len(table['crop'])} of {len(crops)} crops are suspect")
-    totals: dict[str, int | float] = {"crops": len(crops), "suspects": len(table["crop"])}
-    # No suspect is a result: what was examined may not be empty.
+    progress.note(f"export-data: {len(table['crop'])} of {len(crops)} crops have a label issue")
+    totals: dict[str, int | float] = {"crops": len(crops), "label_issues": len(table["crop"])}
+    # Finding no label issue is a result, so `made` counts the crops that were examined.
     return Outcome(totals | dict(zip(reasons.tolist(), counts.tolist(), strict=True)), made=len(crops))
