@@ -38,9 +38,9 @@ from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.embed import EmbedSettings, embed
 from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.pretrain import PretrainSettings, pretrain
-from reappear.pipeline.probe import Probe
 from reappear.pipeline.settings import parse_override, resolve, to_plain
 from reappear.pipeline.synthesize import SynthesizeSettings, synthesize
+from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
 from reappear.train.views import ViewSettings
 
@@ -56,11 +56,11 @@ CROPS = {
     "method": DISTILLED,
     "precision": "bfloat16",
     "log_every": 50,
-    "probe_every": 50,
+    "validation_every": 50,
 }
 # The small recipe but for temperature and precision. The temperature and `MOCO` were chosen on world 0, from other
 # first weights than any that is reported.
-WORLD = {"method": DISTILLED, "precision": "bfloat16", "probe_every": 40}
+WORLD = {"method": DISTILLED, "precision": "bfloat16", "validation_every": 40}
 MOCO = {"queue": 2048, "momentum": 0.99}  # for hundreds of steps; LUP's are for hundreds of thousands
 # LUP's changes of colour and shape, at this benchmark's sizes.
 LUP = ViewSettings(
@@ -142,10 +142,10 @@ def arm(name: str, settings: PretrainSettings, moco: MocoSettings) -> tuple[Pret
 
 
 def scores(work: Workspace, model: str, scored: Path, settings: PretrainSettings) -> dict[str, Any]:
-    probe = Probe.of_folder(scored, settings.height, settings.width)
-    ranking = probe.rank(load_model(work.model(model))[0], torch.device("cpu"))
+    validation = Validation.of_folder(scored, settings.height, settings.width)
+    ranking = validation.rank(load_model(work.model(model))[0], torch.device("cpu"))
     rows = [json.loads(line) for line in (work.model(model) / "metrics.jsonl").read_text().splitlines()]
-    curve = [[row["step"], round(row["probe_map"], 4)] for row in rows if "probe_map" in row]
+    curve = [[row["step"], round(row["validation_map"], 4)] for row in rows if "validation_map" in row]
     return {"map": ranking.mean_ap, "rank1": float(ranking.cmc[0]), "curve": curve}
 
 
@@ -175,7 +175,7 @@ def main() -> None:
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in asked.arms}
     for seed, work, scored in workspaces(asked):
         for name in asked.arms:
-            chosen, labels = arm(name, replace(settings, seed=seed, probe=scored), moco)
+            chosen, labels = arm(name, replace(settings, seed=seed, validation=scored), moco)
             model = f"{name}-{seed}"
             pretrain(work, model, chosen, labels=labels, progress=TELL)
             table[name].append(scores(work, model, scored, chosen))

@@ -77,7 +77,7 @@ def ours(data: list[bytes], backbone: str, asked: argparse.Namespace, device: to
     steps = asked.steps + 1
     identity = np.arange(len(data)) // EACH
     sampler = IdentitySampler(identity, images_per_step=asked.images, steps=steps, stages=((0.0, EACH),), seed=0)
-    batches = StepBatches(Decoded(data), identity, sampler, CUTTER, seed=0, undressed=device.type == "cuda")
+    batches = StepBatches(Decoded(data), identity, sampler, CUTTER, seed=0, defer_colors=device.type == "cuda")
     loss = IdentityDistillationLoss(asked.prototypes).to(device)
     method = Cion(network_of(backbone, asked, device), loss, steps=steps, compiled=asked.compile)
     with tempfile.TemporaryDirectory() as folder:
@@ -153,8 +153,10 @@ def plain(data: list[bytes], backbone: str, asked: argparse.Namespace, device: t
         views = [view.to(device, non_blocking=True) for view in views]
         with torch.no_grad():
             said = teacher(views[:SEEN])
-        heard = student(views)
-        rows = [[view[i] for i in range(asked.images)] for view in heard.view(len(views), asked.images, -1).unbind()]
+        student_rows = student(views)
+        rows = [
+            [view[i] for i in range(asked.images)] for view in student_rows.view(len(views), asked.images, -1).unbind()
+        ]
         target = F.softmax((said - center) / 0.04, dim=-1).view(SEEN, asked.images, -1)
         terms = []
         for first in range(0, asked.images, EACH):
@@ -185,15 +187,15 @@ def where(data: list[bytes], backbone: str, asked: argparse.Namespace, device: t
     """Seconds of the parts of a step, one by one."""
     identity = np.arange(len(data)) // EACH
     sampler = IdentitySampler(identity, images_per_step=asked.images, steps=2, stages=((0.0, EACH),), seed=0)
-    data_of = StepBatches(Decoded(data), identity, sampler, CUTTER, seed=0, undressed=device.type == "cuda")
+    data_of = StepBatches(Decoded(data), identity, sampler, CUTTER, seed=0, defer_colors=device.type == "cuda")
     network = network_of(backbone, asked, device)
     teacher = copy.deepcopy(network).requires_grad_(False)
     if asked.compile:
         network.backbone.compile(dynamic=False)
         teacher.backbone.compile(dynamic=False)
     loss = IdentityDistillationLoss(asked.prototypes).to(device)
-    mover = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    views = data_of[0].to(device).dressed().views
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+    views = data_of[0].to(device).augmented().views
     half = torch.autocast(device.type, getattr(torch, asked.precision), enabled=asked.precision != "float32")
 
     def timed(work: Callable[[], Any]) -> float:
@@ -226,12 +228,12 @@ def where(data: list[bytes], backbone: str, asked: argparse.Namespace, device: t
 
     return {
         "views_on_the_host": timed(lambda: data_of[0]),
-        "views_on_the_device": timed(lambda: data_of[0].to(device).dressed()) if device.type == "cuda" else 0.0,
+        "views_on_the_device": timed(lambda: data_of[0].to(device).augmented()) if device.type == "cuda" else 0.0,
         "teacher": timed(see),
         "student_forward": timed(lambda: student(False)),
         "student_forward_and_back": timed(lambda: student(True)),
         "loss": timed(compare),
-        "optimizer": timed(mover.step),
+        "optimizer": timed(optimizer.step),
         "clipping_and_teacher_move": timed(follow),
     }
 

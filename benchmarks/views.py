@@ -9,7 +9,7 @@ of some interleaved rounds. The crops are filmed from the synthetic world. Compa
 - `cpu`: `MultiCrop`, uint8 to the end (the network normalises, on its own device);
 - `cpu_normalised`: the same, and normalised here as well;
 - `gpu_host`: what is left for the host when a GPU takes the colours: decoding, crop, flip;
-- `device_on_cpu`: what the GPU does, measured on this CPU, for `--device cuda` on the GPU: `dress`, per image.
+- `device_on_cpu`: what the GPU does, measured on this CPU, for `--device cuda` on the GPU: `augment_colors`, per image.
 """
 
 import argparse
@@ -101,16 +101,18 @@ def gpu_host(data: list[bytes]) -> None:
         CUTTER.cut(decoded(jpeg), generator(0, i))
 
 
-def dressing(data: list[bytes], device: str, repeats: int) -> float:
-    """Seconds for each image of what `dress` does to a batch of `data`."""
+def color_seconds(data: list[bytes], device: str, repeats: int) -> float:
+    """Seconds for each image of what `augment_colors` does to a batch of `data`."""
     made = [CUTTER.cut(decoded(jpeg), generator(0, i)) for i, jpeg in enumerate(data)]
     pixels = [torch.from_numpy(np.stack([views[k] for views, _ in made])).permute(0, 3, 1, 2) for k in range(10)]
-    looks = [torch.from_numpy(np.stack([look[k] for _, look in made])).float() for k in range(10)]
-    batch = IdentityBatch([view[:, None] for view in pixels], torch.arange(len(made)), [x[:, None] for x in looks])
+    color_params = [torch.from_numpy(np.stack([params[k] for _, params in made])).float() for k in range(10)]
+    batch = IdentityBatch(
+        [view[:, None] for view in pixels], torch.arange(len(made)), [x[:, None] for x in color_params]
+    )
     batch = batch.to(torch.device(device))
 
     def once() -> None:
-        batch.dressed()
+        batch.augmented()
         if device != "cpu":
             torch.cuda.synchronize()
 
@@ -159,7 +161,7 @@ def main() -> None:
     figures = {
         "images_per_second_and_core": {name: round(len(data) / taken, 1) for name, taken in best.items()},
         "ratio_to_torchvision": {name: round(best["torchvision"] / taken, 2) for name, taken in best.items()},
-        f"dress_images_per_second_on_{asked.device}": round(1 / dressing(data[:24], asked.device, 3), 1),
+        f"color_augment_images_per_second_on_{asked.device}": round(1 / color_seconds(data[:24], asked.device, 3), 1),
         "crops": len(data),
         "median_height": int(np.median([len(decoded(jpeg)) for jpeg in data])),
     }

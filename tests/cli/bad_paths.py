@@ -29,7 +29,7 @@ LINES = [
     "correlate WORK --name new --review PATH",
     "pretrain PATH",
     "pretrain WORK --name new --labels given --init PATH",
-    "pretrain WORK --name new --labels given --probe PATH",
+    "pretrain WORK --name new --labels given --validation PATH",
     "pretrain WORK --name new --labels given --resume PATH",
     "evaluate PATH --out NEW",
     "evaluate market1501:PATH --out NEW",

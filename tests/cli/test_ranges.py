@@ -19,7 +19,7 @@ from reappear.core import SettingsError
 from reappear.core.settings import members, notes, without_notes
 from reappear.pipeline.settings import Field, describe, resolve
 from tests.models.extractors.test_extractors import onnx_file, openvino_file
-from tests.pipeline.pretrain_fixture import make_probe
+from tests.pipeline.pretrain_fixture import make_validation_set
 from tests.video.detectors.test_detectors import yolox_file
 
 EXTREMES = ("nan", "inf", "-inf", "-1", "0", "1e20")
@@ -179,7 +179,7 @@ def inputs(tmp_path_factory) -> Path:
     """A film of a walking person with boxes, a workspace with crops, a set of images, networks."""
     root = tmp_path_factory.mktemp("inputs")
     film(root / "film.mp4")
-    make_probe(root / "set")
+    make_validation_set(root / "set")
     work = str(root / "work")
     for step in (
         ["ingest", str(root / "set"), "--layout=market1501", f"--out={work}"],

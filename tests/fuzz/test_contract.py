@@ -10,7 +10,7 @@ PARSERS: dict[str, set[str]] = {
     r"json\.loads?\(": {
         "core/files.py",
         "pipeline/record.py",  # marks of the step under way
-        "train/curves.py",
+        "train/metrics_log.py",
     },
     r"raw_decode\(": {"data/annotations.py"},
     r"map\(json\.loads": {"pipeline/export_data.py"},  # notes of the export under way

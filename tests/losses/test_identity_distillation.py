@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from reappear.core import InputError, SettingsError
-from reappear.losses import IdentityDistillationLoss, streams
+from reappear.losses import IdentityDistillationLoss, chunked
 from tests.references import identity_distillation as reference
 
 
@@ -77,7 +77,7 @@ def test_at_the_bottleneck_value_and_gradients_are_those_of_the_pair_loops(
 
     ours = [x.to(kind, copy=True).requires_grad_() for x in (vectors, rows)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(streams._SCORES, "cpu", scores)  # one prototype at a time, some, all
+        patch.setitem(chunked._SCORES, "cpu", scores)  # one prototype at a time, some, all
         value = loss.at_bottleneck(*ours, teacher.to(kind))
         value.backward()
     theirs = [x.clone().requires_grad_() for x in (vectors, rows)]

@@ -118,16 +118,16 @@ def test_the_warmed_temperature_is_used() -> None:
 
 def test_monitors_tell_collapse_from_health() -> None:
     method = _cion()
-    assert method.monitors(0) == {}
+    assert method.metrics(0) == {}
     method.loss(_batch(), 0)
     method.after_step(0)
-    healthy = method.monitors(0)
+    healthy = method.metrics(0)
     assert 0 < healthy["teacher_entropy"] <= healthy["batch_entropy"] <= math.log(K) + 1e-6
     one = _batch()
     same = IdentityBatch([view[:1, :1].expand_as(view).contiguous() for view in one.views[:1]] * 2, one.identity)
     method.loss(same, 0)
     method.after_step(0)
-    collapsed = method.monitors(0)
+    collapsed = method.metrics(0)
     assert collapsed["batch_entropy"] == pytest.approx(collapsed["teacher_entropy"], abs=1e-4)
     assert collapsed["feature_spread"] < 1e-3 < healthy["feature_spread"]
 
@@ -163,7 +163,7 @@ def test_skipped_step_leaves_everything_as_it_was() -> None:
         first.copy_(
             before["student"]["backbone." + next(name for name, _ in method.student.backbone.named_parameters())]
         )
-    method.forget_step()
+    method.on_step_skipped()
     torch.testing.assert_close(method.state_dict(), before, rtol=0, atol=0)
     method.loss(_batch(), 0)
     method.after_step(0)
@@ -197,7 +197,7 @@ def test_a_hundred_steps_tell_people_apart_and_do_not_collapse() -> None:
         loss.backward()
         optimizer.step()
         method.after_step(step)
-    watched = method.monitors(99)
+    watched = method.metrics(99)
     assert watched["batch_entropy"] - watched["teacher_entropy"] > 0.5
     assert watched["teacher_entropy"] < 0.8 * math.log(K)
     assert nn.functional.relu(loss.detach()) < math.log(K)

@@ -73,7 +73,7 @@ def test_a_skipped_step_is_not_remembered() -> None:
     method = Moco(_network(), queue=8)
     queue = method.queue.clone()
     method.loss(_batch(), 0)
-    method.forget_step()
+    method.on_step_skipped()
     method.after_step(0)
     assert torch.equal(method.queue, queue)
 
@@ -107,7 +107,7 @@ def test_some_steps_find_the_other_view() -> None:
         optimizer.step()
         method.after_step(step)
         losses.append(loss.item())
-    watched = method.monitors(59)
+    watched = method.metrics(59)
     assert sum(losses[-10:]) < sum(losses[5:15])
     assert watched["positive_similarity"] > 0.9
     assert nn.functional.relu(torch.tensor(watched["feature_spread"])) > 0.05
@@ -126,7 +126,7 @@ def test_skipped_step_leaves_everything_as_it_was() -> None:
         first.copy_(
             before["student"]["backbone." + next(name for name, _ in method.student.backbone.named_parameters())]
         )
-    method.forget_step()
+    method.on_step_skipped()
     torch.testing.assert_close(method.state_dict(), before, rtol=0, atol=0)
     method.loss(_batch(), 0)
     method.after_step(0)

@@ -59,7 +59,7 @@ def make_workspace(root: Path, *, people: int = 8, cameras: int = 2, crops: int 
     return work
 
 
-def make_probe(root: Path, *, people: int = 6) -> Path:
+def make_validation_set(root: Path, *, people: int = 6) -> Path:
     """People 100 and up, seen by two cameras, in Market-1501 layout."""
     for person in range(people):
         for camera in range(2):

@@ -312,7 +312,7 @@ def _model(work: Workspace, name: str, number: int, seed: int) -> None:
             "images_per_second": 900.0,
         }
         if step % 80 == 0:
-            row["probe_map"] = 0.05 + 0.1 * done / (1 + number)
+            row["validation_map"] = 0.05 + 0.1 * done / (1 + number)
         rows.append(json.dumps(row))
     work.model(name).mkdir(parents=True)
     (work.model(name) / "metrics.jsonl").write_text("\n".join(rows) + "\n")

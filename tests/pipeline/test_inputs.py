@@ -154,7 +154,7 @@ def ingested(images, work):
 
 def validated(images, work):
     ingested(images, work)()
-    settings = PretrainSettings(steps=0, probe=Path(images.path[0]).parent, backbone="cnn6")
+    settings = PretrainSettings(steps=0, validation=Path(images.path[0]).parent, backbone="cnn6")
     return lambda: pretrain(work, "m", settings, labels="instance")
 
 

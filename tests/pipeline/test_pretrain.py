@@ -30,14 +30,14 @@ from reappear.methods.settings import CionSettings, DinoSettings, MocoSettings, 
 from reappear.models import load_model
 from reappear.pipeline.demo import DemoSettings, demo
 from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
-from reappear.pipeline.probe import Probe
 from reappear.pipeline.run import RunSettings, run
+from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_table, write_table
 from reappear.train.views import ViewSettings
 from tests.cli.test_kill import workers_of
 
-from .pretrain_fixture import make_probe, make_workspace
+from .pretrain_fixture import make_validation_set, make_workspace
 
 TINY = PretrainSettings(
     backbone="cnn6",
@@ -206,7 +206,7 @@ def test_parts_of_a_step_are_the_step(work: Workspace) -> None:
     )
     pretrain(work, "at-once", base, labels="found")
     pretrain(work, "in-parts", dataclasses.replace(base, accumulate=3), labels="found")
-    pretrain(work, "again", dataclasses.replace(base, recompute=True), labels="found")
+    pretrain(work, "again", dataclasses.replace(base, gradient_checkpointing=True), labels="found")
     whole = _weights(work, "at-once")
     for name in ("in-parts", "again"):
         for key, value in _weights(work, name).items():
@@ -227,12 +227,12 @@ def test_switches_change_the_training_and_leave_it_sound(work: Workspace, change
 
 
 def test_people_held_out_are_scored_and_not_trained_on(work: Workspace) -> None:
-    settings = dataclasses.replace(TINY, probe_share=0.25, probe_every=5, seed=1)
+    settings = dataclasses.replace(TINY, validation_share=0.25, validation_every=5, seed=1)
     record = pretrain(work, "held-out", settings, labels="found")
     assert record.counts["identities"] == 6
-    assert record.dropped == {"held out for the probe": 12}
+    assert record.dropped == {"held out for validation": 12}
     rows = [json.loads(line) for line in (work.model("held-out") / "metrics.jsonl").read_text().splitlines()]
-    assert 0 < rows[-1]["probe_map"] <= 1
+    assert 0 < rows[-1]["validation_map"] <= 1
 
 
 def test_model_that_diverged_in_its_last_step_is_not_exported(work: Workspace) -> None:
@@ -251,8 +251,8 @@ def test_model_that_diverged_in_its_last_step_is_not_exported(work: Workspace) -
         {"init": Path("nowhere.pth")},
         {"device": "tpu9"},
         {"tracker": "wandb"},
-        {"recompute": True},
-        {"probe": Path("nowhere")},
+        {"gradient_checkpointing": True},
+        {"validation": Path("nowhere")},
         {"images_per_step": 10},
         {"accumulate": 4},
     ],
@@ -266,16 +266,16 @@ def test_what_cannot_be_trained_leaves_nothing_behind(work: Workspace, changes: 
 
 
 @pytest.mark.parametrize("lacking", ["query", "gallery", "other cameras"])
-def test_probe_without_a_query_that_has_a_match_is_refused(work: Workspace, tmp_path: Path, lacking: str) -> None:
-    probe = make_probe(tmp_path / "probe")
-    folder = probe / ("query" if lacking == "query" else "bounding_box_test")
+def test_validation_without_a_query_that_has_a_match_is_refused(work: Workspace, tmp_path: Path, lacking: str) -> None:
+    validation = make_validation_set(tmp_path / "validation")
+    folder = validation / ("query" if lacking == "query" else "bounding_box_test")
     for path in folder.iterdir():
         path.unlink() if lacking != "other cameras" else path.rename(path.with_name(path.name.replace("_c2", "_c1")))
     if lacking == "other cameras":
-        for path in (probe / "query").glob("*_c2*"):
+        for path in (validation / "query").glob("*_c2*"):
             path.unlink()
-    with pytest.raises(InputError, match=f"probe: {re.escape(str(probe))}"):
-        pretrain(work, "never", dataclasses.replace(TINY, probe=probe, probe_every=2), labels="found")
+    with pytest.raises(InputError, match=f"validation: {re.escape(str(validation))}"):
+        pretrain(work, "never", dataclasses.replace(TINY, validation=validation, validation_every=2), labels="found")
     assert not list((work.root / "models").glob("never*"))
 
 
@@ -290,7 +290,7 @@ def test_run_checks_the_training_before_anything_else(tmp_path: Path) -> None:
 
 def test_zero_steps_export_the_network_as_it_was_drawn(work: Workspace) -> None:
     first = pretrain(work, "untrained", dataclasses.replace(TINY, steps=0), labels="instance")
-    pretrain(work, "untrained-too", dataclasses.replace(TINY, steps=0, export="teacher"), labels="found")
+    pretrain(work, "untrained-too", dataclasses.replace(TINY, steps=0, keep="teacher"), labels="found")
     assert first.counts["steps"] == 0
     assert _same(_weights(work, "untrained"), _weights(work, "untrained-too"))
 
@@ -322,14 +322,14 @@ def test_tall_crops_are_shrunk_the_same_way_held_or_read(work: Workspace) -> Non
         np.testing.assert_array_equal(held[i], read[i])
 
 
-def test_probe_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path) -> None:
-    probe = make_probe(tmp_path / "probe")
-    pretrain(work, "probed", dataclasses.replace(TINY, probe=probe, probe_every=2), labels="found")
-    rows = [json.loads(line) for line in (work.model("probed") / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "probe_map" in row] == [2, 4, 5]
-    model, _ = load_model(work.model("probed"))
-    again = Probe.of_folder(probe, 32, 16).score(model, torch.device("cpu"))
-    assert rows[-1]["probe_map"] == pytest.approx(again, abs=1e-6)
+def test_validation_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path) -> None:
+    validation = make_validation_set(tmp_path / "validation")
+    pretrain(work, "validated", dataclasses.replace(TINY, validation=validation, validation_every=2), labels="found")
+    rows = [json.loads(line) for line in (work.model("validated") / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "validation_map" in row] == [2, 4, 5]
+    model, _ = load_model(work.model("validated"))
+    again = Validation.of_folder(validation, 32, 16).score(model, torch.device("cpu"))
+    assert rows[-1]["validation_map"] == pytest.approx(again, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_probe_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path)
         ({"images_per_step": 10}, SettingsError, "images_per_step: 10 is not a multiple of 4"),
         ({"lr": 1e38, "bad_steps": 1}, TrainingError, "the loss is nan at step 2 and the norm of its gradient"),
         ({"device": "tpu9"}, SettingsError, "device: must be auto, cpu, cuda"),
-        ({"recompute": True}, SettingsError, "recompute: cnn6 cannot"),
+        ({"gradient_checkpointing": True}, SettingsError, "gradient_checkpointing: cnn6 cannot"),
         (
             {"accumulate": 4, "images_per_step": 12},
             InputError,

@@ -43,7 +43,7 @@ def home(tiny_world, tmp_path_factory):
         steps=2,
         images_per_step=8,
         method=CionSettings(curriculum=((0.0, 2),), head_hidden=16, head_bottleneck=8, prototypes=16),
-        probe=home / "probe",
+        validation=home / "probe",
         device="cpu",
     )
     settings = RunSettings(

@@ -48,7 +48,7 @@ def test_every_backbone_has_the_papers_recipe(name: str) -> None:
     settings = resolve(PretrainSettings, load_recipe(path))
     assert settings.backbone == name
     assert settings.lr == 5e-4 * settings.images_per_step / 256
-    assert (settings.epochs, settings.warmup, settings.export) == (100, 0.1, "teacher")
+    assert (settings.epochs, settings.warmup, settings.keep) == (100, 0.1, "teacher")
     assert (settings.method.teacher_temperature, settings.method.momentum) == (0.04, 0.996)
     text = path.read_text(encoding="utf-8")
     assert f"({ZOO[name].parameters / 1e6:.1f} M parameters)" in text

@@ -116,7 +116,7 @@ def test_the_page_stays_small(made: Path) -> None:
 def test_plots_take_the_colours_of_the_page(made: Path) -> None:
     text = (made / "report.html").read_text(encoding="utf-8")
     plots = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    # Before and after; loss and probe; entropies of three models; distances, people in the plane, all descriptors.
+    # Before and after; loss and validation; entropies of three models; distances, people in the plane, all descriptors.
     assert len(plots) == 2 + 2 + 3 + 3
     for plot in plots:
         assert "var(--line)" in plot
@@ -191,7 +191,9 @@ def test_training_is_what_the_metrics_say(works: list[Workspace], found: dict) -
     assert mine["steps"]["by_seed"]["seed1"] == rows[-1]["step"]
     assert mine["first"]["loss"]["by_seed"]["seed1"] == rows[0]["loss"]
     assert mine["last"]["batch_entropy"]["by_seed"]["seed1"] == rows[-1]["batch_entropy"]
-    assert mine["probe"]["seed1"] == [[row["step"], row["probe_map"]] for row in rows if "probe_map" in row]
+    assert mine["validation"]["seed1"] == [
+        [row["step"], row["validation_map"]] for row in rows if "validation_map" in row
+    ]
 
 
 def test_footage_reach_and_discarded_are_counted_from_the_crops(works: list[Workspace], found: dict) -> None:

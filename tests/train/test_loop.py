@@ -27,7 +27,7 @@ class MeanColour:
         self.student = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 3))
         self.poison = poison
         self.seen: list[int] = []
-        self.forgotten: list[int] = []
+        self.skipped: list[int] = []
 
     def loss(self, batch: IdentityBatch, step: int) -> Tensor:
         self.seen.append(step)
@@ -35,15 +35,15 @@ class MeanColour:
         value = (self.student(colour) - colour).square().mean()
         return value * math.nan if step == self.poison else value
 
-    def alone(self) -> AbstractContextManager[None]:
+    def no_sync(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def after_step(self, step: int) -> None: ...
 
-    def forget_step(self) -> None:
-        self.forgotten.append(self.seen[-1])
+    def on_step_skipped(self) -> None:
+        self.skipped.append(self.seen[-1])
 
-    def monitors(self, step: int) -> dict[str, int | float]:
+    def metrics(self, step: int) -> dict[str, int | float]:
         return {"watched": step}
 
     def is_frozen(self, parameter: str, step: int) -> bool:
@@ -74,12 +74,14 @@ def _train(method: MeanColour, folder: Path, steps: int = 6, **changes: object) 
 
 
 def test_rows_tell_what_happened(tmp_path: Path) -> None:
-    probed: list[int] = []
-    rows = _train(MeanColour(), tmp_path, probe=lambda: float(len(probed) or not probed.append(1)), probe_every=4)
+    validated: list[int] = []
+    rows = _train(
+        MeanColour(), tmp_path, validation=lambda: float(len(validated) or not validated.append(1)), validation_every=4
+    )
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"loss", "watched", "lr", "weight_decay", "images_per_second", "eta_seconds"} <= rows[0].keys()
-    assert [row["step"] for row in rows if "probe_map" in row] == [4, 6]
+    assert [row["step"] for row in rows if "validation_map" in row] == [4, 6]
     assert rows[-1]["eta_seconds"] == 0
     assert rows[0]["lr"] == 0.01
     assert rows[0]["weight_decay"] == pytest.approx(0.04)
@@ -108,7 +110,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path: Path) -> No
     rows = _train(method, tmp_path, bad_steps=1)
     assert [row["skipped_steps"] for row in rows] == [0, 0, 0, 1, 1, 1]
     assert ["loss" in row for row in rows] == [True, True, True, False, True, True]
-    assert method.forgotten == [3]
+    assert method.skipped == [3]
     assert all(bool(torch.isfinite(p).all()) for p in method.student.parameters())
 
 
@@ -120,7 +122,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_too(tmp_path: Path) -> None:
         _train(method, tmp_path, bad_steps=2)
     handle.remove()
     assert torch.equal(method.student[0].weight, before)
-    assert method.forgotten == [0, 1, 2]
+    assert method.skipped == [0, 1, 2]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -141,7 +143,7 @@ def test_steps_are_skipped_alike_in_every_precision(tmp_path: Path, precision: s
         _train(method, tmp_path, bad_steps=2, precision=precision)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert moved == ([0, 1] if frozen else [0])
-    assert method.forgotten == ([2, 3, 4] if frozen else [1, 2, 3])
+    assert method.skipped == ([2, 3, 4] if frozen else [1, 2, 3])
     assert [row["skipped_steps"] for row in rows] == ([0, 0, 1, 2] if frozen else [0, 1, 2])
     assert all(bool(torch.isfinite(p).all()) for p in method.student.parameters())
 
@@ -152,7 +154,7 @@ def test_search_for_the_scale_is_counted_and_survived(tmp_path: Path) -> None:
     method.student[0].weight.register_hook(lambda gradient: gradient * math.inf if len(method.seen) <= 3 else gradient)
     rows = _train(method, tmp_path, precision="float16", bad_steps=3)
     assert [row["skipped_steps"] for row in rows] == [1, 2, 3, 3, 3, 3]
-    assert method.forgotten == [0, 1, 2]
+    assert method.skipped == [0, 1, 2]
     checkpoint = max((tmp_path / "checkpoints").glob("step-*.pt"))
     assert torch.load(checkpoint, weights_only=True)["scaler"]["scale"] == 65_536 / 2**3
 
@@ -161,7 +163,7 @@ def test_skipped_steps_are_remembered_by_who_goes_on(tmp_path: Path) -> None:
     whole = MeanColour(poison=1)
     expected = _train(whole, tmp_path / "whole")
     with pytest.raises(ZeroDivisionError):
-        _train(MeanColour(poison=1), tmp_path / "broken", probe=lambda: 1 / 0, probe_every=5)
+        _train(MeanColour(poison=1), tmp_path / "broken", validation=lambda: 1 / 0, validation_every=5)
     rows = _train(MeanColour(poison=1), tmp_path / "broken")
     assert [row["skipped_steps"] for row in rows] == [row["skipped_steps"] for row in expected]
 
@@ -169,8 +171,8 @@ def test_skipped_steps_are_remembered_by_who_goes_on(tmp_path: Path) -> None:
 def test_scaled_gradients_are_unscaled_before_they_are_clipped(tmp_path: Path) -> None:
     """The public code clips gradients of a loss that is scaled by 65,536, so nearly all of them."""
     exact, half = MeanColour(), MeanColour()
-    plain = _train(exact, tmp_path / "plain", steps=2, optimizer="sgd")
-    scaled = _train(half, tmp_path / "half", steps=2, optimizer="sgd", precision="float16")
+    plain = _train(exact, tmp_path / "plain", steps=2, optimizer_name="sgd")
+    scaled = _train(half, tmp_path / "half", steps=2, optimizer_name="sgd", precision="float16")
     assert scaled[0]["gradient_norm"] == pytest.approx(plain[0]["gradient_norm"], rel=0.02)
     assert plain[0]["gradient_norm"] < 3.0
     for a, b in zip(exact.student.parameters(), half.student.parameters(), strict=True):

@@ -15,10 +15,10 @@ CPU = torch.device("cpu")
 def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     network = nn.Linear(2, 2)
-    with parallel.processes(CPU) as (rank, world):
+    with parallel.process_group(CPU) as (rank, world):
         assert (rank, world) == (0, 1)
-        assert parallel.share_gradients(network) is network
-        assert parallel.share_statistics(network, CPU) is network
+        assert parallel.wrap_ddp(network) is network
+        assert parallel.convert_sync_batchnorm(network, CPU) is network
         assert parallel.any_process(True, CPU)
         assert not parallel.any_process(False, CPU)
 
@@ -47,7 +47,7 @@ def test_torchrun_environment_is_checked(monkeypatch: pytest.MonkeyPatch, name: 
         monkeypatch.delenv(key, raising=False)
         if good is not None:
             monkeypatch.setenv(key, good)
-    with pytest.raises(SettingsError, match=f"^{name}: ") as caught, parallel.processes(CPU):
+    with pytest.raises(SettingsError, match=f"^{name}: ") as caught, parallel.process_group(CPU):
         pass
     assert "\n" not in str(caught.value)
 
@@ -58,14 +58,14 @@ from torch import nn
 from reappear.losses import IdentityDistillationLoss
 from reappear.train import parallel
 device = torch.device("cpu")
-with parallel.processes(device) as (rank, world):
+with parallel.process_group(device) as (rank, world):
     assert world == 2
     assert parallel.any_process(rank == 1, device)
     assert not parallel.any_process(False, device)
-    assert parallel.tell("folder" if rank == 0 else None) == "folder"
+    assert parallel.broadcast_text("folder" if rank == 0 else None) == "folder"
     network = nn.Linear(1, 1, bias=False)
     nn.init.ones_(network.weight)
-    shared = parallel.share_gradients(network)
+    shared = parallel.wrap_ddp(network)
     shared(torch.full((1, 1), float(rank + 1))).sum().backward()
     assert network.weight.grad.item() == 1.5
     loss = IdentityDistillationLoss(2, center_momentum=0.0)

@@ -40,11 +40,11 @@ cutter = views.build(height=64, width=32, local_height=32, local_width=32)
 schedule = Schedule(
     steps=steps, lr=1e-3, final_lr=1e-4, warmup_steps=1, weight_decay=0.04, final_weight_decay=0.4, clip=3.0
 )
-with parallel.processes(device) as (rank, world):
+with parallel.process_group(device) as (rank, world):
     torch.manual_seed(0)
     backbone = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), patch_size=2)
     colours = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    share = {"distribute": parallel.share_gradients}
+    share = {"distribute": parallel.wrap_ddp}
     if kind == "moco":
         network = Network(backbone, ProjectionHead(8, hidden=8, width=6), **colours).double()
         method = Moco(network, queue=40, **share)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reappear.core import InputError, SettingsError
 
-from .streams import LogitStream, PrototypeStream
+from .chunked import ChunkedCrossEntropy, ChunkedPrototypeCrossEntropy
 
 Weighting = Literal["equation", "official"]
 
@@ -90,7 +90,9 @@ class IdentityDistillationLoss(nn.Module):
         target = self.distribution(teacher.detach(), temperature=teacher_temperature)
         kinds = min(len(student), len(teacher) + 1)  # views that the teacher did not see are told the same
         return torch.as_tensor(
-            LogitStream.apply(student, target, self.student_temperature, pairs, lambda rows: self._heard(rows, kinds))
+            ChunkedCrossEntropy.apply(
+                student, target, self.student_temperature, pairs, lambda rows: self._sum_targets(rows, kinds)
+            )
         )
 
     def at_bottleneck(
@@ -113,10 +115,12 @@ class IdentityDistillationLoss(nn.Module):
         with torch.autocast(student.device.type, enabled=False):  # logits reach 1 / tau_s: half precision is too coarse
             vectors = student.to(prototypes.dtype) / self.student_temperature
             target = self.distribution(teacher.detach().to(prototypes.dtype), temperature=teacher_temperature)
-            partition, projected = PrototypeStream.apply(vectors.flatten(0, 2), prototypes, target.flatten(0, 2))
-            mass = self._heard(torch.ones_like(target[..., :1]), len(student))
-            told = self._heard(projected.view(*target.shape[:3], -1), len(student))
-            total = (mass.flatten() * partition).sum() - (told * vectors).sum()
+            partition, projected = ChunkedPrototypeCrossEntropy.apply(
+                vectors.flatten(0, 2), prototypes, target.flatten(0, 2)
+            )
+            weight = self._sum_targets(torch.ones_like(target[..., :1]), len(student))
+            target_sum = self._sum_targets(projected.view(*target.shape[:3], -1), len(student))
+            total = (weight.flatten() * partition).sum() - (target_sum * vectors).sum()
             return torch.as_tensor(total / pairs)
 
     def _pairs(self, student: Tensor, teacher: Tensor, width: int) -> int:
@@ -136,7 +140,9 @@ class IdentityDistillationLoss(nn.Module):
             raise InputError("the official weighting leaves out equal views, so it needs 2 views or more")
         return ids * (images * (images - 1) + 1) * seen * (views - 1)
 
-    def _heard(self, rows: Float[Tensor, "globals ids images x"], views: int) -> Float[Tensor, "views ids images x"]:
+    def _sum_targets(
+        self, rows: Float[Tensor, "globals ids images x"], views: int
+    ) -> Float[Tensor, "views ids images x"]:
         """Per student row, the sum over the teacher rows that it is taught by, as the weighting counts them.
 
         Linear, so it serves distributions, what is projected from them, and their number alike.

@@ -13,7 +13,7 @@ from reappear.core import SettingsError
 from reappear.losses import IdentityDistillationLoss
 from reappear.models.heads import DistillationHead
 from reappear.train.batches import IdentityBatch
-from reappear.train.parallel import local_gradients
+from reappear.train.parallel import no_sync
 from reappear.train.schedule import cosine, teacher_temperature
 from reappear.train.teacher import BufferBackup, Buffers, update_teacher
 
@@ -103,9 +103,9 @@ class Cion:
             student, _head(self._network).prototypes, teacher, teacher_temperature=self.temperature(step)
         )
 
-    def alone(self) -> AbstractContextManager[None]:
+    def no_sync(self) -> AbstractContextManager[None]:
         """Inside, gradients stay this process's own."""
-        return local_gradients(self._distributed)
+        return no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
         """The centre, then the teacher."""
@@ -116,13 +116,13 @@ class Cion:
         self._means.clear()
         update_teacher(self.teacher, self._network, momentum=self.momentum(step), buffers=self._buffers)
 
-    def forget_step(self) -> None:
+    def on_step_skipped(self) -> None:
         """The step is skipped: centre, teacher and the statistics of batch norm stay as they were before it."""
         self._means.clear()
         self._backup.restore()
 
     @torch.no_grad()
-    def monitors(self, step: int) -> dict[str, int | float]:
+    def metrics(self, step: int) -> dict[str, int | float]:
         """Signs of collapse. Entropies are in nats.
 
         All images alike: the entropy of the batch's mean distribution falls to that of one image, and few prototypes

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from reappear.core import SettingsError, generator
 from reappear.train.batches import IdentityBatch
-from reappear.train.parallel import gathered, local_gradients, rank_and_world
+from reappear.train.parallel import all_gather, no_sync, rank_and_world
 from reappear.train.teacher import BufferBackup, Buffers, update_teacher
 
 from .network import Network, spread
@@ -99,23 +99,23 @@ class Moco:
         if world == 1:
             return self.teacher([view])[1].flatten(0, 2)  # type: ignore[no-any-return]
         mine = view.shape[0] * view.shape[1]
-        everyone = gathered(view.flatten(0, 1).contiguous())
+        everyone = all_gather(view.flatten(0, 1).contiguous())
         order = generator(self._seed, "shuffle", step, len(self._keys)).permutation(len(everyone))
         shuffled = torch.as_tensor(order, device=view.device)
         share = everyone[shuffled[rank * mine : (rank + 1) * mine]]
-        keys = gathered(self.teacher([share[:, None]])[1].flatten(0, 2).contiguous())
+        keys = all_gather(self.teacher([share[:, None]])[1].flatten(0, 2).contiguous())
         return keys[torch.argsort(shuffled)][rank * mine : (rank + 1) * mine]
 
-    def alone(self) -> AbstractContextManager[None]:
+    def no_sync(self) -> AbstractContextManager[None]:
         """Inside, gradients stay this process's own."""
-        return local_gradients(self._distributed)
+        return no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
         """The key network, then the queue: the oldest images leave for those of all processes."""
         if not self._keys:
             return
         update_teacher(self.teacher, self._network, momentum=self._momentum, buffers=self._buffers)
-        fresh = gathered(torch.cat(self._keys))
+        fresh = all_gather(torch.cat(self._keys))
         self._keys.clear()
         if len(fresh) > len(self.queue):
             raise SettingsError(f"queue: must hold a step's images, {len(fresh)} or more, got {len(self.queue)}")
@@ -123,13 +123,13 @@ class Moco:
         self.queue[places] = fresh
         self._next = (self._next + len(fresh)) % len(self.queue)
 
-    def forget_step(self) -> None:
+    def on_step_skipped(self) -> None:
         """The step is skipped: queue, key network and the statistics of batch norm stay as they were before it."""
         self._keys.clear()
         self._backup.restore()
 
     @torch.no_grad()
-    def monitors(self, step: int) -> dict[str, int | float]:
+    def metrics(self, step: int) -> dict[str, int | float]:
         """Cosine with the other view and with the nearest of the queue, how often the first is larger, and spread."""
         if self._seen is None:
             return {}

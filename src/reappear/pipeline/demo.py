@@ -32,7 +32,7 @@ class DemoSettings:
     world: Annotated[SynthesizeSettings, "the world that is filmed"] = field(default_factory=SynthesizeSettings)
     run: Annotated[RunSettings, "what is done with the films"] = field(
         default_factory=lambda: RunSettings(
-            ingest=IngestSettings(camera="prefix", truth_ids="global"), pretrain=PretrainSettings(probe_every=80)
+            ingest=IngestSettings(camera="prefix", truth_ids="global"), pretrain=PretrainSettings(validation_every=80)
         )
     )
 
@@ -51,7 +51,7 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
     from .pretrain.check import check_pretraining  # imports torch
 
     require_own_page(out, "report")
-    check_pretraining(replace(settings.run.pretrain, probe=None))  # its own is filmed
+    check_pretraining(replace(settings.run.pretrain, validation=None))  # its own is filmed
     works = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         if settings.seeds > 1:
@@ -65,7 +65,7 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
     world = work.root / "world"
     synthesize(world, replace(settings.world, seed=seed), progress=progress)
     rounds = count_rounds(settings.run)
-    training = replace(settings.run.pretrain, seed=seed, probe=world / "probe")
+    training = replace(settings.run.pretrain, seed=seed, validation=world / "probe")
     plan = replace(settings.run, pretrain=training)
     ingest([world / "films"], work, plan.ingest, progress=progress)
     with process_pool(1) as beside:  # small networks use one core well and two badly: two trainings run side by side

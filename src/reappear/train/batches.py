@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from reappear.core import EngineError, InputError, ReappearError, generator, killed_worker, signals_blocked
 
-from .dress import dress
+from .color_augment import augment_colors
 from .sampler import IdentitySampler
-from .views import LOOK, MultiCrop
+from .views import COLOR_PARAMS, MultiCrop
 
 
 @runtime_checkable
@@ -40,12 +40,12 @@ class IdentityBatch:
     Attributes:
         views: Per view the images, RGB 0-255; the views that the teacher sees come first. Views differ in size.
         identity: Whose images they are.
-        looks: Per view what remains to be done to the colours of each image; empty if nothing.
+        color_params: Per view what remains to be done to the colours of each image; empty if nothing.
     """
 
     views: list[UInt8[Tensor, "ids images 3 _ _"]]
     identity: Int[Tensor, " ids"]
-    looks: list[Float[Tensor, "ids images look"]] = field(default_factory=list)
+    color_params: list[Float[Tensor, "ids images params"]] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "IdentityBatch":
         """The batch on a device."""
@@ -55,9 +55,9 @@ class IdentityBatch:
         """The batch where a GPU can fetch it by itself; what PyTorch's loader asks for."""
         return self._each(Tensor.pin_memory)
 
-    def dressed(self) -> "IdentityBatch":
-        """The batch with the looks put on, wherever it lies."""
-        if not self.looks:
+    def augmented(self) -> "IdentityBatch":
+        """The batch with its deferred colour augmentation applied, on the device where it lies."""
+        if not self.color_params:
             return self
         views = list(self.views)
         same_size: dict[torch.Size, list[int]] = {}
@@ -68,7 +68,7 @@ class IdentityBatch:
             indices,
         ) in same_size.items():  # one pass for all views of a size: a GPU waits for launches, not bytes
             pixels = torch.cat([views[i].flatten(0, 1) for i in indices])
-            shown = dress(pixels, torch.cat([self.looks[i].flatten(0, 1) for i in indices]))
+            shown = augment_colors(pixels, torch.cat([self.color_params[i].flatten(0, 1) for i in indices]))
             for i, part in zip(indices, shown.view(len(indices), *shape), strict=True):
                 views[i] = part
         return IdentityBatch(views, self.identity)
@@ -77,15 +77,19 @@ class IdentityBatch:
         """The batch cut into `count` batches of equally many identities; see `StepBatches.require_even_parts`."""
         if count == 1:
             return [self]
-        cut = [tensor.chunk(count) for tensor in (self.identity, *self.views, *self.looks)]
+        cut = [tensor.chunk(count) for tensor in (self.identity, *self.views, *self.color_params)]
         last = 1 + len(self.views)
         return [
-            IdentityBatch(list(views), identity, list(looks))
-            for identity, views, looks in ((part[0], part[1:last], part[last:]) for part in zip(*cut, strict=True))
+            IdentityBatch(list(views), identity, list(color_params))
+            for identity, views, color_params in (
+                (part[0], part[1:last], part[last:]) for part in zip(*cut, strict=True)
+            )
         ]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "IdentityBatch":
-        return IdentityBatch([change(v) for v in self.views], change(self.identity), [change(x) for x in self.looks])
+        return IdentityBatch(
+            [change(v) for v in self.views], change(self.identity), [change(x) for x in self.color_params]
+        )
 
 
 class StepBatches(Dataset[IdentityBatch]):
@@ -102,7 +106,7 @@ class StepBatches(Dataset[IdentityBatch]):
         seed: Of the run.
         rank: This process.
         world: How many processes share a step.
-        undressed: Views are cut and flipped here; colours are left to `IdentityBatch.dressed`, on a GPU.
+        defer_colors: Views are cut and flipped here; colours are left to `IdentityBatch.augmented`, on a GPU.
     """
 
     def __init__(
@@ -115,10 +119,10 @@ class StepBatches(Dataset[IdentityBatch]):
         seed: int,
         rank: int = 0,
         world: int = 1,
-        undressed: bool = False,
+        defer_colors: bool = False,
     ) -> None:
         self._images, self._identity, self._sampler, self._crops = images, identity, sampler, crops
-        self._seed, self._rank, self._world, self._undressed = seed, rank, world, undressed
+        self._seed, self._rank, self._world, self._defer_colors = seed, rank, world, defer_colors
 
     def require_even_parts(self, parts: int) -> None:
         """Checks that every step can be cut into equal parts.
@@ -147,13 +151,13 @@ class StepBatches(Dataset[IdentityBatch]):
         first = self._rank * share
         mine = groups[first : first + share]
         pixels = [np.empty((*mine.shape, view.height, view.width, 3), np.uint8) for view in self._crops.views]
-        looks = np.empty((len(pixels), *mine.shape, LOOK), np.float32)
+        color_params = np.empty((len(pixels), *mine.shape, COLOR_PARAMS), np.float32)
         for i, images in enumerate(mine):
             for j, image in enumerate(images):
                 position = (first + i) * groups.shape[1] + j
                 random = generator(self._seed, "views", step, position)
-                if self._undressed:
-                    cut, looks[:, i, j] = self._crops.cut(self._images[int(image)], random)
+                if self._defer_colors:
+                    cut, color_params[:, i, j] = self._crops.cut(self._images[int(image)], random)
                 else:
                     cut = self._crops(self._images[int(image)], random)
                 for view, shown in zip(pixels, cut, strict=True):
@@ -161,7 +165,7 @@ class StepBatches(Dataset[IdentityBatch]):
         return IdentityBatch(
             [torch.from_numpy(view).permute(0, 1, 4, 2, 3) for view in pixels],
             torch.from_numpy(self._identity[mine[:, 0]]),
-            [torch.from_numpy(look) for look in looks] if self._undressed else [],
+            [torch.from_numpy(params) for params in color_params] if self._defer_colors else [],
         )
 
 

@@ -15,8 +15,8 @@ from reappear.core import SILENT, Progress, SettingsError, TrainingError, genera
 
 from .batches import IdentityBatch, StepBatches, batches
 from .checkpoint import Checkpoints
-from .curves import Curves, Row, Tracker
-from .optimizer import Optimizer, Schedule, clip_each, make_optimizer
+from .metrics_log import MetricsLog, Row, Tracker
+from .optimizer import OptimizerName, Schedule, clip_each, make_optimizer
 from .parallel import any_process, mean_over_processes, rank_and_world
 from .signals import held_signals
 
@@ -36,7 +36,7 @@ class Method(Protocol):
         """The loss of a step, or of one of the equal parts of it, in the forward pass."""
         ...
 
-    def alone(self) -> AbstractContextManager[None]:
+    def no_sync(self) -> AbstractContextManager[None]:
         """Inside, gradients stay this process's own: for all parts of a step but the last."""
         ...
 
@@ -44,11 +44,11 @@ class Method(Protocol):
         """What follows the optimiser's step, such as moving a teacher."""
         ...
 
-    def forget_step(self) -> None:
+    def on_step_skipped(self) -> None:
         """In place of `after_step`, when the step is skipped."""
         ...
 
-    def monitors(self, step: int) -> Row:
+    def metrics(self, step: int) -> Row:
         """What to watch of the last step."""
         ...
 
@@ -82,7 +82,7 @@ def train(
     device: torch.device,
     seed: int,
     folder: Path | None,
-    optimizer: Optimizer = "adamw",
+    optimizer_name: OptimizerName = "adamw",
     precision: Precision = "float32",
     accumulate: int = 1,
     bad_steps: int = 10,
@@ -90,12 +90,12 @@ def train(
     log_every: int = 10,
     checkpoint_every: int = 1000,
     keep_checkpoints: int = 2,
-    begin_with: Path | None = None,
-    mark: str = "",
+    resume_from: Path | None = None,
+    config_hash: str = "",
     tracker: Tracker = "none",
     name: str = "",
-    probe: Callable[[], float] | None = None,
-    probe_every: int = 0,
+    validation: Callable[[], float] | None = None,
+    validation_every: int = 0,
     progress: Progress = SILENT,
 ) -> list[Row]:
     """Trains from the newest checkpoint in `folder`, or from the start, to the end.
@@ -112,7 +112,7 @@ def train(
         seed: Of the run.
         folder: Gets `metrics.jsonl` and `checkpoints/`. None: this process (not the first) writes nothing, and reads
             nothing.
-        optimizer: AdamW, or SGD with momentum 0.9.
+        optimizer_name: AdamW, or SGD with momentum 0.9.
         precision: Of the forward pass. Under float16 the loss is scaled, and gradients are unscaled before clipping.
         accumulate: Parts that a step's batch is cut into, one after the other on the device.
         bad_steps: Steps in a row whose loss or gradient may be not finite; they are skipped and counted. Under float16
@@ -121,12 +121,12 @@ def train(
         log_every: Steps between rows of metrics.
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many stay.
-        begin_with: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
-        mark: What makes this training this one and no other; a checkpoint with another is refused.
+        resume_from: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
+        config_hash: What makes this training this one and no other; a checkpoint with another is refused.
         tracker: Where rows are shown beside metrics.jsonl.
         name: Of the run, there.
-        probe: Scores the model that would be exported, in [0, 1].
-        probe_every: Steps between probes; 0 = never.
+        validation: Scores the model that would be exported, in [0, 1].
+        validation_every: Steps between validations; 0 = never.
         progress: Who is told.
 
     Returns:
@@ -146,7 +146,7 @@ def train(
             raise SettingsError(f"{setting}: must be {least} or more, got {given}")
     data.require_even_parts(accumulate)
     named = dict(method.student.named_parameters())
-    mover = make_optimizer(optimizer, named, schedule.lr)
+    optimizer = make_optimizer(optimizer_name, named, schedule.lr)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     rank, _ = rank_and_world()
     skipped = _Skipped()
@@ -154,16 +154,16 @@ def train(
     first = 0
     checkpoints = Checkpoints(folder / "checkpoints", keep=keep_checkpoints) if folder else None
     found = checkpoints.load(progress) if checkpoints else None
-    if found is None and begin_with is not None:
-        found = Checkpoints.read(begin_with, progress)
+    if found is None and resume_from is not None:
+        found = Checkpoints.read(resume_from, progress)
     if found:
         first, state = found
-        if state["mark"] != mark:
+        if state["config_hash"] != config_hash:
             raise SettingsError(
-                f"resume: {begin_with or folder} is of a training with other settings, images or labels"
+                f"resume: {resume_from or folder} is of a training with other settings, images or labels"
             )
         method.load_state_dict(state["method"])
-        mover.load_state_dict(state["optimizer"])
+        optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         skipped = _Skipped(**state["skipped"])
         progress.note(f"taking up the training after step {first}")
@@ -172,17 +172,17 @@ def train(
         if checkpoints and rank == 0:
             state = {
                 "method": method.state_dict(),
-                "optimizer": mover.state_dict(),
+                "optimizer": optimizer.state_dict(),
                 "scaler": scaler.state_dict(),
                 "skipped": vars(skipped),
-                "mark": mark,
+                "config_hash": config_hash,
             }
             checkpoints.save(done, state)
 
     with ExitStack() as stack:
-        curves = Curves(folder if rank == 0 else None, tracker=tracker, name=name)
-        stack.callback(curves.close)
-        curves.take_up(first)
+        log = MetricsLog(folder if rank == 0 else None, tracker=tracker, name=name)
+        stack.callback(log.close)
+        log.resume(first)
         advance = stack.enter_context(progress.task("training", schedule.steps))
         asked_to_stop = stack.enter_context(held_signals())
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -191,14 +191,14 @@ def train(
         window, since = time.perf_counter(), first
         for step in range(first, schedule.steps):
             torch.manual_seed(int(generator(seed, "network", step, rank).integers(1 << 62)))
-            for group in mover.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = schedule.lr_at(step)
                 group["weight_decay"] = schedule.weight_decay_at(step) if group["decays"] else 0.0
-            mover.zero_grad(set_to_none=True)
-            parts = next(source).to(device).dressed().parts(accumulate)
+            optimizer.zero_grad(set_to_none=True)
+            parts = next(source).to(device).augmented().parts(accumulate)
             losses = []
             for part in parts:
-                with method.alone() if part is not parts[-1] else nullcontext():
+                with method.no_sync() if part is not parts[-1] else nullcontext():
                     with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
                         loss = method.loss(part, step) / accumulate
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -206,15 +206,15 @@ def train(
             for parameter_name, parameter in named.items():
                 if method.is_frozen(parameter_name, step):
                     parameter.grad = None
-            scaler.unscale_(mover)
+            scaler.unscale_(optimizer)
             norm = float(clip_each(list(named.values()), schedule.clip))
             value = float(mean_over_processes(torch.stack(losses).sum()))
             if math.isfinite(value) and math.isfinite(norm):
                 skipped.in_a_row = 0
-                scaler.step(mover)
+                scaler.step(optimizer)
                 method.after_step(step)
             else:
-                method.forget_step()
+                method.on_step_skipped()
                 skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
                 scale = f", scaled by {scaler.get_scale():g}," if scaler.is_enabled() else ""
                 if skipped.in_a_row > bad_steps:
@@ -236,7 +236,7 @@ def train(
                 row = {
                     "step": done,
                     "loss": value,
-                    **method.monitors(step),
+                    **method.metrics(step),
                     "lr": schedule.lr_at(step),
                     "weight_decay": schedule.weight_decay_at(step),
                     "gradient_norm": norm,
@@ -247,16 +247,16 @@ def train(
                 if device.type == "cuda":
                     row["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
                 window, since = time.perf_counter(), done
-            if probe and probe_every and (done % probe_every == 0 or last):
-                row |= {"step": done, "probe_map": probe()}
-                progress.note(f"step {done}: probe mAP {row['probe_map']:.3f}")
+            if validation and validation_every and (done % validation_every == 0 or last):
+                row |= {"step": done, "validation_map": validation()}
+                progress.note(f"step {done}: validation mAP {row['validation_map']:.3f}")
                 window, since = time.perf_counter(), done
             if row:
-                curves.add({key: number for key, number in row.items() if math.isfinite(number)})
+                log.add({key: number for key, number in row.items() if math.isfinite(number)})
             stop = any_process(asked_to_stop(), device)
             if stop or (done % checkpoint_every == 0 and not last):
                 save(done)
             if stop:
                 progress.note(f"training: step {done} is saved")
                 asked_to_stop(obey=True)
-        return curves.rows
+        return log.rows

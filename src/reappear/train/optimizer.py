@@ -10,7 +10,7 @@ from reappear.core import SettingsError
 
 from .schedule import cosine, learning_rate
 
-Optimizer = Literal["adamw", "sgd"]
+OptimizerName = Literal["adamw", "sgd"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Schedule:
         return cosine(step, steps=self.steps, start=self.weight_decay, end=self.final_weight_decay)
 
 
-def make_optimizer(kind: Optimizer, named: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
+def make_optimizer(kind: OptimizerName, named: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """AdamW, or SGD with momentum 0.9, in one fused kernel; weights decay, biases and vectors do not (as in DINO)."""
     groups = parameter_groups(named)
     if kind == "sgd":

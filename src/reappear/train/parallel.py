@@ -15,7 +15,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @contextmanager
-def processes(device: torch.device) -> Iterator[tuple[int, int]]:
+def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     """Joins the processes that torchrun started, if it did; yields this one's rank and how many there are.
 
     Communication is NCCL between GPUs and gloo between CPUs.
@@ -64,21 +64,21 @@ def rank_and_world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
-def share_gradients(module: nn.Module) -> nn.Module:
+def wrap_ddp(module: nn.Module) -> nn.Module:
     """The module to call in training, so that gradients are means over all processes."""
     if rank_and_world()[1] == 1:
         return module
     return nn.parallel.DistributedDataParallel(module)
 
 
-def local_gradients(module: nn.Module) -> AbstractContextManager[None]:
-    """Inside, a module of `share_gradients` keeps its gradients to itself: all but the last part of a step."""
+def no_sync(module: nn.Module) -> AbstractContextManager[None]:
+    """Inside, a module of `wrap_ddp` keeps its gradients to itself: all but the last part of a step."""
     if isinstance(module, nn.parallel.DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
 
 
-def gathered(rows: Tensor) -> Tensor:
+def all_gather(rows: Tensor) -> Tensor:
     """The rows of all processes, in the order of their ranks; each gives the same number."""
     world = rank_and_world()[1]
     if world == 1:
@@ -88,7 +88,7 @@ def gathered(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def share_statistics(module: Network, device: torch.device) -> Network:
+def convert_sync_batchnorm(module: Network, device: torch.device) -> Network:
     """The module with batch norm over all processes. Only GPUs can; CPU processes keep their own statistics."""
     if rank_and_world()[1] == 1 or device.type != "cuda":
         return module
@@ -115,7 +115,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return bool(shared)
 
 
-def tell(message: str | None) -> str:
+def broadcast_text(message: str | None) -> str:
     """What process 0 says, in every process."""
     said: list[str | None] = [message]
     dist.broadcast_object_list(said, src=0)

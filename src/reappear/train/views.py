@@ -22,7 +22,7 @@ ErasedArea = Annotated[float, Interval(gt=0, lt=1)]
 
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop, before it takes the middle
 _NUMBERS = 2 * _ATTEMPTS + 15  # random numbers that one view may use; a fixed count keeps views independent
-LOOK = 18  # numbers that say what happens to the colours of a view; see MultiCrop.cut
+COLOR_PARAMS = 18  # numbers that say what happens to the colours of a view; see MultiCrop.cut
 LUMA = np.array([0.299, 0.587, 0.114])
 SAME_COLOURS = np.eye(3, 4)
 ERASED = np.array([124, 116, 104], np.uint8)  # ImageNet's mean, which is 0 to a network
@@ -155,26 +155,26 @@ class MultiCrop:
 
     def __call__(self, image: Image, random: np.random.Generator) -> list[Image]:
         """The views of one image, in order. Draws the same count of numbers whatever happens."""
-        views, looks = self.cut(image, random)
-        return [_dress(view, look) for view, look in zip(views, looks, strict=True)]
+        views, color_params = self.cut(image, random)
+        return [_augment_colors(view, params) for view, params in zip(views, color_params, strict=True)]
 
-    def cut(self, image: Image, random: np.random.Generator) -> tuple[list[Image], Float[np.ndarray, "v look"]]:
+    def cut(self, image: Image, random: np.random.Generator) -> tuple[list[Image], Float[np.ndarray, "v params"]]:
         """The views cut, resized and mirrored, and what is still to be done to the colours of each.
 
-        A look is one row of numbers: the 3×4 colour matrix, whose last column is per unit of the view's mean luma; the
+        One row of numbers per view: the 3×4 colour matrix, whose last column is per unit of the view's mean luma; the
         blur's standard deviation, 0 for none; 1 to solarise; left, top, width and height of what is erased.
         """
         numbers = random.random((len(self.views), _NUMBERS))
         boxes = self._boxes(image.shape[0], image.shape[1], numbers[:, : 2 * _ATTEMPTS + 2])
         chances = numbers[:, 2 * _ATTEMPTS + 2 :]
         flips = (chances[:, 6] < self._flip).tolist()
-        looks = np.zeros((len(self.views), LOOK))
-        looks[:, :12] = self._colours(chances[:, [0, 1, 2, 3, 4, 5, 10, 11, 12]]).reshape(-1, 12)
+        color_params = np.zeros((len(self.views), COLOR_PARAMS))
+        color_params[:, :12] = self._colours(chances[:, [0, 1, 2, 3, 4, 5, 10, 11, 12]]).reshape(-1, 12)
         low, high = self._blur_radius
-        looks[:, 12] = np.where(chances[:, 7] < self._blur, low + chances[:, 8] * (high - low), 0.0)
-        looks[:, 13] = chances[:, 9] < self._solarise
+        color_params[:, 12] = np.where(chances[:, 7] < self._blur, low + chances[:, 8] * (high - low), 0.0)
+        color_params[:, 13] = chances[:, 9] < self._solarise
         if self._erase:
-            looks[:, 14:] = self._erased(random.random((len(self.views), 2 * _ATTEMPTS + 3)))
+            color_params[:, 14:] = self._erased(random.random((len(self.views), 2 * _ATTEMPTS + 3)))
         views = []
         for k, view in enumerate(self.views):
             left, top, width, height = boxes[k]
@@ -184,7 +184,7 @@ class MultiCrop:
                 part, (view.width, view.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
             )
             views.append(cv2.flip(shown, 1) if flips[k] else shown)
-        return views, looks
+        return views, color_params
 
     def _erased(self, numbers: Float[np.ndarray, "v m"]) -> Float[np.ndarray, "v 4"]:
         """Left, top, width, height of what each view loses: torchvision's RandomErasing."""
@@ -249,16 +249,16 @@ class MultiCrop:
         return np.asarray(matrices)
 
 
-def _dress(view: Image, look: Float[np.ndarray, " look"]) -> Image:
-    matrix = look[:12].reshape(3, 4)
+def _augment_colors(view: Image, params: Float[np.ndarray, " params"]) -> Image:
+    matrix = params[:12].reshape(3, 4)
     if not np.array_equal(matrix, SAME_COLOURS):
         matrix[:, 3] *= float(np.dot(cv2.mean(view)[:3], LUMA))
         view = cv2.transform(view, matrix)
-    if look[12]:
-        view = cv2.GaussianBlur(view, (0, 0), float(look[12]))
-    if look[13]:
+    if params[12]:
+        view = cv2.GaussianBlur(view, (0, 0), float(params[12]))
+    if params[13]:
         view = cv2.LUT(view, _SOLARISE)
-    left, top, width, height = look[14:].astype(int).tolist()
+    left, top, width, height = params[14:].astype(int).tolist()
     if width:
         view[top : top + height, left : left + width] = ERASED
     return view

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reappear.pipeline.probe import MEAN, STD
+from reappear.pipeline.validation import MEAN, STD
 
 from .settings import PretrainSettings
 
@@ -23,7 +23,7 @@ def model_config(settings: PretrainSettings, labels: str, steps: int) -> dict[st
         "width": settings.width,
         "mean": MEAN,
         "std": STD,
-        "exported": settings.export,
+        "exported": settings.keep,
         "method": settings.method.kind,
         "labels": labels,
         "steps": steps,
@@ -35,15 +35,15 @@ def model_card(
     settings: PretrainSettings, labels: str, counts: dict[str, int | float], metrics: list[dict[str, int | float]]
 ) -> str:
     """README.md of a model."""
-    probes = [row["probe_map"] for row in metrics if "probe_map" in row]
+    validations = [row["validation_map"] for row in metrics if "validation_map" in row]
     lines = [
         f"# {settings.backbone}, pre-trained by {_TITLES[settings.method.kind]}",
         "",
         f"- Input: RGB, {settings.height}×{settings.width}, mean {MEAN}, std {STD} of pixels in [0, 1]",
         f"- Trained on {counts['crops']:,} crops of {counts['identities']:,} identities (labels: {labels}), "
         f"{counts['steps']:,} steps of {settings.images_per_step} images",
-        f"- Exported: the {settings.export}; seed {settings.seed}",
-        *([f"- Probe mAP at the end: {probes[-1]:.3f}"] if probes else []),
+        f"- Exported: the {settings.keep}; seed {settings.seed}",
+        *([f"- Validation mAP at the end: {validations[-1]:.3f}"] if validations else []),
         "",
         "```python",
         "from reappear.models import load_model",

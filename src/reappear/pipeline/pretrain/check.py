@@ -1,7 +1,7 @@
 """What can be known to be wrong before anything runs."""
 
-from reappear.pipeline.probe import probe_sides
-from reappear.train.curves import require_tracker
+from reappear.pipeline.validation import validation_split
+from reappear.train.metrics_log import require_tracker
 from reappear.train.parallel import torchrun_environment
 
 from .method import build_network, choose_device
@@ -9,20 +9,20 @@ from .settings import PretrainSettings
 
 
 def check_pretraining(settings: PretrainSettings) -> None:
-    """Checks all that does not depend on the crops: device, network, first weights, view sizes, probe, tracker.
+    """Checks all that does not depend on the crops: device, network, first weights, view sizes, validation, tracker.
 
     `pretrain` does so first, and `run` and `demo` before the steps that come before it, which may take hours.
 
     Raises:
-        InputError: There is no such network, weights do not fit it, or the probe has no query with a match.
+        InputError: There is no such network, weights do not fit it, or the validation has no query with a match.
         MissingExtra: The tracker's package is not installed.
         SettingsError: A setting is out of range, or contradicts another.
     """
     torchrun_environment()
     choose_device(settings.device)
     require_tracker(settings.tracker)
-    if settings.probe is not None:
-        probe_sides(settings.probe)
+    if settings.validation is not None:
+        validation_split(settings.validation)
     settings.views.build(
         height=settings.height,
         width=settings.width,

@@ -12,7 +12,7 @@ from reappear.methods.moco import Moco
 from reappear.methods.network import Head, Network, write_out_attention
 from reappear.methods.settings import DinoSettings, MocoSettings
 from reappear.models import DistillationHead, ProjectionHead, create_model, load_checkpoint
-from reappear.pipeline.probe import MEAN, STD
+from reappear.pipeline.validation import MEAN, STD
 from reappear.train import parallel
 
 from .settings import PretrainSettings
@@ -62,11 +62,11 @@ def build_network(settings: PretrainSettings) -> Network:
     if settings.init is not None:
         load_checkpoint(backbone, settings.init)
     _try_sizes(backbone, settings)
-    if settings.recompute:
+    if settings.gradient_checkpointing:
         try:
             backbone.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
-            raise SettingsError(f"recompute: {settings.backbone} cannot; leave it off") from error
+            raise SettingsError(f"gradient_checkpointing: {settings.backbone} cannot; leave it off") from error
     return Network(backbone, head, mean=MEAN, std=STD)
 
 
@@ -84,7 +84,7 @@ def build_method(settings: PretrainSettings, steps: int, device: torch.device) -
             seed=settings.seed,
             buffers=method.teacher_buffers,
             compiled=settings.compile,
-            distribute=parallel.share_gradients,
+            distribute=parallel.wrap_ddp,
         )
     loss = IdentityDistillationLoss(
         method.prototypes,
@@ -95,7 +95,7 @@ def build_method(settings: PretrainSettings, steps: int, device: torch.device) -
     ).to(device)
     first = method.first_teacher_temperature
     return Cion(
-        parallel.share_statistics(network, device).to(device),
+        parallel.convert_sync_batchnorm(network, device).to(device),
         loss,
         steps=steps,
         momentum=method.momentum,
@@ -104,7 +104,7 @@ def build_method(settings: PretrainSettings, steps: int, device: torch.device) -
         freeze_steps=method.freeze_steps,
         buffers=method.teacher_buffers,
         compiled=settings.compile,
-        distribute=parallel.share_gradients,
+        distribute=parallel.wrap_ddp,
     )
 
 

@@ -45,7 +45,7 @@ class PretrainSettings:
     weight_decay: Annotated[NotNegative, "weight decay at the start; biases and norms have none"] = 0.04
     final_weight_decay: Annotated[NotNegative, "weight decay at the end of its cosine"] = 0.4
     clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
-    export: Annotated[Literal["student", "teacher"], "which network becomes the model"] = "student"
+    keep: Annotated[Literal["student", "teacher"], "which network becomes the model"] = "student"
     seed: Annotated[Seed, "seed of everything random"] = 0
     device: Annotated[str, "auto, cpu, cuda, or cuda:N"] = "auto"
     precision: Annotated[
@@ -54,9 +54,9 @@ class PretrainSettings:
         "convolutions and twice as slow for depthwise ones",
     ] = "float32"
     compile: Annotated[bool, "let torch compile the networks; pays off after some minutes"] = False
-    recompute: Annotated[bool, "keep fewer activations and compute them again on the way back: slower, less memory"] = (
-        False
-    )
+    gradient_checkpointing: Annotated[
+        bool, "keep fewer activations and compute them again on the way back: slower, less memory"
+    ] = False
     accumulate: Annotated[
         int, "parts that a step's images are cut into, one after the other: less memory", Interval(ge=1, le=1_000_000)
     ] = 1
@@ -75,13 +75,13 @@ class PretrainSettings:
     bad_steps: Annotated[
         CountOrZero, "steps in a row whose loss or gradient may be not finite: skipped and counted"
     ] = 10
-    probe: Annotated[
+    validation: Annotated[
         Path | None, "folder in Market-1501 layout that the model is scored on while it trains; none if not given"
     ] = None
-    probe_share: Annotated[
+    validation_share: Annotated[
         float, "share of the people that is not trained on but scored on, where no folder is", Interval(ge=0, lt=1)
     ] = 0.0
-    probe_every: Annotated[CountOrZero, "steps between scores; 0 = never"] = 0
+    validation_every: Annotated[CountOrZero, "steps between scores; 0 = never"] = 0
     tracker: Annotated[
         Literal["none", "tensorboard", "wandb", "mlflow"], "shows the curve beside metrics.jsonl, kept on this machine"
     ] = "none"

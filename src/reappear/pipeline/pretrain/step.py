@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from reappear.core import SILENT, Progress, WorkspaceError
 from reappear.pipeline.contents import hash_files
-from reappear.pipeline.probe import Probe
 from reappear.pipeline.record import Outcome, Record, read_record, run_step
+from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
 from reappear.store import remove_scratch
 
@@ -62,12 +62,12 @@ def pretrain(
     if settings.init is not None:
         init = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
         inputs |= hash_files({"init": init}, work.hashes)
-    if settings.probe is not None:
-        inputs["probe"] = Probe.hash_folder(settings.probe, work.hashes)
+    if settings.validation is not None:
+        inputs["validation"] = Validation.hash_folder(settings.validation, work.hashes)
     folder = work.model(name)
-    begin_with = Path(resume) if resume not in ("auto", "never") else None
-    training = Training(work, crops, settings, labels, device, name, begin_with)
-    with parallel.processes(device) as (rank, world):
+    resume_from = Path(resume) if resume not in ("auto", "never") else None
+    training = Training(work, crops, settings, labels, device, name, resume_from)
+    with parallel.process_group(device) as (rank, world):
         if rank > 0:
             return _train_along(training, folder)
         begun = False
@@ -76,13 +76,13 @@ def pretrain(
             nonlocal begun
             begun = True
             if world > 1:
-                parallel.tell(str(aside))
+                parallel.broadcast_text(str(aside))
             return training.run(aside, progress)
 
         def dismiss() -> None:
             """The other processes wait for a folder to work in, or for the end of what is in it."""
             if world > 1:
-                parallel.tell("")
+                parallel.broadcast_text("")
 
         try:
             if not folder.exists():
@@ -113,10 +113,10 @@ def _train_along(training: "Training", folder: Path) -> Record:
     """What processes other than the first do: train along, write nothing."""
     from reappear.train import parallel
 
-    aside = parallel.tell(None)
+    aside = parallel.broadcast_text(None)
     if aside:
         training.run(Path(aside), SILENT)
-        parallel.tell(None)
+        parallel.broadcast_text(None)
     if not folder.exists():
         raise WorkspaceError(f"{folder} was not made: the first process failed, see its message")
     return read_record(folder)

@@ -1,5 +1,6 @@
 """The training itself."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from jaxtyping import Int
 from reappear.core import Progress
 from reappear.models import save_model
 from reappear.pipeline.contents import hash_value
-from reappear.pipeline.probe import Probe, held_out
 from reappear.pipeline.record import Outcome, read_record
 from reappear.pipeline.settings import to_plain
+from reappear.pipeline.validation import Validation, held_out
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, remove_scratch
 from reappear.train import parallel
@@ -39,7 +40,7 @@ class Training:
     labels: str
     device: torch.device
     name: str
-    begin_with: Path | None
+    resume_from: Path | None
 
     def run(self, aside: Path, progress: Progress) -> Outcome:
         """Trains, and leaves the model in `aside`."""
@@ -53,12 +54,12 @@ class Training:
     def _run(self, aside: Path, progress: Progress) -> Outcome:
         settings = self.settings
         rows, identity, dropped = labelled(self.crops, self.labels, self.work)
-        rows, identity, probe, held = self._probe(rows, identity)
+        rows, identity, validation, held = self._validation(rows, identity)
         if held:
-            dropped = {**dropped, "held out for the probe": held}
+            dropped = {**dropped, "held out for validation": held}
         schedule = self._schedule(len(rows))
         method = build_method(settings, schedule.steps, self.device)
-        exported = getattr(method, settings.export)
+        exported = getattr(method, settings.keep)
         metrics = train(
             method,
             self._batches(rows, identity, schedule.steps),
@@ -67,7 +68,7 @@ class Training:
             device=self.device,
             seed=settings.seed,
             folder=aside,
-            optimizer=settings.optimizer,
+            optimizer_name=settings.optimizer,
             precision=settings.precision,
             accumulate=settings.accumulate,
             bad_steps=settings.bad_steps,
@@ -75,14 +76,12 @@ class Training:
             log_every=settings.log_every,
             checkpoint_every=settings.checkpoint_every,
             keep_checkpoints=settings.keep_checkpoints,
-            begin_with=self.begin_with,
-            mark=json.dumps(
-                {"labels": self.labels, "data": self._data(rows, identity), **to_plain(settings)}, sort_keys=True
-            ),
+            resume_from=self.resume_from,
+            config_hash=self._config_hash(rows, identity),
             tracker=settings.tracker,
             name=self.name,
-            probe=None if probe is None else (lambda: probe.score(exported.backbone, self.device)),
-            probe_every=settings.probe_every,
+            validation=None if validation is None else (lambda: validation.score(exported.backbone, self.device)),
+            validation_every=settings.validation_every,
             progress=progress,
         )
         counts: dict[str, int | float] = {
@@ -97,26 +96,31 @@ class Training:
             remove_scratch(aside / "checkpoints", "step-*.pt")
         return Outcome(counts, dropped, made=len(rows))
 
+    def _config_hash(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
+        """The hash of settings, labels and data: a checkpoint continues only a training with the same."""
+        config = {"labels": self.labels, "data": self._data(rows, identity), **to_plain(self.settings)}
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
     def _data(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
         """The hash of what is trained on: the crops, and who is on each."""
         crops = read_record(self.crops.folder).fingerprint
         return hash_value([crops, rows, identity], root=self.work.root)
 
-    def _probe(
+    def _validation(
         self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]
-    ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Probe | None, int]:
+    ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Validation | None, int]:
         """What is left to train on, what the first process scores the model on, and how many crops that took."""
         settings = self.settings
         size = settings.height, settings.width
         first = parallel.rank_and_world()[0] == 0
-        if settings.probe is not None:
-            return rows, identity, Probe.of_folder(settings.probe, *size) if first else None, 0
-        if not settings.probe_share:
+        if settings.validation is not None:
+            return rows, identity, Validation.of_folder(settings.validation, *size) if first else None, 0
+        if not settings.validation_share:
             return rows, identity, None, 0
-        held = held_out(self.crops, rows, identity, share=settings.probe_share, seed=settings.seed)
+        held = held_out(self.crops, rows, identity, share=settings.validation_share, seed=settings.seed)
         asks = first and bool(held.any())
-        probe = Probe.of_crops(self.crops, rows[held], identity[held], *size) if asks else None
-        return rows[~held], identity[~held], probe, int(held.sum())
+        validation = Validation.of_crops(self.crops, rows[held], identity[held], *size) if asks else None
+        return rows[~held], identity[~held], validation, int(held.sum())
 
     def _schedule(self, crops: int) -> Schedule:
         settings = self.settings
@@ -155,5 +159,5 @@ class Training:
             seed=settings.seed,
             rank=rank,
             world=world,
-            undressed=on_device,
+            defer_colors=on_device,
         )

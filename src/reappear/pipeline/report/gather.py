@@ -24,7 +24,7 @@ _DESCRIPTORS = ("untrained", "instance", "tracklet", "cion", "true_identity", "c
 _MEASURES = ("pairwise", "bcubed")
 _SCORES = ("mean_ap", "mean_inp", "cmc", "queries", "valid_queries", "gallery", "reasons", "skipped")
 _ABSOLUTE = re.compile(r"(?:^|(?<=[:=]))/(?!/)")  # alone, or after LAYOUT: or KEY=, but in no URL
-_CURVES = ("loss", "teacher_entropy", "batch_entropy", "probe_map", "images_per_second")
+_CURVES = ("loss", "teacher_entropy", "batch_entropy", "validation_map", "images_per_second")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def numbers(runs: Sequence[Run]) -> Tree:
         retrieval    {descriptor: {protocol and extractor: text, mean_ap, mean_inp, cmc, queries, valid_queries,
                      gallery: LEAF, reasons and skipped: {reason: LEAF}}}; fractions in [0, 1]; `cmc.mean[k-1]` is
                      rank k
-        training     {model: {steps: LEAF, first and last: {loss, teacher_entropy, batch_entropy, probe_map, ...: LEAF},
-                     probe: {run: [[step, mAP], ...]}}}
+        training     {model: {steps: LEAF, first and last: {loss, teacher_entropy, validation_map, ...: LEAF},
+                     validation: {run: [[step, mAP], ...]}}}
         dropped      {STEP: {reason: LEAF}}
         counts       {STEP: {what: LEAF}}
         seconds      {STEP: LEAF}
@@ -317,11 +317,13 @@ def _training(runs: Sequence[Run]) -> Tree:
             }
             for label, rows in of.items()
         }
-        probe = {
-            label: [[row["step"], _finite(row["probe_map"])] for row in rows if row.get("probe_map") is not None]
+        validation = {
+            label: [
+                [row["step"], _finite(row["validation_map"])] for row in rows if row.get("validation_map") is not None
+            ]
             for label, rows in of.items()
         }
-        out[name] = {**aggregate(ends), "probe": probe}
+        out[name] = {**aggregate(ends), "validation": validation}
     return out
 
 

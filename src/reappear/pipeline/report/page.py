@@ -125,7 +125,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             legend=legend,
             projection={"tsne": "t-SNE", "pca": "principal components"}[settings.projection],
             curves=curves,
-            probed=any(curve["title"] == "Probe" for curve in curves),
+            validated=any(curve["title"] == "Validation" for curve in curves),
             examined=examined,
             roc=curves_of_pairs,
             roc_keys=keys_of_pairs,
@@ -323,7 +323,7 @@ def _series(rows: list[Tree], key: str) -> tuple[list[float], list[float]]:
 
 
 def _curves(run: Run) -> list[Tree]:
-    """Loss and probe of all models in one chart each."""
+    """Loss and validation of all models in one chart each."""
     out = []
     for key, title, text in (
         (
@@ -332,7 +332,7 @@ def _curves(run: Run) -> list[Tree]:
             "How far the student is from what the teacher says of another view of the same person. Levels of different "
             "labels are not to be compared: the more varied the pictures of a person, the harder the task.",
         ),
-        ("probe_map", "Probe", "mAP, in percent, on labelled people, measured now and then while training."),
+        ("validation_map", "Validation", "mAP, in percent, on labelled people, measured now and then while training."),
     ):
         series = {name: pairs for name, rows in run.training.items() if (pairs := _series(rows, key))[0]}
         if not series:
@@ -343,9 +343,9 @@ def _curves(run: Run) -> list[Tree]:
             name=f"curve-{key}",
             alt=f"{title} by step of {', '.join(series)}",
             colours=colours,
-            marked=key == "probe_map",
-            percent=key == "probe_map",
-            zero=key == "probe_map",
+            marked=key == "validation_map",
+            percent=key == "validation_map",
+            zero=key == "validation_map",
         )
         keys = list(zip(series, colours, strict=True))
         out.append({"title": title, "text": text, "svg": Markup(svg), "keys": keys})  # noqa: S704

@@ -23,7 +23,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1],
 
 
 @dataclass(frozen=True)
-class Probe:
+class Validation:
     """Query and gallery, decoded and resized once; scored across cameras."""
 
     query: UInt8[np.ndarray, "q 3 h w"]
@@ -34,9 +34,9 @@ class Probe:
     gallery_cameras: Int[np.ndarray, " g"]
 
     @classmethod
-    def of_folder(cls, root: Path, height: int, width: int) -> "Probe":
-        """A folder in Market-1501 layout; see `probe_sides`."""
-        query, gallery = probe_sides(root)
+    def of_folder(cls, root: Path, height: int, width: int) -> "Validation":
+        """A folder in Market-1501 layout; see `validation_split`."""
+        query, gallery = validation_split(root)
 
         def shown(paths: np.ndarray) -> UInt8[np.ndarray, "n 3 h w"]:
             return _resized([(str(path), read_image(str(path))) for path in paths], height, width)
@@ -53,13 +53,13 @@ class Probe:
     @staticmethod
     def hash_folder(root: Path, hashes: FileHashes) -> str:
         """The hash of the images that `of_folder` reads, and of their labels."""
-        sides = probe_sides(root)
+        sides = validation_split(root)
         return hash_value([[hash_images(side, hashes), side] for side in sides], root=root)
 
     @classmethod
     def of_crops(
         cls, crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], height: int, width: int
-    ) -> "Probe":
+    ) -> "Validation":
         """Held-out crops: the first of each person in each video asks for those of the other videos."""
         identity = _people(crops, rows, identity)
         video = np.asarray(crops.crops["video"], np.int64)[rows]
@@ -86,7 +86,7 @@ class Probe:
         )
 
 
-def probe_sides(root: Path) -> tuple[ImageTable, ImageTable]:
+def validation_split(root: Path) -> tuple[ImageTable, ImageTable]:
     """The queries and the gallery of a folder in Market-1501 layout. No image is opened.
 
     Raises:
@@ -97,8 +97,8 @@ def probe_sides(root: Path) -> tuple[ImageTable, ImageTable]:
     asked = zip(query.identity.tolist(), query.camera.tolist(), strict=True)
     if not any(np.any((gallery.identity == person) & (gallery.camera != camera)) for person, camera in asked):
         raise InputError(
-            f"probe: {root} has {len(query):,} queries and {len(gallery):,} images in its gallery, and no query with a "
-            "match in another camera; give a folder in Market-1501 layout with query/ and bounding_box_test/"
+            f"validation: {root} has {len(query):,} queries and {len(gallery):,} images in its gallery, and no query "
+            "with a match in another camera; give a folder in Market-1501 layout with query/ and bounding_box_test/"
         )
     return query, gallery
 
@@ -115,7 +115,7 @@ def held_out(
         SettingsError: The share is out of range, or nobody is in two videos.
     """
     if not 0 < share < 1:
-        raise SettingsError(f"probe_share: must lie in 0..1, less than 1, got {share}")
+        raise SettingsError(f"validation_share: must lie in 0..1, less than 1, got {share}")
     people = _people(crops, rows, identity)
     video = np.asarray(crops.crops["video"], np.int64)[rows]
     pairs = np.unique(np.stack([people, video]), axis=1)[0]
@@ -123,7 +123,8 @@ def held_out(
     able = seen[videos >= 2]
     if len(able) < 2:
         raise SettingsError(
-            "probe_share: fewer than two people are in two videos, so nobody can be asked for; give --probe a folder"
+            "validation_share: fewer than two people are in two or more videos, so no query would have a match; "
+            "give --validation a folder"
         )
     count = min(len(able) - 1, max(1, round(share * len(seen))))
     chosen = generator(seed, "probe").choice(able, count, replace=False)
@@ -142,7 +143,7 @@ def _resized(images: Sequence[tuple[str, bytes]], height: int, width: int) -> UI
         try:
             pixels = decode_image(data)
         except InputError as error:
-            raise InputError(f"{name} is not a readable image: {error}; remove it from the probe") from error
+            raise InputError(f"{name} is not a readable image: {error}; remove it from the validation set") from error
         shrinks = pixels.shape[0] * pixels.shape[1] > height * width
         shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
         out[i] = shown.transpose(2, 0, 1)

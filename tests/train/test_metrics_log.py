@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 from reappear.core import MissingExtra
-from reappear.train.curves import Curves
+from reappear.train.metrics_log import MetricsLog
 
 
 def test_rows_of_steps_to_do_again_are_dropped(tmp_path: Path) -> None:
-    first = Curves(tmp_path)
-    first.take_up(0)
+    first = MetricsLog(tmp_path)
+    first.resume(0)
     for step in (1, 2, 3):
         first.add({"step": step, "loss": 1.0 / step})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # killed here
-    second = Curves(tmp_path)
-    second.take_up(2)
+    second = MetricsLog(tmp_path)
+    second.resume(2)
     assert [row["step"] for row in second.rows] == [1, 2]
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
 
@@ -26,12 +26,12 @@ def test_rows_of_steps_to_do_again_are_dropped(tmp_path: Path) -> None:
 def test_a_board_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str) -> None:
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(MissingExtra, match=rf"tracker: {tracker} needs a package: pip install 'reappear\[{tracker}\]'"):
-        Curves(tmp_path, tracker=tracker)
+        MetricsLog(tmp_path, tracker=tracker)
 
 
 def test_no_board_is_asked_for_by_processes_that_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert Curves(None, tracker="wandb").rows == []
+    assert MetricsLog(None, tracker="wandb").rows == []
 
 
 def test_wandb_stays_on_this_machine_and_hears_the_whole_curve_again(
@@ -54,10 +54,10 @@ def test_wandb_stays_on_this_machine_and_hears_the_whole_curve_again(
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
     for stop in (0, 1):
-        curves = Curves(tmp_path, tracker="wandb", name="model")
-        curves.take_up(stop)
-        curves.add({"step": stop + 1, "loss": 0.5})
-        curves.close()
+        log = MetricsLog(tmp_path, tracker="wandb", name="model")
+        log.resume(stop)
+        log.add({"step": stop + 1, "loss": 0.5})
+        log.close()
     assert all(given["mode"] == "offline" and given["dir"] == str(tmp_path) for given in started)
     assert heard == [({"loss": 0.5}, 1), ({}, -1), ({"loss": 0.5}, 1), ({"loss": 0.5}, 2), ({}, -1)]
 
@@ -73,10 +73,10 @@ def test_mlflow_keeps_its_books_in_the_folder(tmp_path: Path, monkeypatch: pytes
         end_run=lambda: told.append("end"),
     )
     monkeypatch.setitem(sys.modules, "mlflow", fake)
-    curves = Curves(tmp_path, tracker="mlflow", name="model")
-    curves.take_up(0)
-    curves.add({"step": 3, "loss": 1})
-    curves.close()
+    log = MetricsLog(tmp_path, tracker="mlflow", name="model")
+    log.resume(0)
+    log.add({"step": 3, "loss": 1})
+    log.close()
     assert told == [f"sqlite:///{tmp_path / 'mlflow.db'}", "model", ({"loss": 1.0}, 3), "end"]
 
 
@@ -98,8 +98,8 @@ def test_tensorboard_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
     old = tmp_path / "tensorboard" / "events.out.tfevents.old"
     old.parent.mkdir()
     old.touch()
-    curves = Curves(tmp_path, tracker="tensorboard")
-    curves.add({"step": 2, "loss": 0.25})
-    curves.close()
+    log = MetricsLog(tmp_path, tracker="tensorboard")
+    log.add({"step": 2, "loss": 0.25})
+    log.close()
     assert not old.exists()
     assert told == [(str(tmp_path / "tensorboard"),), ("loss", 0.25, 2), ("closed",)]

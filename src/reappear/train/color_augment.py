@@ -8,23 +8,25 @@ from torch.nn import functional as F
 from .views import ERASED, LUMA
 
 
-def dress(views: UInt8[Tensor, "n 3 h w"], looks: Float[Tensor, "n look"]) -> UInt8[Tensor, "n 3 h w"]:
+def augment_colors(
+    views: UInt8[Tensor, "n 3 h w"], color_params: Float[Tensor, "n params"]
+) -> UInt8[Tensor, "n 3 h w"]:
     """Colour matrix, blur, solarising and erasing, each image its own; rounded to whole numbers after each, as OpenCV.
 
     Args:
         views: RGB 0-255.
-        looks: See `MultiCrop.cut`.
+        color_params: See `MultiCrop.cut`.
     """
     n, _, height, width = views.shape
-    matrix = looks[:, :12].view(n, 3, 4)
+    matrix = color_params[:, :12].view(n, 3, 4)
     pixels = views.float()
     mean = pixels.mean(dim=(2, 3)) @ torch.as_tensor(LUMA, dtype=torch.float32, device=views.device)
     shift = (matrix[..., 3] * mean[:, None])[..., None]
     pixels = torch.baddbmm(shift, matrix[..., :3], pixels.reshape(n, 3, -1)).view(n, 3, height, width)
-    pixels = _blur(_whole(pixels), looks[:, 12])
-    solarise = (looks[:, 13] > 0)[:, None, None, None]
+    pixels = _blur(_whole(pixels), color_params[:, 12])
+    solarise = (color_params[:, 13] > 0)[:, None, None, None]
     pixels = torch.where(solarise & (pixels >= 128), 255 - pixels, pixels)
-    left, top, across, down = looks[:, 14:, None].unbind(1)
+    left, top, across, down = color_params[:, 14:, None].unbind(1)
     x, y = torch.arange(width, device=views.device), torch.arange(height, device=views.device)
     columns, rows = (x >= left) & (x < left + across), (y >= top) & (y < top + down)
     erased = (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from reappear.core import generator
-from reappear.train.dress import dress
-from reappear.train.views import LOOK, SAME_COLOURS, ViewSettings
+from reappear.train.color_augment import augment_colors
+from reappear.train.views import COLOR_PARAMS, SAME_COLOURS, ViewSettings
 
 SETTINGS = ViewSettings(local_views=1, cast=0.1, gray=0.3, solarise=0.5, erase=0.5)
 
@@ -21,10 +21,10 @@ def _both(settings: ViewSettings, seed: int) -> list[tuple[np.ndarray, np.ndarra
     cutter = settings.build(height=64, width=32, local_height=32, local_width=16)
     image = _photo(seed)
     host = cutter(image, generator(seed))
-    views, looks = cutter.cut(image, generator(seed))
+    views, color_params = cutter.cut(image, generator(seed))
     device = [
-        dress(torch.from_numpy(view.copy()).permute(2, 0, 1)[None], torch.from_numpy(look[None]).float())[0]
-        for view, look in zip(views, looks, strict=True)
+        augment_colors(torch.from_numpy(view.copy()).permute(2, 0, 1)[None], torch.from_numpy(params[None]).float())[0]
+        for view, params in zip(views, color_params, strict=True)
     ]
     return list(zip(host, [view.permute(1, 2, 0).numpy() for view in device], strict=True))
 
@@ -54,13 +54,13 @@ def test_all_together_agree_within_rounding() -> None:
 
 def test_images_of_a_batch_keep_their_own_looks() -> None:
     views = torch.from_numpy(np.stack([_photo(i, 64, 32) for i in range(3)])).permute(0, 3, 1, 2).contiguous()
-    looks = torch.zeros(3, LOOK)
-    looks[:, :12] = torch.from_numpy(SAME_COLOURS).flatten()
-    looks[1, 12] = 1.5
-    looks[2, 13] = 1.0
-    out = dress(views, looks)
+    color_params = torch.zeros(3, COLOR_PARAMS)
+    color_params[:, :12] = torch.from_numpy(SAME_COLOURS).flatten()
+    color_params[1, 12] = 1.5
+    color_params[2, 13] = 1.0
+    out = augment_colors(views, color_params)
     assert torch.equal(out[0], views[0])
-    alone = dress(views[1:2], looks[1:2])
+    alone = augment_colors(views[1:2], color_params[1:2])
     assert torch.equal(out[1], alone[0])
     assert not torch.equal(out[1], views[1])
     assert torch.equal(out[2], torch.where(views[2] < 128, views[2], 255 - views[2]))
@@ -68,9 +68,9 @@ def test_images_of_a_batch_keep_their_own_looks() -> None:
 
 def test_a_box_is_erased_to_the_mean_colour() -> None:
     settings = dataclasses.replace(SETTINGS, erase=1.0, erase_area=(0.2, 0.4))
-    looks = settings.build(height=64, width=32, local_height=32, local_width=16).cut(_photo(0), generator(0))[1]
-    for (height, width), look in zip([(64, 32), (64, 32), (32, 16)], looks, strict=True):
-        left, top, w, h = look[14:]
+    color_params = settings.build(height=64, width=32, local_height=32, local_width=16).cut(_photo(0), generator(0))[1]
+    for (height, width), params in zip([(64, 32), (64, 32), (32, 16)], color_params, strict=True):
+        left, top, w, h = params[14:]
         assert left >= 0
         assert left + w <= width
         assert top >= 0

@@ -11,10 +11,10 @@ from torch.autograd.function import once_differentiable
 # Scores at a time: what stays in a core's cache, and what fills a GPU.
 _SCORES = {"cpu": 1 << 19, "cuda": 1 << 26}
 
-Heard = Callable[[Tensor], Tensor]
+SumTargets = Callable[[Tensor], Tensor]
 
 
-class PrototypeStream(torch.autograd.Function):
+class ChunkedPrototypeCrossEntropy(torch.autograd.Function):
     """Log-partition of rows over unit prototypes, and target distributions projected back through them.
 
     Inputs: vectors (n d), prototypes (k d) of any length, targets (m k) without gradient. Outputs, where `u_k` is
@@ -56,40 +56,40 @@ class PrototypeStream(torch.autograd.Function):
         return to_vectors, to_prototypes, None
 
 
-class LogitStream(torch.autograd.Function):
-    """`sum over rows of mass * logsumexp(z) - heard . z`, over `pairs`; z are logits over the temperature.
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """`sum over rows of weight * logsumexp(z) - target_sum . z`, over `pairs`; z are logits over the temperature.
 
     Inputs: student (views ids images k), targets (globals ids images k) without gradient, temperature, pairs, and
-    `heard`, which turns targets into what the student's views are told, of any width: one entry for each view that the
-    teacher saw, and one for all others. The slope `mass * softmax - heard` is made on the way there, while its
-    exponentials are at hand, and is the one table of the size of the logits.
+    `sum_targets`, which sums the targets of the student's views, of any width: one entry for each view that the teacher
+    saw, and one for all others. The gradient `weight * softmax - target_sum` is computed in the forward pass, which has
+    the exponentials, and is the only table of the size of the logits.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, targets: Tensor, temperature: float, pairs: int, heard: Heard
+        ctx: Any, student: Tensor, targets: Tensor, temperature: float, pairs: int, sum_targets: SumTargets
     ) -> Float[Tensor, ""]:
         """The sum, a number."""
         views, ids, images, width = student.shape
         slope = torch.empty_like(student) if ctx.needs_input_grad[0] else None
         scale = 1 / (temperature * pairs)
-        mass = heard(torch.ones_like(targets[:, :1, :, :1]))[:, 0]
+        weight = sum_targets(torch.ones_like(targets[:, :1, :, :1]))[:, 0]
         at_once = max(1, _scores(student.device) // (images * width))
         total = []
         for person in range(ids):
-            told = heard(targets[:, person : person + 1])[:, 0].mul_(-scale)
-            for kind in range(len(told)):
-                last = kind + 1 if kind + 1 < len(told) else views
+            target_sum = sum_targets(targets[:, person : person + 1])[:, 0].mul_(-scale)
+            for kind in range(len(target_sum)):
+                last = kind + 1 if kind + 1 < len(target_sum) else views
                 for first in range(kind, last, at_once):
                     part = slice(first, min(first + at_once, last))
                     logits = student[part, person]
-                    total.append(torch.mv(logits.reshape(len(logits), -1), told[kind].flatten()).sum())
+                    total.append(torch.mv(logits.reshape(len(logits), -1), target_sum[kind].flatten()).sum())
                     top = logits.amax(-1, keepdim=True) / temperature
                     share = torch.add(-top, logits, alpha=1 / temperature).exp_()
                     whole = share.sum(-1, keepdim=True)
-                    total.append((mass[kind] * (top + whole.log())).sum() / pairs)
+                    total.append((weight[kind] * (top + whole.log())).sum() / pairs)
                     if slope is not None:
-                        torch.addcmul(told[kind], share, mass[kind] / whole * scale, out=slope[part, person])
+                        torch.addcmul(target_sum[kind], share, weight[kind] / whole * scale, out=slope[part, person])
         ctx.save_for_backward(*([] if slope is None else [slope]))
         return torch.stack(total).sum()
 

@@ -15,7 +15,7 @@ Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
 
 
 @runtime_checkable
-class Board(Protocol):
+class Logger(Protocol):
     """Somewhere else that rows are shown."""
 
     def add(self, row: Row) -> None:
@@ -27,7 +27,7 @@ class Board(Protocol):
         ...
 
 
-class Curves:
+class MetricsLog:
     """metrics.jsonl, one row per line, and a board beside it.
 
     Rows of steps that must be done again after a kill are dropped. A board is told the whole curve anew each time the
@@ -42,9 +42,9 @@ class Curves:
     def __init__(self, folder: Path | None, *, tracker: Tracker = "none", name: str = "") -> None:
         self.rows: list[Row] = []
         self._path = folder / "metrics.jsonl" if folder else None
-        self._board = open_board(tracker, folder, name) if folder and tracker != "none" else None
+        self._logger = open_logger(tracker, folder, name) if folder and tracker != "none" else None
 
-    def take_up(self, step: int) -> None:
+    def resume(self, step: int) -> None:
         """Keeps the rows up to `step` that an earlier call wrote."""
         if self._path is None:
             return
@@ -57,8 +57,8 @@ class Curves:
                 if isinstance(row, dict) and row.get("step", step + 1) <= step:
                     self.rows.append(row)
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
-        for row in self.rows if self._board else ():
-            self._board.add(row)  # type: ignore[union-attr]
+        for row in self.rows if self._logger else ():
+            self._logger.add(row)  # type: ignore[union-attr]
 
     def add(self, row: Row) -> None:
         """Writes a row."""
@@ -66,27 +66,27 @@ class Curves:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-        if self._board:
-            self._board.add(row)
+        if self._logger:
+            self._logger.add(row)
 
     def close(self) -> None:
         """Closes the board."""
-        if self._board:
-            self._board.close()
+        if self._logger:
+            self._logger.close()
 
 
-def open_board(tracker: Tracker, folder: Path, name: str) -> Board:
+def open_logger(tracker: Tracker, folder: Path, name: str) -> Logger:
     """A board that keeps everything in `folder` and tells nobody, unless its own environment variables say otherwise.
 
     Raises:
         MissingExtra: Its package is not installed.
     """
-    boards: dict[str, Callable[[Path, str], Board]] = {
+    loggers: dict[str, Callable[[Path, str], Logger]] = {
         "tensorboard": _TensorBoard,
         "wandb": _WeightsAndBiases,
         "mlflow": _Mlflow,
     }
-    return boards[tracker](folder, name)
+    return loggers[tracker](folder, name)
 
 
 def require_tracker(tracker: Tracker) -> None:
