@@ -33,7 +33,7 @@ def test_every_command_in_the_documents_exists():
     from reappear.cli.app import COMMANDS
 
     for document in DOCUMENTS:
-        for name in re.findall(r"(?:^|`)reappear ([a-z]+)", document.read_text(encoding="utf-8"), re.MULTILINE):
+        for name in re.findall(r"(?:^|`)reappear ([a-z][a-z-]*)", document.read_text(encoding="utf-8"), re.MULTILINE):
             assert name in COMMANDS, f"{document.name}: reappear {name}"
 
 
