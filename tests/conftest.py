@@ -1,9 +1,13 @@
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or `&`: commands that tests start would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every shape in an annotation is checked in every test.
 install_import_hook("reappear", "beartype.beartype")

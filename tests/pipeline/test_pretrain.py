@@ -411,12 +411,12 @@ def _steps_done(work: Workspace, name: str) -> int:
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
-    """Three epochs, stopped twenty times: after some steps or at any moment, by signals that can be heard and not.
+    """Six epochs, stopped twenty times: after some steps or at any moment, by signals that can be heard and not.
 
     Signals go to the process, to its group, and to a worker, which ends for SIGKILL alone.
     """
     work = make_workspace(tmp_path, people=80, crops=8)
-    changes = "{'epochs': 3.0, 'images_per_step': 12, 'checkpoint_every': 3, 'workers': 1}"
+    changes = "{'epochs': 6.0, 'images_per_step': 12, 'checkpoint_every': 3, 'workers': 1}"
     _run(work, "undisturbed", None, changes)
     steps = json.loads((work.model("undisturbed") / "record.json").read_text())["counts"]["steps"]
     random = generator(0, "kills")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from reappear.core import InputError, Progress
+from reappear.core import InputError, Progress, require_regular_file
 from reappear.models.checkpoints import load_plain
 from reappear.store import writing
 
@@ -66,6 +66,7 @@ class Checkpoints:
 
 def _newest(files: list[Path], progress: Progress) -> tuple[int, dict[str, Any]] | None:
     for path in files:
+        require_regular_file(path)
         try:
             data = path.read_bytes()
         except OSError as error:
