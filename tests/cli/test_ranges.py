@@ -214,7 +214,7 @@ def film(path: Path) -> None:
 
 
 SMALL = {
-    "ingest": {"detector.study": "20", "workers": "1"},
+    "ingest": {"detector.study_frames": "20", "workers": "1"},
     "pretrain": {"steps": "2", "images_per_step": "24", "method.head_hidden": "16", "method.prototypes": "8"},
     "evaluate": {"bootstrap": "2"},
     "synthesize": dict.fromkeys(("people", "probe_people", "cameras", "films", "appearances", "workers"), "1"),

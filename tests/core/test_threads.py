@@ -7,7 +7,7 @@ import warnings
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from reappear.core import side_by_side
+from reappear.core import thread_map
 
 
 def blas_threads():
@@ -28,11 +28,11 @@ def test_results_come_in_the_order_of_the_items_as_the_work_goes_on(threads):
             taken.append(item)
             yield item
 
-    results = side_by_side(lambda item: item + 10, items())
+    results = thread_map(lambda item: item + 10, items())
     assert next(results) == 10
     assert len(taken) <= 2 * threads + 1
     assert list(results) == list(range(11, 30))
-    assert list(side_by_side(str, [])) == []
+    assert list(thread_map(str, [])) == []
 
 
 def test_pieces_are_done_at_the_same_time_each_with_one_thread_of_blas():
@@ -43,12 +43,12 @@ def test_pieces_are_done_at_the_same_time_each_with_one_thread_of_blas():
         return blas_threads()
 
     with threadpool_limits(2, "blas"):
-        assert list(side_by_side(meet, range(4))) == [{1}, {1}, {1}, {1}]
+        assert list(thread_map(meet, range(4))) == [{1}, {1}, {1}, {1}]
         assert blas_threads() == {2}
 
 
 def test_a_piece_may_have_pieces_of_its_own(threads):
-    sums = side_by_side(lambda item: sum(side_by_side(lambda inner: item * inner, range(5))), range(8))
+    sums = thread_map(lambda item: sum(thread_map(lambda inner: item * inner, range(5))), range(8))
     assert list(sums) == [10 * item for item in range(8)]
     assert blas_threads() == {threads}
 
@@ -63,7 +63,7 @@ def test_an_error_ends_the_work(threads, wrong):
             raise wrong("piece 2")
 
     with pytest.raises(wrong, match="piece 2"):
-        list(side_by_side(fail, range(100)))
+        list(thread_map(fail, range(100)))
     assert len(done) <= 3 + 2 * threads
     assert blas_threads() == {threads}
 
@@ -76,7 +76,7 @@ def test_who_has_seen_enough_leaves_nothing_at_work(threads):
         time.sleep(0.01)
         ended.append(item)
 
-    results = side_by_side(slow, range(1000))
+    results = thread_map(slow, range(1000))
     next(results)
     results.close()
     assert sorted(begun) == sorted(ended)
@@ -87,11 +87,11 @@ def test_who_has_seen_enough_leaves_nothing_at_work(threads):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_process_starts_threads_of_its_own():
     with threadpool_limits(2, "blas"):
-        assert list(side_by_side(str, range(3))) == ["0", "1", "2"]
+        assert list(thread_map(str, range(3))) == ["0", "1", "2"]
         context = multiprocessing.get_context("fork")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: the very thing at hand
-            child = context.Process(target=lambda: os._exit(len(list(side_by_side(str, range(3))))))
+            child = context.Process(target=lambda: os._exit(len(list(thread_map(str, range(3))))))
             child.start()
         child.join(30)
         try:

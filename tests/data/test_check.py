@@ -16,9 +16,9 @@ def test_counts_leave_out_junk_and_people_nobody_asks_for(tmp_path):
         "gallery": Counts(images=3, identities=1, cameras=3, junk=1, distractors=1),
         "query+gallery": Counts(identities=1, images=4),
     }
-    layout = Layout(read=read, fits=lambda root: True, says="", published=published, distractor=0)
+    layout = Layout(read=read, matches=lambda root: True, description="", published=published, distractor=0)
     found = check(table, layout, tmp_path)
-    assert [line.says() for line in found.lines] == ["ok"] * 10
+    assert [line.status() for line in found.lines] == ["ok"] * 10
     assert found.complete
 
 
@@ -26,7 +26,7 @@ def test_what_is_off_is_said_split_by_split(tmp_path):
     fill(tmp_path, [f"campus/{person:04d}001.png" for person in range(1, 972) if person not in (5, 6, 7, 400)])
     table = read("cuhk01", tmp_path)
     found = check(table, READERS["cuhk01"], tmp_path)
-    assert [(line.what, line.says()) for line in found.lines] == [
+    assert [(line.what, line.status()) for line in found.lines] == [
         ("images", "2,917 missing"),
         ("identities", "4 missing"),
         ("cameras", "1 missing"),

@@ -12,18 +12,18 @@ def test_a_mapped_matrix_gives_its_memory_back(tmp_path):
     mapped = np.load(tmp_path / "v.npy", mmap_mode="r")
     assert np.array_equal(mapped[::-1], rows[::-1])
     assert resident(tmp_path / "v.npy") > rows.nbytes / 2
-    groups.let_go(mapped[5:])
+    groups.release_pages(mapped[5:])
     assert resident(tmp_path / "v.npy") == 0
     groups.read_unit(mapped, np.arange(len(rows)))
     assert resident(tmp_path / "v.npy") == 0
     own = np.load(tmp_path / "v.npy", mmap_mode="c")
     own[7] = 3
-    groups.let_go(own)
+    groups.release_pages(own)
     assert (own[7] == 3).all(), "what was written into a private copy stays"
     np.save(tmp_path / "w.npy", rows)
     shared = np.load(tmp_path / "w.npy", mmap_mode="r+")
     shared[7] = 3
-    groups.let_go(np.asarray(shared)[5:])
+    groups.release_pages(np.asarray(shared)[5:])
     assert resident(tmp_path / "w.npy") == 0
     assert (shared[7] == 3).all(), "what was written into the file is there"
 

@@ -123,7 +123,7 @@ def test_rough_products_change_no_bit(x, sigma, reach):
 @given(centers, thresholds, reaches)
 def test_thinned_links_hold_the_same_together(x, sigma, reach):
     whole = find_links(x, sigma, reach=reach)
-    thinned = find_links(x, sigma, reach=reach, engine=Local(room=128 * 3), products=tiled(16, 4, 8))
+    thinned = find_links(x, sigma, reach=reach, engine=Local(memory_bytes=128 * 3), products=tiled(16, 4, 8))
     same_bits(thinned, shortest_forest(len(x), whole).in_order() if len(whole) > 3 else whole)
     assert components(len(x), thinned).tolist() == components(len(x), whole).tolist()
 
@@ -131,7 +131,7 @@ def test_thinned_links_hold_the_same_together(x, sigma, reach):
 @few
 @given(centers, thresholds, reaches, st.integers(1, 400), st.integers(1, 40), st.integers(1, 20), st.integers(1, 20))
 def test_thinned_links_do_not_depend_on_tiles(x, sigma, reach, most, block, height, width):
-    engine = Local(room=128 * most)
+    engine = Local(memory_bytes=128 * most)
     small = find_links(x, sigma, reach=reach, engine=engine, products=tiled(block, height, width))
     large = find_links(x, sigma, reach=reach, engine=engine, products=tiled(1000, 1000, 1000))
     same_bits(small, large)
@@ -143,8 +143,8 @@ def test_links_that_may_not_be_thinned_must_fit():
         SettingsError,
         match=r"sigma_drm: more than 100 pairs lie within 0\.1 .*; give more memory, lower it, or link wit",
     ):
-        find_links(x, 0.1, thin=False, engine=Local(room=128 * 100))
-    assert len(find_links(x, 0.1, thin=False, engine=Local(room=128 * 780))) == 780
+        find_links(x, 0.1, thin=False, engine=Local(memory_bytes=128 * 100))
+    assert len(find_links(x, 0.1, thin=False, engine=Local(memory_bytes=128 * 780))) == 780
 
 
 @pytest.mark.parametrize("reach", [None, 700])
@@ -167,7 +167,7 @@ class Backwards:
         done = [pickle.loads(pickle.dumps(function))(shared, pickle.loads(pickle.dumps(i))) for i in list(items)[::-1]]
         yield from done[::-1]
 
-    room, zeros = LOCAL.room, LOCAL.zeros
+    memory_bytes, zeros = LOCAL.memory_bytes, LOCAL.zeros
 
 
 def test_an_engine_changes_no_bit():

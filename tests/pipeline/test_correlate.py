@@ -32,19 +32,19 @@ def pretend(root, *, truth=True, empty=(), rows=None, people=PEOPLE):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[list(empty)] = 0
 
-    def fill_crops(aside):
-        write_table(aside / "crops.parquet", {"video": np.repeat(video, CROPS), "truth": shown.ravel()})
+    def fill_crops(staging):
+        write_table(staging / "crops.parquet", {"video": np.repeat(video, CROPS), "truth": shown.ravel()})
         write_table(
-            aside / "tracklets.parquet",
+            staging / "tracklets.parquet",
             {"video": video, "start": start, "end": start + 4, "crops": np.full(len(video), CROPS)},
         )
         columns = {"path": [f"{v}.mp4" for v in range(VIDEOS)], "camera": [f"c{v}" for v in range(VIDEOS)]}
         numbers = dict.fromkeys(("width", "height", "frames"), np.full(VIDEOS, 9)) | {"rate": np.full(VIDEOS, 8.0)}
-        write_table(aside / "videos.parquet", columns | numbers | {"truth": np.full(VIDEOS, truth)})
+        write_table(staging / "videos.parquet", columns | numbers | {"truth": np.full(VIDEOS, truth)})
         return Outcome()
 
-    def fill_embeddings(aside):
-        write_embeddings(aside, vectors[:rows], {"extractor": "pretended"})
+    def fill_embeddings(staging):
+        write_embeddings(staging, vectors[:rows], {"extractor": "pretended"})
         return Outcome()
 
     run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill_crops)

@@ -114,7 +114,8 @@ def test_matrices_in_files_change_nothing(tmp_path, monkeypatch):
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(), embeddings="e")
     monkeypatch.setattr(
-        "reappear.pipeline.correlate.step.Bounded", lambda engine, folder, limit, room: Bounded(engine, folder, 0, room)
+        "reappear.pipeline.correlate.step.Bounded",
+        lambda engine, folder, limit, memory_bytes: Bounded(engine, folder, 0, memory_bytes),
     )
     in_file, widths = Bounded._in_file, []
     monkeypatch.setattr(
@@ -157,7 +158,7 @@ def test_too_little_memory_says_how_much_is_needed(tmp_path):
 
 
 def test_links_that_find_no_room_ask_for_more_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("reappear.pipeline.correlate.step._ROOM", 0)
+    monkeypatch.setattr("reappear.pipeline.correlate.step._MIN_MEMORY_BYTES", 0)
     work = pretend(tmp_path)
     crowd = CorrelateSettings(thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
     with pytest.raises(SettingsError, match="memory: 10MB is too little") as told:
@@ -174,7 +175,7 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
             "reappear.pipeline.correlate.step.Bounded",
-            lambda engine, folder, limit, room: Bounded(engine, folder, 0, room),
+            lambda engine, folder, limit, memory_bytes: Bounded(engine, folder, 0, memory_bytes),
         )
         patch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
         with pytest.raises(StorageError, match="the disk is full; free some space and run the same command again"):

@@ -24,20 +24,20 @@ def make_crops(root: Path) -> Workspace:
     work = Workspace(root)
     random = np.random.default_rng(0)
 
-    def fill(aside):
+    def fill(staging):
         images = [np.full((40, 20, 3), random.integers(0, 255, 3), np.uint8) for _ in range(CROPS)]
         images = [np.where(random.random((40, 20, 1)) < 0.3, np.uint8(200), image) for image in images]
-        with ShardWriter(shard_path(aside, 0)) as shard:
+        with ShardWriter(shard_path(staging, 0)) as shard:
             places = [
                 shard.add(f"{i}.jpg", b"no picture" if i == BROKEN else encode_jpeg(image.astype(np.uint8), 90))
                 for i, image in enumerate(images)
             ]
         offset, size = np.array(places).T
         write_table(
-            aside / "crops.parquet",
+            staging / "crops.parquet",
             {"video": np.zeros(CROPS, np.int64), "shard": np.zeros(CROPS, np.int64), "offset": offset, "size": size},
         )
-        write_table(aside / "tracklets.parquet", {"crops": np.array([CROPS])})
+        write_table(staging / "tracklets.parquet", {"crops": np.array([CROPS])})
         return Outcome()
 
     run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill)

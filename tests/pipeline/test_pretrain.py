@@ -315,8 +315,8 @@ def test_memory_and_workers_change_nothing(work: Workspace) -> None:
 
 def test_tall_crops_are_shrunk_the_same_way_held_or_read(work: Workspace) -> None:
     rows = np.arange(4)
-    held = CropImages(work.open_crops(), rows, tallest=20, memory_mb=10)
-    read = CropImages(work.open_crops(), rows, tallest=20, memory_mb=0)
+    held = CropImages(work.open_crops(), rows, max_height=20, memory_mb=10)
+    read = CropImages(work.open_crops(), rows, max_height=20, memory_mb=0)
     for i in range(4):
         assert held[i].shape == (20, 10, 3)
         np.testing.assert_array_equal(held[i], read[i])

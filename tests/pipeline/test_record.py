@@ -22,16 +22,16 @@ class Knobs:
 
 
 def once(folder: Path, work=None, knobs: Knobs | None = None, **inputs) -> Record:
-    work = work or (lambda aside: Outcome(counts={"lines": 1}))
+    work = work or (lambda staging: Outcome(counts={"lines": 1}))
     return run_step(folder, step="try", settings=knobs or Knobs(), inputs=inputs, work=work)
 
 
 def test_a_step_is_done_once_and_recorded(tmp_path):
     calls = []
 
-    def work(aside: Path) -> Outcome:
-        calls.append(aside)
-        (aside / "result.txt").write_text("42")
+    def work(staging: Path) -> Outcome:
+        calls.append(staging)
+        (staging / "result.txt").write_text("42")
         return Outcome(counts={"lines": 1}, dropped={"blank": 2})
 
     first = once(tmp_path / "out", work)
@@ -47,7 +47,7 @@ def test_a_step_is_done_once_and_recorded(tmp_path):
 
 def test_step_without_output_fails_and_leaves_no_folder(tmp_path):
     with pytest.raises(InputError, match="3 blank"):
-        once(tmp_path / "out", lambda aside: Outcome({"lines": 3}, {"blank": 3}, made=0))
+        once(tmp_path / "out", lambda staging: Outcome({"lines": 3}, {"blank": 3}, made=0))
     assert not (tmp_path / "out").exists()
 
 
@@ -69,7 +69,7 @@ def test_a_kill_after_the_record_costs_nothing(tmp_path):
     made = once(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "out.partial")
 
-    def never(aside: Path) -> Outcome:
+    def never(staging: Path) -> Outcome:
         raise AssertionError("finished work is done again")
 
     assert once(tmp_path / "out", never).counts == made.counts
@@ -93,24 +93,24 @@ def test_another_input_is_refused_by_name(tmp_path):
 
 
 def test_a_step_that_fails_leaves_nothing_under_its_name_and_its_work_aside(tmp_path):
-    def fails(aside: Path) -> Outcome:
-        (aside / "half.txt").write_text("half")
+    def fails(staging: Path) -> Outcome:
+        (staging / "half.txt").write_text("half")
         raise InputError("no")
 
     with pytest.raises(InputError):
         once(tmp_path / "out", fails)
     assert not (tmp_path / "out").exists()
 
-    def goes_on(aside: Path) -> Outcome:
-        assert (aside / "half.txt").read_text() == "half"
+    def goes_on(staging: Path) -> Outcome:
+        assert (staging / "half.txt").read_text() == "half"
         return Outcome()
 
     once(tmp_path / "out", goes_on)
     assert (tmp_path / "out" / "half.txt").exists()
 
 
-def fails_half_way(aside: Path) -> Outcome:
-    (aside / "half.txt").write_text("half")
+def fails_half_way(staging: Path) -> Outcome:
+    (staging / "half.txt").write_text("half")
     raise InputError("no")
 
 
@@ -124,7 +124,7 @@ def test_work_begun_with_other_settings_or_inputs_is_refused_by_name_and_stays(t
     with pytest.raises(WorkspaceError, match=f"out.partial was begun with another {named}"):
         once(tmp_path / "out", **{"source": "a", **changed})
     assert tree(tmp_path) == before
-    once(tmp_path / "out", lambda aside: Outcome({"half": int((aside / "half.txt").exists())}), source="a")
+    once(tmp_path / "out", lambda staging: Outcome({"half": int((staging / "half.txt").exists())}), source="a")
     assert read_record(tmp_path / "out").counts == {"half": 1}
 
 
@@ -138,7 +138,7 @@ def test_finished_work_without_its_name_is_refused_under_other_settings(tmp_path
 
 
 def test_a_failure_before_any_work_leaves_nothing(tmp_path):
-    def fails(aside: Path) -> Outcome:
+    def fails(staging: Path) -> Outcome:
         raise InputError("no")
 
     with pytest.raises(InputError):
@@ -148,11 +148,11 @@ def test_a_failure_before_any_work_leaves_nothing(tmp_path):
 
 
 def test_a_killed_call_that_had_done_nothing_gives_way_to_other_settings(tmp_path):
-    aside = tmp_path / "out.partial"
-    aside.mkdir()
+    staging = tmp_path / "out.partial"
+    staging.mkdir()
     begun = {"step": "try", "fingerprint": "0", "settings": {"loud": 3}, "inputs": {}}
-    (aside / "begun.json").write_text(json.dumps(begun))
-    (aside / "lock").touch()
+    (staging / "begun.json").write_text(json.dumps(begun))
+    (staging / "lock").touch()
     once(tmp_path / "out")
     assert (tmp_path / "out").is_dir()
 
@@ -162,8 +162,8 @@ def test_begin_anew_clears_what_the_step_names_and_nothing_else(tmp_path):
         once(tmp_path / "out", fails_half_way)
     (tmp_path / "out.partial" / "mine.txt").write_text("mine")
     run_step(
-        tmp_path / "out", step="try", settings=Knobs(loud=2), inputs={}, work=lambda aside: Outcome(),
-        clear=lambda aside: (aside / "half.txt").unlink(),
+        tmp_path / "out", step="try", settings=Knobs(loud=2), inputs={}, work=lambda staging: Outcome(),
+        clear=lambda staging: (staging / "half.txt").unlink(),
     )  # fmt: skip
     assert sorted(tree(tmp_path / "out")) == ["mine.txt", "record.json"]
 
@@ -241,8 +241,8 @@ def test_a_folder_that_is_no_step_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path):
-    def fills(aside: Path) -> Outcome:
-        raise OSError(28, "No space left on device", str(aside / "big"))
+    def fills(staging: Path) -> Outcome:
+        raise OSError(28, "No space left on device", str(staging / "big"))
 
     with pytest.raises(StorageError, match=r"big: the disk is full; free some space and run the same command again"):
         once(tmp_path / "out", fills)
@@ -268,8 +268,8 @@ class Knobs:
     loud: int = 1
     name: str = "x"
 
-def work(aside):
-    (aside / "alive").write_text("")
+def work(staging):
+    (staging / "alive").write_text("")
     time.sleep(60)
     return Outcome()
 

@@ -336,18 +336,18 @@ class TestExplain:
     def test_a_workspace_of_vectors_has_no_picture(self, tmp_path):
         work = Workspace(tmp_path)
 
-        def crops(aside):
+        def crops(staging):
             table = {"video": [0] * 4, "tracklet": [0, 0, 1, 1], "shard": [-1] * 4, "truth": [-1] * 4}
-            write_table(aside / "crops.parquet", {name: np.array(column) for name, column in table.items()})
+            write_table(staging / "crops.parquet", {name: np.array(column) for name, column in table.items()})
             times = {"start": np.full(2, np.nan), "end": np.full(2, np.nan)}
-            write_table(aside / "tracklets.parquet", {"video": np.zeros(2, int), "crops": np.full(2, 2), **times})
+            write_table(staging / "tracklets.parquet", {"video": np.zeros(2, int), "crops": np.full(2, 2), **times})
             numbers = {key: np.zeros(1, int) for key in ("width", "height", "frames")} | {"rate": np.zeros(1)}
             words = {"name": ["v"], "path": ["v"], "camera": ["c"]}
-            write_table(aside / "videos.parquet", words | numbers | {"truth": np.array([False])})
+            write_table(staging / "videos.parquet", words | numbers | {"truth": np.array([False])})
             return Outcome()
 
-        def vectors(aside):
-            write_embeddings(aside, np.eye(4, 3) + 0.1, {"extractor": "given"})
+        def vectors(staging):
+            write_embeddings(staging, np.eye(4, 3) + 0.1, {"extractor": "given"})
             return Outcome()
 
         run_step(work.crops, step="ingest", settings={}, inputs={}, work=crops)

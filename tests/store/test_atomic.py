@@ -12,22 +12,22 @@ from safetensors import SafetensorError
 from reappear.core import InputError, StorageError
 from reappear.store import (
     ShardWriter,
+    atomic_write,
     disk_errors,
     remove_scratch,
     write_embedding_blocks,
     write_embeddings,
     write_table,
     write_text,
-    writing,
 )
 
 
 def test_a_file_appears_whole_when_the_block_ends_well(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    with writing(path) as aside:
-        aside.write_text("half")
+    with atomic_write(path) as staging:
+        staging.write_text("half")
         assert not path.exists()
-        aside.write_text("whole")
+        staging.write_text("whole")
     assert path.read_text() == "whole"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
@@ -37,8 +37,8 @@ def test_the_old_file_stays_when_the_block_fails(tmp_path):
     write_text(path, "old")
 
     def fail():
-        with writing(path) as aside:
-            aside.write_text("new")
+        with atomic_write(path) as staging:
+            staging.write_text("new")
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
@@ -140,13 +140,13 @@ def _write_shard(folder):
 
 
 def _write_npz(folder):
-    with writing(folder / "a.npz") as aside, aside.open("wb") as file:
+    with atomic_write(folder / "a.npz") as staging, staging.open("wb") as file:
         np.savez(file, a=np.random.default_rng(0).random(50_000))
 
 
 def _write_safetensors(folder):
-    with writing(folder / "a.safetensors") as aside:
-        safetensors.numpy.save_file({"a": np.zeros(50_000)}, aside)
+    with atomic_write(folder / "a.safetensors") as staging:
+        safetensors.numpy.save_file({"a": np.zeros(50_000)}, staging)
 
 
 @pytest.mark.parametrize(

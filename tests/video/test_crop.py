@@ -9,7 +9,7 @@ from reappear.core import Tracks
 from reappear.video import choose_crops, cut, encode_jpeg
 from reappear.video.crop import covered
 
-RULES = {"height": 32, "aspect": (1.2, 5.0), "border": 2, "overlap": 0.4, "most": 4, "least": 2}
+RULES = {"height": 32, "aspect": (1.2, 5.0), "border": 2, "overlap": 0.4, "max_crops": 4, "min_crops": 2}
 GOOD = (50.0, 50.0, 70.0, 100.0)
 
 
@@ -74,12 +74,12 @@ def test_no_tracklets_at_all():
 
 @hypothesis_settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.tuples(*[st.integers(-10, 160)] * 4), max_size=9), max_size=4), st.integers(1, 4))
-def test_every_box_is_kept_once_or_counted_once(tracklets, least):
-    kept, dropped = choose(*tracklets, least=least)
+def test_every_box_is_kept_once_or_counted_once(tracklets, min_crops):
+    kept, dropped = choose(*tracklets, min_crops=min_crops)
     rows = [row for mine in kept for row in mine]
     assert len(set(rows)) == len(rows)
     assert len(rows) + sum(dropped.values()) == sum(map(len, tracklets))
-    assert all(least <= len(mine) <= RULES["most"] for mine in kept)
+    assert all(min_crops <= len(mine) <= RULES["max_crops"] for mine in kept)
 
 
 def test_covered_is_the_largest_fraction_by_one_other():
@@ -94,19 +94,21 @@ def image(height=60, width=80):
 
 def test_a_crop_is_the_padded_box():
     picture = image()
-    crop = cut(picture, np.array([20, 10, 40, 50], np.float32), padding=0.1, tallest=100)
+    crop = cut(picture, np.array([20, 10, 40, 50], np.float32), padding=0.1, max_height=100)
     assert np.array_equal(crop, picture[6:54, 18:42])
 
 
 def test_a_crop_ends_at_the_frame_and_is_never_empty():
     picture = image()
-    assert np.array_equal(cut(picture, np.array([-9, -9, 200, 20], np.float32), padding=0.0, tallest=99), picture[:20])
+    assert np.array_equal(
+        cut(picture, np.array([-9, -9, 200, 20], np.float32), padding=0.0, max_height=99), picture[:20]
+    )
     for box in ([500, 500, 600, 600], [-90, -90, -20, -20], [30, 30, 30, 30]):
-        assert cut(picture, np.array(box, np.float32), padding=0.05, tallest=99).size > 0
+        assert cut(picture, np.array(box, np.float32), padding=0.05, max_height=99).size > 0
 
 
 def test_a_tall_crop_is_scaled_down():
-    crop = cut(image(400, 300), np.array([0, 0, 150, 400], np.float32), padding=0.0, tallest=100)
+    crop = cut(image(400, 300), np.array([0, 0, 150, 400], np.float32), padding=0.0, max_height=100)
     assert crop.shape == (100, 38, 3)
 
 

@@ -52,7 +52,7 @@ class TestEveryTracker:
         seen = [walkers(i) for i in range(10)]
         again = [walkers(i) for i in range(16, 24)]
         for lost, same in ((2.0, True), (0.2, False)):
-            tracker = type(TRACKERS[kind])(lost=lost).build(rate=10.0)
+            tracker = type(TRACKERS[kind])(lost_seconds=lost).build(rate=10.0)
             ids = follow(tracker, seen)
             for i in range(10, 16):
                 tracker.update(empty, i / 10)
@@ -60,7 +60,7 @@ class TestEveryTracker:
             assert bool(later[-1, 0] == ids[-1, 0]) == same
 
     def test_frames_further_apart_than_the_waiting_time_are_tracked(self, kind):
-        tracker = type(TRACKERS[kind])(lost=1.0).build(rate=0.5)
+        tracker = type(TRACKERS[kind])(lost_seconds=1.0).build(rate=0.5)
         ids = follow(tracker, [walkers(i) for i in range(10)], rate=0.5)
         assert ids[-1].min() >= 0
         assert len(set(ids[4:, 0])) == 1
@@ -79,7 +79,7 @@ class TestEveryTracker:
 
 
 def test_boxes_of_low_score_extend_a_tracklet_and_begin_none():
-    tracker = ByteTrackSettings(begin=0.5, high=0.5).build(rate=10.0)
+    tracker = ByteTrackSettings(activation_score=0.5, high_score=0.5).build(rate=10.0)
     ids = follow(tracker, [walkers(i, scores=(0.9 if i < 5 else 0.3, 0.3)) for i in range(12)])
     assert ids[-1, 0] == ids[3, 0] >= 0
     assert np.all(ids[:, 1] == -1)

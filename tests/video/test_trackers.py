@@ -22,11 +22,13 @@ REFERENCE = {
 }
 SETTINGS = {
     "bytetrack": ByteTrackSettings(),
-    "bytetrack, two thresholds": ByteTrackSettings(begin=0.7, high=0.6, iou=0.1, steady=3),
+    "bytetrack, two thresholds": ByteTrackSettings(
+        activation_score=0.7, high_score=0.6, minimum_iou=0.1, minimum_frames=3
+    ),
     "ocsort": OcSortSettings(),
-    "ocsort, no direction": replace(OcSortSettings(), direction=0.0, high=0.3, steady=1),
+    "ocsort, no direction": replace(OcSortSettings(), direction_weight=0.0, high_score=0.3, minimum_frames=1),
     "sort": SortSettings(),
-    "sort, short memory": SortSettings(begin=0.3, lost=0.2, steady=2),
+    "sort, short memory": SortSettings(activation_score=0.3, lost_seconds=0.2, minimum_frames=2),
 }
 
 
@@ -58,7 +60,7 @@ def digest(settings) -> str:
     for found, time in crowd(seed=1):
         before, clock = clock, time if time > clock else clock + 1 / RATE  # videos give times that increase strictly
         box, score = found.box.astype(np.float64), found.score.astype(np.float64)
-        ids.append(algorithm.update(box, score, clock - before, lost=settings.lost))
+        ids.append(algorithm.update(box, score, clock - before, lost_seconds=settings.lost_seconds))
     ids = np.concatenate(ids)
     assert 5 < ids.max() < 80
     return hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()

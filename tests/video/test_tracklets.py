@@ -11,7 +11,7 @@ def test_tracklets_are_the_walkers(tmp_path):
     footage = open_footage(film)
     ticks = []
     seen = follow(
-        footage, MotSettings().build(footage), ByteTrackSettings(steady=2).build(rate=10.0), tick=ticks.append
+        footage, MotSettings().build(footage), ByteTrackSettings(minimum_frames=2).build(rate=10.0), tick=ticks.append
     )
     assert (seen.detections, seen.frames, seen.damage, sum(ticks)) == (60, 30, "", 30)
     assert len(seen.tracks) == 2

@@ -27,7 +27,7 @@ def list_sets(
     if as_json:
         plain = {
             name: {
-                "says": layout.says,
+                "description": layout.description,
                 "folders": layout.folders,
                 "published": {split: vars(counts) for split, counts in layout.published.items()},
             }
@@ -36,7 +36,7 @@ def list_sets(
         typer.echo(json.dumps(plain, indent=2))
         return
     for name, layout in READERS.items():
-        typer.echo(f"{name:<17} {layout.says}")
+        typer.echo(f"{name:<17} {layout.description}")
         for split, counts in layout.published.items():
             typer.echo(f"{'':<17}   {split}: {_format(counts)}")
 
@@ -65,7 +65,7 @@ def check_set(
         for line in found.lines:
             typer.echo(
                 f"{'ok ' if line.ok else 'BAD'}  {line.split:<{width}}  {line.what:<11}  "
-                f"{line.found:>10,} of {line.published:>10,}  {'' if line.ok else line.says()}".rstrip()
+                f"{line.found:>10,} of {line.published:>10,}  {'' if line.ok else line.status()}".rstrip()
             )
         if not found.lines:
             typer.echo("nothing is published of this layout to compare with")

@@ -49,7 +49,7 @@ from .settings import (
     settings,
     unknown_name,
 )
-from .threads import side_by_side
+from .threads import thread_map
 from .tracklets import Assignment, TrackletSet
 from .workers import STOP_SIGNALS, killed_worker, process_pool, signals_blocked
 
@@ -112,8 +112,8 @@ __all__ = [
     "require_regular_file",
     "restore_formula",
     "settings",
-    "side_by_side",
     "signals_blocked",
+    "thread_map",
     "unit_rows",
     "unknown_name",
 ]

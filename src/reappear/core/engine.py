@@ -16,10 +16,10 @@ class Engine(Protocol):
     """Does pieces of work that do not depend on each other, and finds room for what grows with the data.
 
     Attributes:
-        room: Bytes that a list may take which grows while the work goes on, such as that of links.
+        memory_bytes: Bytes that a list may take which grows while the work goes on, such as that of links.
     """
 
-    room: int
+    memory_bytes: int
 
     def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
         """`function(shared, item)` for each item; results come in the order of the items.
@@ -39,8 +39,8 @@ class Engine(Protocol):
 class Local:
     """One piece after the other in this process; the library below each piece uses all cores."""
 
-    def __init__(self, room: int = 512 << 20) -> None:
-        self.room = room
+    def __init__(self, memory_bytes: int = 512 << 20) -> None:
+        self.memory_bytes = memory_bytes
 
     def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
         """`function(shared, item)` for each item."""

@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def thread_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`function(item)` for each item, in their order, in as many threads as BLAS would take.
 
     Each thread has a BLAS of one thread, so that what lies between products is shared out too, and no core waits for

@@ -127,13 +127,13 @@ def locate(name: str, root: Path | str | None = None) -> Path:
     asked = Path(root if root is not None else os.environ.get(DATASETS, "datasets"))
     if root is None and not asked.is_dir():
         raise InputError(f"{asked} is not a folder; say where {name} is, or set {DATASETS} to the folder of your sets")
-    if not asked.is_dir() and not (asked.exists() and layout.fits(asked)):
+    if not asked.is_dir() and not (asked.exists() and layout.matches(asked)):
         raise InputError(f"{asked} is not a folder; give the folder that holds the data set")
     named = [place for folder in layout.folders if (place := asked / folder).is_dir()]
-    return next((place for place in (asked, *named) if layout.fits(place)), named[0] if named else asked)
+    return next((place for place in (asked, *named) if layout.matches(place)), named[0] if named else asked)
 
 
 def recognise(root: Path) -> list[str]:
     """The layouts that a folder or file may have. Plain folders of people only where it is nothing more particular."""
-    fitting = [name for name, layout in READERS.items() if name != "folder" and layout.fits(root)]
-    return fitting or (["folder"] if root.is_dir() and FOLDER.fits(root) else [])
+    fitting = [name for name, layout in READERS.items() if name != "folder" and layout.matches(root)]
+    return fitting or (["folder"] if root.is_dir() and FOLDER.matches(root) else [])

@@ -94,22 +94,22 @@ def json_objects(path: Path) -> Iterator[dict[str, Any]]:
             raise InputError(f"{path} is not UTF-8 text, as JSON is") from error
 
 
-def _fits(root: Path, files: tuple[str, ...]) -> bool:
+def _matches(root: Path, files: tuple[str, ...]) -> bool:
     return any((root / name).is_file() for name in files)
 
 
 CION_AL = Layout(
     read=partial(read_annotations, files=_CION_AL),
-    fits=partial(_fits, files=_CION_AL),
-    says="CION-AL: cional_annos.json and the images it lists, sec0 to sec129",
+    matches=partial(_matches, files=_CION_AL),
+    description="CION-AL: cional_annos.json and the images it lists, sec0 to sec129",
     folders=("CION_AL", "cion_al", "CION-AL"),
     published={"train": Counts(images=3_898_086, identities=246_904)},
     places={"train": _CION_AL[0]},
 )
 SYNTH_PEDES = Layout(
     read=partial(read_annotations, files=_SYNTH_PEDES),
-    fits=partial(_fits, files=_SYNTH_PEDES),
-    says="SYNTH-PEDES: synthpedes_dataset.json and the images it lists, Part1 to Part11",
+    matches=partial(_matches, files=_SYNTH_PEDES),
+    description="SYNTH-PEDES: synthpedes_dataset.json and the images it lists, Part1 to Part11",
     folders=("SYNTH-PEDES", "SYNTH_PEDES", "synth_pedes", "synthpedes"),
     published={"train": Counts(images=4_791_711, identities=312_321)},
     places={"train": _SYNTH_PEDES[0]},

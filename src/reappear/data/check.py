@@ -41,7 +41,7 @@ class Line:
         """Whether both are the same."""
         return self.found == self.published
 
-    def says(self) -> str:
+    def status(self) -> str:
         """What is off, in words; "ok" if nothing."""
         if self.ok:
             return "ok"

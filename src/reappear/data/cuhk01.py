@@ -40,7 +40,7 @@ def read_cuhk01(root: Path) -> ImageTable:
     return rows.table()
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     if (root / "campus").is_dir():
         return any(_NAME.fullmatch(path.stem) for path in list_files(root / "campus")[:9])
     some = list_files(root)[:9] if root.is_dir() else []
@@ -56,8 +56,8 @@ def _is_alone_ours(path: Path) -> bool:
 
 CUHK01 = Layout(
     read=read_cuhk01,
-    fits=_fits,
-    says="CUHK01: campus/PPPPIII.png, four images each of 971 people",
+    matches=_matches,
+    description="CUHK01: campus/PPPPIII.png, four images each of 971 people",
     folders=("cuhk01", "CUHK01"),
     published={"train": Counts(images=3_884, identities=971, cameras=2)},
     places={"train": "campus"},

@@ -9,7 +9,7 @@ from pathlib import Path
 from reappear.core import ImageTable, InputError
 
 from .layout import Counts, Layout
-from .market1501 import SPLIT_OF, fits_market1501, read_market1501
+from .market1501 import SPLIT_OF, matches_market1501, read_market1501
 
 
 def read_cuhk03_np(root: Path, *, boxes: str = "detected") -> ImageTable:
@@ -30,15 +30,15 @@ def read_cuhk03_np(root: Path, *, boxes: str = "detected") -> ImageTable:
     return read_market1501(root)
 
 
-def _fits(root: Path, boxes: str) -> bool:
-    return fits_market1501(root / boxes)
+def _matches(root: Path, boxes: str) -> bool:
+    return matches_market1501(root / boxes)
 
 
 def _layout(boxes: str, said: str, train: int, gallery: int) -> Layout:
     return Layout(
         read=partial(read_cuhk03_np, boxes=boxes),
-        fits=partial(_fits, boxes=boxes),
-        says=f"CUHK03, new protocol, {said}",
+        matches=partial(_matches, boxes=boxes),
+        description=f"CUHK03, new protocol, {said}",
         folders=("cuhk03-np", "cuhk03_np", "CUHK03-NP", "CUHK03_NP", "cuhk03"),
         published={
             "train": Counts(images=train, identities=767, cameras=2),

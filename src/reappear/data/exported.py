@@ -126,10 +126,12 @@ def _has_parquets(root: Path) -> bool:
     return root.is_dir() and bool(_parquets(root))
 
 
-COCO = Layout(read=read_coco, fits=_has_annotations, says="COCO's JSON: annotations.json with identity_id or track_id")
+COCO = Layout(
+    read=read_coco, matches=_has_annotations, description="COCO's JSON: annotations.json with identity_id or track_id"
+)
 PARQUET = Layout(
     read=read_parquet_images,
-    fits=_has_parquets,
-    says="Parquet files with columns image, identity, camera, tracklet",
+    matches=_has_parquets,
+    description="Parquet files with columns image, identity, camera, tracklet",
 )
-WEBDATASET = Layout(read=read_webdataset, fits=_has_tars, says="WebDataset's tars of KEY.jpg and KEY.json")
+WEBDATASET = Layout(read=read_webdataset, matches=_has_tars, description="WebDataset's tars of KEY.jpg and KEY.json")

@@ -38,8 +38,8 @@ def read_folder(root: Path) -> ImageTable:
     return rows.table(names)
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     return any(is_image(file) for folder in list_folders(root) for file in list_files(folder)[:1])
 
 
-FOLDER = Layout(read=read_folder, fits=_fits, says="one folder of images for each person: PERSON/*.jpg")
+FOLDER = Layout(read=read_folder, matches=_matches, description="one folder of images for each person: PERSON/*.jpg")

@@ -94,17 +94,17 @@ def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     return any((base / "sequences" / "cam1").is_dir() for base in (root, root / "i-LIDS-VID"))
 
 
 ILIDS_VID = Layout(
     read=read_ilids_vid,
-    fits=_fits,
-    says="iLIDS-VID: i-LIDS-VID/sequences/cam{1,2}/personNNN, with the authors' ten splits",
+    matches=_matches,
+    description="iLIDS-VID: i-LIDS-VID/sequences/cam{1,2}/personNNN, with the authors' ten splits",
     folders=("ilids-vid", "iLIDS-VID", "ilids_vid", "i-LIDS-VID", "ilidsvid"),
     published={"train+query+gallery": Counts(identities=300, cameras=2, tracklets=600)},
     places={"train+query+gallery": "sequences"},
     video=True,
-    whole={"split": None},
+    full_options={"split": None},
 )

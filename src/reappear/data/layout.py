@@ -34,24 +34,24 @@ class Layout:
 
     Attributes:
         read: From its folder, or file, to its images. More arguments are options of the set, by keyword.
-        fits: Whether a folder or file looks like it. Used to find the set below a folder, and to tell what is given.
-        says: The set in a line.
+        matches: Whether a folder or file looks like it. Used to find the set below a folder, and to tell what is given.
+        description: The set in a line.
         folders: Where people keep it below the folder that holds their sets.
         published: Split, or several joined by "+", → what its authors published.
         places: Split → the file or folder that it comes from.
         people: Split → the numbers of its people, where they are known, to name who is missing.
         distractor: The number that marks people nobody asks for.
         video: Whether a sequence is a tracklet of many images, named by `ImageTable.sequence`.
-        whole: Options with which all of the set is read, whatever its splits.
+        full_options: Options with which all of the set is read, whatever its splits.
     """
 
     read: Callable[..., ImageTable]
-    fits: Callable[[Path], bool]
-    says: str
+    matches: Callable[[Path], bool]
+    description: str
     folders: tuple[str, ...] = ()
     published: Mapping[str, Counts] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     people: Mapping[str, range] = field(default_factory=dict)
     distractor: int | None = None
     video: bool = False
-    whole: Mapping[str, object] = field(default_factory=dict)
+    full_options: Mapping[str, object] = field(default_factory=dict)

@@ -50,7 +50,7 @@ def read_lupersonnl(root: Path) -> ImageTable:
     return rows.table()
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     # The first image met tells; there may be ten million.
     for folder, below, names in os.walk(root):
         below.sort()
@@ -64,8 +64,8 @@ def _fits(root: Path) -> bool:
 
 LUPERSONNL = Layout(
     read=read_lupersonnl,
-    fits=_fits,
-    says="LUPerson-NL: COUNTRY/CITY/VIDEO/PPPPPP_FFFFFFF_DD.jpg, each video with people of its own",
+    matches=_matches,
+    description="LUPerson-NL: COUNTRY/CITY/VIDEO/PPPPPP_FFFFFFF_DD.jpg, each video with people of its own",
     folders=("lupersonnl", "LUPersonNL", "LUPerson-NL", "luperson-nl"),
     published={"train": Counts(images=10_683_716, identities=433_997, cameras=21_697)},
     places={"train": "."},

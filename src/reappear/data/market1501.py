@@ -52,7 +52,7 @@ def add_named(rows: Rows, folder: Path, split: Split) -> None:
             rows.add(str(path), identity=identity, camera=camera, sequence=sequence, split=split)
 
 
-def fits_market1501(root: Path) -> bool:
+def matches_market1501(root: Path) -> bool:
     """Whether the training images, or queries and gallery, are there."""
     there = [(root / name).is_dir() for name in SPLIT_OF]
     return there[0] or (there[1] and there[2])
@@ -60,8 +60,9 @@ def fits_market1501(root: Path) -> bool:
 
 MARKET1501 = Layout(
     read=read_market1501,
-    fits=fits_market1501,
-    says="Market-1501, and sets named like it: PPPP_cCsS_FFFFFF_NN.jpg in bounding_box_train, query, bounding_box_test",
+    matches=matches_market1501,
+    description="Market-1501, and sets named like it: "
+    "PPPP_cCsS_FFFFFF_NN.jpg in bounding_box_train, query, bounding_box_test",
     folders=("Market-1501-v15.09.15", "market1501", "market1501/Market-1501-v15.09.15", "Market-1501", "Market1501"),
     # Junk and distractors are parts of the gallery's 19,732 files; 2,798 distractors are how the set is described.
     published={

@@ -65,14 +65,14 @@ def read_mars(root: Path) -> ImageTable:
     return rows.table()
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     return (root / "info").is_dir() and any((root / name).is_dir() for name in ("bbox_train", "bbox_test"))
 
 
 MARS = Layout(
     read=read_mars,
-    fits=_fits,
-    says="MARS: bbox_train, bbox_test, and info with the lists of tracklets",
+    matches=_matches,
+    description="MARS: bbox_train, bbox_test, and info with the lists of tracklets",
     folders=("mars", "MARS", "MARS-v160809", "mars/MARS-v160809"),
     published={
         "train": Counts(images=509_914, identities=625, cameras=6, tracklets=8_298),

@@ -62,7 +62,7 @@ def read_msmt17(root: Path) -> ImageTable:
     return rows.table()
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     return any((root / name).is_file() for name in ("list_train.txt", "list_query.txt")) and any(
         (root / name).is_dir() for names in _FOLDERS.values() for name in names
     )
@@ -70,8 +70,8 @@ def _fits(root: Path) -> bool:
 
 MSMT17 = Layout(
     read=read_msmt17,
-    fits=_fits,
-    says="MSMT17, V1 (train, test) or V2 (mask_train_v2, mask_test_v2), with list_*.txt",
+    matches=_matches,
+    description="MSMT17, V1 (train, test) or V2 (mask_train_v2, mask_test_v2), with list_*.txt",
     folders=("MSMT17_V1", "MSMT17_V2", "MSMT17", "msmt17", "msmt17/MSMT17_V1", "msmt17/MSMT17_V2", "msmt17/MSMT17"),
     published={
         "train": Counts(images=32_621, identities=1_041, cameras=15),

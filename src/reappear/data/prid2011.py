@@ -64,17 +64,17 @@ def read_prid2011(root: Path, *, split: int | None = 0) -> ImageTable:
     return rows.table()
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     return any((base / "multi_shot" / "cam_a").is_dir() for base in (root, root / "prid_2011"))
 
 
 PRID2011 = Layout(
     read=read_prid2011,
-    fits=_fits,
-    says="PRID 2011: multi_shot/cam_{a,b}/person_NNNN, with splits_prid2011.json",
+    matches=_matches,
+    description="PRID 2011: multi_shot/cam_{a,b}/person_NNNN, with splits_prid2011.json",
     folders=("prid2011", "PRID2011", "prid_2011", "prid"),
     published={"train+query+gallery": Counts(identities=178, cameras=2, tracklets=356)},
     places={"train+query+gallery": "multi_shot"},
     video=True,
-    whole={"split": None},
+    full_options={"split": None},
 )

@@ -73,10 +73,12 @@ def _splits(column: Codes | np.ndarray | None, length: int, file: Path) -> list[
     return [cast(Split, column.names[number]) for number in column.number.tolist()]
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     return root.suffix.lower() in TABLE_ENDINGS
 
 
 TABLE = Layout(
-    read=read_image_table, fits=_fits, says="a CSV or Parquet file with path,identity and camera,sequence,split"
+    read=read_image_table,
+    matches=_matches,
+    description="a CSV or Parquet file with path,identity and camera,sequence,split",
 )

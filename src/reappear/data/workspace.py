@@ -65,10 +65,14 @@ def _columns(path: Path, *names: str) -> dict[str, Int[np.ndarray, " n"]]:
         return {name: table.column(name).to_numpy() for name in names}
 
 
-def _fits(root: Path) -> bool:
+def _matches(root: Path) -> bool:
     return (root / "crops" / "crops.parquet").is_file()
 
 
 WORKSPACE = Layout(
-    read=read_workspace, fits=_fits, says="a workspace of reappear", video=True, whole={"identities": "tracklet"}
+    read=read_workspace,
+    matches=_matches,
+    description="a workspace of reappear",
+    video=True,
+    full_options={"identities": "tracklet"},
 )

@@ -44,7 +44,7 @@ def approximate_links(
     approximate: Approximate,
     *,
     thin: bool = True,
-    room: int = LOCAL.room,
+    memory_bytes: int = LOCAL.memory_bytes,
 ) -> tuple[Links, float | None]:
     """Most of the links of all pairs; each that is found is one that `find_links` finds, with the same distance.
 
@@ -56,7 +56,7 @@ def approximate_links(
         sigma_drm: Largest distance of a link.
         approximate: The share of links wanted.
         thin: As in `find_links`.
-        room: Bytes for links, as of an engine.
+        memory_bytes: Bytes for links, as of an engine.
 
     Returns:
         The links, and the share of the links of a sample of rows that are among them before any were thinned;
@@ -76,7 +76,7 @@ def approximate_links(
             seen[:] |= np.isin(truth, _keys(links, count))
             yield CountedLinks.of(links)
 
-    links = gathered(found(), count, sigma_drm, room // LINK_BYTES, thin).links
+    links = gathered(found(), count, sigma_drm, memory_bytes // LINK_BYTES, thin).links
     return links, float(seen.mean()) if len(truth) else None
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from reappear.core import Engine, TrackletSet, generator, offsets_to_owner
 
-from .groups import Groups, centroids, distance_to_own, let_go, read_unit
+from .groups import Groups, centroids, distance_to_own, read_unit, release_pages
 
 MOST = 200_000
 """Distances looked at for one distribution; more would not move a quantile."""
@@ -87,7 +87,7 @@ def to_others(
     for i in range(0, len(both), _STEP):
         x = read_unit(tracklets.embeddings, middle[i : i + _STEP])
         value.append(1 - np.einsum("pd,pd->p", x, centers[both[i : i + _STEP, 1]]))
-        let_go(centers)
+        release_pages(centers)
     return Distances.between(np.concatenate(value), both)
 
 
@@ -137,7 +137,7 @@ def _apart(centers: Float[np.ndarray, "t d"], pairs: Int[np.ndarray, "p 2"]) -> 
     for i in range(0, len(pairs), _STEP):
         first, second = pairs[i : i + _STEP].T
         value.append(1 - np.einsum("pd,pd->p", centers[first], centers[second]))
-        let_go(centers)
+        release_pages(centers)
     return np.concatenate(value)
 
 

@@ -58,7 +58,9 @@ def global_link(
     if approximate is None:
         links = find_links(nodes.centers, sigma_drm, thin=rules.none, engine=engine, products=products)
     else:
-        links, recall = approximate_links(nodes.centers, sigma_drm, approximate, thin=rules.none, room=engine.room)
+        links, recall = approximate_links(
+            nodes.centers, sigma_drm, approximate, thin=rules.none, memory_bytes=engine.memory_bytes
+        )
         if trace is not None and recall is not None:
             trace.recall[STAGE] = recall
     return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

@@ -48,7 +48,7 @@ def read_unit(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"])
     x = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for begin in range(0, len(rows), _ROWS):
         x[begin : begin + _ROWS] = embeddings[rows[begin : begin + _ROWS]]
-        let_go(embeddings)
+        release_pages(embeddings)
     norms = np.sqrt(np.einsum("nd,nd->n", x, x))
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if len(bad):
@@ -60,7 +60,7 @@ def read_unit(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"])
     return np.asarray(x)
 
 
-def let_go(matrix: Float[np.ndarray, "n d"]) -> None:
+def release_pages(matrix: Float[np.ndarray, "n d"]) -> None:
     """Gives back the memory of a matrix that is mapped from a file, which would come to hold all that was ever read.
 
     The system keeps the pages while nothing else needs the room, so that reading them again costs next to nothing.
@@ -96,7 +96,7 @@ def centroids(
     total = engine.zeros(len(groups), embeddings.shape[1])
     for owner, x in _blocks(embeddings, groups):
         add_rows(total, owner, x)
-        let_go(total)
+        release_pages(total)
     return to_unit(total)
 
 
@@ -114,8 +114,8 @@ def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engin
     out = engine.zeros(len(rows), matrix.shape[1])
     for some in _slices(out):
         out[some] = matrix[rows[some]]
-        let_go(matrix)
-        let_go(out)
+        release_pages(matrix)
+        release_pages(out)
     return out
 
 
@@ -126,7 +126,7 @@ def to_unit(sums: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g d"]:
         norms = np.sqrt(np.einsum("gd,gd->g", rows, rows))[:, None]
         np.divide(rows, norms, out=rows, where=norms > 1e-5)
         rows[norms[:, 0] <= 1e-5] = 0
-        let_go(sums)
+        release_pages(sums)
     return sums
 
 
@@ -143,7 +143,7 @@ def distance_to_own(
     out = []
     for owner, x in _blocks(embeddings, groups):
         out.append(1 - np.einsum("md,md->m", x, centers[owner]))
-        let_go(centers)
+        release_pages(centers)
     return np.concatenate([np.zeros(0, np.float32), *out])
 
 
@@ -153,7 +153,7 @@ def usable_rows(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"
     for begin in range(0, len(rows), _ROWS):
         x = embeddings[rows[begin : begin + _ROWS]]
         good.append(np.isfinite(x).all(1) & x.any(1))
-        let_go(embeddings)
+        release_pages(embeddings)
     return np.asarray(rows[np.concatenate(good)])
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import LOCAL, Engine, SettingsError, side_by_side
+from reappear.core import LOCAL, Engine, SettingsError, thread_map
 
 from .groups import to_unit
 from .joining import shortest_forest
@@ -68,14 +68,14 @@ def find_links(
         sigma_drm: Largest distance of a link.
         reach: Largest `second - first`; `None` = any.
         thin: Whether links are reduced to their minimum spanning forest where all would take more than the engine's
-            room: the same components. Which of the two it is depends on the number of links and on the room alone.
-        engine: Where blocks of rows are worked on, and its room for links, here and in each block.
+            `memory_bytes`: the same components. It depends on the number of links and on `memory_bytes` alone.
+        engine: Where blocks of rows are worked on, and its memory for links, here and in each block.
         products: Where inner products are taken; the links do not depend on it.
 
     Raises:
         SettingsError: Links take more than the engine's room, and may not be left out.
     """
-    most = engine.room // LINK_BYTES
+    most = engine.memory_bytes // LINK_BYTES
     blocks = _blocks(len(centers), sigma_drm, reach, products, most, thin)
     return gathered(engine.map(links_of_block, centers, blocks), len(centers), sigma_drm, most, thin).links
 
@@ -259,7 +259,7 @@ def pairs_of_tile(tile: Tile) -> int:
 def _each_tile(look: Callable[[Tile], R], centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[R]:
     """What `look` gives for each tile, in their order."""
     tiles = _tiles(centers, block)
-    return side_by_side(look, tiles) if block.products.threads else map(look, tiles)
+    return thread_map(look, tiles) if block.products.threads else map(look, tiles)
 
 
 def _tiles(centers: Float[np.ndarray, "n d"], block: Block) -> Iterator[Tile]:

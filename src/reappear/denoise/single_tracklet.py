@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reappear.core import Assignment, SettingsError, TrackletSet, side_by_side
+from reappear.core import Assignment, SettingsError, TrackletSet, thread_map
 
 from .groups import Groups, read_unit, renumber
 from .steps import RESOLUTION, SIGMA_CST, check_sigma, deviates
@@ -60,7 +60,7 @@ def single_tracklet(
         return members[gone], distance[gone]
 
     crops, distances = [], []
-    for left, distance in side_by_side(leavers, _batches(groups, tracklets.embeddings.shape[1])):
+    for left, distance in thread_map(leavers, _batches(groups, tracklets.embeddings.shape[1])):
         crops.append(left)
         distances.append(distance)
     crop = np.concatenate([np.zeros(0, np.int64), *crops])

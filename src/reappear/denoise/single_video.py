@@ -152,7 +152,7 @@ def _merge(
     if elsewhere.any():
         identity = assignment.identity[np.flatnonzero(elsewhere)[0]]
         raise InputError(f"single_video: identity {identity} lies in several videos; run it before cross_video")
-    here = Local(engine.room)  # one video is too little to send about
+    here = Local(engine.memory_bytes)  # one video is too little to send about
     links = Links.joined(
         [
             find_links(nodes.centers[begin:end], sigma_drm, thin=rules.none, engine=here).shifted(begin)

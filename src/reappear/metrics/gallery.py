@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reappear.core import side_by_side
+from reappear.core import thread_map
 
 TIE = 1e-6
 """Similarities closer than this, about the resolution of float32, are equal."""
@@ -95,7 +95,7 @@ class NumpyGallery:
             reached = len(near) - np.searchsorted(near, bars)
             out[number, : len(bars)] = reached - (len(own) - np.searchsorted(own, bars))
 
-        for _ in side_by_side(count, range(len(similarity))):
+        for _ in thread_map(count, range(len(similarity))):
             pass
         return out
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from reappear.core import InputError, SettingsError, TrainingError, read_json_object, require_regular_file
-from reappear.store import write_text, writing
+from reappear.store import atomic_write, write_text
 
 from .checkpoints import require_finite
 from .registry import create_model
@@ -39,8 +39,8 @@ def save_model(folder: Path, model: nn.Module, config: dict[str, Any], *, card: 
         require_finite(state, config["architecture"])
     except InputError as error:
         raise TrainingError(f"the model is not saved: {error}") from error
-    with writing(folder / "model.safetensors") as aside:
-        aside.write_bytes(safetensors.torch.save(state))  # `save_file` makes files that only their owner can read
+    with atomic_write(folder / "model.safetensors") as staging:
+        staging.write_bytes(safetensors.torch.save(state))  # `save_file` makes files that only their owner can read
     write_text(folder / "config.json", json.dumps({**config, "features": model.num_features}, indent=2) + "\n")
     write_text(folder / "README.md", card)
 

@@ -59,10 +59,10 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     seen_by = plain["extractor"].items()
     plain["extractor"] = {key: said.removeprefix(inside) if isinstance(said, str) else said for key, said in seen_by}
 
-    def fill(aside: Path) -> Outcome:
+    def fill(staging: Path) -> Outcome:
         with open_engine(settings.engine, _SHARED) as engine:
             return _embed_all(
-                crops, _Embedder(settings.extractor, settings.flip), aside, settings.batch, engine, progress
+                crops, _Embedder(settings.extractor, settings.flip), staging, settings.batch, engine, progress
             )
 
     return run_step(work.embeddings(name), step="embed", settings=plain, inputs=inputs, work=fill, progress=progress)
@@ -98,10 +98,10 @@ def _batches(crops: CropStore, done: int, batch: int) -> Iterator[list[bytes]]:
 
 
 def _embed_all(
-    crops: CropStore, embedder: _Embedder, aside: Path, batch: int, engine: Engine, progress: Progress
+    crops: CropStore, embedder: _Embedder, staging: Path, batch: int, engine: Engine, progress: Progress
 ) -> Outcome:
     extractor = embedder.extractor
-    rows, mark = aside / "rows.f16", aside / "rows.json"
+    rows, mark = staging / "rows.f16", staging / "rows.json"
     told: dict[str, Any] = {"done": 0, "dropped": {}}
     if mark.exists():
         told = read_json_object(mark, "done", "dropped")
@@ -122,7 +122,7 @@ def _embed_all(
                     os.fsync(file.fileno())
                     write_text(mark, json.dumps({"done": done, "dropped": dropped}))
     stored = np.memmap(rows, np.float16, "r", shape=(len(crops), extractor.width))
-    write_embeddings(aside, stored, {"extractor": extractor.name, "flip": embedder.flip, "normalised": True})
+    write_embeddings(staging, stored, {"extractor": extractor.name, "flip": embedder.flip, "normalised": True})
     del stored
     rows.unlink()
     mark.unlink(missing_ok=True)

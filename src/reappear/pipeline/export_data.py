@@ -79,10 +79,10 @@ def export_data(
 
     chosen = identities
 
-    def fill(aside: Path) -> Outcome:
+    def fill(staging: Path) -> Outcome:
         if settings.to == "label-issues":
-            return _write_label_issues(work, crops, chosen, aside, progress)
-        return _write_images(crops, _identity(work, crops, chosen), WRITERS[settings.to], aside, progress)
+            return _write_label_issues(work, crops, chosen, staging, progress)
+        return _write_images(crops, _identity(work, crops, chosen), WRITERS[settings.to], staging, progress)
 
     return run_step(out, step="export-data", settings=settings, inputs=inputs, work=fill, progress=progress)
 
@@ -130,14 +130,14 @@ class _Notes:
 
 
 def _write_images(
-    crops: CropStore, identity: Int[np.ndarray, " n"], writer: Writer, aside: Path, progress: Progress
+    crops: CropStore, identity: Int[np.ndarray, " n"], writer: Writer, staging: Path, progress: Progress
 ) -> Outcome:
     kept = np.flatnonzero(identity >= 0)
     if not len(kept):
         raise InputError(f"{crops.folder}: no crop has an identity; there is nothing to export")
     order = kept[np.argsort(identity[kept], kind="stable")]
     person = np.unique(identity[order], return_inverse=True)[1]
-    notes = aside / "notes"
+    notes = staging / "notes"
     files = []
     with progress.task("exporting crops", len(order)) as tick:
         for number, begin in enumerate(range(0, len(order), _BLOCK)):
@@ -149,12 +149,12 @@ def _write_images(
                     for i, row in enumerate(rows.tolist())
                 ]
                 try:
-                    entries = writer.block(aside, number, some)
+                    entries = writer.block(staging, number, some)
                 except InputError as error:
                     raise InputError(f"{crops.folder}: a crop cannot be exported ({error}); ingest again") from error
                 write_text(files[-1], "".join(json.dumps(entry) + "\n" for entry in entries))
             tick(len(rows))
-    writer.finish(aside, _Notes(files))
+    writer.finish(staging, _Notes(files))
     remove_scratch(notes, "[0-9]*.jsonl")
     left_out = len(identity) - len(kept)
     return Outcome(
@@ -189,14 +189,14 @@ def _crop(crops: CropStore, row: int, *, place: int, person: int, identity: int)
     )
 
 
-def _write_label_issues(work: Workspace, crops: CropStore, name: str, aside: Path, progress: Progress) -> Outcome:
+def _write_label_issues(work: Workspace, crops: CropStore, name: str, staging: Path, progress: Progress) -> Outcome:
     found = read_identities(_folder(work, name))
     if len(found.assignment.tracklet) != len(crops):
         raise WorkspaceError(f"identities {name!r} are of other crops than {crops.folder}; correlate again")
     vectors, _ = read_embeddings(_embeddings(work, name))
     table = find_label_issues(crops, found.assignment, vectors)
-    write_table(aside / "label_issues.parquet", table)
-    write_csv(aside / "label_issues.csv", table)
+    write_table(staging / "label_issues.parquet", table)
+    write_csv(staging / "label_issues.csv", table)
     reasons, counts = np.unique(table["reason"], return_counts=True)
     progress.note(f"export-data: {len(table['crop'])} of {len(crops)} crops have a label issue")
     totals: dict[str, int | float] = {"crops": len(crops), "label_issues": len(table["crop"])}

@@ -170,28 +170,28 @@ def run_step(
         progress.note(f"{step}: {folder} is already done")
         return dataclasses.replace(record, already_done=True)
 
-    aside = folder.with_name(folder.name + _PARTIAL)
+    staging = folder.with_name(folder.name + _PARTIAL)
     with disk_errors(folder):
-        _require_own(aside)
-        aside.mkdir(parents=True, exist_ok=True)
-        with _alone_in(aside):
-            if (aside / "record.json").exists() and (done := read_record(aside)).fingerprint == mark:
-                _give_name(aside, folder)  # the last call was killed between its record and this
+        _require_own(staging)
+        staging.mkdir(parents=True, exist_ok=True)
+        with _exclusive_lock(staging):
+            if (staging / "record.json").exists() and (done := read_record(staging)).fingerprint == mark:
+                _publish(staging, folder)  # the last call was killed between its record and this
                 return done
-            before = _take_up(aside, begun, clear)
+            before = _resume_or_start(staging, begun, clear)
             start = time.perf_counter()
             try:
                 try:
-                    outcome = work(aside)
+                    outcome = work(staging)
                 finally:
                     seconds = before + time.perf_counter() - start
                     with contextlib.suppress(OSError):  # on a full disk, do not mask the original error
-                        (aside / _CLOCK).write_text(json.dumps(seconds))
+                        (staging / _CLOCK).write_text(json.dumps(seconds))
                 _require_output(step, folder, outcome)
             except Exception:
-                _remove_if_nothing_is_done(aside)
+                _remove_if_nothing_is_done(staging)
                 raise
-            outputs = hash_outputs(aside, ignore=OWN_FILES, progress=progress)
+            outputs = hash_outputs(staging, ignore=OWN_FILES, progress=progress)
             record = Record(
                 step=step,
                 fingerprint=mark,
@@ -204,8 +204,8 @@ def run_step(
                 versions=_versions(),
                 outputs=outputs,
             )
-            write_text(aside / "record.json", record.to_json())
-            _give_name(aside, folder)
+            write_text(staging / "record.json", record.to_json())
+            _publish(staging, folder)
     return record
 
 
@@ -216,44 +216,44 @@ def _require_output(step: str, folder: Path, outcome: Outcome) -> None:
     raise InputError(f"{step}: nothing is left to write to {folder} ({reasons}); check its inputs and settings")
 
 
-def _give_name(aside: Path, folder: Path) -> None:
+def _publish(staging: Path, folder: Path) -> None:
     for name in (_BEGUN, _CLOCK, _LOCK):
-        (aside / name).unlink(missing_ok=True)
-    aside.rename(folder)
+        (staging / name).unlink(missing_ok=True)
+    staging.rename(folder)
     sync_folder(folder.parent)
 
 
 @contextlib.contextmanager
-def _alone_in(aside: Path) -> Iterator[None]:
+def _exclusive_lock(staging: Path) -> Iterator[None]:
     """Holds the folder until done or dead: two processes never write into one."""
-    with (aside / _LOCK).open("a") as lock:
+    with (staging / _LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise WorkspaceError(f"another process is working in {aside}; wait for it, or stop it") from error
+            raise WorkspaceError(f"another process is working in {staging}; wait for it, or stop it") from error
         yield
 
 
-def _require_own(aside: Path) -> None:
+def _require_own(staging: Path) -> None:
     """Refuses a path that is not free, unless it is a folder that a step began; looks, and touches nothing."""
-    if not aside.exists() and not aside.is_symlink():
+    if not staging.exists() and not staging.is_symlink():
         return
-    if not aside.is_dir():
+    if not staging.is_dir():
         raise WorkspaceError(
-            f"{aside}, where unfinished work would go, is not a folder; move it, or name another output"
+            f"{staging}, where unfinished work would go, is not a folder; move it, or name another output"
         )
-    if _read_begun(aside) is None and not _is_untouched(aside):
+    if _read_begun(staging) is None and not _is_untouched(staging):
         raise WorkspaceError(
-            f"{aside}, where unfinished work would go, holds files that reappear did not write; "
+            f"{staging}, where unfinished work would go, holds files that reappear did not write; "
             f"move it, or name another output"
         )
 
 
-def _read_begun(aside: Path) -> dict[str, Any] | None:
+def _read_begun(staging: Path) -> dict[str, Any] | None:
     """What the folder was begun with, from `begun.json` or, where only its name is missing, from `record.json`."""
     for name in (_BEGUN, "record.json"):
         try:
-            found = json.loads((aside / name).read_text(encoding="utf-8"))
+            found = json.loads((staging / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(found, dict) and found.keys() >= {"step", "fingerprint", "settings", "inputs"}:
@@ -261,49 +261,49 @@ def _read_begun(aside: Path) -> dict[str, Any] | None:
     return None
 
 
-def _is_untouched(aside: Path) -> bool:
+def _is_untouched(staging: Path) -> bool:
     """Whether there is nothing in the folder but what `run_step` puts there before any work, and empty folders."""
-    ours = {_LOCK} if _read_begun(aside) is None else {_LOCK, _BEGUN, _CLOCK}
+    ours = {_LOCK} if _read_begun(staging) is None else {_LOCK, _BEGUN, _CLOCK}
 
     def is_ours(path: Path) -> bool:
-        if path.parent != aside or (path.name == _LOCK and path.stat().st_size):
+        if path.parent != staging or (path.name == _LOCK and path.stat().st_size):
             return False
         return path.name in ours or path.match(f".{_BEGUN}.*.tmp")
 
-    return all(is_ours(path) for path in aside.rglob("*") if path.is_symlink() or not path.is_dir())
+    return all(is_ours(path) for path in staging.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
-def _take_up(aside: Path, begun: Mapping[str, Any], clear: Callable[[Path], None] | None) -> float:
+def _resume_or_start(staging: Path, begun: Mapping[str, Any], clear: Callable[[Path], None] | None) -> float:
     """Goes on with what an earlier call under the same settings left, and returns the seconds it worked.
 
     Raises:
         WorkspaceError: It was begun with other settings or inputs.
     """
-    earlier = _read_begun(aside)
+    earlier = _read_begun(staging)
     if clear is not None:
-        clear(aside)
-        (aside / "record.json").unlink(missing_ok=True)
+        clear(staging)
+        (staging / "record.json").unlink(missing_ok=True)
     elif earlier is not None and earlier["fingerprint"] == begun["fingerprint"]:
         try:
-            return float(json.loads((aside / _CLOCK).read_text()))
+            return float(json.loads((staging / _CLOCK).read_text()))
         except (FileNotFoundError, ValueError):
             return 0.0
-    elif earlier is not None and not _is_untouched(aside):
+    elif earlier is not None and not _is_untouched(staging):
         raise WorkspaceError(
-            f"{aside} was begun with another {_difference(earlier, begun)}; go back to that, name another output, "
+            f"{staging} was begun with another {_difference(earlier, begun)}; go back to that, name another output, "
             f"or remove that folder to begin anew"
         )
-    (aside / _CLOCK).unlink(missing_ok=True)
-    write_text(aside / _BEGUN, json.dumps(begun, indent=2) + "\n")
+    (staging / _CLOCK).unlink(missing_ok=True)
+    write_text(staging / _BEGUN, json.dumps(begun, indent=2) + "\n")
     return 0.0
 
 
-def _remove_if_nothing_is_done(aside: Path) -> None:
+def _remove_if_nothing_is_done(staging: Path) -> None:
     with contextlib.suppress(OSError):
-        if _is_untouched(aside):
+        if _is_untouched(staging):
             for name in (_BEGUN, _CLOCK, _LOCK):
-                (aside / name).unlink(missing_ok=True)
-            aside.rmdir()
+                (staging / name).unlink(missing_ok=True)
+            staging.rmdir()
 
 
 def fingerprint(path: Path) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from reappear.core import InputError
 from reappear.data import decode_image
-from reappear.store import CropStore, read_identities, writing
+from reappear.store import CropStore, atomic_write, read_identities
 
 from .explain import Explanation
 from .workspace import Workspace
@@ -37,8 +37,8 @@ def draw_sheet(work: Workspace, why: Explanation, path: Path) -> Path:
     owner = read_identities(work.finished_identities(why.identities)).assignment.tracklet
     rows = [_row(store, row["tracklet"], np.flatnonzero(owner == row["tracklet"])) for row in why.tracklets[:_ROWS]]
     _, data = cv2.imencode(path.suffix, np.concatenate(rows))
-    with writing(path) as aside:
-        aside.write_bytes(data.tobytes())
+    with atomic_write(path) as staging:
+        staging.write_bytes(data.tobytes())
     return path
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from annotated_types import Interval, MultipleOf
 
 from reappear.core import SILENT, Fraction, Processes, Progress, Seed, process_pool, settings
-from reappear.store import write_text, writing
+from reappear.store import atomic_write, write_text
 from reappear.synthetic import Film, World, imagine, record, shoot_probe
 
 from .record import Outcome, Record, run_step
@@ -72,7 +72,7 @@ def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress
     plain = to_plain(settings)
     del plain["workers"]  # changes nothing in the result
 
-    def work(aside: Path) -> Outcome:
+    def work(staging: Path) -> Outcome:
         world = imagine(
             seed=settings.seed,
             people=settings.people,
@@ -93,8 +93,8 @@ def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress
             visible=settings.visible,
             shots=settings.shots,
         )
-        write_text(aside / "world.yaml", world.to_yaml())
-        return film_world(world, aside, workers=settings.workers, progress=progress)
+        write_text(staging / "world.yaml", world.to_yaml())
+        return film_world(world, staging, workers=settings.workers, progress=progress)
 
     return run_step(folder, step="synthesize", settings=plain, inputs={}, work=work, progress=progress)
 
@@ -146,8 +146,8 @@ def _each(world: World, jobs: Sequence[Job], workers: int) -> Iterator[Film]:
 
 def _film(world: World, film: Film, path: Path) -> None:
     """The truth is written before the film gets its name: a film that is there is finished."""
-    with writing(path) as aside:
-        with aside.open("wb") as video:
+    with atomic_write(path) as staging:
+        with staging.open("wb") as video:
             truth = record(world, film, video)
         write_text(path.with_suffix(".gt.txt"), truth)
 
@@ -161,6 +161,6 @@ def _probe(world: World, film: Film, done: Path) -> None:
         split = "bounding_box_test" if shot.person in seen else "query"
         seen.add(shot.person)
         name = f"{shot.person - first + 1:04d}_c{camera}s1_{shot.frame:06d}_00.jpg"
-        with writing(done.parent / split / name) as aside:
-            aside.write_bytes(shot.jpeg())
+        with atomic_write(done.parent / split / name) as staging:
+            staging.write_bytes(shot.jpeg())
     write_text(done, "")

@@ -1,7 +1,7 @@
 """What lies on disk, and how it gets there whole."""
 
 from .arrays import read_npy, read_npz
-from .atomic import disk_errors, remove_scratch, sync_folder, write_text, write_texts, writing
+from .atomic import atomic_write, disk_errors, remove_scratch, sync_folder, write_text, write_texts
 from .crops import CropStore
 from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
 from .hashes import FileHashes
@@ -18,6 +18,7 @@ __all__ = [
     "ShardReader",
     "ShardWriter",
     "append_decision",
+    "atomic_write",
     "disk_errors",
     "members",
     "read_decisions",
@@ -36,5 +37,4 @@ __all__ = [
     "write_table",
     "write_text",
     "write_texts",
-    "writing",
 ]

@@ -82,46 +82,46 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block ends well it is fsynced and renamed to `path`."""
-    aside = _aside(path)
+    staging = _staging_path(path)
     try:
         with disk_errors(path):  # asked while the temporary file still takes its place
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield aside
-            _sync(aside)
-            aside.replace(path)
+            yield staging
+            _sync(staging)
+            staging.replace(path)
             sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):  # the error under way says more
-            aside.unlink(missing_ok=True)
+            staging.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    with writing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with atomic_write(path) as staging:
+        staging.write_text(text, encoding="utf-8")
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
     """Writes text files that belong together: until all are on the disk, none takes the place of an earlier one."""
-    asides = {path: _aside(path) for path in texts}
+    staging_paths = {path: _staging_path(path) for path in texts}
     try:
-        for path, aside in asides.items():
+        for path, staging in staging_paths.items():
             with disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                aside.write_text(texts[path], encoding="utf-8")
-                _sync(aside)
-        for path, aside in asides.items():
+                staging.write_text(texts[path], encoding="utf-8")
+                _sync(staging)
+        for path, staging in staging_paths.items():
             with disk_errors(path):
-                aside.replace(path)
+                staging.replace(path)
                 sync_folder(path.parent)
     finally:
-        for aside in asides.values():
-            aside.unlink(missing_ok=True)
+        for staging in staging_paths.values():
+            staging.unlink(missing_ok=True)
 
 
-def _aside(path: Path) -> Path:
+def _staging_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from reappear.core import InputError, read_json_object
 
 from .arrays import read_npy
-from .atomic import write_text, writing
+from .atomic import atomic_write, write_text
 
 
 def write_embeddings(folder: Path, vectors: Float[np.ndarray, "n d"], meta: dict[str, Any]) -> None:
     """Writes `vectors.npy` (float16 unit rows; zeros = an image that could not be embedded) and `meta.json`."""
-    with writing(folder / "vectors.npy") as aside, aside.open("wb") as file:
+    with atomic_write(folder / "vectors.npy") as staging, staging.open("wb") as file:
         np.save(file, np.asarray(vectors, np.float16))
     _write_meta(folder, meta, len(vectors), vectors.shape[1])
 
@@ -23,7 +23,7 @@ def write_embedding_blocks(
     folder: Path, blocks: Iterable[Float[np.ndarray, "_b d"]], *, rows: int, width: int, meta: Mapping[str, Any]
 ) -> None:
     """Writes `rows` unit rows that come in blocks as `write_embeddings` does, with one block in memory at a time."""
-    with writing(folder / "vectors.npy") as aside, aside.open("wb") as file:
+    with atomic_write(folder / "vectors.npy") as staging, staging.open("wb") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": (rows, width)}
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:

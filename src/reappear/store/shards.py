@@ -27,10 +27,10 @@ class ShardWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._aside = path.with_name(f".{path.name}.tmp")
+        self._staging_path = path.with_name(f".{path.name}.tmp")
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._aside.open("wb")
+            self._file = self._staging_path.open("wb")
             if path.exists():
                 with path.open("rb") as old:
                     end = _end_of_members(path)
@@ -61,7 +61,7 @@ class ShardWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self._aside.replace(self.path)
+            self._staging_path.replace(self.path)
             sync_folder(self.path.parent)
 
     def __enter__(self) -> "ShardWriter":
@@ -75,7 +75,7 @@ class ShardWriter:
             return
         with contextlib.suppress(OSError):  # the disk is full: the error under way says so
             self._file.close()
-        self._aside.unlink(missing_ok=True)
+        self._staging_path.unlink(missing_ok=True)
 
 
 def _end_of_members(path: Path) -> int:

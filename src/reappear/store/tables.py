@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from reappear.core import InputError, escape_formula, parser_errors, require_regular_file
 
-from .atomic import writing
+from .atomic import atomic_write
 
 Columns = dict[str, np.ndarray]
 
@@ -23,8 +23,8 @@ def write_table(path: Path, columns: Mapping[str, np.ndarray | list[str]]) -> No
             for name, values in columns.items()
         }
     )
-    with writing(path) as aside:
-        pq.write_table(table, aside)
+    with atomic_write(path) as staging:
+        pq.write_table(table, staging)
 
 
 def write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
@@ -38,8 +38,8 @@ def write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
             for name, values in columns.items()
         }
     )
-    with writing(path) as aside:
-        csv.write_csv(table, aside)
+    with atomic_write(path) as staging:
+        csv.write_csv(table, staging)
 
 
 def read_table(path: Path, *names: str) -> Columns:

@@ -1,4 +1,4 @@
-"""The state of a training on disk: written aside, checked, rotated."""
+"""The state of a training on disk: written atomically, checked, rotated."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ import torch
 
 from reappear.core import InputError, Progress, require_regular_file
 from reappear.models.checkpoints import load_plain
-from reappear.store import writing
+from reappear.store import atomic_write
 
 _DIGITS = 16
 
@@ -34,8 +34,8 @@ class Checkpoints:
         torch.save(state, buffer)
         data = buffer.getbuffer()
         path = self.folder / f"step-{step:09d}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.pt"
-        with writing(path) as aside:
-            aside.write_bytes(data)
+        with atomic_write(path) as staging:
+            staging.write_bytes(data)
         for old in self._newest_first()[self.keep :]:
             old.unlink()
 

@@ -36,12 +36,12 @@ class CropSettings:
         int, "boxes nearer to the edge of the frame are left out, pixels; -1 keeps them", Interval(ge=-1, le=16_384)
     ] = 2
     overlap: Annotated[Fraction, "boxes of which more than this fraction is covered by another are left out"] = 0.4
-    most: Annotated[Count, "crops of a tracklet at most, spread over its time"] = 8
-    least: Annotated[Count, "tracklets with fewer crops are left out"] = 2
+    max_crops: Annotated[Count, "crops of a tracklet at most, spread over its time"] = 8
+    min_crops: Annotated[Count, "tracklets with fewer crops are left out"] = 2
     padding: Annotated[
         float, "added on each side, as a fraction of the box's width and height", Interval(ge=0, le=10)
     ] = 0.05
-    tallest: Annotated[int, "crops taller than this are scaled down to it, pixels", Interval(ge=16, le=16_384)] = 384
+    max_height: Annotated[int, "crops taller than this are scaled down to it, pixels", Interval(ge=16, le=16_384)] = 384
     quality: Annotated[int, "JPEG quality", Interval(ge=1, le=100)] = 92
 
 
@@ -53,8 +53,8 @@ def choose_crops(
     aspect: tuple[float, float],
     border: int,
     overlap: float,
-    most: int,
-    least: int,
+    max_crops: int,
+    min_crops: int,
 ) -> tuple[list[Int[np.ndarray, " _"]], dict[str, int]]:
     """The rows of `tracks` to keep, for each tracklet that stays, and how many boxes were left out for which reason.
 
@@ -65,8 +65,8 @@ def choose_crops(
         aspect: Height over width, least and most.
         border: Boxes nearer to the edge are left out; -1 keeps them.
         overlap: Boxes of which more than this fraction is covered by another box of the frame are left out.
-        most: Crops of a tracklet at most; the good ones are thinned evenly from first to last.
-        least: Tracklets with fewer are left out.
+        max_crops: Crops of a tracklet at most; the good ones are thinned evenly from first to last.
+        min_crops: Tracklets with fewer are left out.
     """
     sides = tracks.box[:, 2:] - tracks.box[:, :2]
     ratio = sides[:, 1] / np.maximum(sides[:, 0], 1e-6)
@@ -84,10 +84,10 @@ def choose_crops(
         good &= ~bad
     kept = []
     for rows in np.split(np.flatnonzero(good), _cuts(good, tracks.offsets)):
-        if len(rows) < least:
+        if len(rows) < min_crops:
             dropped["boxes of tracklets with too few"] += len(rows)
             continue
-        chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)]
+        chosen = rows[np.linspace(0, len(rows) - 1, min(max_crops, len(rows))).round().astype(np.int64)]
         dropped["boxes beyond what a tracklet keeps"] += len(rows) - len(chosen)
         if len(chosen):
             kept.append(chosen)
@@ -107,17 +107,17 @@ def covered(frame: Int[np.ndarray, " n"], box: Float[np.ndarray, "n 4"]) -> Floa
 
 
 def cut(
-    image: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, " 4"], *, padding: float, tallest: int
+    image: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, " 4"], *, padding: float, max_height: int
 ) -> UInt8[np.ndarray, "_h _w 3"]:
-    """The padded box, clamped to the frame, at most `tallest` pixels high. It has at least one pixel."""
+    """The padded box, clamped to the frame, at most `max_height` pixels high. It has at least one pixel."""
     pad = padding * (box[2:] - box[:2])
     height, width = image.shape[:2]
     left, top = np.clip(np.floor(box[:2] - pad), 0, (width - 1, height - 1)).astype(int)
     right, bottom = np.clip(np.ceil(box[2:] + pad), (left + 1, top + 1), (width, height)).astype(int)
     crop = image[top:bottom, left:right]
-    if len(crop) > tallest:
-        narrow = max(1, round(crop.shape[1] * tallest / len(crop)))
-        crop = cv2.resize(crop, (narrow, tallest), interpolation=cv2.INTER_AREA)
+    if len(crop) > max_height:
+        narrow = max(1, round(crop.shape[1] * max_height / len(crop)))
+        crop = cv2.resize(crop, (narrow, max_height), interpolation=cv2.INTER_AREA)
     return np.asarray(crop)
 
 

@@ -38,16 +38,24 @@ class ByteTrackSettings:
     """ByteTrack (Zhang et al. 2022, arXiv:2110.06864): boxes of low score extend tracklets, but begin none."""
 
     kind: Literal["bytetrack"] = "bytetrack"
-    begin: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
-    high: Annotated[Fraction, "score from which a box is matched in the first round"] = 0.5
-    iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"] = 1.0
-    steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 2
+    activation_score: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
+    high_score: Annotated[Fraction, "score from which a box is matched in the first round"] = 0.5
+    minimum_iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
+    lost_seconds: Annotated[
+        Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"
+    ] = 1.0
+    minimum_frames: Annotated[Frames, "frames in a row before a tracklet counts"] = 2
 
     def build(self, *, rate: float) -> "VideoTracker":
         """A tracker for one video of `rate` frames a second."""
-        algorithm = ByteTrack(rate=rate, begin=self.begin, high=self.high, overlap=self.iou, steady=self.steady)
-        return VideoTracker(algorithm, rate=rate, lost=self.lost)
+        algorithm = ByteTrack(
+            rate=rate,
+            activation_score=self.activation_score,
+            high_score=self.high_score,
+            minimum_iou=self.minimum_iou,
+            minimum_frames=self.minimum_frames,
+        )
+        return VideoTracker(algorithm, rate=rate, lost_seconds=self.lost_seconds)
 
 
 @settings
@@ -55,16 +63,24 @@ class OcSortSettings:
     """OC-SORT (Cao et al. 2023, arXiv:2203.14360): follows turns and stops better than a constant velocity."""
 
     kind: Literal["ocsort"] = "ocsort"
-    high: Annotated[Fraction, "boxes below this score are not used"] = 0.5
-    iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    direction: Annotated[float, "weight of a steady direction against overlap", Interval(ge=0, le=100)] = 0.2
-    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"] = 1.0
-    steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
+    high_score: Annotated[Fraction, "boxes below this score are not used"] = 0.5
+    minimum_iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
+    direction_weight: Annotated[float, "weight of a steady direction against overlap", Interval(ge=0, le=100)] = 0.2
+    lost_seconds: Annotated[
+        Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"
+    ] = 1.0
+    minimum_frames: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "VideoTracker":
         """A tracker for one video of `rate` frames a second."""
-        algorithm = OcSort(rate=rate, high=self.high, overlap=self.iou, direction=self.direction, steady=self.steady)
-        return VideoTracker(algorithm, rate=rate, lost=self.lost)
+        algorithm = OcSort(
+            rate=rate,
+            high_score=self.high_score,
+            minimum_iou=self.minimum_iou,
+            direction_weight=self.direction_weight,
+            minimum_frames=self.minimum_frames,
+        )
+        return VideoTracker(algorithm, rate=rate, lost_seconds=self.lost_seconds)
 
 
 @settings
@@ -72,17 +88,24 @@ class SortSettings:
     """SORT (Bewley et al. 2016, arXiv:1602.00763): constant velocity and overlap, nothing else."""
 
     kind: Literal["sort"] = "sort"
-    begin: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
-    iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost: Annotated[Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"] = 1.0
-    steady: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
+    activation_score: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
+    minimum_iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
+    lost_seconds: Annotated[
+        Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"
+    ] = 1.0
+    minimum_frames: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "VideoTracker":
         """A tracker for one video of `rate` frames a second."""
         algorithm = ByteTrack(
-            rate=rate, begin=self.begin, high=0.0, overlap=self.iou, steady=self.steady, in_a_row=False
+            rate=rate,
+            activation_score=self.activation_score,
+            high_score=0.0,
+            minimum_iou=self.minimum_iou,
+            minimum_frames=self.minimum_frames,
+            in_a_row=False,
         )
-        return VideoTracker(algorithm, rate=rate, lost=self.lost)
+        return VideoTracker(algorithm, rate=rate, lost_seconds=self.lost_seconds)
 
 
 TrackerSettings = ByteTrackSettings | OcSortSettings | SortSettings
@@ -91,17 +114,17 @@ TrackerSettings = ByteTrackSettings | OcSortSettings | SortSettings
 class VideoTracker:
     """A tracker by the time stamps of a video, so that gaps and uneven rates do no harm.
 
-    A tracklet waits for `lost` seconds, and for `LEAST_INTERVALS` frame intervals where those are longer. The interval
+    A tracklet waits for `lost_seconds`, and for `LEAST_INTERVALS` frame intervals where those are longer. The interval
     is the median of the latest; a single gap does not change it.
 
     Args:
         algorithm: What assigns boxes to tracklets.
         rate: Frames a second that it sees, as the video states.
-        lost: Seconds that a tracklet waits for somebody who is out of sight.
+        lost_seconds: Seconds that a tracklet waits for somebody who is out of sight.
     """
 
-    def __init__(self, algorithm: ByteTrack | OcSort, *, rate: float, lost: float) -> None:
-        self._algorithm, self._lost, self._rate = algorithm, lost, rate
+    def __init__(self, algorithm: ByteTrack | OcSort, *, rate: float, lost_seconds: float) -> None:
+        self._algorithm, self._lost_seconds, self._rate = algorithm, lost_seconds, rate
         self._time: float | None = None
         self._intervals = deque([1 / rate], maxlen=_INTERVALS_KEPT)
 
@@ -112,6 +135,6 @@ class VideoTracker:
             self._intervals.append(seconds)
         self._time = time
         # 1.01: whatever the rounding of times
-        lost = max(self._lost, LEAST_INTERVALS * 1.01 * median_low(self._intervals))
+        lost_seconds = max(self._lost_seconds, LEAST_INTERVALS * 1.01 * median_low(self._intervals))
         box, score = found.box.astype(np.float64), found.score.astype(np.float64)
-        return self._algorithm.update(box, score, seconds, lost=lost)
+        return self._algorithm.update(box, score, seconds, lost_seconds=lost_seconds)

@@ -88,28 +88,28 @@ class Track:
         id: Number of the tracklet; -1 before it has one.
         hits: Frames in which it was found, in a row or in all (see `ByteTrack`).
         missed: Frames since it was found.
-        lost: Seconds since it was found.
+        unseen_seconds: Seconds since it was found.
     """
 
     def __init__(self, box: Box) -> None:
         self.id = -1
         self.hits = 1
         self.missed = 0
-        self.lost = 0.0
+        self.unseen_seconds = 0.0
         self.filter = KalmanFilter(box)
 
     def predict(self, seconds: float, rate: float) -> None:
         """Moves on by `seconds`, in a video of `rate` frames a second."""
         self.filter.predict(seconds * rate, _JITTER * rate)
         self.missed += 1
-        self.lost += seconds
+        self.unseen_seconds += seconds
 
     def update(self, box: Box, step: float) -> None:
         """Takes in the box in which it was found, `step` frame intervals after the last frame."""
         self.filter.update(box)
         self.hits += 1
         self.missed = 0
-        self.lost = 0.0
+        self.unseen_seconds = 0.0
 
     @property
     def box(self) -> Box:
@@ -122,45 +122,53 @@ class ByteTrack:
 
     Args:
         rate: Frames a second.
-        begin: Score from which a box begins a tracklet.
-        high: Score from which a box is matched in the first round, the others in the second; SORT has one round: 0.
-        overlap: IoU with its predicted place that a box needs to be matched.
-        steady: Frames before a tracklet has a number.
+        activation_score: Score from which a box begins a tracklet.
+        high_score: Score from which a box is matched in the first round, others in the second; SORT has one round: 0.
+        minimum_iou: IoU with its predicted place that a box needs to be matched.
+        minimum_frames: Frames before a tracklet has a number.
         in_a_row: Whether those frames follow each other; SORT counts all.
     """
 
     def __init__(
-        self, *, rate: float, begin: float, high: float, overlap: float, steady: int, in_a_row: bool = True
+        self,
+        *,
+        rate: float,
+        activation_score: float,
+        high_score: float,
+        minimum_iou: float,
+        minimum_frames: int,
+        in_a_row: bool = True,
     ) -> None:
-        self._rate, self._begin, self._high, self._overlap = rate, begin, high, overlap
-        self._steady, self._in_a_row = steady, in_a_row
+        self._rate, self._activation_score = rate, activation_score
+        self._high_score, self._minimum_iou = high_score, minimum_iou
+        self._minimum_frames, self._in_a_row = minimum_frames, in_a_row
         self._tracks: list[Track] = []
         self._next = 0
 
-    def update(self, box: Boxes, score: Scores, seconds: float, *, lost: float) -> Ids:
+    def update(self, box: Boxes, score: Scores, seconds: float, *, lost_seconds: float) -> Ids:
         """The tracklet of each box found `seconds` after the last frame; -1 = none.
 
-        A tracklet that was not found for more than `lost` seconds has ended.
+        A tracklet that was not found for more than `lost_seconds` has ended.
         """
         ids = np.full(len(box), -1, np.int64)
         for track in self._tracks:
             if self._in_a_row and track.missed:
                 track.hits = 0
             track.predict(seconds, self._rate)
-        tracks = [track for track in self._tracks if track.lost <= lost]
+        tracks = [track for track in self._tracks if track.unseen_seconds <= lost_seconds]
         free, unmatched = tracks, np.arange(0)
-        for rows in (np.flatnonzero(score >= self._high), np.flatnonzero(score < self._high)):
+        for rows in (np.flatnonzero(score >= self._high_score), np.flatnonzero(score < self._high_score)):
             overlap = overlaps([track.box for track in free], box[rows])
-            matches, without, left = assign(overlap, overlap, self._overlap)
+            matches, without, left = assign(overlap, overlap, self._minimum_iou)
             for i, j in matches:
                 free[i].update(box[rows[j]], seconds * self._rate)
-                if free[i].hits >= self._steady and free[i].id < 0:
+                if free[i].hits >= self._minimum_frames and free[i].id < 0:
                     free[i].id, self._next = self._next, self._next + 1
                 ids[rows[j]] = free[i].id
             free = [free[i] for i in without]
             unmatched = np.append(unmatched, rows[left])
-        tracks += [Track(box[j]) for j in unmatched if score[j] >= max(self._begin, self._high)]
-        self._tracks = [t for t in tracks if t.id >= 0 or t.hits >= self._steady or not t.missed]
+        tracks += [Track(box[j]) for j in unmatched if score[j] >= max(self._activation_score, self._high_score)]
+        self._tracks = [t for t in tracks if t.id >= 0 or t.hits >= self._minimum_frames or not t.missed]
         return ids
 
 
@@ -243,40 +251,42 @@ class OcSort:
 
     Args:
         rate: Frames a second.
-        high: Boxes below this score are not used.
-        overlap: IoU with its predicted place, or its last one, that a box needs to be matched.
-        direction: Weight of the agreement of directions beside IoU.
-        steady: Frames in a row before a tracklet has a number.
+        high_score: Boxes below this score are not used.
+        minimum_iou: IoU with its predicted place, or its last one, that a box needs to be matched.
+        direction_weight: Weight of the agreement of directions beside IoU.
+        minimum_frames: Frames in a row before a tracklet has a number.
     """
 
-    def __init__(self, *, rate: float, high: float, overlap: float, direction: float, steady: int) -> None:
-        self._rate, self._high, self._overlap = rate, high, overlap
-        self._direction, self._steady = direction, steady
+    def __init__(
+        self, *, rate: float, high_score: float, minimum_iou: float, direction_weight: float, minimum_frames: int
+    ) -> None:
+        self._rate, self._high_score, self._minimum_iou = rate, high_score, minimum_iou
+        self._direction_weight, self._minimum_frames = direction_weight, minimum_frames
         self._tracks: list[DirectedTrack] = []
         self._next = self._frames = 0
 
-    def update(self, box: Boxes, score: Scores, seconds: float, *, lost: float) -> Ids:
+    def update(self, box: Boxes, score: Scores, seconds: float, *, lost_seconds: float) -> Ids:
         """The tracklet of each box found `seconds` after the last frame; -1 = none.
 
-        A tracklet that was not found for more than `lost` seconds has ended.
+        A tracklet that was not found for more than `lost_seconds` has ended.
         """
         ids = np.full(len(box), -1, np.int64)
         if not self._tracks and not len(box):
             return ids
         for track in self._tracks:
             track.predict(seconds, self._rate)
-        tracks = [track for track in self._tracks if track.lost <= lost]
-        rows = np.flatnonzero(score >= self._high)
+        tracks = [track for track in self._tracks if track.unseen_seconds <= lost_seconds]
+        rows = np.flatnonzero(score >= self._high_score)
         overlap = overlaps([track.box for track in tracks], box[rows])
         matches, without, left = assign(
-            overlap + self._agreement(tracks, box[rows], score[rows]), overlap, self._overlap
+            overlap + self._agreement(tracks, box[rows], score[rows]), overlap, self._minimum_iou
         )
         overlap = overlaps([tracks[i].last for i in without], box[rows[left]])
-        again, _, still_left = assign(overlap, overlap, self._overlap)
+        again, _, still_left = assign(overlap, overlap, self._minimum_iou)
         for i, j in matches + [(without[i], left[j]) for i, j in again]:
             track = tracks[i]
             track.update(box[rows[j]], seconds * self._rate)
-            if track.hits >= self._steady or self._frames <= self._steady:
+            if track.hits >= self._minimum_frames or self._frames <= self._minimum_frames:
                 if track.id < 0:
                     track.id, self._next = self._next, self._next + 1
                 ids[rows[j]] = track.id
@@ -285,7 +295,7 @@ class OcSort:
         return ids
 
     def _agreement(self, tracks: list[DirectedTrack], box: Boxes, score: Scores) -> Float[np.ndarray, "t n"]:
-        if not tracks or not self._direction:
+        if not tracks or not self._direction_weight:
             return np.zeros((len(tracks), len(box)), np.float32)
         moving = np.array([track.direction is not None for track in tracks], np.float32)
         own = np.array([np.zeros(2) if track.direction is None else track.direction for track in tracks])[:, None]
@@ -293,7 +303,7 @@ class OcSort:
         cosine = np.clip(own[..., 1] * towards[..., 1] + own[..., 0] * towards[..., 0], -1, 1)
         agreement = (moving[:, None] * ((np.pi / 2 - np.abs(np.arccos(cosine))) / np.pi)).astype(np.float32)
         agreement *= score
-        return np.asarray(self._direction * agreement)
+        return np.asarray(self._direction_weight * agreement)
 
 
 def overlaps(expected: list[Box], found: Boxes) -> Float[np.ndarray, "t n"]:
@@ -302,13 +312,13 @@ def overlaps(expected: list[Box], found: Boxes) -> Float[np.ndarray, "t n"]:
 
 
 def assign(
-    benefit: Float[np.ndarray, "t n"], overlap: Float[np.ndarray, "t n"], least: float
+    benefit: Float[np.ndarray, "t n"], overlap: Float[np.ndarray, "t n"], minimum_iou: float
 ) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """The assignment of greatest benefit, less pairs that overlap below `least`; rows and columns without a partner."""
+    """Assignment of greatest benefit, without pairs below `minimum_iou`; rows and columns without a partner."""
     pairs = [
         (i, j)
         for i, j in zip(*(part.tolist() for part in linear_sum_assignment(benefit, maximize=True)), strict=True)
-        if overlap[i, j] >= least
+        if overlap[i, j] >= minimum_iou
     ]
     rows, columns = set(range(len(overlap))), set(range(overlap.shape[1]))
     return pairs, sorted(rows - {i for i, _ in pairs}), sorted(columns - {j for _, j in pairs})

@@ -42,7 +42,7 @@ def test_an_amount_that_is_said_is_enough(size):
 def test_matrices_beyond_the_limit_lie_in_files_that_vanish(tmp_path):
     engine = Bounded(LOCAL, tmp_path, 5 * MB, 0)
     assert isinstance(engine, Engine)
-    assert Kept(engine, tmp_path, "any").room == engine.room == 0
+    assert Kept(engine, tmp_path, "any").memory_bytes == engine.memory_bytes == 0
     inside, outside = engine.zeros(1000, 1000), engine.zeros(1000, 1000)
     assert [in_memory(m) for m in (inside, outside)] == [True, False]
     for matrix in (inside, outside):

@@ -19,7 +19,7 @@ from reappear.video import ByteTrackSettings, CropSettings, MotSettings, YoloxSe
 from tests.video.films import WALKERS, Walker, pictures, write_film, write_truth
 
 FRAMES = 24
-SETTINGS = IngestSettings(workers=1, detector=MotSettings(boxes=""), crop=CropSettings(most=5))
+SETTINGS = IngestSettings(workers=1, detector=MotSettings(boxes=""), crop=CropSettings(max_crops=5))
 
 
 class Notes:
@@ -158,7 +158,7 @@ def test_frames_of_another_size_are_cut_and_judged_by_their_own(tmp_path):
         for box in [walker.box(frame)]
     ]
     (tmp_path / "j.gt.txt").write_text("\n".join(lines))
-    settings = IngestSettings(workers=1, detector=MotSettings(ids="video"), crop=CropSettings(most=100))
+    settings = IngestSettings(workers=1, detector=MotSettings(ids="video"), crop=CropSettings(max_crops=100))
     columns, files, listener, record, _ = take([tmp_path / "j.ts"], tmp_path / "w", settings)
     assert listener.having("2 sizes")
     assert record.counts["crops"] == 2 * FRAMES
@@ -316,7 +316,7 @@ def test_frames_further_apart_than_the_waiting_time(tmp_path):
     write_truth(tmp_path / "a.gt.txt", FRAMES)
     _, _, listener, record, _ = take([tmp_path], tmp_path / "w")
     assert record.counts["tracklets"] == 2
-    assert listener.having("a.mkv", "tracker.lost", "2 s apart")
+    assert listener.having("a.mkv", "tracker.lost_seconds", "2 s apart")
 
 
 def test_a_tracker_that_follows_nobody_says_so(tmp_path):
@@ -324,10 +324,10 @@ def test_a_tracker_that_follows_nobody_says_so(tmp_path):
         people = (Walker(7, 10, 130, speed, (220, 40, 40)),)
         write_film(tmp_path / f"{name}.mp4", pictures(FRAMES, people))
         write_truth(tmp_path / f"{name}.gt.txt", 3 if name == "fast" else FRAMES, people)
-    settings = IngestSettings(workers=1, detector=MotSettings(), tracker=ByteTrackSettings(iou=0.3))
+    settings = IngestSettings(workers=1, detector=MotSettings(), tracker=ByteTrackSettings(minimum_iou=0.3))
     _, _, listener, record, _ = take([tmp_path], tmp_path / "w", settings)
     assert record.counts["videos without people"] == 1
-    assert len(listener.having("fast.mp4", "--tracker.iou")) == 1
+    assert len(listener.having("fast.mp4", "--tracker.minimum_iou")) == 1
     assert not listener.having("slow.mp4")
 
 

@@ -25,7 +25,7 @@ from .settings import CorrelateSettings
 
 _NEEDED = 250 << 20  # bytes for the program, and blocks of fixed size
 _PER_CROP, _PER_TRACKLET = 150, 800  # bytes of columns while a stage works; some 1200 of a tracklet of 3 crops measured
-_ROOM = 64 << 20  # bytes for links, at least
+_MIN_MEMORY_BYTES = 64 << 20  # bytes for links, at least
 _SHARED = 256 << 20  # bytes for results of workers under way
 _TOLD = 5  # decisions that do not hold, one line each
 
@@ -63,7 +63,7 @@ def correlate(
         step="correlate",
         settings=plain,
         inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings), **begun, **decided},
-        work=lambda aside: _correlate(work, settings, memory, embeddings, start, log, aside, progress),
+        work=lambda staging: _correlate(work, settings, memory, embeddings, start, log, staging, progress),
         progress=progress,
     )
 
@@ -85,7 +85,7 @@ def _correlate(
     embeddings: str,
     start: str | None,
     log: Path | None,
-    aside: Path,
+    staging: Path,
     progress: Progress,
 ) -> Outcome:
     crops = work.open_crops()
@@ -97,7 +97,7 @@ def _correlate(
     if not len(crops):
         raise InputError(f"{work.crops} holds no crops; there is nobody to tell apart")
     tracklets = crops.tracklet_set(vectors)
-    needed = _NEEDED + _ROOM + _PER_CROP * len(crops) + _PER_TRACKLET * len(tracklets)
+    needed = _NEEDED + _MIN_MEMORY_BYTES + _PER_CROP * len(crops) + _PER_TRACKLET * len(tracklets)
     if settings.pairs == "approximate":
         needed += 2 * len(tracklets) * vectors.shape[1]  # an index
     if memory < needed:
@@ -109,7 +109,7 @@ def _correlate(
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
     verdicts = _weigh(log, work, tracklets, settings, progress) if log else None
-    checkpoints = Checkpoints(aside / "unfinished", progress)
+    checkpoints = Checkpoints(staging / "unfinished", progress)
     matrix = 4 * len(tracklets) * vectors.shape[1]
     products = choose_products(settings.device, settings.engine)
     with open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
@@ -119,7 +119,7 @@ def _correlate(
             start=earlier,
             verdicts=verdicts,
             truth=truth,
-            engine=Bounded(engine, aside, limit=spare - spare // 4, room=_ROOM + spare // 4),
+            engine=Bounded(engine, staging, limit=spare - spare // 4, memory_bytes=_MIN_MEMORY_BYTES + spare // 4),
             products=products,
             checkpoints=checkpoints,
             progress=progress,
@@ -128,10 +128,10 @@ def _correlate(
     found.report["embeddings"] = {"name": embeddings, **meta}
     if log and verdicts:
         found.report["review"] = {"decisions": verdicts.counts, "overruled": list(verdicts.overruled)}
-        write_text(aside / "review.jsonl", read_text(log))
-    write_identities(aside, found)
+        write_text(staging / "review.jsonl", read_text(log))
+    write_identities(staging, found)
     if "evidence" in found.report["thresholds"]:
-        _draw(aside / "thresholds.svg", found.report["thresholds"])
+        _draw(staging / "thresholds.svg", found.report["thresholds"])
     checkpoints.remove()
     last = found.report["stages"][-1]
     rejected = int(np.count_nonzero(found.moves["stage"] == "review"))

@@ -40,7 +40,7 @@ class Cluster:
     """Pieces are tasks of a Ray that is running. What a lost worker was doing, another does again."""
 
     def __init__(self, ray: Any) -> None:
-        self.room = LOCAL.room
+        self.memory_bytes = LOCAL.memory_bytes
         self._ray = ray
         self._piece = ray.remote(_piece).options(num_cpus=1, max_retries=_RETRIES, retry_exceptions=False)
         self._most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))

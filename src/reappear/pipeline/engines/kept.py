@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from reappear import __version__
 from reappear.core import SILENT, Engine, Progress
-from reappear.store import read_npz, remove_scratch, write_text, writing
+from reappear.store import atomic_write, read_npz, remove_scratch, write_text
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Kept:
     """
 
     def __init__(self, engine: Engine, folder: Path, title: str, progress: Progress = SILENT) -> None:
-        self.room = engine.room
+        self.memory_bytes = engine.memory_bytes
         self._engine = engine
         self._folder = folder
         self._title = title
@@ -116,7 +116,7 @@ class _Chunks:
         if not (self._folder / "sign").exists():
             write_text(self._folder / "sign", self._sign())
         arrays = {f"{i}.{k}": value for i, result in enumerate(results) for k, value in enumerate(_values(result))}
-        with writing(self._folder / f"{first:09d}.npz") as aside, aside.open("wb") as file:
+        with atomic_write(self._folder / f"{first:09d}.npz") as staging, staging.open("wb") as file:
             np.savez(file, **arrays)
 
     def _sign(self) -> str:

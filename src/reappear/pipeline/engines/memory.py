@@ -60,11 +60,11 @@ class Bounded:
         engine: Does the work.
         folder: Where files go.
         limit: Bytes of memory for matrices, all together.
-        room: Bytes of memory for lists.
+        memory_bytes: Bytes of memory for lists.
     """
 
-    def __init__(self, engine: Engine, folder: Path, limit: int, room: int) -> None:
-        self.room = room
+    def __init__(self, engine: Engine, folder: Path, limit: int, memory_bytes: int) -> None:
+        self.memory_bytes = memory_bytes
         self._engine = engine
         self._folder = folder
         self._left = limit

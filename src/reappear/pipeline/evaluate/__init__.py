@@ -110,14 +110,14 @@ def evaluate_one(
     files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
     images = hash_images(divided.table, work.hashes, progress=progress)
 
-    def examine(aside: Path) -> Outcome:
+    def examine(staging: Path) -> Outcome:
         cached = f"{label}{'+flip' if settings.flip else ''}@{divided.name}"
         folder, failed = embed_split(
             work, cached, divided, vectors, images=images, batch=settings.batch, progress=progress
         )
         query, gallery, extractor = read_embedded(folder, divided, protocol=settings.protocol)
         description = {"name": name, "model": label, "data": divided.name, "extractor": extractor}
-        return score(query, gallery, settings, description, divided.dropped | failed, aside, progress=progress)
+        return score(query, gallery, settings, description, divided.dropped | failed, staging, progress=progress)
 
     return run_step(
         work.evaluation(name),
@@ -165,7 +165,7 @@ def evaluate_files(
         step="evaluate",
         settings=settings,
         inputs={**hash_files({"query": query, "gallery": gallery}, work.hashes), "model": description["model"]},
-        work=lambda aside: score(queries, galleries, settings, description, {}, aside, progress=progress),
+        work=lambda staging: score(queries, galleries, settings, description, {}, staging, progress=progress),
         progress=progress,
     )
 

@@ -22,7 +22,7 @@ from reappear.metrics import (
     verify,
 )
 from reappear.pipeline.record import Outcome
-from reappear.store import write_text, writing
+from reappear.store import atomic_write, write_text
 
 from .settings import EvaluateSettings
 from .vectors import LabelledEmbeddings
@@ -39,11 +39,11 @@ def score(
     settings: EvaluateSettings,
     description: dict[str, str],
     dropped: dict[str, int],
-    aside: Path,
+    staging: Path,
     *,
     progress: Progress,
 ) -> Outcome:
-    """Writes scores.json and ranking.npz into `aside`.
+    """Writes scores.json and ranking.npz into `staging`.
 
     Args:
         query: Who is asked for.
@@ -51,7 +51,7 @@ def score(
         settings: Protocol and what is to be measured.
         description: Name, model, data, extractor: what scores.json says of them.
         dropped: Reason → images that were left out.
-        aside: Where to.
+        staging: Where to.
         progress: Who is told.
     """
     known = not any((np.asarray(part.camera) == -1).any() for part in (query, gallery))
@@ -113,7 +113,7 @@ def score(
     paths = gallery.path
     if len(search.gallery_ids) > len(paths):  # under "video" the queries joined the gallery
         paths = np.concatenate([paths, query.path])
-    with writing(aside / "ranking.npz") as path, path.open("wb") as file:
+    with atomic_write(staging / "ranking.npz") as path, path.open("wb") as file:
         np.savez(
             file,
             query_path=query.path,
@@ -133,7 +133,7 @@ def score(
             shown_vectors=_vectors(search, rows),
             **arrays,
         )
-    write_text(aside / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    write_text(staging / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
     progress.note(f"{description['name']}: mAP {ranking.mean_ap:.3f}, rank 1 {ranking.cmc[0]:.3f} over {valid} queries")
     return Outcome(
         counts={

@@ -18,7 +18,7 @@ from reappear.pipeline.embed import embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
-from reappear.store import read_npy, read_npz, write_text, writing
+from reappear.store import atomic_write, read_npy, read_npz, write_text
 
 from .splits import EvalSplit
 
@@ -75,7 +75,7 @@ def embed_split(
     # Other images or another extractor go into another folder: nobody names these folders, so none need be refused.
     folder = work.vectors(f"{name}-{hash_value([to_plain(given), inputs], root=work.root)[:8]}")
 
-    def fill(aside: Path) -> Outcome:
+    def fill(staging: Path) -> Outcome:
         extractor = given.extractor.build()
         path = split.table.path
         vectors = np.zeros((len(path), extractor.width), np.float32)
@@ -88,9 +88,9 @@ def embed_split(
                 )
                 dropped.update(failed)
                 tick(len(path[some]))
-        with writing(aside / "vectors.npy") as out, out.open("wb") as file:
+        with atomic_write(staging / "vectors.npy") as out, out.open("wb") as file:
             np.save(file, vectors)
-        write_text(aside / "meta.json", json.dumps({"extractor": extractor.name}) + "\n")
+        write_text(staging / "meta.json", json.dumps({"extractor": extractor.name}) + "\n")
         made = len(path) - dropped.total()
         return Outcome({"images": len(path), "width": extractor.width}, dict(dropped), made=made)
 

@@ -19,7 +19,7 @@ from reappear.pipeline.workspace import Workspace
 from reappear.store import ShardWriter, read_table, remove_scratch, shard_path, write_table, write_text
 
 from . import IngestSettings
-from .given import NO_TIMES, Given, GivenVideos, write_given
+from .external import NO_TIMES, ExternalCrops, ExternalVideos, write_external
 
 _BLOCK = 8192  # images in a shard; what an interruption costs
 
@@ -36,7 +36,7 @@ def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSett
     """
     layout, root = READERS[name], locate(name, source)
     with progress.task(f"reading {root.name} as {name}", None) as tick:
-        table = read(name, root, **layout.whole)
+        table = read(name, root, **layout.full_options)
         tick(len(table))
     plan = _arrange(table, root, name, settings)
     inputs = {
@@ -44,8 +44,8 @@ def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSett
         "labels": hash_value([table, plan.videos.names], root=plan.root),
     }
 
-    def fill(aside: Path) -> Outcome:
-        return _copy_all(plan, aside, settings, progress)
+    def fill(staging: Path) -> Outcome:
+        return _copy_all(plan, staging, settings, progress)
 
     return run_step(
         work.crops,
@@ -63,8 +63,8 @@ class _Plan:
 
     table: ImageTable
     order: Int[np.ndarray, " n"]
-    rows: Given
-    videos: GivenVideos
+    rows: ExternalCrops
+    videos: ExternalVideos
     labels: list[str]
     root: Path
     has_truth: bool
@@ -85,7 +85,7 @@ def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings)
     cameras, video = np.unique(table.camera, return_inverse=True)
     names = [_camera_name(table, camera) if camera >= 0 else root.stem for camera in cameras.tolist()]
     label = label.astype(np.int64) - int(np.searchsorted(people, 0))
-    rows = Given(
+    rows = ExternalCrops(
         video=video.astype(np.int64),
         tracklet=table.sequence,
         label=label,
@@ -101,7 +101,7 @@ def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings)
         table=table,
         order=order,
         rows=rows[order],
-        videos=GivenVideos(names, names, root),
+        videos=ExternalVideos(names, names, root),
         labels=[table.names[p] if table.names else str(p) for p in people.tolist() if p >= 0],
         root=root if root.is_dir() else root.parent,
         has_truth=settings.labels_are_truth,
@@ -117,8 +117,8 @@ def _below(path: str, root: Path) -> str:
     return path.removeprefix(f"{root}{os.sep}")
 
 
-def _copy_all(plan: _Plan, aside: Path, settings: IngestSettings, progress: Progress) -> Outcome:
-    parts = aside / "parts"
+def _copy_all(plan: _Plan, staging: Path, settings: IngestSettings, progress: Progress) -> Outcome:
+    parts = staging / "parts"
     blocks = list(plan.blocks())
     waiting = [(number, rows) for number, rows in blocks if not _mark(parts, number).exists()]
     done = len(plan.order) - sum(len(rows) for _, rows in waiting)
@@ -129,25 +129,25 @@ def _copy_all(plan: _Plan, aside: Path, settings: IngestSettings, progress: Prog
         tick(done)
         if workers <= 1:
             for number, rows in waiting:
-                tick(_copy(number, plan.table.path[rows], aside))
+                tick(_copy(number, plan.table.path[rows], staging))
         else:
             with process_pool(workers) as pool:
                 jobs: set[Future[int]] = set()
                 for number, rows in waiting:
-                    jobs.add(pool.submit(_copy, number, plan.table.path[rows], aside))
+                    jobs.add(pool.submit(_copy, number, plan.table.path[rows], staging))
                     if len(jobs) > 2 * workers:  # those waiting hold their paths in memory
                         finished, jobs = wait(jobs, return_when=FIRST_COMPLETED)
                         tick(sum(job.result() for job in finished))
                 tick(sum(job.result() for job in wait(jobs).done))
-    outcome = _merge(plan, [number for number, _ in blocks], aside, progress)
+    outcome = _merge(plan, [number for number, _ in blocks], staging, progress)
     remove_scratch(parts, "[0-9]*.json", "[0-9]*.parquet")
     return outcome
 
 
-def _copy(number: int, paths: np.ndarray, aside: Path) -> int:
+def _copy(number: int, paths: np.ndarray, staging: Path) -> int:
     """Leaves a shard, a table of the places in it, and last the mark that the block is done, with what is damaged."""
     kept, damaged = [], {}
-    path = shard_path(aside, number)
+    path = shard_path(staging, number)
     path.unlink(missing_ok=True)  # of an interrupted call: a shard that is there would be appended to
     with ShardWriter(path) as shard:
         for row, source in enumerate(paths.tolist()):
@@ -160,20 +160,20 @@ def _copy(number: int, paths: np.ndarray, aside: Path) -> int:
             kept.append((row, *shard.add(f"{number:05d}-{row:07d}{ending(data)}", data), width, height))
     columns = np.array(kept, np.int64).reshape(-1, 5).T
     write_table(
-        aside / "parts" / f"{number:05d}.parquet",
+        staging / "parts" / f"{number:05d}.parquet",
         dict(zip(("row", "offset", "size", "width", "height"), columns, strict=True)),
     )
-    write_text(_mark(aside / "parts", number), json.dumps(damaged))
+    write_text(_mark(staging / "parts", number), json.dumps(damaged))
     return len(paths)
 
 
-def _merge(plan: _Plan, blocks: list[int], aside: Path, progress: Progress) -> Outcome:
-    tables = [read_table(aside / "parts" / f"{number:05d}.parquet") for number in blocks]
+def _merge(plan: _Plan, blocks: list[int], staging: Path, progress: Progress) -> Outcome:
+    tables = [read_table(staging / "parts" / f"{number:05d}.parquet") for number in blocks]
     row = np.concatenate([table["row"] + number * _BLOCK for number, table in zip(blocks, tables, strict=True)])
     reasons = dict(plan.table.skipped)
     damaged = 0
     for number in blocks:
-        told = read_json_object(_mark(aside / "parts", number))
+        told = read_json_object(_mark(staging / "parts", number))
         damaged += len(told)
         reasons |= {str(plan.table.path[plan.order[number * _BLOCK + int(i)]]): why for i, why in told.items()}
     if not len(row):
@@ -187,11 +187,11 @@ def _merge(plan: _Plan, blocks: list[int], aside: Path, progress: Progress) -> O
     places["shard"] = np.repeat(blocks, [len(table["row"]) for table in tables])
     source = {"path": np.array([_below(path, plan.root) for path in plan.table.path[plan.order[row]].tolist()])}
     rows = plan.rows[row]
-    tracklets = write_given(
-        aside, rows, plan.videos, labels=plan.labels, places=places, source=source, has_truth=plan.has_truth
+    tracklets = write_external(
+        staging, rows, plan.videos, labels=plan.labels, places=places, source=source, has_truth=plan.has_truth
     )
     write_table(
-        aside / "skipped.parquet",
+        staging / "skipped.parquet",
         {"path": [_below(path, plan.root) for path in reasons], "reason": list(reasons.values())},
     )
     counts: dict[str, int | float] = {

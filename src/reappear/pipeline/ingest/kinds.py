@@ -36,7 +36,7 @@ def tell(sources: Sequence[Path], asked: str, progress: Progress) -> str:
             f"recognised; if it is one of `reappear data list`, name it with --layout"
         )
     if kinds[0] != VIDEOS:
-        progress.note(f"ingest: {sources[0]} is read as {kinds[0]}: {READERS[kinds[0]].says}")
+        progress.note(f"ingest: {sources[0]} is read as {kinds[0]}: {READERS[kinds[0]].description}")
     return kinds[0]
 
 

@@ -15,7 +15,7 @@ from reappear.pipeline.workspace import Workspace
 from reappear.store import read_npy, read_table, write_embedding_blocks
 
 from . import IngestSettings
-from .given import NO_TIMES, Given, GivenVideos, write_given
+from .external import NO_TIMES, ExternalCrops, ExternalVideos, write_external
 
 _BLOCK = 65_536
 NAME = "round0"
@@ -37,12 +37,12 @@ def ingest_vectors(sources: Sequence[Path], work: Workspace, settings: IngestSet
     hashes["names"] = f"{vectors_path.name} {table_path.name}"  # which become the names of extractor and video
     plain = {"layout": "vectors", "labels_are_truth": settings.labels_are_truth}
 
-    def write_crops(aside: Path) -> Outcome:
-        return _write_crops(vectors, vectors_path, table_path, settings, aside, progress)
+    def write_crops(staging: Path) -> Outcome:
+        return _write_crops(vectors, vectors_path, table_path, settings, staging, progress)
 
-    def write_vectors(aside: Path) -> Outcome:
+    def write_vectors(staging: Path) -> Outcome:
         row = read_table(work.crops / "sources.parquet", "row")["row"].astype(np.int64)
-        return _write_vectors(vectors, row, vectors_path.name, aside, progress)
+        return _write_vectors(vectors, row, vectors_path.name, staging, progress)
 
     record = run_step(work.crops, step="ingest", settings=plain, inputs=hashes, work=write_crops, progress=progress)
     embedded = run_step(
@@ -83,7 +83,7 @@ def _open(path: Path) -> np.ndarray:
 
 
 def _write_crops(
-    vectors: np.ndarray, vectors_path: Path, path: Path, settings: IngestSettings, aside: Path, progress: Progress
+    vectors: np.ndarray, vectors_path: Path, path: Path, settings: IngestSettings, staging: Path, progress: Progress
 ) -> Outcome:
     with progress.task(f"reading {path.name}", None) as tick:
         told = read_labels(path, labels=("identity", "camera", "video", "tracklet", "truth"), times=("time",))
@@ -110,7 +110,7 @@ def _write_crops(
     if "path" in told:
         source["path"] = np.asarray(told["path"])[order]
     has_truth = settings.labels_are_truth or "truth" in told
-    tracklets = write_given(aside, rows, videos, labels=labels, places=places, source=source, has_truth=has_truth)
+    tracklets = write_external(staging, rows, videos, labels=labels, places=places, source=source, has_truth=has_truth)
     counts: dict[str, int | float] = {
         "videos": len(videos.names),
         "labels": len(labels),
@@ -123,7 +123,7 @@ def _write_crops(
 
 def _arrange(
     told: dict[str, Codes | np.ndarray], path: Path, settings: IngestSettings
-) -> tuple[Given, GivenVideos, list[str]]:
+) -> tuple[ExternalCrops, ExternalVideos, list[str]]:
     length = len(next(iter(told.values())))
     none = np.full(length, -1, np.int64)
     codes = {name: column for name, column in told.items() if isinstance(column, Codes)}
@@ -144,14 +144,14 @@ def _arrange(
         cameras = _cameras(video, names, codes["camera"], path)
     truth = numbers.get("truth", label if settings.labels_are_truth else none)
     time = told.get("time")
-    rows = Given(
+    rows = ExternalCrops(
         video=video.astype(np.int64),
         tracklet=numbers.get("tracklet", none),
         label=label,
         time=np.asarray(time, np.float64) if isinstance(time, np.ndarray) else np.full(length, np.nan),
         truth=truth,
     )
-    return rows, GivenVideos(names, cameras, path.parent), labels
+    return rows, ExternalVideos(names, cameras, path.parent), labels
 
 
 def _cameras(video: Int[np.ndarray, " n"], names: list[str], camera: Codes, path: Path) -> list[str]:
@@ -163,7 +163,7 @@ def _cameras(video: Int[np.ndarray, " n"], names: list[str], camera: Codes, path
 
 
 def _write_vectors(
-    vectors: np.ndarray, row: Int[np.ndarray, " n"], name: str, aside: Path, progress: Progress
+    vectors: np.ndarray, row: Int[np.ndarray, " n"], name: str, staging: Path, progress: Progress
 ) -> Outcome:
     empty = 0
     in_order = bool(np.all(np.diff(row) == 1))
@@ -180,7 +180,7 @@ def _write_vectors(
                 tick(len(mine))
 
     meta = {"extractor": f"given ({name})", "normalised": True}
-    write_embedding_blocks(aside, blocks(), rows=len(row), width=vectors.shape[1], meta=meta)
+    write_embedding_blocks(staging, blocks(), rows=len(row), width=vectors.shape[1], meta=meta)
     if empty == len(row):
         raise InputError(f"{name}: all vectors are zero or not finite; embed again")
     dropped = {"vectors that are zero or not finite": empty} if empty else {}

@@ -24,12 +24,12 @@ from reappear.store import (
     Columns,
     FileHashes,
     ShardWriter,
+    atomic_write,
     read_table,
     remove_scratch,
     shard_path,
     write_table,
     write_text,
-    writing,
 )
 from reappear.video import (
     LEAST_INTERVALS,
@@ -84,8 +84,8 @@ def ingest_videos(
     del plain["workers"], plain["labels_are_truth"]  # the result does not depend on them
     plain["layout"] = "videos"
 
-    def fill(aside: Path) -> Outcome:
-        return _ingest_all(sources, left_out, aside, settings, progress)
+    def fill(staging: Path) -> Outcome:
+        return _ingest_all(sources, left_out, staging, settings, progress)
 
     return run_step(work.crops, step="ingest", settings=plain, inputs=inputs, work=fill, progress=progress)
 
@@ -157,9 +157,9 @@ def _this_video_only(path: Path) -> Iterator[list[str]]:
 
 
 def _ingest_all(
-    sources: list[_Source], left_out: "Counter[str]", aside: Path, settings: IngestSettings, progress: Progress
+    sources: list[_Source], left_out: "Counter[str]", staging: Path, settings: IngestSettings, progress: Progress
 ) -> Outcome:
-    parts = aside / "parts"
+    parts = staging / "parts"
     waiting = [source for source in sources if not _done_mark(parts, source.id).exists()]
     if waiting and len(waiting) < len(sources):
         progress.note(f"{len(sources) - len(waiting)} of {len(sources)} videos were finished before")
@@ -170,13 +170,13 @@ def _ingest_all(
         workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
         if workers > 1:
             pool = stack.enter_context(process_pool(workers))
-            jobs = {pool.submit(_try_video, source, aside, settings): source for source in waiting}
+            jobs = {pool.submit(_try_video, source, staging, settings): source for source in waiting}
             for job in as_completed(jobs):
                 failed[jobs[job].id] = job.result()
                 tick(jobs[job].frames_stated)
         else:
             for source in waiting:
-                failed[source.id] = _try_video(source, aside, settings, tick)
+                failed[source.id] = _try_video(source, staging, settings, tick)
 
     reasons = [reason for number in sorted(failed) for reason in failed[number]]
     for reason in reasons:
@@ -203,10 +203,10 @@ def _ingest_all(
     if not counts["crops"]:
         raise InputError(
             f"nobody was found in {len(sources)} videos ({counts['detections']} boxes, none of them good enough for a "
-            "crop); try another --detector, a lower score, or looser rules (--crop.height, --crop.least)"
+            "crop); try another --detector, a lower score, or looser rules (--crop.height, --crop.min_crops)"
         )
     everywhere = settings.truth_ids == "global" or getattr(settings.detector, "ids", "") == "global"
-    if _merge(parts, sources, told, aside, same_people=everywhere):
+    if _merge(parts, sources, told, staging, same_people=everywhere):
         progress.note(
             "ground truth: equal ids in different videos are taken for different people; if they are one person, "
             "ingest with --truth-ids global"
@@ -217,15 +217,15 @@ def _ingest_all(
 
 
 def _try_video(
-    source: _Source, aside: Path, settings: IngestSettings, tick: Callable[[int], None] = lambda frames: None
+    source: _Source, staging: Path, settings: IngestSettings, tick: Callable[[int], None] = lambda frames: None
 ) -> list[str]:
     """Works on one video. Returns the reason why it must be left out, or nothing."""
     with _this_video_only(source.path) as problem:
-        _ingest_video(source, aside, settings, tick)
+        _ingest_video(source, staging, settings, tick)
     return problem
 
 
-def _ingest_video(source: _Source, aside: Path, settings: IngestSettings, tick: Callable[[int], None]) -> None:
+def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick: Callable[[int], None]) -> None:
     """Leaves a shard, a poster, a table of crops, and last the mark that the video is finished."""
     cv2.setNumThreads(1)  # videos run in parallel; and no result may depend on the number of threads
     footage = open_footage(source.path)
@@ -240,8 +240,8 @@ def _ingest_video(source: _Source, aside: Path, settings: IngestSettings, tick: 
         aspect=rules.aspect,
         border=rules.border,
         overlap=rules.overlap,
-        most=rules.most,
-        least=rules.least,
+        max_crops=rules.max_crops,
+        min_crops=rules.min_crops,
     )
     rows = np.concatenate([*kept, np.zeros(0, np.int64)])
     truth = read_truth(source.path)
@@ -253,7 +253,7 @@ def _ingest_video(source: _Source, aside: Path, settings: IngestSettings, tick: 
     _note_tracking(footage, seen, settings)
     there, counts = np.unique(tracks.frame, return_counts=True)
     poster = int(there[counts.argmax()]) if len(there) else 0
-    offset, size = _write_pictures(footage, source.id, tracks.frame[rows], tracks.box[rows], poster, aside, rules)
+    offset, size = _write_pictures(footage, source.id, tracks.frame[rows], tracks.box[rows], poster, staging, rules)
     box = tracks.box[rows]
     columns = {
         "video": np.full(len(rows), source.id),
@@ -267,7 +267,7 @@ def _ingest_video(source: _Source, aside: Path, settings: IngestSettings, tick: 
         "size": size,
         "truth": identity[rows],
     }
-    write_table(_table_of(aside / "parts", source.id), columns)
+    write_table(_table_of(staging / "parts", source.id), columns)
     loose = seen.detections - len(tracks.frame)
     told = {
         "size": footage.size,
@@ -282,7 +282,7 @@ def _ingest_video(source: _Source, aside: Path, settings: IngestSettings, tick: 
         "dropped": {**dropped, **({"boxes in no tracklet": loose} if loose else {})},
         "truth": truth is not None,
     }
-    write_text(_done_mark(aside / "parts", source.id), json.dumps(told))
+    write_text(_done_mark(staging / "parts", source.id), json.dumps(told))
 
 
 def _note_tracking(footage: Footage, seen: Followed, settings: IngestSettings) -> None:
@@ -293,18 +293,21 @@ def _note_tracking(footage: Footage, seen: Followed, settings: IngestSettings) -
         f" (--stride {settings.stride})" if settings.stride > 1 else ""
     )
     waited = LEAST_INTERVALS * seen.interval
-    if waited > settings.tracker.lost:
-        footage.note(f"{apart}; tracklets wait for {waited:.3g} s, not tracker.lost = {settings.tracker.lost:g} s")
+    if waited > settings.tracker.lost_seconds:
+        footage.note(
+            f"{apart}; tracklets wait for {waited:.3g} s, "
+            f"not tracker.lost_seconds = {settings.tracker.lost_seconds:g} s"
+        )
     if np.diff(seen.tracks.offsets).max(initial=0) < 2:
         footage.note(
             f"{seen.detections} boxes, and no tracklet of two boxes or more: {apart}, and people may move further "
-            f"than --tracker.iou {settings.tracker.iou:g} allows in that time; try a lower one, a lower "
-            "--tracker.steady or --stride, or footage of more frames a second"
+            f"than --tracker.minimum_iou {settings.tracker.minimum_iou:g} allows in that time; try a lower one, "
+            "a lower --tracker.minimum_frames or --stride, or footage of more frames a second"
         )
 
 
 def _write_pictures(
-    footage: Footage, video: int, frame: np.ndarray, box: np.ndarray, poster: int, aside: Path, rules: CropSettings
+    footage: Footage, video: int, frame: np.ndarray, box: np.ndarray, poster: int, staging: Path, rules: CropSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads the frames that are needed once more; writes the shard, in the order of the frames, and the poster.
 
@@ -315,15 +318,15 @@ def _write_pictures(
         InputError: A frame that was there before is not there now.
     """
     places = np.zeros((len(frame), 2), np.int64)
-    path = shard_path(aside, video)
+    path = shard_path(staging, video)
     path.unlink(missing_ok=True)  # of an interrupted call: a shard that is there would be appended to
     with ShardWriter(path) as shard:
         for picture in footage.frames(only=frozenset([*frame.tolist(), poster])):
             for row in np.flatnonzero(frame == picture.number):
-                crop = cut(picture.image, box[row], padding=rules.padding, tallest=rules.tallest)
+                crop = cut(picture.image, box[row], padding=rules.padding, max_height=rules.max_height)
                 places[row] = shard.add(f"{video:05d}-{row:07d}.jpg", encode_jpeg(crop, rules.quality))
             if picture.number == poster:
-                _write_poster(picture.image, _poster(aside / "parts", video), rules.quality)
+                _write_poster(picture.image, _poster(staging / "parts", video), rules.quality)
         if lacking := int(np.sum(places[:, 1] == 0)):
             raise InputError(
                 f"{footage.path}: {lacking} of {len(frame)} crops are in frames that could be read the first time and "
@@ -336,12 +339,12 @@ def _write_poster(image: np.ndarray, path: Path, quality: int) -> None:
     if image.shape[1] > _POSTER_WIDTH:
         height = round(image.shape[0] * _POSTER_WIDTH / image.shape[1])
         image = np.asarray(cv2.resize(image, (_POSTER_WIDTH, height), interpolation=cv2.INTER_AREA))
-    with writing(path) as file:
+    with atomic_write(path) as file:
         file.write_bytes(encode_jpeg(image, quality))
 
 
 def _merge(
-    parts: Path, sources: list[_Source], told: list[dict[str, object]], aside: Path, *, same_people: bool
+    parts: Path, sources: list[_Source], told: list[dict[str, object]], staging: Path, *, same_people: bool
 ) -> bool:
     """Writes the tables of all videos, and their posters.
 
@@ -349,7 +352,7 @@ def _merge(
         parts: Where those of each video are.
         sources: The videos that were finished.
         told: What their marks hold.
-        aside: Where to write.
+        staging: Where to write.
         same_people: Whether equal ids in the ground truth of two videos are one person; otherwise ids are renumbered.
 
     Returns:
@@ -372,17 +375,17 @@ def _merge(
             people += max(ids, default=-1) + 1
         poster = _poster(parts, source.id)
         if poster.exists():
-            with writing(_poster(aside / "posters", number)) as file:
+            with atomic_write(_poster(staging / "posters", number)) as file:
                 file.write_bytes(poster.read_bytes())
-    for path in aside.glob("shard-*.tar"):
-        if path not in {shard_path(aside, source.id) for source in sources}:
+    for path in staging.glob("shard-*.tar"):
+        if path not in {shard_path(staging, source.id) for source in sources}:
             path.unlink()  # of a video that failed after it was written
     crops: Columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     begins = np.flatnonzero(np.diff(crops["tracklet"], prepend=-1))
     ends = np.append(begins[1:], len(crops["tracklet"])) - 1
-    write_table(aside / "crops.parquet", crops)
+    write_table(staging / "crops.parquet", crops)
     write_table(
-        aside / "tracklets.parquet",
+        staging / "tracklets.parquet",
         {
             "video": crops["video"][begins],
             "start": crops["time"][begins],
@@ -392,7 +395,7 @@ def _merge(
     )
     sizes = np.array([one["size"] for one in told], np.int64)
     write_table(
-        aside / "videos.parquet",
+        staging / "videos.parquet",
         {
             "name": [source.name for source in sources],
             "path": [str(source.path) for source in sources],

@@ -15,12 +15,12 @@ class CropImages:
     Args:
         crops: Where they lie.
         rows: Which.
-        tallest: Taller crops are shrunk to this height in pixels when decoded.
+        max_height: Taller crops are shrunk to this height in pixels when decoded.
         memory_mb: How much decoded crops may take.
     """
 
-    def __init__(self, crops: CropStore, rows: Int[np.ndarray, " n"], *, tallest: int, memory_mb: int) -> None:
-        self._crops, self._rows, self._tallest = crops, rows, tallest
+    def __init__(self, crops: CropStore, rows: Int[np.ndarray, " n"], *, max_height: int, memory_mb: int) -> None:
+        self._crops, self._rows, self._max_height = crops, rows, max_height
         self._held: list[np.ndarray] = []
         left = memory_mb * 2**20
         for position in range(len(rows)):
@@ -45,7 +45,7 @@ class CropImages:
                 f"crop {crop} in {self._crops.folder} cannot be used ({error}); ingest into a new workspace"
             ) from error
         height, width = pixels.shape[:2]
-        if height > self._tallest:
-            size = (max(1, round(width * self._tallest / height)), self._tallest)
+        if height > self._max_height:
+            size = (max(1, round(width * self._max_height / height)), self._max_height)
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         return np.asarray(pixels, np.uint8)

@@ -72,12 +72,12 @@ def pretrain(
             return _train_along(training, folder)
         begun = False
 
-        def work_in(aside: Path) -> Outcome:
+        def work_in(staging: Path) -> Outcome:
             nonlocal begun
             begun = True
             if world > 1:
-                parallel.broadcast_text(str(aside))
-            return training.run(aside, progress)
+                parallel.broadcast_text(str(staging))
+            return training.run(staging, progress)
 
         def dismiss() -> None:
             """The other processes wait for a folder to work in, or for the end of what is in it."""
@@ -104,18 +104,18 @@ def pretrain(
         return record
 
 
-def _clear(aside: Path) -> None:
-    remove_scratch(aside / "checkpoints", "step-*.pt")
-    (aside / "metrics.jsonl").unlink(missing_ok=True)
+def _clear(staging: Path) -> None:
+    remove_scratch(staging / "checkpoints", "step-*.pt")
+    (staging / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def _train_along(training: "Training", folder: Path) -> Record:
     """What processes other than the first do: train along, write nothing."""
     from reappear.train import parallel
 
-    aside = parallel.broadcast_text(None)
-    if aside:
-        training.run(Path(aside), SILENT)
+    staging = parallel.broadcast_text(None)
+    if staging:
+        training.run(Path(staging), SILENT)
         parallel.broadcast_text(None)
     if not folder.exists():
         raise WorkspaceError(f"{folder} was not made: the first process failed, see its message")

@@ -42,16 +42,16 @@ class Training:
     name: str
     resume_from: Path | None
 
-    def run(self, aside: Path, progress: Progress) -> Outcome:
-        """Trains, and leaves the model in `aside`."""
+    def run(self, staging: Path, progress: Progress) -> Outcome:
+        """Trains, and leaves the model in `staging`."""
         threads = torch.get_num_threads()
         torch.set_num_threads(self.settings.threads)
         try:
-            return self._run(aside, progress)
+            return self._run(staging, progress)
         finally:
             torch.set_num_threads(threads)
 
-    def _run(self, aside: Path, progress: Progress) -> Outcome:
+    def _run(self, staging: Path, progress: Progress) -> Outcome:
         settings = self.settings
         rows, identity, dropped = labelled(self.crops, self.labels, self.work)
         rows, identity, validation, held = self._validation(rows, identity)
@@ -67,7 +67,7 @@ class Training:
             images_per_step=settings.images_per_step,
             device=self.device,
             seed=settings.seed,
-            folder=aside,
+            folder=staging,
             optimizer_name=settings.optimizer,
             precision=settings.precision,
             accumulate=settings.accumulate,
@@ -92,8 +92,8 @@ class Training:
         }
         if parallel.rank_and_world()[0] == 0:
             config = model_config(settings, self.labels, schedule.steps)
-            save_model(aside, exported.backbone, config, card=model_card(settings, self.labels, counts, metrics))
-            remove_scratch(aside / "checkpoints", "step-*.pt")
+            save_model(staging, exported.backbone, config, card=model_card(settings, self.labels, counts, metrics))
+            remove_scratch(staging / "checkpoints", "step-*.pt")
         return Outcome(counts, dropped, made=len(rows))
 
     def _config_hash(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
@@ -145,7 +145,7 @@ class Training:
         stages = alone if self.labels == "instance" else getattr(settings.method, "curriculum", alone)
         on_device = settings.colours_on == "device" or (settings.colours_on == "auto" and self.device.type == "cuda")
         return StepBatches(
-            CropImages(self.crops, rows, tallest=2 * settings.height, memory_mb=settings.memory_mb),
+            CropImages(self.crops, rows, max_height=2 * settings.height, memory_mb=settings.memory_mb),
             identity,
             IdentitySampler(
                 identity, images_per_step=settings.images_per_step, steps=steps, stages=stages, seed=settings.seed

@@ -36,7 +36,7 @@ class MotionSettings:
     width: Annotated[int, "frames wider than this are worked on at this width, pixels", Interval(ge=16, le=16_384)] = (
         320
     )
-    study: Annotated[
+    study_frames: Annotated[
         int,
         "frames from the start that are looked through first, for the empty background and the usual height of people",
         Interval(ge=1, le=1_000_000),
@@ -77,7 +77,7 @@ class MotionSettings:
             tolerance=self.tolerance,
             fill=self.fill,
         )
-        detector.study(footage, frames=self.study)
+        detector.study(footage, frames=self.study_frames)
         return detector
 
 

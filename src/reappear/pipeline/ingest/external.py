@@ -15,7 +15,7 @@ NO_TIMES = (
 
 
 @dataclass(frozen=True)
-class Given:
+class ExternalCrops:
     """Rows of a set, one for each crop.
 
     Attributes:
@@ -35,8 +35,8 @@ class Given:
     def __len__(self) -> int:
         return len(self.video)
 
-    def __getitem__(self, rows: np.ndarray) -> "Given":
-        return Given(self.video[rows], self.tracklet[rows], self.label[rows], self.time[rows], self.truth[rows])
+    def __getitem__(self, rows: np.ndarray) -> "ExternalCrops":
+        return ExternalCrops(self.video[rows], self.tracklet[rows], self.label[rows], self.time[rows], self.truth[rows])
 
     def order(self) -> Int[np.ndarray, " n"]:
         """The rows by video, tracklet, label, time, and then as they came."""
@@ -52,7 +52,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class GivenVideos:
+class ExternalVideos:
     """The videos that rows are of, by number.
 
     Attributes:
@@ -66,10 +66,10 @@ class GivenVideos:
     path: Path
 
 
-def write_given(
-    aside: Path,
-    rows: Given,
-    videos: GivenVideos,
+def write_external(
+    staging: Path,
+    rows: ExternalCrops,
+    videos: ExternalVideos,
     *,
     labels: list[str],
     places: Columns,
@@ -79,7 +79,7 @@ def write_given(
     """Writes the tables of a workspace.
 
     Args:
-        aside: The folder.
+        staging: The folder.
         rows: In order.
         videos: What they are of.
         labels: Names of the given labels.
@@ -95,7 +95,7 @@ def write_given(
     tracklet = np.repeat(np.arange(len(begins)), lengths)
     nothing = np.zeros(len(rows), np.float32)
     write_table(
-        aside / "crops.parquet",
+        staging / "crops.parquet",
         {
             "video": rows.video,
             "frame": np.full(len(rows), -1),
@@ -111,10 +111,10 @@ def write_given(
             "label": rows.label,
         },
     )
-    write_table(aside / "labels.parquet", {"name": labels})
-    write_table(aside / "sources.parquet", source)
+    write_table(staging / "labels.parquet", {"name": labels})
+    write_table(staging / "sources.parquet", source)
     write_table(
-        aside / "tracklets.parquet",
+        staging / "tracklets.parquet",
         {
             "video": rows.video[begins],
             "start": rows.time[begins],
@@ -127,7 +127,7 @@ def write_given(
     np.maximum.at(last, rows.video, np.nan_to_num(rows.time))
     none = np.zeros(count, np.int64)
     write_table(
-        aside / "videos.parquet",
+        staging / "videos.parquet",
         {
             "name": videos.names,
             "path": [str(videos.path)] * count,
