@@ -30,10 +30,10 @@ from reappear.synthetic import TrackletPlan, embedded_tracklets
 
 GUARDS: dict[str, dict[str, object]] = {
     "none": {"guard": "none"},
-    "diameter, spread 1": {"guard": "diameter", "spread": 1.0},
-    "diameter, spread 1.5": {"guard": "diameter", "spread": 1.5},
-    "diameter, spread 2": {"guard": "diameter", "spread": 2.0},
-    "diameter, spread 3": {"guard": "diameter", "spread": 3.0},
+    "diameter, max_diameter 1": {"guard": "diameter", "max_diameter": 1.0},
+    "diameter, max_diameter 1.5": {"guard": "diameter", "max_diameter": 1.5},
+    "diameter, max_diameter 2": {"guard": "diameter", "max_diameter": 2.0},
+    "diameter, max_diameter 3": {"guard": "diameter", "max_diameter": 3.0},
     "cut": {"guard": "cut"},
 }
 FACTORS = (0.7, 1.0, 1.2, 1.4, 1.7, 2.0)

@@ -81,8 +81,8 @@ def run(
         label[i] = rng.choice(np.setdiff1d(person[mine][camera[mine] == camera[mine[i]]], person[mine[i]]))
     features, truth, eye = rows[mine], person[mine], camera[mine]
     foreign, nobody = np.array_split(np.flatnonzero(rng.random(len(mine)) < FOREIGN), 2)
-    strangers = rng.choice(np.flatnonzero(outside), len(foreign), replace=False)
-    features[foreign], truth[foreign] = rows[strangers], person[strangers]
+    impostors = rng.choice(np.flatnonzero(outside), len(foreign), replace=False)
+    features[foreign], truth[foreign] = rows[impostors], person[impostors]
     features[nobody], truth[nobody] = clutter[rng.choice(len(clutter), len(nobody), replace=False)], -1
     many = int(PEOPLE * CHANGED)
     for one in drawn[:many]:

@@ -15,7 +15,7 @@ import numpy as np
 from measure import apart, keep, machine, peak_mb, seconds
 
 from reappear.core import Ranking
-from reappear.metrics import Search, rank, rank_search
+from reappear.metrics import RetrievalTask, rank, rank_task
 
 WIDTH = 2048
 SIZES = {"market1501": (3368, 19732, 751, 6), "msmt17": (11659, 82161, 3060, 15)}  # queries, gallery, people, cameras
@@ -91,8 +91,8 @@ def on_gpu(part: int) -> dict[str, float]:
 
     from reappear.pipeline.torch_gallery import TorchGallery
 
-    search = Search.of(**crowd("msmt17", part), protocol="market")
-    query, gallery = (torch.tensor(side, device="cuda") for side in (search.query, search.gallery))
+    task = RetrievalTask.of(**crowd("msmt17", part), protocol="market")
+    query, gallery = (torch.tensor(side, device="cuda") for side in (task.query, task.gallery))
 
     def product_there() -> None:
         for some in query.split(1024):
@@ -100,7 +100,7 @@ def on_gpu(part: int) -> dict[str, float]:
         torch.cuda.synchronize()
 
     made = seconds(product_there)
-    ranked = seconds(lambda: rank_search(search, memory_mb=2048, backend=TorchGallery))
+    ranked = seconds(lambda: rank_task(task, memory_mb=2048, backend=TorchGallery))
     return {
         "device": torch.cuda.get_device_name(),
         "product_seconds": made,

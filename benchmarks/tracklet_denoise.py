@@ -23,7 +23,7 @@ from tests.references import denoise as literal
 
 from reappear.core import Assignment, TrackletSet
 from reappear.denoise import SIGMA_CST, single_tracklet
-from reappear.denoise.steps import RESOLUTION
+from reappear.denoise.thresholds import RESOLUTION
 
 CROPS, WIDTH, WRONG = 30, 768, 0.05
 

@@ -78,14 +78,14 @@ def test_more_false_links_borne_mean_a_wider_threshold():
 def test_strangers_in_tracklets_are_counted_and_taken_out(wrong):
     world, truth = street(3, spread=0.6, wrong=wrong, crops=8)
     start = Assignment.untouched(world)
-    found = calibrate(world, start, strangers=0.8, resamples=0)
+    found = calibrate(world, start, impostors=0.8, resamples=0)
     host = np.array([np.bincount(truth[a:b]).argmax() for a, b in pairwise(world.offsets)])
-    stranger = truth != host[world.origin]
-    assert found.crops_wrong == pytest.approx(stranger.mean(), abs=0.04)
+    impostor = truth != host[world.origin]
+    assert found.crops_wrong == pytest.approx(impostor.mean(), abs=0.04)
     gone = single_tracklet(world, start, sigma_cst=found.sigma_cst).tracklet < 0
     if wrong:
-        assert stranger[gone].mean() > 0.75
-        assert gone[stranger].mean() > 0.75
+        assert impostor[gone].mean() > 0.75
+        assert gone[impostor].mean() > 0.75
     else:
         assert gone.mean() < 0.02
 
@@ -107,14 +107,14 @@ def test_false_links_are_foretold_through_chains(bearable):
 
 def test_an_outlying_join_ends_it():
     """No link at all where already the shortest joins are of two people."""
-    strangers = [Tail(low=0.1, share_at_low=0.01, exponent=2.0)]
+    impostors = [Tail(low=0.1, share_at_low=0.01, exponent=2.0)]
     joins = Joins(np.linspace(0.3, 0.5, 30), np.full(30, 4.0), within=10.0, compared=100_000)
-    sigma, share = joins.longest(strangers, 0.1)
+    sigma, share = joins.longest(impostors, 0.1)
     assert sigma < 0.3
     assert share == 0
     none = Joins(np.zeros(0), np.zeros(0), within=10.0, compared=1000)
-    sigma, share = none.longest(strangers, 0.1)
-    assert strangers[0].share(np.array([sigma]))[0] == pytest.approx(1 / 1000)
+    sigma, share = none.longest(impostors, 0.1)
+    assert impostors[0].share(np.array([sigma]))[0] == pytest.approx(1 / 1000)
     assert share == 0
 
 
@@ -207,7 +207,7 @@ def test_of_few_tracklets_each_pair_counts_once():
 
 
 def test_a_few_people_who_come_often_do_not_pass_for_strangers():
-    """Six people in forty videos: every sixth pair is one person, so that the bulk says nothing about strangers."""
+    """Six people in forty videos: every sixth pair is one person, so that the bulk says nothing about impostors."""
     world, truth = street(4, people=6, videos=40, crops=5, wrong=0.0)
     start = Assignment.untouched(world)
     found = calibrate(world, start, resamples=0)
@@ -227,7 +227,7 @@ def test_an_extractor_that_says_nothing_is_found_out(noise):
     assert any("sigma_cst is 2, which takes none out" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("wrong", [{"strangers": 0.0}, {"strangers": 1.0}, {"false_links": 0.0}, {"resamples": -1}])
+@pytest.mark.parametrize("wrong", [{"impostors": 0.0}, {"impostors": 1.0}, {"false_links": 0.0}, {"resamples": -1}])
 def test_shares_out_of_range(wrong):
     world, _ = street(0, people=6, videos=1)
     with pytest.raises(SettingsError, match=next(iter(wrong))):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import SettingsError
-from reappear.denoise.constraints import Apart, Constraint
+from reappear.denoise.constraints import CannotLink, Constraint
 from reappear.denoise.guard import Diameter, weak
 from reappear.denoise.joining import GUARDED, join
 from reappear.denoise.links import Links
@@ -20,13 +20,13 @@ few = settings(max_examples=150, deadline=None, derandomize=True)
 
 @st.composite
 def graphs(draw, most=14):
-    """Nodes, links of few different lengths so that ties abound, and enemies."""
+    """Nodes, links of few different lengths so that ties abound, and cannot-link pairs."""
     count = draw(st.integers(2, most))
     pairs = [(a, b) for b in range(count) for a in range(b)]
     linked = draw(st.lists(st.sampled_from(pairs), unique=True))
     lengths = draw(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=len(linked), max_size=len(linked)))
-    enemies = draw(st.lists(st.sampled_from(pairs), max_size=8, unique=True))
-    return count, [(a, b, x) for (a, b), x in zip(linked, lengths, strict=True)], enemies, draw(st.randoms())
+    cannot_link = draw(st.lists(st.sampled_from(pairs), max_size=8, unique=True))
+    return count, [(a, b, x) for (a, b), x in zip(linked, lengths, strict=True)], cannot_link, draw(st.randoms())
 
 
 def as_links(links):
@@ -34,9 +34,9 @@ def as_links(links):
     return Links(np.array(first, np.int64), np.array(second, np.int64), np.array(distance, np.float32))
 
 
-def constraint(count, enemies):
-    pairs = np.array(enemies, np.int64).reshape(-1, 2)
-    return Constraint(Apart(pairs, np.zeros(len(pairs), bool)), np.arange(count))
+def constraint(count, cannot_link):
+    pairs = np.array(cannot_link, np.int64).reshape(-1, 2)
+    return Constraint(CannotLink(pairs, np.zeros(len(pairs), bool)), np.arange(count))
 
 
 def groups_of(made):
@@ -50,40 +50,40 @@ def pairs_of(links):
 @few
 @given(graphs())
 def test_a_veto_is_the_literal_one_in_any_order_of_links(graph):
-    count, links, enemies, random = graph
-    groups, kept, refused = literal.join(count, links, enemies)
+    count, links, cannot_link, random = graph
+    groups, kept, refused = literal.join(count, links, cannot_link)
     for _ in range(2):
         random.shuffle(links)
-        made = join(count, as_links(links), constraint(count, enemies))
+        made = join(count, as_links(links), constraint(count, cannot_link))
         assert groups_of(made) == {frozenset(group) for group in groups}
         assert pairs_of(made.kept) == set(kept)
         assert pairs_of(made.refused) == set(refused)
-        for a, b in enemies:
+        for a, b in cannot_link:
             assert made.group[a] != made.group[b]
 
 
 @few
 @given(graphs())
 def test_who_refuses_a_link_lies_in_the_groups_it_would_have_joined(graph):
-    count, links, enemies, _ = graph
-    made = join(count, as_links(links), constraint(count, enemies))
+    count, links, cannot_link, _ = graph
+    made = join(count, as_links(links), constraint(count, cannot_link))
     for first, second, row in zip(made.refused.first, made.refused.second, made.witness, strict=True):
-        sides = {frozenset((made.group[a], made.group[b])) for a, b in [enemies[row]]}
+        sides = {frozenset((made.group[a], made.group[b])) for a, b in [cannot_link[row]]}
         assert frozenset((made.group[first], made.group[second])) in sides
 
 
 @few
 @given(graphs(), st.integers(0, 1000), st.sampled_from([0.05, 0.2, 0.4, 0.8, 1.5, 2.0]))
 def test_a_diameter_is_the_literal_one_with_and_without_vetoes(graph, seed, limit):
-    count, links, enemies, random = graph
+    count, links, cannot_link, random = graph
     x = np.random.default_rng(seed).normal(size=(count, 3))
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
     near = {pair for pair in ((a, b) for b in range(count) for a in range(b)) if 1 - x[pair[0]] @ x[pair[1]] <= limit}
     links = [(a, b, distance) for a, b, distance in links if (a, b) in near]  # a link is never longer than the limit
-    for foes in ([], enemies):
+    for pairs in ([], cannot_link):
         random.shuffle(links)
-        groups, kept, refused = literal.join(count, links, foes, x, limit)
-        made = join(count, as_links(links), constraint(count, foes), Diameter(x, limit))
+        groups, kept, refused = literal.join(count, links, pairs, x, limit)
+        made = join(count, as_links(links), constraint(count, pairs), Diameter(x, limit))
         assert groups_of(made) == {frozenset(group) for group in groups}
         assert pairs_of(made.kept) == set(kept)
         assert pairs_of(made.refused) == set(refused)
@@ -123,7 +123,7 @@ def test_a_cut_parts_two_crowds_that_one_link_joins(monkeypatch):
 
 
 def test_many_links_in_a_torn_component_go_by_groups():
-    """Two crowds of 150 that are enemies in one pair: 45,000 links, and hardly any needs a look."""
+    """Two dense groups of 150 nodes with one cannot-link pair: 45,000 links, few of which are tried."""
     rng = np.random.default_rng(0)
     x = at(*rng.uniform(0, 8, 150), *rng.uniform(9, 17, 150))
     first, second = np.triu_indices(300, 1)
@@ -134,7 +134,7 @@ def test_many_links_in_a_torn_component_go_by_groups():
     assert len(made.kept) == 298
 
 
-@pytest.mark.parametrize("spread", [0.5, float("nan")])
-def test_no_group_is_narrower_than_a_link(spread):
-    with pytest.raises(SettingsError, match=r"spread: must be 1 \(complete linkage\) or more, got"):
-        Rules(guard="diameter", spread=spread)
+@pytest.mark.parametrize("max_diameter", [0.5, float("nan")])
+def test_no_group_is_narrower_than_a_link(max_diameter):
+    with pytest.raises(SettingsError, match=r"max_diameter: must be 1 \(complete linkage\) or more, got"):
+        Rules(guard="diameter", max_diameter=max_diameter)

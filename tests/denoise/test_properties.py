@@ -15,7 +15,7 @@ from reappear.denoise import (
     single_tracklet,
     single_video,
 )
-from reappear.denoise.steps import RESOLUTION
+from reappear.denoise.thresholds import RESOLUTION
 
 from .worlds import at, gaussian, sigmas, tracklet_set, worlds
 

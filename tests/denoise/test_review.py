@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import Assignment, Decision, InputError
-from reappear.denoise import Trace, Verdicts, cross_video, reject, settle, single_tracklet, single_video
-from reappear.denoise.constraints import vouching
+from reappear.denoise import ReviewConstraints, Trace, apply_review, cross_video, reject, single_tracklet, single_video
+from reappear.denoise.constraints import is_reliable
 from reappear.denoise.joining import components
 from reappear.denoise.links import Links
 
@@ -32,19 +32,19 @@ def decisions(*said):
     return out
 
 
-def verdicts(tracklets, *said):
-    return Verdicts.of(decisions(*said), tracklets)
+def constraints_of(tracklets, *said):
+    return ReviewConstraints.of(decisions(*said), tracklets)
 
 
 def run(tracklets, found, *, trace=None, constraints=True, sigma_drm=0.1):
     """All stages, as correlate folds them."""
     trace = Trace() if trace is None else trace
-    rules = {"constraints": constraints, "verdicts": found, "sigma_drm": sigma_drm}
+    rules = {"constraints": constraints, "review": found, "sigma_drm": sigma_drm}
     out = reject(Assignment.untouched(tracklets), found, trace)
     out = single_tracklet(tracklets, out, trace=trace)
     out = single_video(tracklets, out, trace=trace, **rules)
     out = cross_video(tracklets, out, trace=trace, **rules)
-    return settle(tracklets, out, verdicts=found, overlap=1.0 if constraints else None, trace=trace)
+    return apply_review(tracklets, out, review=found, overlap=1.0 if constraints else None, trace=trace)
 
 
 class TestVerdicts:
@@ -57,13 +57,13 @@ class TestVerdicts:
             ((("different", 0, 2), ("same", 0, 1), ("same", 1, 2)), [[1, 2], [0, 1]], [], ["line 1 (different)"]),
             ((("merge", 0, 1, 2), ("split", (2,), (0, 1))), [[0, 1]], [[2, 0], [2, 1]], ["line 1 (merge)"]),
         ]:
-            found = verdicts(five, *said)
+            found = constraints_of(five, *said)
             assert sorted(found.same.tolist()) == sorted(same)
             assert found.different.tolist() == different
             assert [text.split(":")[0] for text in found.overruled] == overruled
 
     def test_what_contradicts_is_said_in_words(self):
-        found = verdicts(world(0, 0, 0), ("same", 0, 1), ("reject", 2), ("same", 2, 1), ("different", 0, 1))
+        found = constraints_of(world(0, 0, 0), ("same", 0, 1), ("reject", 2), ("same", 2, 1), ("different", 0, 1))
         assert found.overruled == (
             "line 1 (same): tracklets 0 and 1 are not one person by line 4",
             "line 2 (reject): tracklet 2 is somebody by line 3",
@@ -72,18 +72,18 @@ class TestVerdicts:
         assert found.counts == {"same": 2, "reject": 1, "different": 1}
 
     def test_who_is_rejected_later_is_nobody(self):
-        found = verdicts(world(0, 0, 0), ("same", 0, 1, 2), ("reject", 1))
+        found = constraints_of(world(0, 0, 0), ("same", 0, 1, 2), ("reject", 1))
         assert found.same.tolist() == [[0, 2]]
         assert found.rejected.tolist() == [False, True, False]
         assert found.overruled == ("line 1 (same): tracklet 1 is rejected by line 2",)
 
     def test_crops_are_rejected_one_by_one(self):
         tracklets = tracklet_set(at(0, 1, 2, 3), [2, 2])
-        found = Verdicts.of([Decision("reject", (), (), (1,), line=1)], tracklets)
+        found = ReviewConstraints.of([Decision("reject", (), (), (1,), line=1)], tracklets)
         assert found.rejected.tolist() == [False, True, False, False]
 
     def test_different_means_each_from_each(self):
-        assert verdicts(world(0, 0, 0), ("different", 0, 1, 2)).different.tolist() == [[0, 1], [0, 2], [1, 2]]
+        assert constraints_of(world(0, 0, 0), ("different", 0, 1, 2)).different.tolist() == [[0, 1], [0, 2], [1, 2]]
 
     @pytest.mark.parametrize(
         ("decision", "said"),
@@ -98,13 +98,16 @@ class TestVerdicts:
     )
     def test_numbers_of_nothing(self, decision, said):
         with pytest.raises(InputError, match=said):
-            Verdicts.of([decision], world(0, 0, 0))
+            ReviewConstraints.of([decision], world(0, 0, 0))
 
     def test_who_is_apart_from_one_is_apart_from_all_that_are_the_same(self):
         """0 and 1 are one person; 1 and 2 are seen at the same time; 3 is not 0 by decision."""
         four = world(0, 0, 0, 0, video=[0, 1, 1, 2], start=[0, 0, 0, 0])
-        apart = verdicts(four, ("same", 0, 1), ("different", 0, 3)).apart(four, np.ones(4, bool), 0.5)
-        told = {(*sorted(pair), said) for pair, said in zip(apart.pairs.tolist(), apart.decided.tolist(), strict=True)}
+        cannot_link = constraints_of(four, ("same", 0, 1), ("different", 0, 3)).cannot_link(four, np.ones(4, bool), 0.5)
+        told = {
+            (*sorted(pair), said)
+            for pair, said in zip(cannot_link.pairs.tolist(), cannot_link.decided.tolist(), strict=True)
+        }
         assert told == {(0, 2, False), (1, 2, False), (0, 3, True), (1, 3, True)}
 
 
@@ -125,14 +128,14 @@ class TestProperties:
     def test_decisions_are_consistent_and_said_twice_change_nothing(self, log, random):
         log = decisions(*log)
         eight = world(*range(8))
-        found = Verdicts.of(log, eight)
+        found = ReviewConstraints.of(log, eight)
         person = components(8, Links(found.same[:, 0], found.same[:, 1], np.zeros(len(found.same), np.float32)))
         assert (person[found.different[:, 0]] != person[found.different[:, 1]]).all()
         assert not found.rejected[found.same].any()
         shuffled = log[:]
         random.shuffle(shuffled)  # lines tell the order
         twice = [*log, *(Decision(d.kind, d.tracklets, d.others, line=d.line + len(log)) for d in log)]
-        for again in (Verdicts.of(shuffled, eight), Verdicts.of(twice, eight)):
+        for again in (ReviewConstraints.of(shuffled, eight), ReviewConstraints.of(twice, eight)):
             assert again.same.tolist() == found.same.tolist()
             assert np.unique(again.different, axis=0).tolist() == np.unique(found.different, axis=0).tolist()
             assert again.rejected.tolist() == found.rejected.tolist()
@@ -144,7 +147,7 @@ class TestProperties:
         if not log:
             return
         eight = world(*range(8))
-        found, last = Verdicts.of(log, eight), log[-1]
+        found, last = ReviewConstraints.of(log, eight), log[-1]
         person = components(8, Links(found.same[:, 0], found.same[:, 1], np.zeros(len(found.same), np.float32)))
         if last.kind in ("same", "merge"):
             assert len(set(person[list(last.tracklets)])) == 1
@@ -165,7 +168,7 @@ class TestProperties:
         tracklets, _ = gaussian(seed, people=4, videos=3, spread=0.8, share=1.0)
         start = np.random.default_rng(seed).uniform(0, 20, len(tracklets))
         tracklets = tracklet_set(tracklets.embeddings, np.diff(tracklets.offsets), tracklets.video, start, start + 5)
-        found = verdicts(tracklets, *data.draw(logs(len(tracklets))))
+        found = constraints_of(tracklets, *data.draw(logs(len(tracklets))))
         trace = Trace()
         made = run(tracklets, found, trace=trace, constraints=constraints, sigma_drm=0.3)
         held = np.bincount(made.tracklet[made.tracklet >= 0], minlength=len(tracklets)) > 0
@@ -175,9 +178,11 @@ class TestProperties:
         for a, b in found.different[held[found.different].all(axis=1)]:
             assert identity[a] != identity[b]
         assert (made.tracklet[found.rejected] == -1).all()
-        sure = vouching(tracklets, made.tracklet)
-        apart = found.apart(tracklets, sure, 1.0 if constraints else None)
-        assert (identity[apart.pairs[:, 0]] != identity[apart.pairs[:, 1]])[held[apart.pairs].all(axis=1)].all()
+        sure = is_reliable(tracklets, made.tracklet)
+        cannot_link = found.cannot_link(tracklets, sure, 1.0 if constraints else None)
+        assert (identity[cannot_link.pairs[:, 0]] != identity[cannot_link.pairs[:, 1]])[
+            held[cannot_link.pairs].all(axis=1)
+        ].all()
         table = trace.link_columns()
         links = Links(table["first"], table["second"], np.zeros(len(table["first"]), np.float32))
         assert (identity[links.first] == identity[links.second]).all()
@@ -189,17 +194,17 @@ class TestProperties:
 class TestStages:
     def test_what_looks_apart_is_joined_and_what_looks_alike_is_parted(self):
         four = world(0, 1, 90, 91)
-        assert run(four, verdicts(four)).identity.tolist() == [0, 0, 1, 1]
-        assert run(four, verdicts(four, ("same", 1, 2))).identity.tolist() == [0, 0, 0, 0]
-        assert run(four, verdicts(four, ("different", 0, 1), ("same", 1, 2))).identity.tolist() == [0, 1, 1, 1]
+        assert run(four, constraints_of(four)).identity.tolist() == [0, 0, 1, 1]
+        assert run(four, constraints_of(four, ("same", 1, 2))).identity.tolist() == [0, 0, 0, 0]
+        assert run(four, constraints_of(four, ("different", 0, 1), ("same", 1, 2))).identity.tolist() == [0, 1, 1, 1]
 
     def test_a_decision_is_worth_more_than_what_is_seen_at_the_same_time(self):
         both = world(0, 60, video=[0, 0], start=[0, 0.2])
         both = tracklet_set(both.embeddings, [1, 1], video=[0, 0], start=[0, 0], end=[4, 4])
-        found = verdicts(both, ("same", 0, 1))
+        found = constraints_of(both, ("same", 0, 1))
         assert run(both, found).identity.tolist() == [0, 0]
         assert found.contradicted(both, 1.0) == 1
-        assert verdicts(both, ("different", 0, 1)).contradicted(both, 1.0) == 0
+        assert constraints_of(both, ("different", 0, 1)).contradicted(both, 1.0) == 0
 
     def test_a_split_goes_through_an_identity_found_before(self):
         """0-1-2-3 in a row are one identity; 3 was not meant to be in it, and takes nobody along."""
@@ -207,17 +212,17 @@ class TestStages:
         trace = Trace()
         before = cross_video(four, Assignment.untouched(four), sigma_drm=0.004, trace=trace)
         assert before.identity.tolist() == [0, 0, 0, 0]
-        found = verdicts(four, ("split", (3,), (0, 1, 2)))
-        after = settle(four, before, verdicts=found, overlap=None, trace=trace)
+        found = constraints_of(four, ("split", (3,), (0, 1, 2)))
+        after = apply_review(four, before, review=found, overlap=None, trace=trace)
         assert after.identity.tolist() == [0, 0, 0, 1]
         assert len(trace.link_columns()["first"]) == 2
-        again = cross_video(four, after, sigma_drm=0.1, verdicts=found)
+        again = cross_video(four, after, sigma_drm=0.1, review=found)
         assert again.identity.tolist() == [0, 0, 0, 1]
 
     def test_identities_of_unknown_origin_hold_together_as_far_as_they_may(self):
         four = world(0, 90, 180, 270)
         given = Assignment(np.arange(4), np.array([0, 0, 0, 0]))
-        after = settle(four, given, verdicts=verdicts(four, ("split", (3,), (0, 1, 2))), overlap=None)
+        after = apply_review(four, given, review=constraints_of(four, ("split", (3,), (0, 1, 2))), overlap=None)
         assert after.identity.tolist() == [0, 0, 0, 1]
 
     def test_settling_twice_changes_nothing(self):
@@ -225,17 +230,17 @@ class TestStages:
             tracklets, _ = gaussian(seed)
             trace = Trace()
             start = cross_video(tracklets, Assignment.untouched(tracklets), sigma_drm=0.3, trace=trace)
-            found = verdicts(tracklets, ("same", 0, 5), ("split", (1,), (2, 3)), ("different", 4, 6))
-            once = settle(tracklets, start, verdicts=found, overlap=1.0, trace=trace)
+            found = constraints_of(tracklets, ("same", 0, 5), ("split", (1,), (2, 3)), ("different", 4, 6))
+            once = apply_review(tracklets, start, review=found, overlap=1.0, trace=trace)
             links = trace.link_columns()
-            twice = settle(tracklets, once, verdicts=found, overlap=1.0, trace=trace)
+            twice = apply_review(tracklets, once, review=found, overlap=1.0, trace=trace)
             assert twice.identity.tolist() == once.identity.tolist()
             assert len(trace.link_columns()["first"]) == len(links["first"])
 
     def test_a_refused_link_names_who_decided(self):
         two = world(0, 1)
         trace = Trace()
-        run(two, verdicts(two, ("different", 0, 1)), trace=trace)
+        run(two, constraints_of(two, ("different", 0, 1)), trace=trace)
         refused = trace.refused_columns()
         assert refused["stage"].tolist() == ["cross-video"]
         assert refused["reason"].tolist() == ["review"]
@@ -245,7 +250,7 @@ class TestStages:
         chain = world(0, 4, 9, 13.5)
         trace = Trace()
         made = cross_video(
-            chain, Assignment.untouched(chain), sigma_drm=0.005, guard="diameter", spread=1.0, trace=trace
+            chain, Assignment.untouched(chain), sigma_drm=0.005, guard="diameter", max_diameter=1.0, trace=trace
         )
         assert made.identity.tolist() == [0, 0, 1, 1]
         assert trace.guarded == {"cross-video": 1}

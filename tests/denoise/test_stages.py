@@ -32,15 +32,15 @@ def test_the_stranger_leaves_and_goes_home():
 def test_threads_change_no_bit_of_what_leaves():
     world, _ = gaussian(3, people=40, videos=4, longest=30, width=20)  # batches of about equal length
 
-    def leavers(threads):
+    def outliers(threads):
         trace = Trace()
         with threadpool_limits(threads, "blas"):
             single_tracklet(world, Assignment.untouched(world), trace=trace)
         moves = trace.move_columns()
         return moves["crop"].tolist(), moves["distance"].tobytes()
 
-    assert len(leavers(1)[0]) > 100
-    assert leavers(1) == leavers(2)
+    assert len(outliers(1)[0]) > 100
+    assert outliers(1) == outliers(2)
 
 
 def test_a_crop_never_returns_to_its_own_tracklet_nor_leaves_its_video():

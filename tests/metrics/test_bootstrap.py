@@ -30,17 +30,17 @@ def test_pairs_see_what_two_intervals_do_not():
     first = np.random.default_rng(0).random(60) * 0.9
     found = paired_difference(first, first + 0.05, ids)
     assert (found.mean, found.low, found.high) == pytest.approx((0.05, 0.05, 0.05))
-    assert found.turned == 0
+    assert found.sign_flip_rate == 0
     assert interval(first, ids).high > interval(first + 0.05, ids).low
 
 
 def test_no_difference_turns_often():
     draws = np.random.default_rng(1).normal(size=200)
     found = paired_difference(np.zeros(200), draws - draws.mean() + 1e-9, np.arange(200))
-    assert 0.3 < found.turned < 0.7
+    assert 0.3 < found.sign_flip_rate < 0.7
     assert found.low < 0 < found.high
     same = paired_difference(np.ones(3), np.ones(3), np.arange(3))
-    assert (same.mean, same.turned) == (0, 1)
+    assert (same.mean, same.sign_flip_rate) == (0, 1)
 
 
 def test_the_seed_decides():

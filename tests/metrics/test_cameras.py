@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from reappear.metrics import Search, score_cameras
+from reappear.metrics import RetrievalTask, score_cameras
 from reappear.metrics.ranking import rank
 
 
@@ -25,7 +25,7 @@ def test_each_pair_of_cameras_is_a_ranking_of_its_own():
         }
 
     everything = search(slice(None), slice(None))
-    found = score_cameras(Search.of(everything.pop("query"), everything.pop("gallery"), **everything))
+    found = score_cameras(RetrievalTask.of(everything.pop("query"), everything.pop("gallery"), **everything))
     assert found.cameras.tolist() == [1, 2, 5]
     for row, first in enumerate((1, 2)):
         for column, second in enumerate((1, 2, 5)):

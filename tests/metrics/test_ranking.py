@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import InputError, SettingsError, generator
-from reappear.metrics import Search, rank, top
+from reappear.metrics import RetrievalTask, rank, top
 from tests.references import ranking as literal
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
@@ -55,7 +55,7 @@ def test_junk_is_not_there_and_distractors_are_wrong():
 @pytest.mark.parametrize(
     ("protocol", "expected"),
     [
-        ("market", 1 / 2),  # the own camera's image of the person is passed over, its stranger is not
+        ("market", 1 / 2),  # the own camera's image of the person is passed over, its impostor is not
         ("cross-camera", 1.0),
         ("no-camera", (1 + 2 / 3) / 2),
         ("video", 1 / 2),
@@ -76,7 +76,7 @@ def test_protocols(protocol, expected):
 
 
 def test_a_gallery_of_tracklets_holds_the_queries_too():
-    """GRL's rule: another query of the person, by another camera, is an answer; a stranger's is a wrong one."""
+    """GRL's rule: another query of the person, by another camera, is an answer; an impostor's is a wrong one."""
     given_ = {
         "query": line(1.0, 0.9, 0.8),
         "gallery": line(0.5, 0.4),
@@ -95,7 +95,7 @@ def test_a_gallery_of_tracklets_holds_the_queries_too():
 
 
 def test_one_image_of_each_is_drawn():
-    """A stranger stands between the two images of the person: right at first is right when the near one is drawn."""
+    """An impostor stands between the two images of the person: right at first is right when the near one is drawn."""
     given_ = {
         "query_ids": WHO,
         "gallery_ids": np.array([1, 2, 1, 1]),
@@ -327,7 +327,7 @@ def test_an_image_on_both_sides_is_not_its_own_answer(seed, coarse, protocol):
     assert found.cmc.tolist() == pytest.approx(cmc)
     expected = [np.nan if x is None else x for x in average]
     assert found.average_precision.tolist() == pytest.approx(expected, nan_ok=True)
-    lists = top(Search.of(query, everything, **columns | joined, **keys, protocol=protocol), length=31)
+    lists = top(RetrievalTask.of(query, everything, **columns | joined, **keys, protocol=protocol), length=31)
     if protocol == "no-camera":
         assert not (lists.index == 25 + np.arange(6)[:, None]).any()
     if not coarse:  # where nobody else has the same features
@@ -368,7 +368,7 @@ def test_neither_names_nor_order_nor_memory_change_the_scores(seed, protocol):
 @given(st.integers(0, 10_000), protocols, st.sampled_from([1, 4, 25, 40]))
 def test_top_lists_the_nearest_that_the_protocol_shows(seed, protocol, length):
     query, gallery, columns = scene(seed, False)
-    found = top(Search.of(query, gallery, **columns, protocol=protocol), length=length)
+    found = top(RetrievalTask.of(query, gallery, **columns, protocol=protocol), length=length)
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query, gallery)]
     for q, row in enumerate(1 - unit[0] @ unit[1].T):
         same = columns["gallery_cameras"] == columns["query_cameras"][q]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import InputError, SettingsError
-from reappear.metrics import Search, k_reciprocal_rerank, rank_search, reranked
+from reappear.metrics import RetrievalTask, k_reciprocal_rerank, rank_task, reranked
 from reappear.metrics.ranking import rank
 from tests.references import reranking as literal
 
@@ -44,8 +44,8 @@ def test_of_equals_the_earlier_wherever_blocks_end():
 def test_ranking_by_it_is_ranking_its_distances_and_helps_here():
     query, gallery, query_ids, gallery_ids = crowd(1, 60, 200)
     gallery_ids[:20] = -1
-    search = Search.of(query, gallery, query_ids=query_ids, gallery_ids=gallery_ids)
-    found = rank_search(search, backend=reranked(search))
+    task = RetrievalTask.of(query, gallery, query_ids=query_ids, gallery_ids=gallery_ids)
+    found = rank_task(task, backend=reranked(task))
     distances = k_reciprocal_rerank(query, gallery[20:])
     for q in (0, 17, 59):
         hit = gallery_ids[20:] == query_ids[q]

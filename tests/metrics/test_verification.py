@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import InputError, SettingsError
-from reappear.metrics import Search, verify
+from reappear.metrics import RetrievalTask, verify
 
 
 def line(*distances):
@@ -14,11 +14,11 @@ def line(*distances):
 
 
 def one_query(distances, ids, **more):
-    return Search.of(line(0), line(*distances), query_ids=np.array([1]), gallery_ids=np.array(ids), **more)
+    return RetrievalTask.of(line(0), line(*distances), query_ids=np.array([1]), gallery_ids=np.array(ids), **more)
 
 
 def test_rates_worked_by_hand():
-    """Matches at 0.1 and 0.5, strangers at 0.3, 0.6, 0.7, 0.8; junk and the own camera do not meet."""
+    """Matches at 0.1 and 0.5, impostors at 0.3, 0.6, 0.7, 0.8; junk and the own camera do not meet."""
     found = verify(
         one_query(
             [0.1, 0.5, 0.3, 0.6, 0.7, 0.8, 0.2, 0.05],
@@ -32,7 +32,7 @@ def test_rates_worked_by_hand():
     quarter = found.at(0.25)
     assert quarter.false_match_rate == 0.25
     assert quarter.true_match_rate == 1.0
-    assert quarter.threshold == pytest.approx(0.6, abs=1e-3)  # as loose as may be: up to the second stranger
+    assert quarter.threshold == pytest.approx(0.6, abs=1e-3)  # as loose as may be: up to the second impostor
     assert found.equal_error_rate == pytest.approx(0.25, abs=0.13)
 
 
@@ -49,7 +49,7 @@ def test_thresholds_keep_what_they_promise(seed, wanted, spread):
     ids = rng.integers(0, 8, 60)
     rows = np.ones(12) / spread + rng.normal(size=(8, 12))[ids] + 0.7 * rng.normal(size=(60, 12))
     query, gallery = rows[:20], rows[20:]
-    found = verify(Search.of(query, gallery, query_ids=ids[:20], gallery_ids=ids[20:]))
+    found = verify(RetrievalTask.of(query, gallery, query_ids=ids[:20], gallery_ids=ids[20:]))
     unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (query, gallery)]
     distance, same = 1 - unit[0] @ unit[1].T, ids[:20, None] == ids[None, 20:]
     point = found.at(wanted, draws=50)
@@ -65,13 +65,13 @@ def test_thresholds_keep_what_they_promise(seed, wanted, spread):
 
 def test_intervals_are_those_of_people_drawn_anew():
     """Two people, one easy and one hard: draws of the hard one alone find nobody, of the easy one alone everybody."""
-    search = Search.of(
+    task = RetrievalTask.of(
         np.concatenate([line(0), -line(0)]),
         np.concatenate([line(0.1), -line(0.9), line(0.4), -line(0.4)]),
         query_ids=np.array([1, 2]),
         gallery_ids=np.array([1, 2, 3, 3]),
     )
-    point = verify(search).at(0.2, draws=200)
+    point = verify(task).at(0.2, draws=200)
     assert point.true_match_interval == (0.0, 1.0)
 
 

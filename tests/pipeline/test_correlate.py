@@ -184,7 +184,7 @@ def test_stages_can_be_left_out(tmp_path, off, left):
         {"constraints": False, "thresholds": "calibrated,0.3"},
         {"overlap": 9.0, "thresholds": "calibrated,0.3"},
         {"radius": 3},
-        {"strangers": 0.2},
+        {"impostors": 0.2},
         {"false_links": 0.6},
         {"resamples": 5},
     ],

@@ -241,7 +241,7 @@ def test_models_and_sets_in_one_table_and_nothing_twice(tmp_path, monkeypatch):
         before = page["evaluations"][page["evaluations"].index(of) - 1]
         assert one["mean_ap"]["mean"] == pytest.approx(of["mean_ap"] - before["mean_ap"])
         assert one["mean_ap"]["low"] <= one["mean_ap"]["mean"] <= one["mean_ap"]["high"]
-        assert 0 <= one["rank_1"]["turned"] <= 1
+        assert 0 <= one["rank_1"]["sign_flip_rate"] <= 1
     calls.clear()
     other = replace(settings, protocol="no-camera", rerank=True, k1=3, k2=2)
     reranked = read_evaluations(evaluate(work, other, data=data[:1], models=["color"]))
@@ -502,4 +502,4 @@ def test_two_networks_on_people_they_do_not_know(tmp_path, real_data):
     color, osnet = found["evaluations"]
     assert color["people"] == osnet["people"] == 40
     assert osnet["mean_ap"] > 2 * color["mean_ap"]
-    assert found["differences"][0]["mean_ap"]["turned"] == 0
+    assert found["differences"][0]["mean_ap"]["sign_flip_rate"] == 0

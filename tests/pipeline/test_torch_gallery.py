@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reappear.core import InputError
-from reappear.metrics import Search, rank_search, top, verify
+from reappear.metrics import RetrievalTask, rank_task, top, verify
 from reappear.pipeline.torch_gallery import TorchGallery
 
 DEVICES = [
@@ -23,7 +23,7 @@ def test_the_gpu_says_what_numpy_says(device, protocol, coarse):
     """Ties, junk, distractors, people without a match: whatever numpy counts."""
     rng = np.random.default_rng(5)
     draw = (lambda n: rng.integers(-1, 2, (n, 4)) + 0.5) if coarse else (lambda n: rng.normal(size=(n, 4)))
-    search = Search.of(
+    task = RetrievalTask.of(
         draw(40),
         draw(200),
         query_ids=rng.integers(-1, 30, 40),
@@ -33,21 +33,21 @@ def test_the_gpu_says_what_numpy_says(device, protocol, coarse):
         protocol=protocol,
     )
     backend = partial(TorchGallery, device=device)
-    here, there = rank_search(search), rank_search(search, backend=backend, memory_mb=1)
+    here, there = rank_task(task), rank_task(task, backend=backend, memory_mb=1)
     assert there.cmc.tolist() == here.cmc.tolist()
     assert np.array_equal(there.average_precision, here.average_precision, equal_nan=True)
     assert np.array_equal(there.inverse_negative_penalty, here.inverse_negative_penalty, equal_nan=True)
     assert there.reasons == here.reasons
-    here_lists, there_lists = top(search, length=210), top(search, length=210, backend=backend)
+    here_lists, there_lists = top(task, length=210), top(task, length=210, backend=backend)
     np.testing.assert_allclose(there_lists.distance, here_lists.distance, atol=1e-6)
     if not coarse:
         assert np.array_equal(there_lists.index, here_lists.index)
-    here_pairs, there_pairs = verify(search), verify(search, backend=backend)
+    here_pairs, there_pairs = verify(task), verify(task, backend=backend)
     assert there_pairs.matches.sum() == here_pairs.matches.sum()
     assert there_pairs.area == pytest.approx(here_pairs.area, abs=1e-3)
 
 
 def test_nobody_found_is_told_here_too():
-    search = Search.of(np.eye(2), np.eye(2) + 1, query_ids=np.array([1, 2]), gallery_ids=np.array([3, 4]))
+    task = RetrievalTask.of(np.eye(2), np.eye(2) + 1, query_ids=np.array([1, 2]), gallery_ids=np.array([3, 4]))
     with pytest.raises(InputError, match="no query has a match"):
-        rank_search(search, backend=partial(TorchGallery, device="cpu"))
+        rank_task(task, backend=partial(TorchGallery, device="cpu"))

@@ -1,14 +1,14 @@
 """Kruskal's forest with refusals, by looking at all members of both groups for each link; and a link's neighbours."""
 
 
-def join(count, links, enemies, centers=None, limit=2.0):
-    """`links` of (first, second, distance); `enemies`: pairs of nodes. Gives groups as sets, links kept and refused."""
-    enemies = {frozenset(pair) for pair in enemies}
+def join(count, links, cannot_link, centers=None, limit=2.0):
+    """Groups as sets, links kept and links refused, of `links` (first, second, distance) and pairs that cannot link."""
+    cannot_link = {frozenset(pair) for pair in cannot_link}
     groups = [{node} for node in range(count)]
     kept, refused = [], []
 
     def clash(left, right):
-        if any(frozenset((a, b)) in enemies for a in left for b in right):
+        if any(frozenset((a, b)) in cannot_link for a in left for b in right):
             return True
         return centers is not None and any(
             1 - float(centers[a] @ centers[b]) > limit + 1e-6 for a in left for b in right

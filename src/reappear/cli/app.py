@@ -402,7 +402,7 @@ def _print_evaluation(found: dict[str, Any], path: Path) -> None:
                 if point["threshold"] is not None:
                     typer.echo(
                         f"{of['label']}: below {point['threshold']:.3f} the same person: {100 * point['wanted']:g} % "
-                        f"of strangers pass, and {100 * point['true_match_rate']:.1f} % of matches"
+                        f"of impostors pass, and {100 * point['true_match_rate']:.1f} % of matches"
                     )
     for of in found["means"]:
         percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
@@ -410,7 +410,7 @@ def _print_evaluation(found: dict[str, Any], path: Path) -> None:
         typer.echo(f"{of['set']}, mean of {of['splits']} splits: {of['label']}: {line}")
     for one in found["differences"]:
         line = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), turns in {:.1f} % of draws".format(
-            *(100 * one["mean_ap"][key] for key in ("mean", "low", "high", "turned"))
+            *(100 * one["mean_ap"][key] for key in ("mean", "low", "high", "sign_flip_rate"))
         )
         typer.echo(f"{one['second']} against {one['first']} on {one['data']}: {line}")
     typer.echo(f"page: {path.with_suffix('.html')}")

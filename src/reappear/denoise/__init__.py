@@ -15,11 +15,11 @@ from .global_link import global_link
 from .guard import Guard
 from .noise import Noise, noise_score, noise_terms
 from .products import BLAS, Products
-from .review import Verdicts, reject, settle
+from .review import ReviewConstraints, apply_review, reject
 from .sampled_noise import SampledNoise, sampled_noise
 from .single_tracklet import single_tracklet
 from .single_video import single_video
-from .steps import RADIUS, SIGMA_CST, SIGMA_DRM
+from .thresholds import RADIUS, SIGMA_CST, SIGMA_DRM
 from .trace import Trace
 
 __all__ = [
@@ -32,9 +32,10 @@ __all__ = [
     "Guard",
     "Noise",
     "Products",
+    "ReviewConstraints",
     "SampledNoise",
     "Trace",
-    "Verdicts",
+    "apply_review",
     "calibrate",
     "cross_video",
     "global_link",
@@ -42,7 +43,6 @@ __all__ = [
     "noise_terms",
     "reject",
     "sampled_noise",
-    "settle",
     "single_tracklet",
     "single_video",
 ]

@@ -15,9 +15,9 @@ from .false_links import Joins, Tail, tails
 from .groups import Groups, centroids, rows_of
 from .joining import shortest_forest
 from .linking import count_pairs, find_links
-from .outsiders import Outsiders
+from .outliers import Outliers
 from .single_tracklet import single_tracklet
-from .steps import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma
+from .thresholds import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma
 
 FEWEST_CROPS = 200
 FEWEST_APART = 50
@@ -95,7 +95,7 @@ def calibrate(
     tracklets: TrackletSet,
     assignment: Assignment,
     *,
-    strangers: float = 0.9,
+    impostors: float = 0.9,
     false_links: float = 0.2,
     resamples: int = 100,
     radius: int | None = None,
@@ -108,10 +108,10 @@ def calibrate(
 
     A tracklet is one person, and tracklets seen at the same time in one video are two.
 
-    σ_cst is the nearest distance from which the share `strangers` of the crops that lie there is somebody else. Crops
-    lie at some distance from the rest of their own tracklet; strangers lie where crops lie from tracklets seen at the
+    σ_cst is the nearest distance from which the share `impostors` of the crops that lie there is somebody else. Crops
+    lie at some distance from the rest of their own tracklet; impostors lie where crops lie from tracklets seen at the
     same time. What the first distribution has of the second is at most their ratio beyond any distance, and the least
-    of these ratios is taken for the share π of crops that are somebody else. Beyond σ it is then π · strangers beyond
+    of these ratios is taken for the share π of crops that are somebody else. Beyond σ it is then π · impostors beyond
     σ / crops beyond σ.
 
     σ_drm is the longest link at which no more than the share `false_links` of the pairs of crops that linking puts
@@ -126,7 +126,7 @@ def calibrate(
     Args:
         tracklets: All crops.
         assignment: Where they are now; each tracklet is taken for one person.
-        strangers: Share of the crops taken out by σ_cst that should be somebody else, 0..1.
+        impostors: Share of the crops taken out by σ_cst that should be somebody else, 0..1.
         false_links: Share of pairs of crops put together that may be of two people, 0..1.
         resamples: How often tracklets are drawn anew, with replacement, for the intervals; σ_cst and the links found
             stay as they are when σ_drm is chosen again. 0 = no intervals.
@@ -136,7 +136,7 @@ def calibrate(
         seed: Of the resampling.
         engine: Where pairs are compared, and where centroids lie.
     """
-    for name, share in (("strangers", strangers), ("false_links", false_links)):
+    for name, share in (("impostors", impostors), ("false_links", false_links)):
         if not 0 < share < 1:
             raise SettingsError(f"{name}: must lie between 0 and 1, got {share}")
     if resamples < 0:
@@ -145,7 +145,7 @@ def calibrate(
     groups = Groups.of(assignment.tracklet, len(tracklets))
     together = overlapping_pairs(tracklets, groups.sizes > 0, overlap)
     times = partial(_resampled, len(tracklets), resamples, seed)
-    inside = _inside(tracklets, groups, together, strangers, times, notes, engine)
+    inside = _inside(tracklets, groups, together, impostors, times, notes, engine)
     cst, cst_interval = (inside.sigma, inside.interval) if sigma_cst is None else (sigma_cst, _UNKNOWN)
     check_sigma("sigma_cst", cst)
     clean = Groups.of(single_tracklet(tracklets, assignment, sigma_cst=cst).tracklet, len(tracklets))
@@ -158,8 +158,8 @@ def calibrate(
         sigma_drm_interval=between.interval,
         crops=len(inside.own),
         crops_outside=_share(inside.own.value >= cst),
-        crops_wrong=inside.outsiders.share if inside.outsiders else float("nan"),
-        outside_wrong=inside.outsiders.wrong_from(cst) if inside.outsiders else float("nan"),
+        crops_wrong=inside.outliers.share if inside.outliers else float("nan"),
+        outside_wrong=inside.outliers.wrong_from(cst) if inside.outliers else float("nan"),
         apart=len(between.apart),
         apart_linked=_share(between.apart.value <= drm),
         parts=len(between.parts),
@@ -176,7 +176,7 @@ def calibrate(
 class _Inside:
     own: Distances
     others: Distances
-    outsiders: Outsiders | None
+    outliers: Outliers | None
     sigma: float
     interval: Interval
 
@@ -185,14 +185,14 @@ def _inside(
     tracklets: TrackletSet,
     groups: Groups,
     together: Int[np.ndarray, "p 2"],
-    strangers: float,
+    impostors: float,
     times: Callable[[], Iterator[Float[np.ndarray, " t"]]],
     notes: list[str],
     engine: Engine,
 ) -> _Inside:
     """Crops and the tracklets they lie in, as tracked: σ_cst."""
     present = np.flatnonzero(groups.sizes)
-    anybody = any_pairs(present, len(present) - 1, "strangers")
+    anybody = any_pairs(present, len(present) - 1, "impostors")
     centers = centroids(tracklets.embeddings, groups, engine)
     own = to_rest(tracklets, groups, centers)
     parts, apart = between_parts(tracklets, groups, engine), between_tracklets(centers, together)
@@ -211,18 +211,18 @@ def _inside(
         return _Inside(own, others, None, SIGMA_CST, _UNKNOWN)
     if not enough:
         notes.append(
-            f"{len(together)} pairs of tracklets are seen at the same time, {FEWEST_APART} are needed: for strangers "
+            f"{len(together)} pairs of tracklets are seen at the same time, {FEWEST_APART} are needed: for impostors "
             f"any two tracklets are taken, few of which should be one person"
         )
-    drawn = (Outsiders.of(own.drawn(t), others.drawn(t)) for t in times())  # one at a time: each has weights for all
+    drawn = (Outliers.of(own.drawn(t), others.drawn(t)) for t in times())  # one at a time: each has weights for all
     once = next(drawn)
-    sigma = once.nearest(strangers)
+    sigma = once.nearest(impostors)
     if sigma == 2:
         notes.append(
-            f"at no distance are {strangers:.0%} of the crops strangers in their tracklet: "
+            f"at no distance are {impostors:.0%} of the crops impostors in their tracklet: "
             f"sigma_cst is 2, which takes none out"
         )
-    return _Inside(own, others, once, sigma, _interval([one.nearest(strangers) for one in drawn]))
+    return _Inside(own, others, once, sigma, _interval([one.nearest(impostors) for one in drawn]))
 
 
 @dataclass(frozen=True)
@@ -282,11 +282,11 @@ def _joins(
     reach: int,
     pairs: int,
     crops: Int[np.ndarray, " n"],
-    strangers: list[Tail],
+    impostors: list[Tail],
     engine: Engine,
 ) -> Joins:
     """Joins up to where as many links are false as there are tracklets, by when everybody is in one chain."""
-    ceiling = max(tail.quantile(min(1.0, len(nodes) / pairs)) for tail in strangers)
+    ceiling = max(tail.quantile(min(1.0, len(nodes) / pairs)) for tail in impostors)
     links = find_links(nodes, min(2.0, ceiling), reach=reach, engine=engine)
     return Joins.along(shortest_forest(len(nodes), links), crops, pairs)
 

@@ -33,7 +33,7 @@ def overlapping_pairs(
     return np.asarray(both[ends - np.maximum(tracklets.start[both[:, 0]], tracklets.start[both[:, 1]]) >= overlap])
 
 
-def vouching(tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " t"]:
+def is_reliable(tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " t"]:
     """Which tracklets still hold more than half of their own crops, where `owner` is the tracklet of each crop.
 
     Only these tell where their person was: one that lost the others shows somebody else for most of its time.
@@ -43,7 +43,7 @@ def vouching(tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Bool[np.nd
 
 
 @dataclass(frozen=True)
-class Apart:
+class CannotLink:
     """Pairs of tracklets that are two people, whatever they look like.
 
     Attributes:
@@ -58,9 +58,9 @@ class Apart:
 class Constraint:
     """Nodes that must not be joined, because they hold tracklets that are two people."""
 
-    def __init__(self, apart: Apart, node: Int[np.ndarray, " t"]) -> None:
+    def __init__(self, cannot_link: CannotLink, node: Int[np.ndarray, " t"]) -> None:
         """`node` is the node of each tracklet; -1 = in none."""
-        pairs = np.sort(node[apart.pairs], axis=1)
+        pairs = np.sort(node[cannot_link.pairs], axis=1)
         kept = np.flatnonzero((pairs[:, 0] >= 0) & (pairs[:, 0] != pairs[:, 1]))
         count = int(node.max(initial=0)) + 1
         key, first = np.unique(pairs[kept, 0] * count + pairs[kept, 1], return_index=True)
@@ -79,7 +79,7 @@ class Constraint:
         return out
 
     def among(self, nodes: Int[np.ndarray, " k"]) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, " p"]]:
-        """Pairs of `nodes`, which are sorted, by their places in it, and the row of `Apart` that tells of each."""
+        """Pairs of `nodes`, which are sorted, by their places in it, and the row of `CannotLink` that tells of each."""
         place = np.minimum(np.searchsorted(nodes, self._pairs), len(nodes) - 1)
         mine = (nodes[place] == self._pairs).all(axis=1)
         return place[mine], self._witness[mine]

@@ -2,13 +2,13 @@
 
 from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
 
-from .guard import GUARD, SPREAD, Guard
+from .guard import GUARD, MAX_DIAMETER, Guard
 from .linking import find_links
 from .nodes import Nodes
 from .products import BLAS, Products
-from .review import Verdicts
+from .review import ReviewConstraints
 from .rules import Rules
-from .steps import OVERLAP, RADIUS, SIGMA_DRM, check_sigma
+from .thresholds import OVERLAP, RADIUS, SIGMA_DRM, check_sigma
 from .trace import Trace
 
 STAGE = "cross-video"
@@ -22,9 +22,9 @@ def cross_video(
     radius: int = RADIUS,
     constraints: bool = False,
     overlap: float = OVERLAP,
-    verdicts: Verdicts | None = None,
+    review: ReviewConstraints | None = None,
     guard: Guard = GUARD,
-    spread: float = SPREAD,
+    max_diameter: float = MAX_DIAMETER,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
     products: Products = BLAS,
@@ -42,10 +42,10 @@ def cross_video(
         radius: Half width of the sliding range in nodes, 0 or more (r_s).
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
-        verdicts: What was decided in a review.
-        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than `spread`
-            times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
-        spread: 1 (complete linkage) or more.
+        review: What was decided in a review.
+        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than
+            `max_diameter` times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
+        max_diameter: 1 (complete linkage) or more.
         trace: Is told the links.
         engine: Where pairs are compared, and where centroids lie.
         products: Where inner products are taken; links are the same everywhere.
@@ -53,7 +53,7 @@ def cross_video(
     check_sigma("sigma_drm", sigma_drm)
     if radius < 0:
         raise SettingsError(f"radius: must be 0 or more, got {radius}")
-    rules = Rules(constraints, overlap, verdicts, guard, spread)
+    rules = Rules(constraints, overlap, review, guard, max_diameter)
     nodes = Nodes.of(tracklets, assignment, engine)
     links = find_links(nodes.centers, sigma_drm, reach=radius, thin=rules.none, engine=engine, products=products)
     return nodes.joined(STAGE, tracklets, assignment, links, sigma_drm=sigma_drm, rules=rules, trace=trace)

@@ -15,7 +15,7 @@ _FEWEST = 1000
 
 @dataclass(frozen=True)
 class Tail:
-    """The lower tail of the distances between strangers: a power law through two quantiles."""
+    """The lower tail of the distances between impostors: a power law through two quantiles."""
 
     low: float
     share_at_low: float
@@ -28,7 +28,7 @@ class Tail:
         return cls(low, near, np.log(far / near) / max(1e-3, np.log(high / low)))
 
     def share(self, distance: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
-        """Share of pairs of strangers within each distance."""
+        """Share of impostor pairs within each distance."""
         logarithm = np.log(self.share_at_low) + self.exponent * np.log(np.maximum(distance, 1e-12) / self.low)
         return np.asarray(np.exp(np.minimum(0, logarithm)))
 
@@ -77,28 +77,28 @@ class Joins:
         within = float((crops * (crops - 1.0)).sum() / 2)
         return cls(forest.distance.astype(np.float64), np.array(pairs), within, compared)
 
-    def false_share(self, strangers: list[Tail]) -> Float[np.ndarray, " j"]:
+    def false_share(self, impostors: list[Tail]) -> Float[np.ndarray, " j"]:
         """After each join, the share of all pairs of crops put together so far that are of two people.
 
-        Of the joins in a stretch of distances so many are false as there are more pairs of strangers within its end
+        Of the joins in a stretch of distances so many are false as there are more impostor pairs within its end
         than within its begin. A false join puts only false pairs together, a true one only true ones.
         """
         count = len(self.distance)
         edges = np.linspace(0, count, max(1, min(_STEPS, count // _FEWEST_JOINS)) + 1).astype(np.int64)
         width = np.diff(edges)
-        expected = self.compared * np.min([tail.share(self.distance[edges[1:] - 1]) for tail in strangers], axis=0)
+        expected = self.compared * np.min([tail.share(self.distance[edges[1:] - 1]) for tail in impostors], axis=0)
         false = np.clip(np.diff(expected, prepend=0.0) / width, 0, 1)
         false = np.repeat(np.maximum.accumulate(false), width)  # farther links are no better
         return np.asarray(np.cumsum(false * self.pairs) / (self.within + np.cumsum(self.pairs)))
 
-    def longest(self, strangers: list[Tail], bearable: float) -> tuple[float, float]:
+    def longest(self, impostors: list[Tail], bearable: float) -> tuple[float, float]:
         """The longest link at which no more than this share of pairs is false, and that share.
 
         Where already the first join is too bad: a distance below it.
         """
         if not len(self.distance):
-            return min(tail.quantile(1 / self.compared) for tail in strangers), 0.0
-        share = self.false_share(strangers)
+            return min(tail.quantile(1 / self.compared) for tail in impostors), 0.0
+        share = self.false_share(impostors)
         found = np.flatnonzero(share <= bearable)
         if not len(found):
             return float(np.nextafter(self.distance[0], 0)), 0.0

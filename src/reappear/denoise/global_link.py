@@ -3,13 +3,13 @@
 from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .approximate import Approximate, approximate_links
-from .guard import GUARD, SPREAD, Guard
+from .guard import GUARD, MAX_DIAMETER, Guard
 from .linking import find_links
 from .nodes import Nodes
 from .products import BLAS, Products
-from .review import Verdicts
+from .review import ReviewConstraints
 from .rules import Rules
-from .steps import OVERLAP, SIGMA_DRM, check_sigma
+from .thresholds import OVERLAP, SIGMA_DRM, check_sigma
 from .trace import Trace
 
 STAGE = "global-link"
@@ -22,9 +22,9 @@ def global_link(
     sigma_drm: float = SIGMA_DRM,
     constraints: bool = False,
     overlap: float = OVERLAP,
-    verdicts: Verdicts | None = None,
+    review: ReviewConstraints | None = None,
     guard: Guard = GUARD,
-    spread: float = SPREAD,
+    max_diameter: float = MAX_DIAMETER,
     approximate: Approximate | None = None,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
@@ -41,9 +41,9 @@ def global_link(
         sigma_drm: Threshold between centroids, 0..2 (σ_drm).
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
-        verdicts: What was decided in a review.
+        review: What was decided in a review.
         guard: Against chains, as of `cross_video`.
-        spread: Largest diameter of a group in `sigma_drm`.
+        max_diameter: Largest diameter of a group in `sigma_drm`.
         approximate: Search an index instead of all pairs, and miss a few.
         trace: Is told the links, and with an index the share of them that it found.
         engine: Where blocks of pairs are compared, and where centroids lie; an index is searched in this process.
@@ -53,7 +53,7 @@ def global_link(
         SettingsError: A threshold out of range, or links that must all be kept and find no room.
     """
     check_sigma("sigma_drm", sigma_drm)
-    rules = Rules(constraints, overlap, verdicts, guard, spread)
+    rules = Rules(constraints, overlap, review, guard, max_diameter)
     nodes = Nodes.of(tracklets, assignment, engine)
     if approximate is None:
         links = find_links(nodes.centers, sigma_drm, thin=rules.none, engine=engine, products=products)

@@ -10,23 +10,23 @@ from reappear.core import SettingsError
 
 from .groups import add_rows, to_unit
 from .links import Links
-from .steps import is_same
+from .thresholds import is_same
 
 Guard = Literal["none", "diameter", "cut"]
 GUARD: Guard = "none"
-SPREAD = 1.5
+MAX_DIAMETER = 1.5
 """Largest diameter of a group, in σ_drm."""
 
 _SHARED = 0.6
 _ROWS = 4096
 
 
-def check_guard(guard: Guard, spread: float) -> None:
+def check_guard(guard: Guard, max_diameter: float) -> None:
     """Refuses what is no guard."""
     if guard not in ("none", "diameter", "cut"):
         raise SettingsError(f"guard: must be none, diameter or cut, got {guard!r}")
-    if not spread >= 1:
-        raise SettingsError(f"spread: must be 1 (complete linkage) or more, got {spread}")
+    if not max_diameter >= 1:
+        raise SettingsError(f"max_diameter: must be 1 (complete linkage) or more, got {max_diameter}")
 
 
 class Diameter:
@@ -84,7 +84,7 @@ def weak(count: int, links: Links) -> Bool[np.ndarray, " m"]:
     """Links that a cut goes through: their ends share less than 60 % of the smaller neighbourhood.
 
     A node's neighbourhood is itself and all nodes linked to it. Members of one crowd know each other's neighbours; at
-    the two ends of a bridge between crowds stand strangers.
+    the two ends of a bridge between crowds stand impostors.
     """
     ends = np.concatenate([links.first, links.second, np.arange(count)])
     others = np.concatenate([links.second, links.first, np.arange(count)])

@@ -22,7 +22,7 @@ class Joined:
         group: The group of each node.
         kept: Links that hold the groups together, a spanning forest.
         refused: Links that would have joined two groups, and were not let.
-        witness: For each of these the row of `Apart` that forbids it; -1 = the guard does.
+        witness: For each of these the row of `CannotLink` that forbids it; -1 = the guard does.
     """
 
     group: Int[np.ndarray, " n"]
@@ -81,12 +81,12 @@ def _one_by_one(
     links = links[np.lexsort((links.second, links.first, links.distance))]
     nodes, ends = np.unique(np.concatenate([links.first, links.second]), return_inverse=True)
     first, second = ends.reshape(2, -1)
-    foes: dict[int, dict[int, int]] = {}
+    cannot_link: dict[int, dict[int, int]] = {}
     if constraint is not None:
         pairs, rows = constraint.among(nodes)
         for (a, b), row in zip(pairs.tolist(), rows.tolist(), strict=True):
-            foes.setdefault(a, {})[b] = row
-            foes.setdefault(b, {})[a] = row
+            cannot_link.setdefault(a, {})[b] = row
+            cannot_link.setdefault(b, {})[a] = row
     members = {place: [node] for place, node in enumerate(nodes.tolist())} if diameter is not None else {}
     root = list(range(len(nodes)))
     kept: list[int] = []
@@ -99,25 +99,25 @@ def _one_by_one(
             a, b = find_root(root, a), find_root(root, b)
             if a == b:
                 continue
-            why = foes.get(a, {}).get(b)
+            why = cannot_link.get(a, {}).get(b)
             if why is None and diameter is not None and diameter.refuses(members[a], members[b]):
                 why = GUARDED
-                foes.setdefault(a, {})[b] = why
-                foes.setdefault(b, {})[a] = why
+                cannot_link.setdefault(a, {})[b] = why
+                cannot_link.setdefault(b, {})[a] = why
             if why is not None:
                 refused.append(row)
                 witness.append(why)
                 continue
             kept.append(row)
-            if len(foes.get(a, ())) < len(foes.get(b, ())):
+            if len(cannot_link.get(a, ())) < len(cannot_link.get(b, ())):
                 a, b = b, a
             root[b] = a
             if diameter is not None:
                 members[a] += members.pop(b)
-            for other, known in foes.pop(b, {}).items():
-                foes[a].setdefault(other, known)
-                foes[other].setdefault(a, known)
-                del foes[other][b]
+            for other, known in cannot_link.pop(b, {}).items():
+                cannot_link[a].setdefault(other, known)
+                cannot_link[other].setdefault(a, known)
+                del cannot_link[other][b]
         # Most links lie within groups by now, and need not be looked at one by one.
         flat = np.array([find_root(root, node) for node in range(len(nodes))])
         left = left[flat[first[left]] != flat[second[left]]]

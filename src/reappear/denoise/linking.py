@@ -18,7 +18,7 @@ from .groups import to_unit
 from .joining import shortest_forest
 from .links import Links
 from .products import BLAS, Products
-from .steps import RESOLUTION, is_same
+from .thresholds import RESOLUTION, is_same
 
 R = TypeVar("R")
 

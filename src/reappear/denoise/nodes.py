@@ -20,12 +20,12 @@ class Nodes:
 
     Attributes:
         of_tracklet: The node of each tracklet; -1 = it has no crop left.
-        leader: The first tracklet of each node.
+        representative: The first tracklet of each node.
         centers: The direction of the mean of all crops of each node, a unit row.
     """
 
     of_tracklet: Int[np.ndarray, " t"]
-    leader: Int[np.ndarray, " n"]
+    representative: Int[np.ndarray, " n"]
     centers: Float[np.ndarray, "n d"]
 
     @classmethod
@@ -34,11 +34,11 @@ class Nodes:
         kept = assignment.tracklet >= 0
         held = np.bincount(assignment.tracklet[kept], minlength=len(tracklets)) > 0
         node = renumber(np.where(held, assignment.identity, -1))
-        _, leader = np.unique(node, return_index=True)
-        leader = leader[node[leader] >= 0]
+        _, representative = np.unique(node, return_index=True)
+        representative = representative[node[representative] >= 0]
         owner = np.full(len(kept), -1, np.int64)
         owner[kept] = node[assignment.tracklet[kept]]
-        return cls(node, leader, centroids(tracklets.embeddings, Groups.of(owner, len(leader)), engine))
+        return cls(node, representative, centroids(tracklets.embeddings, Groups.of(owner, len(representative)), engine))
 
     def joined(
         self,
@@ -52,19 +52,21 @@ class Nodes:
         trace: Trace | None,
     ) -> Assignment:
         """The assignment in which linked nodes are one identity, as far as the rules allow."""
-        count = len(self.leader)
-        apart = rules.apart(tracklets, assignment.tracklet)
-        constraint = Constraint(apart, self.of_tracklet) if len(apart.pairs) else None
+        count = len(self.representative)
+        cannot_link = rules.cannot_link(tracklets, assignment.tracklet)
+        constraint = Constraint(cannot_link, self.of_tracklet) if len(cannot_link.pairs) else None
         if rules.guard == "cut":
             frail = weak(count, links)
             made = join(count, links[~frail], constraint).without(links[frail])
         elif rules.guard == "diameter":
-            made = join(count, links, constraint, Diameter(self.centers, rules.spread * sigma_drm))
+            made = join(count, links, constraint, Diameter(self.centers, rules.max_diameter * sigma_drm))
         else:
             made = join(count, links, constraint)
         if trace is not None:
-            trace.add_links(stage, self.leader[made.kept.first], self.leader[made.kept.second], made.kept.distance)
-            trace.add_refused(stage, made, apart, self.leader)
+            trace.add_links(
+                stage, self.representative[made.kept.first], self.representative[made.kept.second], made.kept.distance
+            )
+            trace.add_refused(stage, made, cannot_link, self.representative)
         identity = np.full(len(tracklets), -1, np.int64)
         filled = self.of_tracklet >= 0
         identity[filled] = made.group[self.of_tracklet[filled]]

@@ -10,7 +10,7 @@ from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 from .groups import Groups, centroids, distance_to_own
 from .linking import count_pairs
 from .products import BLAS, Products
-from .steps import SIGMA_CST, SIGMA_DRM, check_sigma, deviates
+from .thresholds import SIGMA_CST, SIGMA_DRM, check_sigma, deviates
 
 
 @dataclass(frozen=True)

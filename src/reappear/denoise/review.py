@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from reappear.core import Assignment, Decision, InputError, TrackletSet
 
-from .constraints import Apart, Constraint, overlapping_pairs, vouching
+from .constraints import CannotLink, Constraint, is_reliable, overlapping_pairs
 from .groups import Groups, renumber
 from .joining import components, join
 from .links import Links
@@ -21,7 +21,7 @@ _DECIDED, _UNTOLD = np.float32(-1), np.float32(3)  # outside of all distances
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class ReviewConstraints:
     """What holds of all decisions together.
 
     Attributes:
@@ -39,7 +39,7 @@ class Verdicts:
     overruled: tuple[str, ...]
 
     @classmethod
-    def of(cls, decisions: Sequence[Decision], tracklets: TrackletSet) -> "Verdicts":
+    def of(cls, decisions: Sequence[Decision], tracklets: TrackletSet) -> "ReviewConstraints":
         """Weighs decisions against each other: from the last to the first, each holds as far as no later one objects.
 
         Raises:
@@ -65,7 +65,7 @@ class Verdicts:
             tuple(reversed(ledger.overruled)),
         )
 
-    def apart(self, tracklets: TrackletSet, present: Bool[np.ndarray, " t"], overlap: float | None) -> Apart:
+    def cannot_link(self, tracklets: TrackletSet, present: Bool[np.ndarray, " t"], overlap: float | None) -> CannotLink:
         """All that keeps tracklets apart: decisions and, with `overlap`, what is seen at the same time.
 
         A decision is worth more than what is seen at the same time. Who must not be one with a tracklet must not be one
@@ -84,7 +84,7 @@ class Verdicts:
             grown = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
             more.append(grown)
             why.append(np.full(len(grown), said))
-        return Apart(np.concatenate(more), np.concatenate(why))
+        return CannotLink(np.concatenate(more), np.concatenate(why))
 
     def _person(self, count: int) -> Int[np.ndarray, " count"]:
         """Tracklets with one number are one person."""
@@ -108,7 +108,7 @@ class _Ledger:
         self.different: list[tuple[int, int]] = []
         self.overruled: list[str] = []
         self._root: dict[int, int] = {}
-        self._foes: dict[int, dict[int, int]] = {}
+        self._cannot_link: dict[int, dict[int, int]] = {}
         self._rejected: dict[int, int] = {}
         self._named: dict[int, int] = {}
 
@@ -129,15 +129,15 @@ class _Ledger:
             x, y = self._find(a), self._find(b)
             if x == y:
                 continue
-            if (later := self._foes.get(x, {}).get(y)) is not None:
+            if (later := self._cannot_link.get(x, {}).get(y)) is not None:
                 self._say(decision, f"tracklets {a} and {b} are not one person", later)
                 continue
             self.same.append((a, b))
             self._root[y] = x
-            for foe, line in self._foes.pop(y, {}).items():
-                self._foes.setdefault(x, {}).setdefault(foe, line)
-                self._foes[foe].setdefault(x, line)
-                del self._foes[foe][y]
+            for other, line in self._cannot_link.pop(y, {}).items():
+                self._cannot_link.setdefault(x, {}).setdefault(other, line)
+                self._cannot_link[other].setdefault(x, line)
+                del self._cannot_link[other][y]
 
     def part(self, decision: Decision) -> None:
         """Two people each, except who is one person by a later decision."""
@@ -148,8 +148,8 @@ class _Ledger:
                 self._say(decision, f"tracklets {a} and {b} are one person", None)
                 continue
             self.different.append((a, b))
-            self._foes.setdefault(x, {}).setdefault(y, decision.line)
-            self._foes.setdefault(y, {}).setdefault(x, decision.line)
+            self._cannot_link.setdefault(x, {}).setdefault(y, decision.line)
+            self._cannot_link.setdefault(y, {}).setdefault(x, decision.line)
 
     def _left(self, decision: Decision, tracklets: Iterable[int], *, quiet: bool = False) -> list[int]:
         left = []
@@ -183,9 +183,9 @@ def _check(decision: Decision, tracklets: int, crops: int) -> None:
             )
 
 
-def reject(assignment: Assignment, verdicts: Verdicts, trace: Trace | None = None) -> Assignment:
+def reject(assignment: Assignment, review: ReviewConstraints, trace: Trace | None = None) -> Assignment:
     """Throws out the crops that people rejected."""
-    gone = np.flatnonzero(verdicts.rejected & (assignment.tracklet >= 0))
+    gone = np.flatnonzero(review.rejected & (assignment.tracklet >= 0))
     owner = assignment.tracklet.copy()
     if trace is not None:
         nowhere = np.full(len(gone), -1, np.int64)
@@ -194,11 +194,11 @@ def reject(assignment: Assignment, verdicts: Verdicts, trace: Trace | None = Non
     return Assignment(owner, assignment.identity)
 
 
-def settle(
+def apply_review(
     tracklets: TrackletSet,
     assignment: Assignment,
     *,
-    verdicts: Verdicts,
+    review: ReviewConstraints,
     overlap: float | None,
     unite: bool = True,
     trace: Trace | None = None,
@@ -213,7 +213,7 @@ def settle(
     Args:
         tracklets: All crops.
         assignment: Where they are now.
-        verdicts: What was decided.
+        review: What was decided.
         overlap: Seconds that two tracklets must share in one video to be two people; `None` = that tells nothing.
         unite: Whether to join, or to part only.
         trace: Holds the links that joined the identities. Is told the joins by decision, whose distance is NaN, and
@@ -221,21 +221,21 @@ def settle(
     """
     count = len(tracklets)
     held = np.bincount(assignment.tracklet[assignment.tracklet >= 0], minlength=count) > 0
-    same = np.sort(verdicts.same[unite & held[verdicts.same].all(axis=1)], axis=1)
+    same = np.sort(review.same[unite & held[review.same].all(axis=1)], axis=1)
     said = Links(same[:, 0], same[:, 1], np.full(len(same), _DECIDED))
     told = trace.joins() if trace is not None else Links.joined([])
     of = assignment.identity
     told = told[(of[told.first] == of[told.second]) & (of[told.first] >= 0)]
     links = _shortest(Links.joined([said, told, _chains(of)]), count)
-    apart = verdicts.apart(tracklets, vouching(tracklets, assignment.tracklet), overlap)
-    made = join(count, links, Constraint(apart, np.where(held, np.arange(count), -1)))
+    cannot_link = review.cannot_link(tracklets, is_reliable(tracklets, assignment.tracklet), overlap)
+    made = join(count, links, Constraint(cannot_link, np.where(held, np.arange(count), -1)))
     if trace is not None:
         kept = made.kept
         by_decision = kept[kept.distance == _DECIDED]
         trace.keep_links(kept[(kept.distance != _DECIDED) & (kept.distance != _UNTOLD)], count)
         nothing = np.full(len(by_decision), np.nan, np.float32)
         trace.add_links(STAGE, by_decision.first, by_decision.second, nothing)
-        trace.add_refused(STAGE, made, apart, np.arange(count))
+        trace.add_refused(STAGE, made, cannot_link, np.arange(count))
     return Assignment(assignment.tracklet, renumber(np.where(of >= 0, made.group, -1)))
 
 

@@ -5,10 +5,10 @@ from jaxtyping import Int
 
 from reappear.core import TrackletSet
 
-from .constraints import Apart, overlapping_pairs, vouching
-from .guard import GUARD, SPREAD, Guard, check_guard
-from .review import Verdicts
-from .steps import OVERLAP
+from .constraints import CannotLink, is_reliable, overlapping_pairs
+from .guard import GUARD, MAX_DIAMETER, Guard, check_guard
+from .review import ReviewConstraints
+from .thresholds import OVERLAP
 
 
 @dataclass(frozen=True)
@@ -18,30 +18,30 @@ class Rules:
     Attributes:
         constraints: Whether people seen at the same time are kept apart, through chains too.
         overlap: Seconds that two tracklets must share in one video to be two people.
-        verdicts: What was decided in a review.
+        review: What was decided in a review.
         guard: See `guard.py`.
-        spread: Largest diameter of a group in σ_drm, 1 or more, for `guard="diameter"`.
+        max_diameter: Largest diameter of a group in σ_drm, 1 or more, for `guard="diameter"`.
     """
 
     constraints: bool = False
     overlap: float = OVERLAP
-    verdicts: Verdicts | None = None
+    review: ReviewConstraints | None = None
     guard: Guard = GUARD
-    spread: float = SPREAD
+    max_diameter: float = MAX_DIAMETER
 
     def __post_init__(self) -> None:
-        check_guard(self.guard, self.spread)
+        check_guard(self.guard, self.max_diameter)
 
     @property
     def none(self) -> bool:
         """Whether nothing does, so that the shortest links that hold each component together tell all."""
-        return not self.constraints and self.verdicts is None and self.guard == "none"
+        return not self.constraints and self.review is None and self.guard == "none"
 
-    def apart(self, tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Apart:
+    def cannot_link(self, tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> CannotLink:
         """Pairs of tracklets that must not be one person, where `owner` is the tracklet of each crop."""
-        sure = vouching(tracklets, owner)
+        sure = is_reliable(tracklets, owner)
         overlap = self.overlap if self.constraints else None
-        if self.verdicts is not None:
-            return self.verdicts.apart(tracklets, sure, overlap)
+        if self.review is not None:
+            return self.review.cannot_link(tracklets, sure, overlap)
         seen = np.zeros((0, 2), np.int64) if overlap is None else overlapping_pairs(tracklets, sure, overlap)
-        return Apart(seen, np.zeros(len(seen), bool))
+        return CannotLink(seen, np.zeros(len(seen), bool))

@@ -9,7 +9,7 @@ from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet,
 
 from .noise import look_inside
 from .products import BLAS
-from .steps import RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, is_same
+from .thresholds import RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, is_same
 
 ROWS = 4096
 """Identities in a sample; n_S of a million then costs a million × 4096 distances instead of half a million squared."""

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from reappear.core import Assignment, SettingsError, TrackletSet, thread_map
 
 from .groups import Groups, read_unit, renumber
-from .steps import RESOLUTION, SIGMA_CST, check_sigma, deviates
+from .thresholds import RESOLUTION, SIGMA_CST, check_sigma, deviates
 from .trace import Trace
 
 STAGE = "single-tracklet"
@@ -52,15 +52,15 @@ def single_tracklet(
     groups = Groups.of(assignment.tracklet, len(tracklets))
     owner = assignment.tracklet.astype(np.int64)
 
-    def leavers(batch: Batch) -> tuple[Int[np.ndarray, " g"], Float[np.ndarray, " g"]]:
+    def outliers(batch: Batch) -> tuple[Int[np.ndarray, " g"], Float[np.ndarray, " g"]]:
         members, present = batch
-        gone, distance = _leavers(tracklets.embeddings, members, present, sigma_cst)
+        gone, distance = _outliers(tracklets.embeddings, members, present, sigma_cst)
         short = present.sum(1) - gone.sum(1) < minimum_crops
         gone |= present & short[:, None]
         return members[gone], distance[gone]
 
     crops, distances = [], []
-    for left, distance in thread_map(leavers, _batches(groups, tracklets.embeddings.shape[1])):
+    for left, distance in thread_map(outliers, _batches(groups, tracklets.embeddings.shape[1])):
         crops.append(left)
         distances.append(distance)
     crop = np.concatenate([np.zeros(0, np.int64), *crops])
@@ -91,7 +91,7 @@ def _batches(groups: Groups, width: int) -> Iterator[Batch]:
         begin = end
 
 
-def _leavers(
+def _outliers(
     embeddings: Float[np.ndarray, "n d"],
     members: Int[np.ndarray, "b m"],
     present: Bool[np.ndarray, "b m"],

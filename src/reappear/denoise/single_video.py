@@ -8,13 +8,13 @@ from jaxtyping import Bool, Float, Int
 from reappear.core import LOCAL, Assignment, Engine, InputError, Local, SettingsError, TrackletSet, offsets_to_owner
 
 from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit, usable_rows
-from .guard import GUARD, SPREAD, Guard
+from .guard import GUARD, MAX_DIAMETER, Guard
 from .linking import find_links
 from .links import Links
 from .nodes import Nodes
-from .review import Verdicts
+from .review import ReviewConstraints
 from .rules import Rules
-from .steps import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
+from .thresholds import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
 from .trace import Trace
 
 STAGE = "single-video"
@@ -32,9 +32,9 @@ def single_video(
     merge: Merge = "once",
     constraints: bool = False,
     overlap: float = OVERLAP,
-    verdicts: Verdicts | None = None,
+    review: ReviewConstraints | None = None,
     guard: Guard = GUARD,
-    spread: float = SPREAD,
+    max_diameter: float = MAX_DIAMETER,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
 ) -> Assignment:
@@ -57,10 +57,10 @@ def single_video(
             pair is left within `sigma_drm`.
         constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
         overlap: Seconds that two tracklets must share in one video to be two people.
-        verdicts: What was decided in a review.
-        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than `spread`
-            times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
-        spread: 1 (complete linkage) or more.
+        review: What was decided in a review.
+        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than
+            `max_diameter` times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
+        max_diameter: 1 (complete linkage) or more.
         trace: Is told moves and links.
         engine: Where centroids lie.
     """
@@ -70,10 +70,10 @@ def single_video(
         raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
     if merge not in ("once", "repeat"):
         raise SettingsError(f"merge: must be once or repeat, got {merge!r}")
-    rules = Rules(constraints, overlap, verdicts, guard, spread)
+    rules = Rules(constraints, overlap, review, guard, max_diameter)
     free = assignment.tracklet < 0
-    if verdicts is not None:
-        free &= ~verdicts.rejected
+    if review is not None:
+        free &= ~review.rejected
     owner = _reallocate(tracklets, assignment.tracklet, free, sigma_cst, targets, trace, engine)
     out = Assignment(owner, assignment.identity)
     while True:
@@ -147,7 +147,7 @@ def _merge(
 ) -> Assignment:
     """Eq. 6."""
     nodes = Nodes.of(tracklets, assignment, engine)
-    video = tracklets.video[nodes.leader]
+    video = tracklets.video[nodes.representative]
     elsewhere = (nodes.of_tracklet >= 0) & (tracklets.video != video[nodes.of_tracklet])
     if elsewhere.any():
         identity = assignment.identity[np.flatnonzero(elsewhere)[0]]

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
-from .constraints import Apart
+from .constraints import CannotLink
 from .groups import runs
 from .joining import GUARDED, Joined
 from .links import Links
@@ -54,8 +54,10 @@ class Trace:
         """Notes joins of one stage."""
         self.links.append((stage, {"first": first, "second": second, "distance": distance}))
 
-    def add_refused(self, stage: str, made: Joined, apart: Apart, leader: Int[np.ndarray, " n"]) -> None:
-        """Notes joins that one stage refused; `leader` is the tracklet that stands for each node."""
+    def add_refused(
+        self, stage: str, made: Joined, cannot_link: CannotLink, representative: Int[np.ndarray, " n"]
+    ) -> None:
+        """Notes joins that one stage refused; `representative` is the tracklet that stands for each node."""
         wide = made.witness == GUARDED
         self.vetoed[stage] = self.vetoed.get(stage, 0) + int(np.count_nonzero(~wide))
         self.guarded[stage] = self.guarded.get(stage, 0) + int(np.count_nonzero(wide))
@@ -66,12 +68,12 @@ class Trace:
         shown = order[fresh & (sides[0] != sides[1])[order]]
         links, wide, row = made.refused[shown], wide[shown], made.witness[shown]
         decided = np.zeros(len(row), bool)
-        decided[~wide] = apart.decided[row[~wide]]
+        decided[~wide] = cannot_link.decided[row[~wide]]
         pair = np.full((len(row), 2), -1, np.int64)
-        pair[~wide] = apart.pairs[row[~wide]]
+        pair[~wide] = cannot_link.pairs[row[~wide]]
         columns = {
-            "first": leader[links.first],
-            "second": leader[links.second],
+            "first": representative[links.first],
+            "second": representative[links.second],
             "distance": links.distance,
             "reason": np.array(["seen together", "review", "guard"], object)[np.where(wide, 2, decided)],
             "apart_first": pair[:, 0],

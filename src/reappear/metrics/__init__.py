@@ -3,12 +3,12 @@
 from .bootstrap import Difference, Interval, interval, paired_difference
 from .cameras import CameraPairs, score_cameras
 from .clustering import ClusteringScores, score_identities
-from .gallery import Block, Gallery, Holds, NumpyGallery
+from .gallery import Block, Gallery, GalleryFactory, NumpyGallery
 from .labels import label_numbers
-from .ranking import RankedLists, rank, rank_search, top
+from .ranking import RankedLists, rank, rank_task, top
 from .reranking import k_reciprocal_rerank, reranked
+from .retrieval_task import RankingProtocol, RetrievalTask
 from .same_images import digests, feature_keys
-from .search import Protocol, Search
 from .verification import OperatingPoint, Verification, verify
 
 __all__ = [
@@ -17,13 +17,13 @@ __all__ = [
     "ClusteringScores",
     "Difference",
     "Gallery",
-    "Holds",
+    "GalleryFactory",
     "Interval",
     "NumpyGallery",
     "OperatingPoint",
-    "Protocol",
     "RankedLists",
-    "Search",
+    "RankingProtocol",
+    "RetrievalTask",
     "Verification",
     "digests",
     "feature_keys",
@@ -32,7 +32,7 @@ __all__ = [
     "label_numbers",
     "paired_difference",
     "rank",
-    "rank_search",
+    "rank_task",
     "reranked",
     "score_cameras",
     "score_identities",

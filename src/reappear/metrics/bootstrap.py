@@ -28,11 +28,11 @@ class Difference(Interval):
     """The second score less the first, over the queries that count in both, under the same draws.
 
     Attributes:
-        turned: Share of draws in which the difference has not the sign of `mean`; twice that is about the p-value of
-            there being none.
+        sign_flip_rate: Share of draws in which the difference has not the sign of `mean`; twice that approximates the
+            p-value of the two-sided test.
     """
 
-    turned: float
+    sign_flip_rate: float
 
 
 def draw_people(people: int, draws: int, seed: int) -> Float[np.ndarray, "draws people"]:
@@ -77,8 +77,8 @@ def paired_difference(
     drawn = _means(difference, ids, draws, seed)
     mean = float(np.nanmean(difference))
     low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
-    turned = np.mean(drawn <= 0) if mean > 0 else np.mean(drawn >= 0)
-    return Difference(mean, low, high, float(turned))
+    sign_flip_rate = np.mean(drawn <= 0) if mean > 0 else np.mean(drawn >= 0)
+    return Difference(mean, low, high, float(sign_flip_rate))
 
 
 def _means(

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 
 from reappear.core import InputError
 
-from .gallery import Holds, NumpyGallery
-from .ranking import rank_search
-from .search import Search
+from .gallery import GalleryFactory, NumpyGallery
+from .ranking import rank_task
+from .retrieval_task import RetrievalTask
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,27 @@ class CameraPairs:
     mean_ap: Float[np.ndarray, "c c"]
 
 
-def score_cameras(search: Search, *, memory_mb: int = 256, backend: Holds = NumpyGallery) -> CameraPairs:
+def score_cameras(task: RetrievalTask, *, memory_mb: int = 256, backend: GalleryFactory = NumpyGallery) -> CameraPairs:
     """Ranks the gallery of each camera by itself."""
-    cameras = np.union1d(search.query_cameras, search.gallery_cameras)
+    cameras = np.union1d(task.query_cameras, task.gallery_cameras)
     shape = len(cameras), len(cameras)
     queries, right, average = np.zeros(shape, np.int64), np.full(shape, np.nan), np.full(shape, np.nan)
     for column, camera in enumerate(cameras):
-        there = search.gallery_cameras == camera
+        there = task.gallery_cameras == camera
         alone = replace(
-            search,
-            gallery=search.gallery[there],
-            scale=search.scale[there],
-            gallery_ids=search.gallery_ids[there],
-            gallery_cameras=search.gallery_cameras[there],
-            gallery_images=search.gallery_images[there],
+            task,
+            gallery=task.gallery[there],
+            scale=task.scale[there],
+            gallery_ids=task.gallery_ids[there],
+            gallery_cameras=task.gallery_cameras[there],
+            gallery_images=task.gallery_images[there],
         )
         try:
-            found = rank_search(alone, memory_mb=memory_mb, backend=backend)
+            found = rank_task(alone, memory_mb=memory_mb, backend=backend)
         except InputError:  # nobody is found in this camera
             continue
         for row, asking in enumerate(cameras):
-            mine = found.valid & (search.query_cameras == asking)
+            mine = found.valid & (task.query_cameras == asking)
             if mine.any():
                 queries[row, column] = mine.sum()
                 right[row, column] = found.first_right[mine].mean()

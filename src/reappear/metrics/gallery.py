@@ -57,7 +57,7 @@ class Gallery(Protocol):
 
 
 @runtime_checkable
-class Holds(Protocol):
+class GalleryFactory(Protocol):
     """A backend: takes a gallery into its hold."""
 
     def __call__(self, gallery: Float[np.ndarray, "g d"], scale: Float[np.ndarray, " g"]) -> Gallery:

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 
 from reappear.core import InputError, Ranking, SettingsError
 
-from .gallery import Gallery, Holds, NumpyGallery
-from .search import Protocol, Search
+from .gallery import Gallery, GalleryFactory, NumpyGallery
+from .retrieval_task import RankingProtocol, RetrievalTask
 
 _ABSENT = "its person is not in the gallery"
 _SAME_CAMERA = "its person is in the gallery only where the protocol does not look: in the query's own camera"
@@ -27,13 +27,13 @@ def rank(
     gallery_cameras: Int[np.ndarray, " g"] | None = None,
     query_images: Int[np.ndarray, " q"] | None = None,
     gallery_images: Int[np.ndarray, " g"] | None = None,
-    protocol: Protocol | None = None,
+    protocol: RankingProtocol | None = None,
     gallery_includes_query: bool = True,
     draws: int = 10,
     seed: int = 0,
     ranks: int = 50,
     memory_mb: int = 256,
-    backend: Holds = NumpyGallery,
+    backend: GalleryFactory = NumpyGallery,
 ) -> Ranking:
     """Ranks the gallery for each query by cosine similarity and scores the ranking.
 
@@ -74,7 +74,7 @@ def rank(
         InputError: A column has a wrong length, kind or value, cameras are missing or there is but one, features are
             not finite, or no query has a match. The message says what to do.
     """
-    search = Search.of(
+    task = RetrievalTask.of(
         query,
         gallery,
         query_ids=query_ids,
@@ -87,32 +87,37 @@ def rank(
         gallery_includes_query=gallery_includes_query,
         seed=seed,
     )
-    return rank_search(search, draws=draws, ranks=ranks, memory_mb=memory_mb, backend=backend)
+    return rank_task(task, draws=draws, ranks=ranks, memory_mb=memory_mb, backend=backend)
 
 
-def rank_search(
-    search: Search, *, draws: int = 10, ranks: int = 50, memory_mb: int = 256, backend: Holds = NumpyGallery
+def rank_task(
+    task: RetrievalTask,
+    *,
+    draws: int = 10,
+    ranks: int = 50,
+    memory_mb: int = 256,
+    backend: GalleryFactory = NumpyGallery,
 ) -> Ranking:
-    """As `rank`, of a search that is already checked and may be asked other things too."""
+    """As `rank`, of a task that is already checked and may be asked other things too."""
     for name, value in (("ranks", ranks), ("draws", draws)):
         if value < 1:
             raise SettingsError(f"{name}: must be 1 or more, got {value}")
-    held = backend(search.gallery, search.scale)
-    galleries = draws if search.protocol == "cuhk03-single-gallery-shot" else 1
-    return _mean([_score(replace(search, draw=draw), held, ranks, memory_mb) for draw in range(galleries)])
+    held = backend(task.gallery, task.scale)
+    galleries = draws if task.protocol == "cuhk03-single-gallery-shot" else 1
+    return _mean([_score(replace(task, draw=draw), held, ranks, memory_mb) for draw in range(galleries)])
 
 
-def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking:
-    count = len(search.query_ids)
+def _score(task: RetrievalTask, held: Gallery, ranks: int, memory_mb: int) -> Ranking:
+    count = len(task.query_ids)
     average, penalty, first = (np.full(count, np.nan) for _ in range(3))
     hits = np.zeros(ranks, np.int64)
     reasons: dict[str, int] = {}
-    for block in search.blocks(memory_mb):
+    for block in task.blocks(memory_mb):
         wrong = held.wrong_before(block)
         for number, same, before in zip(block.number, block.same, wrong, strict=True):
             before = before[before >= 0]
             if not len(before):
-                reason = _why_not(search, int(number), same)
+                reason = _why_not(task, int(number), same)
                 reasons[reason] = reasons.get(reason, 0) + 1
                 continue
             place = np.arange(1, len(before) + 1)
@@ -125,7 +130,7 @@ def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking
     if not valid.any():
         said = "; ".join(f"{reason}: {times}" for reason, times in reasons.items())
         raise InputError(
-            f"no query has a match in the gallery under the protocol {search.protocol} ({said}); "
+            f"no query has a match in the gallery under the protocol {task.protocol} ({said}); "
             f"check that identities and cameras of both mean the same"
         )
     return Ranking(
@@ -141,13 +146,13 @@ def _score(search: Search, held: Gallery, ranks: int, memory_mb: int) -> Ranking
     )
 
 
-def _why_not(search: Search, number: int, same: Int[np.ndarray, " m"]) -> str:
+def _why_not(task: RetrievalTask, number: int, same: Int[np.ndarray, " m"]) -> str:
     """Why a query has no match that it may find."""
-    if search.query_ids[number] < 0:
+    if task.query_ids[number] < 0:
         return _JUNK
-    if not (search.gallery_ids[same[same >= 0]] == search.query_ids[number]).any():
+    if not (task.gallery_ids[same[same >= 0]] == task.query_ids[number]).any():
         return _ABSENT
-    return _OWN_IMAGE if search.protocol == "no-camera" else _SAME_CAMERA
+    return _OWN_IMAGE if task.protocol == "no-camera" else _SAME_CAMERA
 
 
 def _mean(shots: list[Ranking]) -> Ranking:
@@ -184,7 +189,9 @@ class RankedLists:
     hit: Bool[np.ndarray, "q k"]
 
 
-def top(search: Search, *, length: int = 10, memory_mb: int = 256, backend: Holds = NumpyGallery) -> RankedLists:
+def top(
+    task: RetrievalTask, *, length: int = 10, memory_mb: int = 256, backend: GalleryFactory = NumpyGallery
+) -> RankedLists:
     """The first `length` gallery images of each query, for pictures.
 
     Of equally similar images the earlier row comes first: here a list has to be shown, not judged. Where a protocol
@@ -192,10 +199,10 @@ def top(search: Search, *, length: int = 10, memory_mb: int = 256, backend: Hold
     """
     if length < 1:
         raise SettingsError(f"length: must be 1 or more, got {length}")
-    held = backend(search.gallery, search.scale)
-    index = np.full((len(search.query_ids), length), -1, np.int64)
+    held = backend(task.gallery, task.scale)
+    index = np.full((len(task.query_ids), length), -1, np.int64)
     similarity = np.full(index.shape, np.nan, np.float32)
-    for block in search.blocks(memory_mb):
+    for block in task.blocks(memory_mb):
         index[block.number], similarity[block.number] = held.nearest(block, length)
-    hit = (index >= 0) & (search.gallery_ids[index] == search.query_ids[:, None])
+    hit = (index >= 0) & (task.gallery_ids[index] == task.query_ids[:, None])
     return RankedLists(index, 1 - similarity, hit)

@@ -14,8 +14,8 @@ from scipy import sparse
 
 from reappear.core import InputError, SettingsError, unit_rows
 
-from .gallery import Block, Holds, NumpyGallery
-from .search import Search
+from .gallery import Block, GalleryFactory, NumpyGallery
+from .retrieval_task import RetrievalTask
 
 _KEPT = 4  # neighbours kept with their distance, in multiples of k1: most pairs that get a weight are among them
 _PAIRS = 1 << 14
@@ -128,23 +128,25 @@ def encode(
     return Encoding(features, len(query), farthest, membership)
 
 
-def reranked(search: Search, *, k1: int = 20, k2: int = 6, weight: float = 0.3, memory_mb: int = 256) -> Holds:
-    """A backend for `rank_search` and `top` of this very search, which ranks by re-ranked distances.
+def reranked(
+    task: RetrievalTask, *, k1: int = 20, k2: int = 6, weight: float = 0.3, memory_mb: int = 256
+) -> GalleryFactory:
+    """A backend for `rank_task` and `top` of this very task, which ranks by re-ranked distances.
 
     Raises:
         InputError: Queries are in the gallery too: they would be their own neighbours.
     """
-    if search.own_images:
+    if task.own_images:
         raise InputError(
-            f"{search.own_images} queries are in the gallery too and would be their own neighbours; "
+            f"{task.own_images} queries are in the gallery too and would be their own neighbours; "
             f"take them out of the gallery, or do not re-rank"
         )
-    shown = np.flatnonzero(search.gallery_ids >= 0)
-    encoding = encode(search.query, search.gallery[shown], k1=k1, k2=k2, memory_mb=memory_mb)
+    shown = np.flatnonzero(task.gallery_ids >= 0)
+    encoding = encode(task.query, task.gallery[shown], k1=k1, k2=k2, memory_mb=memory_mb)
 
     class Reranked(NumpyGallery):
         def similarity(self, block: Block) -> Float[np.ndarray, "b g"]:
-            out = np.full((len(block.number), len(search.gallery)), -np.inf, np.float32)
+            out = np.full((len(block.number), len(task.gallery)), -np.inf, np.float32)
             out[:, shown] = 1 - encoding.distance(block.number, weight)
             out[:, block.hidden] = -np.inf
             return out

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from reappear.core import InputError, SettingsError
 
 from .bootstrap import draw_people
-from .gallery import Holds, NumpyGallery
-from .search import Search
+from .gallery import GalleryFactory, NumpyGallery
+from .retrieval_task import RetrievalTask
 
 _BINS = 4096
 _LOOKED_AT = 256
@@ -23,8 +23,8 @@ class OperatingPoint:
     Attributes:
         wanted: The false-match rate that was asked for.
         threshold: Cosine distance below which a pair passes for one person; None where there are too few pairs of
-            strangers to tell.
-        false_match_rate: Share of pairs of strangers that pass (FAR, FMR).
+            impostors to tell.
+        false_match_rate: Share of impostor pairs that pass (FAR, FMR).
         true_match_rate: Share of pairs of one person that pass (TAR, 1 - FNMR).
         threshold_interval: 95 % of it over people, drawn anew.
         true_match_interval: 95 % of the true-match rate over people, at that draw's own threshold.
@@ -46,7 +46,7 @@ class Verification:
         edges: Distances between the bins, rising from 0; the last bin also holds what lies beyond it.
         people: Who is asked for, in rising order.
         matches: Pairs of one person, for each person asked for.
-        others: Pairs of strangers, for each person asked for.
+        others: Pairs of impostors, for each person asked for.
     """
 
     edges: Float[np.ndarray, " _"]
@@ -56,7 +56,7 @@ class Verification:
 
     @cached_property
     def false_match_rate(self) -> Float[np.ndarray, " _"]:
-        """At each edge: share of pairs of strangers nearer than it."""
+        """At each edge: share of impostor pairs nearer than it."""
         return _share_below(self.others.sum(axis=0))
 
     @cached_property
@@ -66,18 +66,18 @@ class Verification:
 
     @property
     def area(self) -> float:
-        """Under the ROC: how often a pair of one person is nearer than a pair of strangers; half for a tie."""
+        """Under the ROC: how often a pair of one person is nearer than an impostor pair; half for a tie."""
         return float(np.trapezoid(self.true_match_rate, self.false_match_rate))
 
     @property
     def equal_error_rate(self) -> float:
-        """Where as many strangers pass as matches fail, half-way between the two edges around it."""
+        """Where as many impostors pass as matches fail, half-way between the two edges around it."""
         gap = self.false_match_rate - (1 - self.true_match_rate)
         at = int(np.argmin(np.abs(gap)))
         return float((self.false_match_rate[at] + 1 - self.true_match_rate[at]) / 2)
 
     def at(self, wanted: float, *, draws: int = 1000, seed: int = 0) -> OperatingPoint:
-        """The loosest threshold that lets at most the share `wanted` of pairs of strangers pass.
+        """The loosest threshold that lets at most the share `wanted` of impostor pairs pass.
 
         Intervals are percentiles over people drawn anew with replacement, since pairs of one person hang together.
 
@@ -105,7 +105,7 @@ class Verification:
         )
 
 
-def verify(search: Search, *, memory_mb: int = 256, backend: Holds = NumpyGallery) -> Verification:
+def verify(task: RetrievalTask, *, memory_mb: int = 256, backend: GalleryFactory = NumpyGallery) -> Verification:
     """Counts the distances of all pairs of queries and gallery images that the protocol lets meet.
 
     Distances are told apart to 1/4096 of the largest among 256 queries spread over all.
@@ -113,15 +113,15 @@ def verify(search: Search, *, memory_mb: int = 256, backend: Holds = NumpyGaller
     Raises:
         InputError: No pair shows one person, or none shows two.
     """
-    held = backend(search.gallery, search.scale)
-    some = np.unique(np.linspace(0, len(search.query_ids) - 1, _LOOKED_AT).astype(np.int64))
+    held = backend(task.gallery, task.scale)
+    some = np.unique(np.linspace(0, len(task.query_ids) - 1, _LOOKED_AT).astype(np.int64))
     upper = 0.0
-    for block in search.only(some).blocks(memory_mb):
+    for block in task.only(some).blocks(memory_mb):
         counts = sum(held.spread(block, _BINS, 2.0))
         upper = max(upper, 2.0 * (int(np.flatnonzero(np.any(counts, axis=0)).max(initial=0)) + 1) / _BINS)
-    people, person = np.unique(search.query_ids, return_inverse=True)
+    people, person = np.unique(task.query_ids, return_inverse=True)
     matches, others = (np.zeros((len(people), _BINS), np.int64) for _ in range(2))
-    for block in search.blocks(memory_mb):
+    for block in task.blocks(memory_mb):
         for counts, more in zip((matches, others), held.spread(block, _BINS, upper), strict=True):
             np.add.at(counts, person[block.number], more)
     asked = people >= 0

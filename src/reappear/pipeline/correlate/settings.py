@@ -19,7 +19,7 @@ class CorrelateSettings:
         "paper: 0.20 and 0.18, which fit the authors' own extractor; or CST,DRM: the cosine distance from which a crop "
         "is noise in its tracklet, and that up to which two are one person, each a number or one of these words",
     ] = "calibrated"
-    strangers: Annotated[
+    impostors: Annotated[
         float,
         "calibrated thresholds: share of the crops taken out of tracklets that should be somebody else",
         Interval(gt=0, lt=1),
@@ -58,10 +58,10 @@ class CorrelateSettings:
     ] = 1.0
     guard: Annotated[
         Literal["none", "diameter", "cut"],
-        "against chains that join crowds; diameter: no two of a group farther apart than `spread` times sigma_drm; "
-        "cut: links whose ends share few neighbours do not count; none: as in the paper",
+        "against chains that join crowds; diameter: no two of a group farther apart than `max_diameter` times "
+        "sigma_drm; cut: links whose ends share few neighbours do not count; none: as in the paper",
     ] = "diameter"
-    spread: Annotated[
+    max_diameter: Annotated[
         float, "largest diameter of a group in sigma_drm; 1 = complete linkage", Interval(ge=1, le=1000)
     ] = 1.5
     review: Annotated[

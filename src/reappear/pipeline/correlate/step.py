@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 
 from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, read_text
-from reappear.denoise import Verdicts
+from reappear.denoise import ReviewConstraints
 from reappear.pipeline.contents import hash_files
 from reappear.pipeline.engines import Bounded, choose_products, open_engine, parse_memory, say_memory
 from reappear.pipeline.record import Outcome, Record, read_record, require_made_of, run_step
@@ -20,8 +20,8 @@ from reappear.store import (
 )
 
 from .checkpoints import Checkpoints
-from .fold import identify
 from .settings import CorrelateSettings
+from .stages import identify
 
 _NEEDED = 250 << 20  # bytes for the program, and blocks of fixed size
 _PER_CROP, _PER_TRACKLET = 150, 800  # bytes of columns while a stage works; some 1200 of a tracklet of 3 crops measured
@@ -108,8 +108,13 @@ def _correlate(
     spare = memory - needed
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
+<<<<<<< HEAD
     verdicts = _weigh(log, work, tracklets, settings, progress) if log else None
     checkpoints = Checkpoints(staging / "unfinished", progress)
+=======
+    review = _weigh(log, work, tracklets, settings, progress) if log else None
+    checkpoints = Checkpoints(aside / "unfinished", progress)
+>>>>>>> words-denoise
     matrix = 4 * len(tracklets) * vectors.shape[1]
     products = choose_products(settings.device, settings.engine)
     with open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
@@ -117,7 +122,7 @@ def _correlate(
             tracklets,
             settings,
             start=earlier,
-            verdicts=verdicts,
+            review=review,
             truth=truth,
             engine=Bounded(engine, staging, limit=spare - spare // 4, memory_bytes=_MIN_MEMORY_BYTES + spare // 4),
             products=products,
@@ -126,10 +131,17 @@ def _correlate(
         )
     found.report["start"] = start
     found.report["embeddings"] = {"name": embeddings, **meta}
+<<<<<<< HEAD
     if log and verdicts:
         found.report["review"] = {"decisions": verdicts.counts, "overruled": list(verdicts.overruled)}
         write_text(staging / "review.jsonl", read_text(log))
     write_identities(staging, found)
+=======
+    if log and review:
+        found.report["review"] = {"decisions": review.counts, "overruled": list(review.overruled)}
+        write_text(aside / "review.jsonl", read_text(log))
+    write_identities(aside, found)
+>>>>>>> words-denoise
     if "evidence" in found.report["thresholds"]:
         _draw(staging / "thresholds.svg", found.report["thresholds"])
     checkpoints.remove()
@@ -155,17 +167,17 @@ def review_log(work: Workspace, settings: CorrelateSettings) -> Path | None:
 
 def _weigh(
     log: Path, work: Workspace, tracklets: TrackletSet, settings: CorrelateSettings, progress: Progress
-) -> Verdicts:
+) -> ReviewConstraints:
     """What the decisions come to; tells of those that do not hold, and of those that deny what was seen."""
-    verdicts = Verdicts.of(read_decisions(log, footage=read_record(work.crops).fingerprint), tracklets)
-    for overruled in verdicts.overruled[:_TOLD]:
+    review = ReviewConstraints.of(read_decisions(log, footage=read_record(work.crops).fingerprint), tracklets)
+    for overruled in review.overruled[:_TOLD]:
         progress.note(f"review: {overruled}; it does not hold")
-    if len(verdicts.overruled) > _TOLD:
-        progress.note(f"review: {len(verdicts.overruled) - _TOLD} more do not hold; all are in report.json")
-    denied = verdicts.contradicted(tracklets, settings.overlap) if settings.constraints else 0
+    if len(review.overruled) > _TOLD:
+        progress.note(f"review: {len(review.overruled) - _TOLD} more do not hold; all are in report.json")
+    denied = review.contradicted(tracklets, settings.overlap) if settings.constraints else 0
     if denied:
         progress.note(f"review: {denied} pairs of tracklets are one person by decision, though seen at the same time")
-    return verdicts
+    return review
 
 
 def _draw(path: Path, thresholds: dict[str, Any]) -> None:

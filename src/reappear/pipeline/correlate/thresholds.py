@@ -21,7 +21,7 @@ def choose_thresholds(
         evidence = calibrate(
             tracklets,
             assignment,
-            strangers=settings.strangers,
+            impostors=settings.impostors,
             false_links=settings.false_links,
             resamples=settings.resamples,
             radius=settings.radius if settings.pairs == "sliding" else None,

@@ -26,9 +26,9 @@ def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *
     """Writes WORK/evaluation.json and evaluation.html, always anew.
 
         evaluations   [what scores.json of each says, ...]
-        differences   [{data, first, second, mean_ap, rank_1: {mean, low, high, turned}}, ...]: each against the first
-                      on its set, in the same queries; 95 % intervals over people drawn anew, and the share of draws
-                      in which the difference turns its sign; or why_not instead of numbers
+        differences   [{data, first, second, mean_ap, rank_1: {mean, low, high, sign_flip_rate}}, ...]: each against the
+                      first on its set, in the same queries; 95 % intervals over people drawn anew, and the share of
+                      draws in which the difference changes its sign; or why_not instead of numbers
         means         [{set, label, splits, mean_ap, mean_inp, cmc}, ...]: of each model over several splits of one set
 
     Returns:

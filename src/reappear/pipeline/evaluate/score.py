@@ -11,11 +11,11 @@ from jaxtyping import Int
 
 from reappear.core import InputError, Progress
 from reappear.metrics import (
-    Holds,
+    GalleryFactory,
     NumpyGallery,
-    Search,
+    RetrievalTask,
     interval,
-    rank_search,
+    rank_task,
     reranked,
     score_cameras,
     top,
@@ -55,7 +55,7 @@ def score(
         progress: Who is told.
     """
     known = not any((np.asarray(part.camera) == -1).any() for part in (query, gallery))
-    search = Search.of(
+    task = RetrievalTask.of(
         query.vectors,
         gallery.vectors,
         query_ids=query.identity,
@@ -68,24 +68,24 @@ def score(
         gallery_includes_query=settings.gallery_includes_query,
         seed=settings.seed,
     )
-    if search.own_images:
-        dropped = dropped | {OWN_IMAGES: search.own_images}
-        progress.note(f"{description['name']}: {search.own_images:,} {OWN_IMAGES}")
+    if task.own_images:
+        dropped = dropped | {OWN_IMAGES: task.own_images}
+        progress.note(f"{description['name']}: {task.own_images:,} {OWN_IMAGES}")
     memory = settings.memory_mb
     cosine = _backend(settings.device)
     backend = cosine
     with progress.task(f"ranking {description['name']}", None):
         if settings.rerank:
-            backend = reranked(search, k1=settings.k1, k2=settings.k2, weight=settings.weight, memory_mb=memory)
-        ranking = rank_search(search, draws=settings.draws, ranks=settings.ranks, memory_mb=memory, backend=backend)
-        lists = top(search, length=settings.top, memory_mb=memory, backend=backend)
+            backend = reranked(task, k1=settings.k1, k2=settings.k2, weight=settings.weight, memory_mb=memory)
+        ranking = rank_task(task, draws=settings.draws, ranks=settings.ranks, memory_mb=memory, backend=backend)
+        lists = top(task, length=settings.top, memory_mb=memory, backend=backend)
         spread = {
-            key: interval(values, search.query_ids, draws=settings.bootstrap, seed=settings.seed)
+            key: interval(values, task.query_ids, draws=settings.bootstrap, seed=settings.seed)
             for key, values in (("mean_ap", ranking.average_precision), ("rank_1", ranking.first_right))
         }
         # Which distance means the same person, and from where to where, is asked of the model, not of re-ranking.
-        pairs, arrays = _verification(search, settings, cosine)
-        cameras = asdict(score_cameras(search, memory_mb=memory, backend=cosine)) if known else None
+        pairs, arrays = _verification(task, settings, cosine)
+        cameras = asdict(score_cameras(task, memory_mb=memory, backend=cosine)) if known else None
     valid = int(ranking.valid.sum())
     scores: Tree = {
         **description,
@@ -99,29 +99,29 @@ def score(
         "mean_inp": ranking.mean_inp,
         "cmc": ranking.cmc.tolist(),
         "intervals": {key: [of.low, of.high] for key, of in spread.items()},
-        "queries": len(search.query_ids),
+        "queries": len(task.query_ids),
         "valid_queries": valid,
-        "people": len(np.unique(search.query_ids[ranking.valid])),
+        "people": len(np.unique(task.query_ids[ranking.valid])),
         "reasons": ranking.reasons,
-        "gallery": len(search.gallery_ids),
+        "gallery": len(task.gallery_ids),
         "skipped": dropped,
         "verification": pairs,
         "cameras": cameras and {key: _plain(value) for key, value in cameras.items()},
     }
-    rows = _shown(search)
-    both = np.concatenate([search.query_ids, search.gallery_ids])
+    rows = _shown(task)
+    both = np.concatenate([task.query_ids, task.gallery_ids])
     paths = gallery.path
-    if len(search.gallery_ids) > len(paths):  # under "video" the queries joined the gallery
+    if len(task.gallery_ids) > len(paths):  # under "video" the queries joined the gallery
         paths = np.concatenate([paths, query.path])
     with atomic_write(staging / "ranking.npz") as path, path.open("wb") as file:
         np.savez(
             file,
             query_path=query.path,
             gallery_path=paths,
-            query_ids=search.query_ids,
-            gallery_ids=search.gallery_ids,
-            query_cameras=search.query_cameras,
-            gallery_cameras=search.gallery_cameras,
+            query_ids=task.query_ids,
+            gallery_ids=task.gallery_ids,
+            query_cameras=task.query_cameras,
+            gallery_cameras=task.gallery_cameras,
             top=lists.index,
             hit=lists.hit,
             distance=lists.distance,
@@ -129,17 +129,17 @@ def score(
             first_right=ranking.first_right,
             first_hit=ranking.first_hit,
             shown_ids=both[rows],
-            shown_cameras=np.concatenate([search.query_cameras, search.gallery_cameras])[rows],
-            shown_vectors=_vectors(search, rows),
+            shown_cameras=np.concatenate([task.query_cameras, task.gallery_cameras])[rows],
+            shown_vectors=_vectors(task, rows),
             **arrays,
         )
     write_text(staging / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
     progress.note(f"{description['name']}: mAP {ranking.mean_ap:.3f}, rank 1 {ranking.cmc[0]:.3f} over {valid} queries")
     return Outcome(
         counts={
-            "queries": len(search.query_ids),
+            "queries": len(task.query_ids),
             "valid_queries": valid,
-            "gallery": len(search.gallery_ids),
+            "gallery": len(task.gallery_ids),
             "mean_ap": ranking.mean_ap,
             "mean_inp": ranking.mean_inp,
             "rank_1": float(ranking.cmc[0]),
@@ -149,7 +149,7 @@ def score(
     )
 
 
-def _backend(device: str) -> Holds:
+def _backend(device: str) -> GalleryFactory:
     if device == "cpu":
         return NumpyGallery
     import torch
@@ -161,9 +161,11 @@ def _backend(device: str) -> Holds:
     return partial(TorchGallery, device=device)
 
 
-def _verification(search: Search, settings: EvaluateSettings, backend: Holds) -> tuple[Tree | None, dict[str, Any]]:
+def _verification(
+    task: RetrievalTask, settings: EvaluateSettings, backend: GalleryFactory
+) -> tuple[Tree | None, dict[str, Any]]:
     try:
-        found = verify(search, memory_mb=settings.memory_mb, backend=backend)
+        found = verify(task, memory_mb=settings.memory_mb, backend=backend)
     except InputError:  # such as a gallery of one person
         return None, {}
     same, others = found.matches.sum(axis=0), found.others.sum(axis=0)
@@ -178,11 +180,11 @@ def _verification(search: Search, settings: EvaluateSettings, backend: Holds) ->
     return scores, {"edges": found.edges, "same": same, "others": others}
 
 
-def _shown(search: Search) -> Int[np.ndarray, " n"]:
+def _shown(task: RetrievalTask) -> Int[np.ndarray, " n"]:
     """Rows of queries, then gallery, of people to be drawn: those seen by most cameras, then most often."""
-    ids = np.concatenate([search.query_ids, search.gallery_ids])
-    cameras = np.concatenate([search.query_cameras, search.gallery_cameras])
-    asked = np.intersect1d(search.query_ids, search.gallery_ids)
+    ids = np.concatenate([task.query_ids, task.gallery_ids])
+    cameras = np.concatenate([task.query_cameras, task.gallery_cameras])
+    asked = np.intersect1d(task.query_ids, task.gallery_ids)
     asked = asked[asked >= 0]
     reach = np.array([len(np.unique(cameras[ids == who])) for who in asked])
     often = np.array([(ids == who).sum() for who in asked])
@@ -194,10 +196,10 @@ def _shown(search: Search) -> Int[np.ndarray, " n"]:
     )
 
 
-def _vectors(search: Search, rows: Int[np.ndarray, " n"]) -> np.ndarray:
-    asked = rows < len(search.query)
-    out = np.empty((len(rows), search.query.shape[1]), np.float32)
-    out[asked], out[~asked] = search.query[rows[asked]], search.gallery[rows[~asked] - len(search.query)]
+def _vectors(task: RetrievalTask, rows: Int[np.ndarray, " n"]) -> np.ndarray:
+    asked = rows < len(task.query)
+    out = np.empty((len(rows), task.query.shape[1]), np.float32)
+    out[asked], out[~asked] = task.query[rows[asked]], task.gallery[rows[~asked] - len(task.query)]
     return out
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from reappear.core import BatchSize, CountOrZero, Fraction, Megabytes, Seed, SettingsError, settings
-from reappear.metrics import Protocol
+from reappear.metrics import RankingProtocol
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 
 from .splits import Split
@@ -20,7 +20,7 @@ class EvaluateSettings:
         default_factory=ColorSettings
     )
     protocol: Annotated[
-        Protocol,
+        RankingProtocol,
         "market: the same person in the query's own camera is passed over; cross-camera: everybody in the query's own "
         "camera is; no-camera: nobody is; video: market over tracklets, with the queries in the gallery; "
         "cuhk03-single-gallery-shot: cross-camera against one image drawn of each person",

@@ -10,7 +10,7 @@ import numpy as np
 
 from reappear.core import ImageTable, InputError, SettingsError
 from reappear.data import READERS, locate, options_of, read, recognise
-from reappear.metrics import Protocol
+from reappear.metrics import RankingProtocol
 from reappear.pipeline.record import require_made_of
 
 Split = Literal["own", "cross-camera", "first-image"]
@@ -83,7 +83,7 @@ def read_split(data: str | Path, *, split: Split, identities: str | None, query_
     return EvalSplit(set_name(data), table, dropped, root if root.is_dir() else root.parent)
 
 
-def check_cameras(split: EvalSplit, protocol: Protocol) -> None:
+def check_cameras(split: EvalSplit, protocol: RankingProtocol) -> None:
     """Refuses what the protocol cannot work with, before anything is embedded."""
     table = split.table
     if protocol == "no-camera":

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from reappear.core import ImageTable, InputError, Progress, read_json_object, settings
 from reappear.data import read_image
-from reappear.metrics import Protocol, digests
+from reappear.metrics import RankingProtocol, digests
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 from reappear.pipeline.contents import hash_files, hash_value
 from reappear.pipeline.embed import embed_images
@@ -99,7 +99,7 @@ def embed_split(
 
 
 def read_embedded(
-    folder: Path, split: EvalSplit, *, protocol: Protocol
+    folder: Path, split: EvalSplit, *, protocol: RankingProtocol
 ) -> tuple[LabelledEmbeddings, LabelledEmbeddings, str]:
     """Query, gallery, and the extractor's name, without images that could not be embedded.
 
@@ -120,7 +120,9 @@ def read_embedded(
     return query, gallery, str(extractor)
 
 
-def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[LabelledEmbeddings, LabelledEmbeddings]:
+def read_files(
+    query: Path, gallery: Path, *, protocol: RankingProtocol
+) -> tuple[LabelledEmbeddings, LabelledEmbeddings]:
     """Reads embeddings from two `.npz` files.
 
     Each holds `features` (n d), `ids` (n), and where there are cameras `cameras` (n); `paths` (n) of images are for
@@ -151,7 +153,7 @@ def read_files(query: Path, gallery: Path, *, protocol: Protocol) -> tuple[Label
     return first, second
 
 
-def _select(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, protocol: Protocol) -> LabelledEmbeddings:
+def _select(vectors: np.ndarray, table: ImageTable, rows: np.ndarray, protocol: RankingProtocol) -> LabelledEmbeddings:
     good = rows[np.any(vectors[rows], axis=1)]
     if not len(good):
         split, first = table.split[rows[0]], table.path[rows[0]]

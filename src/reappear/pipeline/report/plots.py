@@ -146,7 +146,7 @@ def scatter(
 def roc(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, name: str, alt: str, colours: Sequence[str]
 ) -> str:
-    """How many pairs of one person pass, by how many pairs of strangers do, on a logarithmic scale.
+    """How many pairs of one person pass, by how many impostor pairs do, on a logarithmic scale.
 
     Args:
         curves: Label → false- and true-match rates, rising.
@@ -164,7 +164,7 @@ def roc(
         axes.set_xscale("log")
         axes.set_xlim(1e-5, 1)
         axes.set_ylim(0, 101)
-        axes.set_xlabel("share of pairs of strangers that pass")
+        axes.set_xlabel("share of impostor pairs that pass")
         axes.set_ylabel("pairs of one person that pass, %")
         return _inline(figure, name, alt)
 

@@ -43,7 +43,7 @@ class LookAlike:
     """A query and somebody else who is nearer than its own person."""
 
     query: Picture
-    stranger: Picture
+    impostor: Picture
     right: Picture | None
     first_hit: float
 
@@ -119,7 +119,7 @@ class RetrievalExamples:
         return [self._look_alike(int(query)) for query in queries]
 
     def distances(self, name: str) -> Markup | None:
-        """Distances of one person's pairs and of strangers', with the thresholds."""
+        """Distances of one person's pairs and of impostors', with the thresholds."""
         if not self.scores.get("verification") or "edges" not in self._columns:
             return None
         found = self.scores["verification"]
@@ -127,10 +127,10 @@ class RetrievalExamples:
         columns = self._columns
         svg = histogram(
             columns["edges"],
-            {"one person": columns["same"], "strangers": columns["others"]},
+            {"one person": columns["same"], "impostors": columns["others"]},
             thresholds,
             name=f"distances-{name}",
-            alt=f"distances of pairs of one person and of strangers, {self.scores['name']}",
+            alt=f"distances of pairs of one person and of impostors, {self.scores['name']}",
         )
         return Markup(svg)  # noqa: S704 (drawn by matplotlib, its words escaped)
 

@@ -10,12 +10,12 @@ _MOST = 0.5  # of a tracklet's crops that are somebody else; with more it would 
 
 
 @dataclass(frozen=True)
-class Outsiders:
-    """Crops to the rest of their tracklet, and strangers' crops to the same: a mixture and one of its two parts.
+class Outliers:
+    """Crops to the rest of their tracklet, and impostors' crops to the same: a mixture and one of its two parts.
 
     What the first has of the second is, beyond any distance, at most their ratio there; the least of these ratios is
     the share of all crops that are somebody else (the proportion of a mixture as in Blanchard et al. 2010). It is
-    looked for between the 10 % and 50 % quantiles of the strangers: nearer there is no difference, farther out too
+    looked for between the 10 % and 50 % quantiles of the impostors: nearer there is no difference, farther out too
     few crops lie.
 
     Attributes:
@@ -29,7 +29,7 @@ class Outsiders:
     share: float
 
     @classmethod
-    def of(cls, own: Sample, others: Sample) -> "Outsiders":
+    def of(cls, own: Sample, others: Sample) -> "Outliers":
         """Estimates the share."""
         at = np.array([others.quantile(q) for q in (0.1, 0.2, 0.3, 0.4, 0.5)])
         return cls(own, others, min(_MOST, float((own.share_from(at) / others.share_from(at)).min())))

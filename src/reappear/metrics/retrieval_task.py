@@ -13,13 +13,13 @@ from .gallery import Block
 from .labels import label_numbers
 from .same_images import RowsByKey, feature_keys
 
-Protocol = Literal["market", "cross-camera", "no-camera", "video", "cuhk03-single-gallery-shot"]
+RankingProtocol = Literal["market", "cross-camera", "no-camera", "video", "cuhk03-single-gallery-shot"]
 
 _ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Search:
+class RetrievalTask:
     """Queries and a gallery under a protocol, checked.
 
     Attributes:
@@ -47,7 +47,7 @@ class Search:
     gallery_cameras: Int[np.ndarray, " g"]
     query_images: Int[np.ndarray, " q"]
     gallery_images: Int[np.ndarray, " g"]
-    protocol: Protocol
+    protocol: RankingProtocol
     seed: int = 0
     draw: int = 0
 
@@ -63,10 +63,10 @@ class Search:
         gallery_cameras: np.ndarray | None = None,
         query_images: np.ndarray | None = None,
         gallery_images: np.ndarray | None = None,
-        protocol: Protocol | None = None,
+        protocol: RankingProtocol | None = None,
         gallery_includes_query: bool = True,
         seed: int = 0,
-    ) -> "Search":
+    ) -> "RetrievalTask":
         """Checks what is given; see `metrics.rank` for the arguments.
 
         Raises:
@@ -74,8 +74,8 @@ class Search:
         """
         if protocol is None:
             protocol = "no-camera" if query_cameras is None or gallery_cameras is None else "market"
-        if protocol not in get_args(Protocol):
-            raise SettingsError(f"protocol: must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
+        if protocol not in get_args(RankingProtocol):
+            raise SettingsError(f"protocol: must be one of {', '.join(get_args(RankingProtocol))}, got {protocol!r}")
         if protocol != "no-camera" and (query_cameras is None or gallery_cameras is None):
             raise InputError(
                 f"the protocol {protocol} needs query_cameras and gallery_cameras; give both, or choose no-camera"
@@ -109,7 +109,7 @@ class Search:
         _inverse_norms(query, "query")
         return cls(query, gallery, _inverse_norms(gallery, "gallery"), *ids, *cameras, *images, protocol, seed)
 
-    def only(self, queries: Int[np.ndarray, " s"]) -> "Search":
+    def only(self, queries: Int[np.ndarray, " s"]) -> "RetrievalTask":
         """Some of the queries."""
         return replace(
             self,

@@ -13,12 +13,12 @@ from reappear.denoise import (
     BLAS,
     Approximate,
     Products,
+    ReviewConstraints,
     Trace,
-    Verdicts,
+    apply_review,
     cross_video,
     global_link,
     reject,
-    settle,
     single_tracklet,
     single_video,
 )
@@ -41,7 +41,7 @@ def identify(
     settings: CorrelateSettings,
     *,
     start: Identities | None = None,
-    verdicts: Verdicts | None = None,
+    review: ReviewConstraints | None = None,
     truth: Int[np.ndarray, " n"] | None = None,
     engine: Engine = LOCAL,
     products: Products = BLAS,
@@ -55,7 +55,7 @@ def identify(
         settings: Thresholds and stages.
         start: Identities to go on from with the cross-video stage alone, as its nodes; tracklets if not given. What
             led to them is part of the reasons for the new ones.
-        verdicts: What people decided.
+        review: What people decided.
         truth: True person of each crop, -1 = nobody. Used for the scores in the report, for nothing else.
         engine: Where pairs are compared, and where centroids lie.
         products: Where their inner products are taken.
@@ -71,14 +71,14 @@ def identify(
         name = BASELINE if start is None else SO_FAR
         mine = checkpoints.engine(engine, "thresholds") if checkpoints else engine
         trace = _trace(start)
-        if verdicts is not None:
-            assignment = reject(assignment, verdicts, trace)
+        if review is not None:
+            assignment = reject(assignment, review, trace)
         thresholds = choose_thresholds(tracklets, assignment, settings, mine, progress)
         found = _noted(assignment, trace, {"thresholds": thresholds, "stages": []})
         found = _after(name, _nothing, tracklets, found, settings, truth, mine, products)
         if checkpoints:
             checkpoints.keep(found)
-    stages = _stages(settings, verdicts, found, products, begun=start is not None)
+    stages = _stages(settings, review, found, products, begun=start is not None)
     for name, stage in stages[len(found.report["stages"]) - 1 :]:
         mine = checkpoints.engine(engine, name) if checkpoints else engine
         found = _after(name, stage, tracklets, found, settings, truth, mine, products)
@@ -119,16 +119,16 @@ def _noted(assignment: Assignment, trace: Trace, report: dict[str, Any]) -> Iden
 
 
 def _stages(
-    settings: CorrelateSettings, verdicts: Verdicts | None, found: Identities, products: Products, *, begun: bool
+    settings: CorrelateSettings, review: ReviewConstraints | None, found: Identities, products: Products, *, begun: bool
 ) -> list[tuple[str, Stage]]:
     cst, drm = (found.report["thresholds"][key] for key in ("sigma_cst", "sigma_drm"))
     linked: dict[str, Any] = {
         "sigma_drm": drm,
         "constraints": settings.constraints,
         "overlap": settings.overlap,
-        "verdicts": verdicts,
+        "review": review,
         "guard": settings.guard,
-        "spread": settings.spread,
+        "max_diameter": settings.max_diameter,
     }
     first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
     second = partial(single_video, sigma_cst=cst, targets=settings.targets, merge=settings.merge, **linked)
@@ -138,15 +138,15 @@ def _stages(
         stages.append(("single-tracklet", first))
     if settings.single_video and not begun:
         stages.append(("single-video", second))
-    if verdicts is not None and begun:
-        stages.append(("parting", partial(_as_decided, verdicts=verdicts, overlap=seen, unite=False)))
+    if review is not None and begun:
+        stages.append(("parting", partial(_as_decided, review=review, overlap=seen, unite=False)))
     if settings.cross_video and settings.pairs == "sliding":
         stages.append(("cross-video", partial(cross_video, radius=settings.radius, products=products, **linked)))
     elif settings.cross_video:
         index = Approximate(settings.recall) if settings.pairs == "approximate" else None
         stages.append(("global-link", partial(global_link, approximate=index, products=products, **linked)))
-    if verdicts is not None:
-        stages.append(("review", partial(_as_decided, verdicts=verdicts, overlap=seen, unite=True)))
+    if review is not None:
+        stages.append(("review", partial(_as_decided, review=review, overlap=seen, unite=True)))
     return stages
 
 
@@ -171,14 +171,14 @@ def _as_decided(
     tracklets: TrackletSet,
     assignment: Assignment,
     *,
-    verdicts: Verdicts,
+    review: ReviewConstraints,
     overlap: float | None,
     unite: bool,
     trace: Trace,
     engine: Engine,
 ) -> Assignment:
     """Compares no pairs either."""
-    return settle(tracklets, assignment, verdicts=verdicts, overlap=overlap, unite=unite, trace=trace)
+    return apply_review(tracklets, assignment, review=review, overlap=overlap, unite=unite, trace=trace)
 
 
 def _embedded(tracklets: TrackletSet, start: Assignment | None) -> tuple[Assignment, int]:
