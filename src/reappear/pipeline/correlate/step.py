@@ -108,13 +108,8 @@ def _correlate(
     spare = memory - needed
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
-<<<<<<< HEAD
-    verdicts = _weigh(log, work, tracklets, settings, progress) if log else None
-    checkpoints = Checkpoints(staging / "unfinished", progress)
-=======
     review = _weigh(log, work, tracklets, settings, progress) if log else None
-    checkpoints = Checkpoints(aside / "unfinished", progress)
->>>>>>> words-denoise
+    checkpoints = Checkpoints(staging / "unfinished", progress)
     matrix = 4 * len(tracklets) * vectors.shape[1]
     products = choose_products(settings.device, settings.engine)
     with open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
@@ -131,17 +126,10 @@ def _correlate(
         )
     found.report["start"] = start
     found.report["embeddings"] = {"name": embeddings, **meta}
-<<<<<<< HEAD
-    if log and verdicts:
-        found.report["review"] = {"decisions": verdicts.counts, "overruled": list(verdicts.overruled)}
-        write_text(staging / "review.jsonl", read_text(log))
-    write_identities(staging, found)
-=======
     if log and review:
         found.report["review"] = {"decisions": review.counts, "overruled": list(review.overruled)}
-        write_text(aside / "review.jsonl", read_text(log))
-    write_identities(aside, found)
->>>>>>> words-denoise
+        write_text(staging / "review.jsonl", read_text(log))
+    write_identities(staging, found)
     if "evidence" in found.report["thresholds"]:
         _draw(staging / "thresholds.svg", found.report["thresholds"])
     checkpoints.remove()
