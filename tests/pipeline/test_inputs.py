@@ -103,7 +103,7 @@ def read_as(images, monkeypatch):
     """Makes every reader of a set return this table."""
 
     def set_table(table):
-        layout = Layout(read=lambda root: table, fits=lambda root: False, says="")
+        layout = Layout(read=lambda root: table, matches=lambda root: False, description="")
         monkeypatch.setitem(READERS, "made_up", layout)
         monkeypatch.setitem(READERS, "market1501", layout)
 
