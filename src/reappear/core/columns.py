@@ -9,8 +9,8 @@ def require_equal_length(table: object, *names: str) -> None:
     """Refuses columns of unequal length, naming them."""
     lengths = {name: len(getattr(table, name)) for name in names}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise InputError(f"{type(table).__name__}: columns must have one length, got {said}")
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise InputError(f"{type(table).__name__}: columns must have one length, got {found}")
 
 
 def require_offsets(offsets: np.ndarray, rows: int, name: str) -> None:

@@ -17,12 +17,12 @@ _NEEDS = {
 
 @dataclass(frozen=True)
 class Decision:
-    """What somebody who looked at crops decided about them. It says tracklets and crops, for they keep their numbers.
+    """One review decision. It names tracklets and crops, whose numbers are stable across rounds, not identities.
 
     Attributes:
-        kind: "same": these tracklets are one person. "merge": the same, said of all tracklets of some identities.
+        kind: "same": these tracklets are one person. "merge": the same, for all tracklets of some identities.
             "different": no two of these tracklets are one person. "split": none of these tracklets is one person with
-            any of `others`. "reject": these tracklets or crops show nobody who can be told.
+            any of `others`. "reject": these tracklets or crops show no identifiable person.
         tracklets: Distinct.
         others: Of a split: what the tracklets were taken from.
         crops: Of a reject.
@@ -32,7 +32,7 @@ class Decision:
         note: Why.
 
     Raises:
-        InputError: A number is negative or said twice, or too few are given.
+        InputError: A number is negative or repeated, or too few are given.
     """
 
     kind: Kind

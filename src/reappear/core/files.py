@@ -87,8 +87,8 @@ def parser_errors(
         raise InputError(f"{path} does not exist; check the path") from error
     except Exception as error:
         text = " ".join(str(error).split())[:160]
-        said = text if " " in text else f"{type(error).__name__} {text}".strip()
-        raise InputError(f"{path} cannot be read as {kind}: {said}; {advice}") from error
+        reason = text if " " in text else f"{type(error).__name__} {text}".strip()
+        raise InputError(f"{path} cannot be read as {kind}: {reason}; {advice}") from error
 
 
 def parse_json(text: str | bytes, where: Path | str) -> Any:

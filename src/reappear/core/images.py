@@ -19,7 +19,7 @@ class ImageTable:
 
     Attributes:
         path: Where the images are, as text: files, or members of a tar (`reappear.data.read_image` reads both).
-        identity: -1 = junk (ignored by every protocol), 0 or more = a person; distractors are people nobody asks for.
+        identity: -1 = junk (ignored by every protocol), 0 or more = a person; distractors match no query.
         camera: Camera of each image.
         sequence: Recording of each image, or in sets of videos its tracklet, by a number of its own in the set;
             -1 = unknown.

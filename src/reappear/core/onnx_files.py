@@ -29,7 +29,7 @@ _LONGEST = 4096  # bytes of a key or a path
 def onnx_files(path: Path) -> dict[str, Path]:
     """Name → file of a model: "weights" is `path`, "weights/LOCATION" each external data file.
 
-    A file that is missing or is not ONNX is listed alone: whoever loads it explains why it cannot be used.
+    A file that is missing or is not ONNX is listed alone; loading it raises the error.
 
     Raises:
         InputError: An external data file is missing, or its location leads out of the model's folder.

@@ -38,7 +38,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
         raise EngineError(killed_worker(context.killed())) from error
     except BaseException as error:
-        if not isinstance(error, Exception):  # stopped: nobody waits for what workers are in the middle of
+        if not isinstance(error, Exception):  # stopped: do not wait for running jobs
             context.end_all()
         raise
     finally:

@@ -169,5 +169,5 @@ def _ranges(numbers: list[int]) -> str:
     """
     cuts = [0, *(i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1), len(numbers)]
     runs = [(numbers[a], numbers[b - 1]) for a, b in pairwise(cuts)]
-    said = [str(a) if a == b else f"{a}-{b}" for a, b in runs]
-    return ", ".join(said[:8]) + (f" and {len(said) - 8} more ranges" if len(said) > 8 else "")
+    ranges = [str(a) if a == b else f"{a}-{b}" for a, b in runs]
+    return ", ".join(ranges[:8]) + (f" and {len(ranges) - 8} more ranges" if len(ranges) > 8 else "")

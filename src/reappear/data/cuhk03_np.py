@@ -34,11 +34,11 @@ def _matches(root: Path, boxes: str) -> bool:
     return matches_market1501(root / boxes)
 
 
-def _layout(boxes: str, said: str, train: int, gallery: int) -> Layout:
+def _layout(boxes: str, boxes_text: str, train: int, gallery: int) -> Layout:
     return Layout(
         read=partial(read_cuhk03_np, boxes=boxes),
         matches=partial(_matches, boxes=boxes),
-        description=f"CUHK03, new protocol, {said}",
+        description=f"CUHK03, new protocol, {boxes_text}",
         folders=("cuhk03-np", "cuhk03_np", "CUHK03-NP", "CUHK03_NP", "cuhk03"),
         published={
             "train": Counts(images=train, identities=767, cameras=2),

@@ -1,4 +1,4 @@
-"""What is known of a data set beside how to read it."""
+"""Data set layouts: reader, detection and published counts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Counts:
         cameras: Cameras that filmed them.
         tracklets: Sequences, of sets of videos; junk and distractors included.
         junk: Images, or tracklets of sets of videos, that no protocol looks at.
-        distractors: Images of people nobody asks for.
+        distractors: Images of people that match no query.
     """
 
     images: int | None = None
@@ -34,13 +34,13 @@ class Layout:
 
     Attributes:
         read: From its folder, or file, to its images. More arguments are options of the set, by keyword.
-        matches: Whether a folder or file looks like it. Used to find the set below a folder, and to tell what is given.
-        description: The set in a line.
+        matches: Whether a folder or file looks like it. Used to find the set below a folder, and to detect the layout.
+        description: One line about the set.
         folders: Where people keep it below the folder that holds their sets.
         published: Split, or several joined by "+", → what its authors published.
         places: Split → the file or folder that it comes from.
         people: Split → the numbers of its people, where they are known, to name who is missing.
-        distractor: The number that marks people nobody asks for.
+        distractor: Identity number of distractors: people that match no query.
         video: Whether a sequence is a tracklet of many images, named by `ImageTable.sequence`.
         full_options: Options with which all of the set is read, whatever its splits.
     """

@@ -1,7 +1,7 @@
 """Market-1501's layout, which CUHK03-NP, DukeMTMC and many private sets share.
 
-`bounding_box_train`, `query` and `bounding_box_test` hold `PPPP_cCsS_FFFFFF_NN.jpg`: person (-1 = junk, 0000 = somebody
-nobody asks for), camera, sequence, frame, detection (Zheng et al. 2015).
+`bounding_box_train`, `query` and `bounding_box_test` hold `PPPP_cCsS_FFFFFF_NN.jpg`: person (-1 = junk, 0000 =
+distractor), camera, sequence, frame, detection (Zheng et al. 2015).
 """
 
 import re
@@ -21,7 +21,7 @@ def read_market1501(root: Path) -> ImageTable:
     """Images of all splits that are there, sorted by name within each.
 
     Person, camera and sequence are as the name says; camera and sequence are -1 where it does not. Files that are no
-    images, or whose name does not begin with a person, are skipped and told.
+    images, or whose name does not begin with a person, are skipped and counted.
 
     Raises:
         InputError: None of the three folders is there, or none of them holds a usable image.

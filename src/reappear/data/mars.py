@@ -1,7 +1,7 @@
 """MARS (Zheng et al. 2016): tracklets of people in six cameras, listed by MATLAB files.
 
 `bbox_train` and `bbox_test` hold `PPPP/PPPPCcTttttFfff.jpg`. In `info`, lists of names; matrices of tracklets with
-their first and last line (from 1), person (-1 = junk, 0 = somebody nobody asks for) and camera; and which are queries.
+their first and last line (from 1), person (-1 = junk, 0 = distractor) and camera; and which are queries.
 """
 
 from pathlib import Path

@@ -48,13 +48,13 @@ def read_msmt17(root: Path) -> ImageTable:
                 raise InputError(
                     f"{root / name}:{number}: must be a path and a person's number, got {line.strip()[:60]!r}"
                 )
-            said = _NAME.fullmatch(Path(path).stem)
+            match = _NAME.fullmatch(Path(path).stem)
             rows.add_if(
                 listing.problem(path.strip()),
                 f"{folder}/{path.strip()}",
                 identity=int(person) + (0 if split == "train" else _TRAIN_PEOPLE),
-                camera=int(said[1]) if said else -1,
-                sequence=int(said[2]) * 10 + _PERIODS[said[3]] if said and said[3] else -1,
+                camera=int(match[1]) if match else -1,
+                sequence=int(match[2]) * 10 + _PERIODS[match[3]] if match and match[3] else -1,
                 split=split,
             )
     if not len(rows):

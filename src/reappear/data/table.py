@@ -27,19 +27,19 @@ def read_image_table(root: Path) -> ImageTable:
         InputError: The file or a column is missing, a path stands twice, a split is none, or no image is there.
     """
     file = _file(root)
-    told = read_labels(file, labels=("identity", "camera", "tracklet", "split"))
-    lacking = [name for name in ("path", "identity") if name not in told]
+    columns = read_labels(file, labels=("identity", "camera", "tracklet", "split"))
+    lacking = [name for name in ("path", "identity") if name not in columns]
     if lacking:
         raise InputError(f"{file} has no column {' and no column '.join(lacking)}; it has {column_names(file)}")
-    paths, identity = np.asarray(told["path"]), cast(Codes, told["identity"])
+    paths, identity = np.asarray(columns["path"]), cast(Codes, columns["identity"])
     first, times = np.unique(paths, return_counts=True)
     if (times > 1).any():
         raise InputError(f"{file}: {first[times > 1][0]} stands in {times.max()} lines; one image has one line")
-    camera, sequence = _numbers(told.get("camera"), len(paths)), _numbers(told.get("tracklet"), len(paths))
-    splits = _splits(told.get("split"), len(paths), file)
+    camera, sequence = _numbers(columns.get("camera"), len(paths)), _numbers(columns.get("tracklet"), len(paths))
+    splits = _splits(columns.get("split"), len(paths), file)
     rows, listing = Rows(), Listing(file.parent, file.name)
-    columns = (paths.tolist(), identity.number.tolist(), camera.tolist(), sequence.tolist(), splits)
-    for path, person, cam, seq, split in zip(*columns, strict=True):
+    values = (paths.tolist(), identity.number.tolist(), camera.tolist(), sequence.tolist(), splits)
+    for path, person, cam, seq, split in zip(*values, strict=True):
         where = str(file.parent / path)
         rows.add_if(listing.problem(path), where, identity=person, camera=cam, sequence=seq, split=split)
     if not len(rows):

@@ -15,7 +15,7 @@ _OWN = {"tracklet": "tracklet", "given": "label", "true": "truth"}
 
 
 def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
-    """The crops of a workspace, all of split "train"; -1 = discarded, or nobody that the labels know.
+    """The crops of a workspace, all of split "train"; -1 = discarded or unlabelled.
 
     A path names the bytes of an image in a shard, `shard-00000.tar@OFFSET+SIZE`: `read_image` reads it.
 

@@ -1,9 +1,9 @@
-"""What makes a step a step: done once, recorded, refused on changed settings, continued after a kill.
+"""Steps: run once, recorded, refused on changed settings, resumed after an interruption.
 
 A step works in `FOLDER.partial` and renames it to `FOLDER` when done, with a `record.json` inside. So a folder that
 exists is finished. What the step finds in its partial folder is its own earlier work under the same settings, as
-`begun.json` there says: a folder that no step began is somebody's, and earlier work under other settings is work.
-Neither is touched.
+`begun.json` there says: a folder that no step began, or that was begun under other settings, is refused
+and left as it is.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _DATA = (".npy", ".npz", ".parquet", ".safetensors", ".tar")  # what later steps
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step has to tell.
+    """Result of a step.
 
     Attributes:
         counts: How much there is of what.
@@ -142,7 +142,7 @@ def run_step(
         inputs: Name → finished folder, file, or a fingerprint as text.
         work: Fills the folder that it is given. It may find there what an earlier, interrupted call left.
         clear: Begins anew: removes what an earlier call of this step left in the partial folder.
-        progress: Who is told.
+        progress: Progress listener.
 
     Raises:
         InputError: The output would be empty.
@@ -225,7 +225,7 @@ def _publish(staging: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _exclusive_lock(staging: Path) -> Iterator[None]:
-    """Holds the folder until done or dead: two processes never write into one."""
+    """Locks the folder for this process, so that no two processes write into it."""
     with (staging / _LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -274,7 +274,7 @@ def _is_untouched(staging: Path) -> bool:
 
 
 def _resume_or_start(staging: Path, begun: Mapping[str, Any], clear: Callable[[Path], None] | None) -> float:
-    """Goes on with what an earlier call under the same settings left, and returns the seconds it worked.
+    """Resumes earlier work under the same settings, or starts; returns the seconds worked before.
 
     Raises:
         WorkspaceError: It was begun with other settings or inputs.

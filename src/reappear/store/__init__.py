@@ -1,4 +1,4 @@
-"""What lies on disk, and how it gets there whole."""
+"""Files of a workspace, written atomically."""
 
 from .arrays import read_npy, read_npz
 from .atomic import atomic_write, disk_errors, remove_scratch, sync_folder, write_text, write_texts

@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there."""
+"""Atomic writes of files, and disk errors as `StorageError`."""
 
 import contextlib
 import errno
@@ -93,7 +93,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             staging.replace(path)
             sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # the error under way says more
+        with contextlib.suppress(OSError):  # do not mask the original error
             staging.unlink(missing_ok=True)
 
 

@@ -22,7 +22,7 @@ class CropStore:
     video are consecutive.
 
     `crops.parquet`: video, frame, time (s), left, top, right, bottom (px), score, tracklet, shard, offset, size
-    (bytes), truth (the person's true id where footage comes with it, -1 = nobody or unknown), and of sets that came
+    (bytes), truth (the person's true id where footage comes with it, -1 = no person, or unknown), and of sets that came
     with labels: label (row of `labels.parquet`, -1 = none). Frame -1, time NaN: unknown; shard -1: no image.
     `tracklets.parquet`: video, start, end (s), crops (count).
     `videos.parquet`: name, path, camera, width, height, rate, frames, seconds, sha256, truth (whether it is known).

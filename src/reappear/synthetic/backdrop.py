@@ -58,7 +58,7 @@ class Backdrop:
 
 @lru_cache(maxsize=8)
 def backdrop(camera: Camera) -> Backdrop:
-    """Paints what a camera sees when nobody is there."""
+    """Renders the empty background of a camera."""
     rng = generator(camera.seed, "backdrop")
     width, height = camera.size
     rows, columns = (np.mgrid[: height * _FINE, : width * _FINE] + 0.5) / _FINE

@@ -134,7 +134,7 @@ def imagine(
         films: For each camera.
         appearances: How often each person is filmed, in as many cameras as there are before any camera twice.
         returns: Share of appearances, in [0, 1], after which a person leaves and comes back in the same film.
-        lookalikes: Share of people who differ from somebody else in exactly one attribute.
+        lookalikes: Share of people who differ from another person in exactly one attribute.
         size: Width and height of a frame, in pixels.
         rate: Frames a second.
         lead_in: Seconds at the beginning of each film without people.

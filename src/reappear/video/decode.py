@@ -75,7 +75,7 @@ class Footage:
 
     @property
     def clock(self) -> float:
-        """Frames a second for whoever must have a number."""
+        """Frames a second, with a default where unknown."""
         return self.rate or ASSUMED_RATE
 
     def note(self, text: str) -> None:

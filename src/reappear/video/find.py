@@ -48,7 +48,7 @@ def _within(path: Path, note: Callable[[str], None]) -> Iterator[Path]:
     if path.is_dir():
         yield from _below(path, note, set())
     elif os.path.lexists(path):
-        yield path  # also a link to nowhere: whoever opens it says why
+        yield path  # also a link to nowhere: opening it raises the error
     elif any(sign in str(path) for sign in "*?["):
         # Relative to its root: Path.glob takes no absolute patterns, and unlike glob.glob does not follow looped links.
         root = Path(path.anchor)

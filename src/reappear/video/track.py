@@ -41,9 +41,7 @@ class ByteTrackSettings:
     activation_score: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
     high_score: Annotated[Fraction, "score from which a box is matched in the first round"] = 0.5
     minimum_iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost_seconds: Annotated[
-        Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"
-    ] = 1.0
+    lost_seconds: Annotated[Seconds, "seconds without a detection after which a tracklet ends; at least 3 frames"] = 1.0
     minimum_frames: Annotated[Frames, "frames in a row before a tracklet counts"] = 2
 
     def build(self, *, rate: float) -> "VideoTracker":
@@ -66,9 +64,7 @@ class OcSortSettings:
     high_score: Annotated[Fraction, "boxes below this score are not used"] = 0.5
     minimum_iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
     direction_weight: Annotated[float, "weight of a steady direction against overlap", Interval(ge=0, le=100)] = 0.2
-    lost_seconds: Annotated[
-        Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"
-    ] = 1.0
+    lost_seconds: Annotated[Seconds, "seconds without a detection after which a tracklet ends; at least 3 frames"] = 1.0
     minimum_frames: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "VideoTracker":
@@ -90,9 +86,7 @@ class SortSettings:
     kind: Literal["sort"] = "sort"
     activation_score: Annotated[Fraction, "score from which a box may begin a tracklet"] = 0.5
     minimum_iou: Annotated[Fraction, "overlap with its predicted place that a box needs to be matched, IoU"] = 0.3
-    lost_seconds: Annotated[
-        Seconds, "seconds that a tracklet waits for somebody who is out of sight; at least 3 frames"
-    ] = 1.0
+    lost_seconds: Annotated[Seconds, "seconds without a detection after which a tracklet ends; at least 3 frames"] = 1.0
     minimum_frames: Annotated[Frames, "frames in a row before a tracklet counts"] = 3
 
     def build(self, *, rate: float) -> "VideoTracker":
@@ -120,7 +114,7 @@ class VideoTracker:
     Args:
         algorithm: What assigns boxes to tracklets.
         rate: Frames a second that it sees, as the video states.
-        lost_seconds: Seconds that a tracklet waits for somebody who is out of sight.
+        lost_seconds: Seconds without a detection after which a tracklet ends.
     """
 
     def __init__(self, algorithm: ByteTrack | OcSort, *, rate: float, lost_seconds: float) -> None:

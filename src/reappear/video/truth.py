@@ -1,4 +1,4 @@
-"""Who the people in the footage really are, where somebody wrote it down. Used to score and for nothing else."""
+"""Ground truth identities of the people in videos, where annotated. Used for scoring only."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def truth_file(video: Path) -> Path | None:
 
 
 def read_truth(video: Path) -> Boxes | None:
-    """The true boxes of a video's people, or None where nobody wrote them down."""
+    """The true boxes of a video's people, or None where there is no annotation."""
     path = truth_file(video)
     images = read_sequence(video) if is_image_sequence(video) else None
     return read_boxes(path, people_only=True, images=images) if path else None
@@ -26,7 +26,7 @@ def read_truth(video: Path) -> Boxes | None:
 def match_truth(
     truth: Boxes, frame: Int[np.ndarray, " n"], box: Float[np.ndarray, "n 4"], *, minimum_iou: float = 0.5
 ) -> Int[np.ndarray, " n"]:
-    """The true identity of each box; -1 = nobody.
+    """The true identity of each box; -1 = no match.
 
     Frame by frame, boxes and true boxes are matched one to one so that their summed IoU is largest; a match below
     `minimum_iou` is none (the matching of the MOTChallenge and KITTI tracking benchmarks).

@@ -9,7 +9,7 @@ from .writer import Crop, Entries, Entry
 class Market1501Writer:
     """Market-1501's layout: `bounding_box_train/PPPP_cCsS_FFFFFF_00.jpg`.
 
-    People, cameras and sequences count from 1 there, and 0000 is nobody: P is the identity's number + 1, C the
+    People, cameras and sequences count from 1 there, and 0000 is a distractor: P is the identity's number + 1, C the
     camera's, and S the tracklet's, so that tracklets outlast the way out and in again.
     """
 

@@ -25,14 +25,14 @@ class IngestSettings:
 
     layout: Annotated[
         str,
-        "what is given: auto = told by what lies there; videos; vectors = a .npy with its .csv; "
+        "kind of input: auto = detected from the files; videos; vectors = a .npy with its .csv; "
         "or a data set, see `reappear data list`",
     ] = "auto"
     labels_are_truth: Annotated[
         bool, "sets with labels: they are right, so that what is found is scored against them; never used to find it"
     ] = False
-    detector: Annotated[DetectorSettings, "who finds people in a frame"] = field(default_factory=MotionSettings)
-    tracker: Annotated[TrackerSettings, "who follows them from frame to frame"] = field(
+    detector: Annotated[DetectorSettings, "detector of people in a frame"] = field(default_factory=MotionSettings)
+    tracker: Annotated[TrackerSettings, "tracker that links detections into tracklets"] = field(
         default_factory=ByteTrackSettings
     )
     crop: Annotated[CropSettings, "which boxes are kept, and how they are cut out"] = field(
@@ -62,11 +62,11 @@ def ingest(
         InputError: A path is not there, nothing in it can be read, or it is not clear what it is.
     """
     from .images import ingest_images
-    from .kinds import VECTORS, VIDEOS, tell
+    from .kinds import VECTORS, VIDEOS, detect_kind
     from .vectors import ingest_vectors
     from .videos import ingest_videos
 
-    kind = tell(sources, settings.layout, progress)
+    kind = detect_kind(sources, settings.layout, progress)
     work.make()
     if kind == VIDEOS:
         return ingest_videos(sources, work, settings, progress=progress)

@@ -1,4 +1,4 @@
-"""Crops as a set gives them, put into the order and the tables of a workspace."""
+"""Crops from outside with labels, sorted and written as the tables of a workspace."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ class ExternalCrops:
     Attributes:
         video: Number of its video, from 0.
         tracklet: Rows of one video, tracklet and label are one tracklet.
-        label: Who it is, as given: a place among the names of labels; -1 = not said.
+        label: Index into the names of labels; -1 = unlabelled.
         time: Seconds in its video; NaN = unknown.
-        truth: Who it really is; -1 = nobody or unknown.
+        truth: Ground truth identity; -1 = no person, or unknown.
     """
 
     video: Int[np.ndarray, " n"]

@@ -28,7 +28,7 @@ def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSett
     """Makes a workspace of a set of images in the layout `name`.
 
     Images of one camera, sequence and identity are a tracklet; a camera is a video, and without cameras the whole set
-    is one. Files are copied byte by byte. Junk, people nobody asks for, and images that cannot be read to their end are
+    is one. Files are copied byte by byte. Junk, distractors, and images that cannot be read to their end are
     left out, counted, and listed in `crops/skipped.parquet`.
 
     Raises:
@@ -78,9 +78,9 @@ class _Plan:
 
 def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings) -> _Plan:
     junk = table.identity < 0
-    nobody = np.zeros(len(table), bool)
+    distractor = np.zeros(len(table), bool)
     if READERS[name].distractor is not None:
-        nobody = (table.identity == READERS[name].distractor) & (table.split == "gallery")
+        distractor = (table.identity == READERS[name].distractor) & (table.split == "gallery")
     people, label = np.unique(table.identity, return_inverse=True)
     cameras, video = np.unique(table.camera, return_inverse=True)
     names = [_camera_name(table, camera) if camera >= 0 else root.stem for camera in cameras.tolist()]
@@ -93,10 +93,10 @@ def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings)
         truth=label if settings.labels_are_truth else np.full(len(table), -1, np.int64),
     )
     order = rows.order()
-    order = order[~(junk | nobody)[order]]
+    order = order[~(junk | distractor)[order]]
     if not len(order):
         raise InputError(f"{root} holds nobody: all {len(table)} images are junk or of people nobody asks for")
-    left_out = {"junk (identity -1)": int(junk.sum()), "of people nobody asks for": int(nobody.sum())}
+    left_out = {"junk (identity -1)": int(junk.sum()), "of people nobody asks for": int(distractor.sum())}
     return _Plan(
         table=table,
         order=order,
@@ -173,9 +173,9 @@ def _merge(plan: _Plan, blocks: list[int], staging: Path, progress: Progress) ->
     reasons = dict(plan.table.skipped)
     damaged = 0
     for number in blocks:
-        told = read_json_object(_mark(staging / "parts", number))
-        damaged += len(told)
-        reasons |= {str(plan.table.path[plan.order[number * _BLOCK + int(i)]]): why for i, why in told.items()}
+        unreadable = read_json_object(_mark(staging / "parts", number))
+        damaged += len(unreadable)
+        reasons |= {str(plan.table.path[plan.order[number * _BLOCK + int(i)]]): why for i, why in unreadable.items()}
     if not len(row):
         raise InputError(f"{plan.root}: none of {len(plan.order)} images can be read ({next(iter(reasons.values()))})")
     for path, why in list(reasons.items())[:5]:

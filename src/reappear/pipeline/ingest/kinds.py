@@ -1,4 +1,4 @@
-"""What lies there: videos, or crops that somebody has cut already."""
+"""Detects the kind of input: videos, embeddings, or a data set of crops."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from reappear.video import ENDINGS, find_videos, is_image_sequence
 VIDEOS, VECTORS = "videos", "vectors"
 
 
-def tell(sources: Sequence[Path], asked: str, progress: Progress) -> str:
+def detect_kind(sources: Sequence[Path], asked: str, progress: Progress) -> str:
     """The kind that was asked for, or the one that the files are of: videos, vectors, or a layout of `reappear.data`.
 
     Raises:
@@ -45,7 +45,7 @@ def _kinds(path: Path) -> list[str]:
     if not path.is_dir():
         return layouts or [VIDEOS]
     if layouts and layouts != ["folder"]:
-        # Of a set that is told by its own files only its top is searched for videos: it may hold ten million images.
+        # Of a set that its own files identify, only its top is searched for videos: it may hold ten million images.
         videos = any(child.suffix.lower() in ENDINGS for child in path.iterdir())
         return [*layouts, *([VIDEOS] if videos else [])]
     try:

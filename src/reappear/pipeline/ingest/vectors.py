@@ -86,17 +86,17 @@ def _write_crops(
     vectors: np.ndarray, vectors_path: Path, path: Path, settings: IngestSettings, staging: Path, progress: Progress
 ) -> Outcome:
     with progress.task(f"reading {path.name}", None) as tick:
-        told = read_labels(path, labels=("identity", "camera", "video", "tracklet", "truth"), times=("time",))
+        columns = read_labels(path, labels=("identity", "camera", "video", "tracklet", "truth"), times=("time",))
         tick(len(vectors))
-    if not told.keys() & {"identity", "tracklet"}:
+    if not columns.keys() & {"identity", "tracklet"}:
         raise InputError(f"{path} has neither a column identity nor a column tracklet; it has {column_names(path)}")
-    length = len(next(iter(told.values())))
+    length = len(next(iter(columns.values())))
     if length != len(vectors):
         raise InputError(
             f"{path} has {length} lines for {len(vectors)} vectors in {vectors_path}; they must be as many"
         )
-    rows, videos, labels = _arrange(told, path, settings)
-    known = rows.label >= 0 if "tracklet" not in told else np.ones(len(rows), bool)
+    rows, videos, labels = _arrange(columns, path, settings)
+    known = rows.label >= 0 if "tracklet" not in columns else np.ones(len(rows), bool)
     order = rows.order()
     order = order[known[order]]
     if not len(order):
@@ -107,9 +107,9 @@ def _write_crops(
     nowhere = np.full(len(order), -1)
     places = dict.fromkeys(("shard", "offset", "size"), nowhere) | dict.fromkeys(("width", "height"), 0 * nowhere)
     source: dict[str, np.ndarray] = {"row": order}
-    if "path" in told:
-        source["path"] = np.asarray(told["path"])[order]
-    has_truth = settings.labels_are_truth or "truth" in told
+    if "path" in columns:
+        source["path"] = np.asarray(columns["path"])[order]
+    has_truth = settings.labels_are_truth or "truth" in columns
     tracklets = write_external(staging, rows, videos, labels=labels, places=places, source=source, has_truth=has_truth)
     counts: dict[str, int | float] = {
         "videos": len(videos.names),
@@ -122,11 +122,11 @@ def _write_crops(
 
 
 def _arrange(
-    told: dict[str, Codes | np.ndarray], path: Path, settings: IngestSettings
+    columns: dict[str, Codes | np.ndarray], path: Path, settings: IngestSettings
 ) -> tuple[ExternalCrops, ExternalVideos, list[str]]:
-    length = len(next(iter(told.values())))
+    length = len(next(iter(columns.values())))
     none = np.full(length, -1, np.int64)
-    codes = {name: column for name, column in told.items() if isinstance(column, Codes)}
+    codes = {name: column for name, column in columns.items() if isinstance(column, Codes)}
     numbers = {name: column.number for name, column in codes.items()}
     label, labels = none, list[str]()
     if "identity" in codes:
@@ -143,7 +143,7 @@ def _arrange(
     if kind == "video" and "camera" in codes:
         cameras = _cameras(video, names, codes["camera"], path)
     truth = numbers.get("truth", label if settings.labels_are_truth else none)
-    time = told.get("time")
+    time = columns.get("time")
     rows = ExternalCrops(
         video=video.astype(np.int64),
         tracklet=numbers.get("tracklet", none),

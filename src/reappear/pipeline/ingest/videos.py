@@ -184,21 +184,24 @@ def _ingest_all(
     count, sources = len(sources), [source for source in sources if not failed.get(source.id)]
     if not sources:
         raise _unusable(count, reasons)
-    told = [read_json_object(_done_mark(parts, source.id)) for source in sources]
-    for source, one in zip(sources, told, strict=True):
+    summaries = [read_json_object(_done_mark(parts, source.id)) for source in sources]
+    for source, one in zip(sources, summaries, strict=True):
         if one["damage"]:
             progress.note(f"truncated: {source.path}: {one['frames']} frames read; {one['damage']}")
         for note in one["notes"]:
             progress.note(f"{source.path}: {note}")
     counts = {
         "videos": len(sources),
-        "videos without people": sum(one["crops"] == 0 for one in told),
-        **{name: sum(one[name] for one in told) for name in ("frames", "seconds", "detections", "tracklets", "crops")},
+        "videos without people": sum(one["crops"] == 0 for one in summaries),
+        **{
+            name: sum(one[name] for one in summaries)
+            for name in ("frames", "seconds", "detections", "tracklets", "crops")
+        },
     }
     dropped = left_out + Counter(
-        {"videos that cannot be read": len(reasons), "truncated": sum(bool(t["damage"]) for t in told)}
+        {"videos that cannot be read": len(reasons), "truncated": sum(bool(t["damage"]) for t in summaries)}
     )
-    for one in told:
+    for one in summaries:
         dropped.update(one["dropped"])
     if not counts["crops"]:
         raise InputError(
@@ -206,7 +209,7 @@ def _ingest_all(
             "crop); try another --detector, a lower score, or looser rules (--crop.height, --crop.min_crops)"
         )
     everywhere = settings.truth_ids == "global" or getattr(settings.detector, "ids", "") == "global"
-    if _merge(parts, sources, told, staging, same_people=everywhere):
+    if _merge(parts, sources, summaries, staging, same_people=everywhere):
         progress.note(
             "ground truth: equal ids in different videos are taken for different people; if they are one person, "
             "ingest with --truth-ids global"
@@ -269,7 +272,7 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
     }
     write_table(_table_of(staging / "parts", source.id), columns)
     loose = seen.detections - len(tracks.frame)
-    told = {
+    summary = {
         "size": footage.size,
         "rate": footage.rate,
         "frames": seen.frames,
@@ -282,7 +285,7 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
         "dropped": {**dropped, **({"boxes in no tracklet": loose} if loose else {})},
         "truth": truth is not None,
     }
-    write_text(_done_mark(staging / "parts", source.id), json.dumps(told))
+    write_text(_done_mark(staging / "parts", source.id), json.dumps(summary))
 
 
 def _note_tracking(footage: Footage, seen: Followed, settings: IngestSettings) -> None:
@@ -344,14 +347,14 @@ def _write_poster(image: np.ndarray, path: Path, quality: int) -> None:
 
 
 def _merge(
-    parts: Path, sources: list[_Source], told: list[dict[str, object]], staging: Path, *, same_people: bool
+    parts: Path, sources: list[_Source], summaries: list[dict[str, object]], staging: Path, *, same_people: bool
 ) -> bool:
     """Writes the tables of all videos, and their posters.
 
     Args:
         parts: Where those of each video are.
         sources: The videos that were finished.
-        told: What their marks hold.
+        summaries: Contents of their completion files.
         staging: Where to write.
         same_people: Whether equal ids in the ground truth of two videos are one person; otherwise ids are renumbered.
 
@@ -362,7 +365,7 @@ def _merge(
     tracklets = people = 0
     met: set[int] = set()
     renumbered = False
-    for number, (source, table, one) in enumerate(zip(sources, tables, told, strict=True)):
+    for number, (source, table, one) in enumerate(zip(sources, tables, summaries, strict=True)):
         table["tracklet"] = table["tracklet"] + tracklets
         tracklets += int(str(one["tracklets"]))
         table["video"] = np.full(len(table["video"]), number)
@@ -393,7 +396,7 @@ def _merge(
             "crops": ends - begins + 1,
         },
     )
-    sizes = np.array([one["size"] for one in told], np.int64)
+    sizes = np.array([one["size"] for one in summaries], np.int64)
     write_table(
         staging / "videos.parquet",
         {
@@ -402,9 +405,9 @@ def _merge(
             "camera": [source.camera for source in sources],
             "width": sizes[:, 0],
             "height": sizes[:, 1],
-            **{name: np.array([one[name] for one in told]) for name in ("rate", "frames", "seconds")},
+            **{name: np.array([one[name] for one in summaries]) for name in ("rate", "frames", "seconds")},
             "sha256": [source.sha256 for source in sources],
-            "truth": np.array([one["truth"] for one in told], bool),
+            "truth": np.array([one["truth"] for one in summaries], bool),
         },
     )
     return renumbered

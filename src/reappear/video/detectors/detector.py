@@ -14,7 +14,7 @@ class Found:
     Attributes:
         box: Left, top, right, bottom in pixels; may reach beyond the frame.
         score: Confidence in [0, 1].
-        identity: Which tracklet each belongs to, from whoever knows; then no tracker is asked.
+        identity: Track id of each detection, where the detector provides it; the tracker is then bypassed.
     """
 
     box: Float[np.ndarray, "n 4"]

@@ -1,4 +1,4 @@
-"""Boxes that somebody already has: MOTChallenge text files beside the videos."""
+"""Precomputed detections: MOTChallenge text files beside the videos."""
 
 from pathlib import Path
 from typing import Annotated, Literal
