@@ -39,7 +39,7 @@ from views import CUTTER, MEAN, STD, decoded, photographs, public_views
 
 from reappear.losses import IdentityDistillationLoss
 from reappear.methods.cion import Cion
-from reappear.methods.network import Network, write_out_attention
+from reappear.methods.network import Network, unfuse_attention
 from reappear.models import DistillationHead, create_model
 from reappear.models.describe import describe_model
 from reappear.train.batches import StepBatches
@@ -56,7 +56,7 @@ def network_of(backbone: str, asked: argparse.Namespace, device: torch.device) -
     torch.manual_seed(0)
     made: Any = create_model(backbone)
     if device.type == "cpu" and asked.precision == "bfloat16":
-        write_out_attention(made)
+        unfuse_attention(made)
     return Network(made, DistillationHead(made.num_features, prototypes=asked.prototypes), mean=MEAN, std=STD).to(
         device
     )

@@ -143,7 +143,7 @@ def test_a_schedule_may_set_the_teacher_temperature() -> None:
     torch.testing.assert_close(cold(student, teacher, teacher_temperature=0.07), warm(student, teacher))
 
 
-def test_center_moves_as_equation_8_says_and_only_when_told() -> None:
+def test_center_follows_equation_8_and_only_on_update() -> None:
     _, teacher = _logits(4, 2, 2, 3, 2, 5)
     loss = IdentityDistillationLoss(5, center_momentum=0.7).double()
     loss.center.copy_(torch.arange(5.0))

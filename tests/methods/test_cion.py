@@ -8,7 +8,7 @@ from torch import nn
 from reappear.core import SettingsError
 from reappear.losses import IdentityDistillationLoss
 from reappear.methods.cion import Cion
-from reappear.methods.network import Network, write_out_attention
+from reappear.methods.network import Network, unfuse_attention
 from reappear.models import DistillationHead, create_model
 from reappear.train.batches import IdentityBatch
 
@@ -116,7 +116,7 @@ def test_the_warmed_temperature_is_used() -> None:
     assert not torch.isclose(warm, cold)
 
 
-def test_monitors_tell_collapse_from_health() -> None:
+def test_metrics_detect_collapse() -> None:
     method = _cion()
     assert method.metrics(0) == {}
     method.loss(_batch(), 0)
@@ -203,13 +203,13 @@ def test_a_hundred_steps_tell_people_apart_and_do_not_collapse() -> None:
     assert nn.functional.relu(loss.detach()) < math.log(K)
 
 
-def test_attention_written_out_is_attention() -> None:
+def test_unfused_attention_equals_fused_attention() -> None:
     torch.manual_seed(0)
     backbone = create_model("vit_tiny", depth=2).eval()
     images = torch.randn(2, 3, 256, 128)
     fused = backbone(images)
     blocks = [layer for layer in backbone.modules() if getattr(layer, "fused_attn", False)]
     assert blocks
-    write_out_attention(backbone)
+    unfuse_attention(backbone)
     assert not any(layer.fused_attn for layer in blocks)
     torch.testing.assert_close(backbone(images), fused, rtol=1e-4, atol=1e-5)

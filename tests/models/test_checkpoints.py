@@ -50,7 +50,7 @@ def test_layouts_of_others_load_whole(tmp_path: Path, wrap) -> None:
     assert (report.missing, report.unexpected) == ((), ())
 
 
-def test_what_belongs_to_a_head_is_told_as_ignored(tmp_path: Path) -> None:
+def test_head_tensors_are_reported_as_ignored(tmp_path: Path) -> None:
     state = {**_prefixed(_model(0), "backbone."), "head.mlp.0.weight": torch.zeros(2, 2)}
     torch.save({"teacher": state}, tmp_path / "weights.pth")
     assert load_checkpoint(_model(1), tmp_path / "weights.pth").ignored == ("head.mlp.0.weight",)
@@ -71,7 +71,7 @@ def test_old_files_without_batch_counters_load(tmp_path: Path) -> None:
     assert load_checkpoint(_model(1), tmp_path / "old.pth").missing == ()
 
 
-def test_a_partial_fit_is_refused_unless_asked_for_and_then_told(tmp_path: Path) -> None:
+def test_a_partial_fit_is_refused_unless_allowed_and_then_reported(tmp_path: Path) -> None:
     state = dict(_model(0).state_dict())
     first = next(iter(state))
     del state["features.3.weight"]

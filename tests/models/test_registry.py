@@ -77,7 +77,7 @@ def test_arguments_reach_the_architecture() -> None:
         ("vit_tiny_patch16_224", {"embed_dim": 7, "num_heads": 2}, SettingsError, "cannot be built with"),
     ],
 )
-def test_what_cannot_be_built_is_told(
+def test_models_that_cannot_be_built_raise_errors(
     name: str, arguments: dict[str, object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -166,7 +166,7 @@ def test_a_card_needs_no_weights_and_no_zoo() -> None:
     assert (other.feature_map, other.made_from, other.checkpoint) == ((2048, 8, 4), None, None)
 
 
-def test_sizes_and_networks_that_do_not_fit_are_told() -> None:
+def test_sizes_and_networks_that_do_not_fit_raise_errors() -> None:
     with pytest.raises(SettingsError, match="vit_base_patch32_224 does not take images of 256x128"):
         describe_model("vit_base_patch32_224")
     with pytest.raises(InputError, match="no model is called"):

@@ -102,10 +102,10 @@ def test_leaves_a_model_with_its_card_and_curve(work: Workspace) -> None:
     [
         ("instance", 48, 48, {}),
         ("tracklet", 16, 48, {}),
-        ("true", 8, 47, {"of nobody that the ground truth knows": 1}),
+        ("true", 8, 47, {"not in the ground truth": 1}),
     ],
 )
-def test_labels_say_what_one_person_is(
+def test_labels_choose_training_identities(
     work: Workspace, labels: str, identities: int, crops: int, dropped: dict[str, int]
 ) -> None:
     record = pretrain(work, f"by-{labels}", TINY, labels=labels)
@@ -145,7 +145,7 @@ def test_every_method_goes_on_where_it_was_stopped(
     assert _same(_weights(work, f"whole-{kind}"), _weights(work, f"broken-{kind}"))
 
 
-def test_a_checkpoint_from_elsewhere_is_gone_on_from_and_never_begins_anew(
+def test_resume_takes_a_checkpoint_from_elsewhere_and_never_starts_over(
     work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretrain(work, "straight", TINY, labels="found")
@@ -164,9 +164,9 @@ def test_a_checkpoint_from_elsewhere_is_gone_on_from_and_never_begins_anew(
         def note(self, text: str) -> None:
             self.notes.append(text)
 
-    heard = Heard()
-    pretrain(work, "elsewhere", TINY, labels="found", resume=left, progress=heard)
-    assert heard.notes == ["taking up the training after step 4"]
+    progress = Heard()
+    pretrain(work, "elsewhere", TINY, labels="found", resume=left, progress=progress)
+    assert progress.notes == ["resuming the training after step 4"]
     assert _same(_weights(work, "straight"), _weights(work, "elsewhere"))
     with pytest.raises(SettingsError, match=r"resume: .* is of a training with other settings"):
         pretrain(work, "other", dataclasses.replace(TINY, seed=1), labels="found", resume=left)
@@ -183,9 +183,9 @@ def test_a_checkpoint_from_elsewhere_is_gone_on_from_and_never_begins_anew(
         pretrain(work, "anew", shorter, labels="found")
     assert list((left.with_name("anew.partial") / "checkpoints").iterdir())
     assert pretrain(work, "anew", shorter, labels="found", resume="never").counts["steps"] == 1
-    heard.notes.clear()
-    pretrain(work, "left", TINY, labels="found", resume="never", progress=heard)
-    assert heard.notes == []
+    progress.notes.clear()
+    pretrain(work, "left", TINY, labels="found", resume="never", progress=progress)
+    assert progress.notes == []
     assert _same(_weights(work, "straight"), _weights(work, "left"))
 
 
@@ -353,7 +353,7 @@ def test_validation_scores_the_model_while_it_trains(work: Workspace, tmp_path: 
         ({"backbone": "vit_tiny_patch16_224", "arguments": {}}, SettingsError, "does not take images of 32x16"),
     ],
 )
-def test_bad_settings_are_told_in_one_line(
+def test_bad_settings_raise_one_line_errors(
     tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
 ) -> None:
     work = make_workspace(tmp_path, people=4)
@@ -411,7 +411,7 @@ def _steps_done(work: Workspace, name: str) -> int:
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
-    """Six epochs, stopped twenty times: after some steps or at any moment, by signals that can be heard and not.
+    """Six epochs, stopped twenty times: after some steps or at any moment, by signals that can be handled and not.
 
     Signals go to the process, to its group, and to a worker, which ends for SIGKILL alone.
     """

@@ -63,7 +63,7 @@ def test_saving_again_after_a_fallback_replaces_the_damaged_one(tmp_path: Path) 
     assert store.load(Notes())[0] == 20
 
 
-def test_when_none_is_whole_it_says_so(tmp_path: Path) -> None:
+def test_only_damaged_checkpoints_raise_input_error(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path / "checkpoints")
     store.save(10, _state(1))
     _files(tmp_path / "checkpoints")[0].write_bytes(b"x")

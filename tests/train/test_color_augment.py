@@ -52,7 +52,7 @@ def test_all_together_agree_within_rounding() -> None:
     assert far / near < 1e-3
 
 
-def test_images_of_a_batch_keep_their_own_looks() -> None:
+def test_images_of_a_batch_keep_their_own_color_params() -> None:
     views = torch.from_numpy(np.stack([_photo(i, 64, 32) for i in range(3)])).permute(0, 3, 1, 2).contiguous()
     color_params = torch.zeros(3, COLOR_PARAMS)
     color_params[:, :12] = torch.from_numpy(SAME_COLOURS).flatten()

@@ -73,7 +73,7 @@ def _train(method: MeanColour, folder: Path, steps: int = 6, **changes: object) 
     return train(method, _data(steps), _schedule(steps), **{**values, **changes})
 
 
-def test_rows_tell_what_happened(tmp_path: Path) -> None:
+def test_rows_of_metrics(tmp_path: Path) -> None:
     validated: list[int] = []
     rows = _train(
         MeanColour(), tmp_path, validation=lambda: float(len(validated) or not validated.append(1)), validation_every=4
@@ -87,7 +87,7 @@ def test_rows_tell_what_happened(tmp_path: Path) -> None:
     assert rows[0]["weight_decay"] == pytest.approx(0.04)
 
 
-def test_taken_up_where_it_broke_off_it_ends_the_same(tmp_path: Path) -> None:
+def test_resumed_training_equals_uninterrupted_training(tmp_path: Path) -> None:
     whole = MeanColour()
     expected = _train(whole, tmp_path / "whole")
     with pytest.raises(TrainingError):
@@ -100,7 +100,7 @@ def test_taken_up_where_it_broke_off_it_ends_the_same(tmp_path: Path) -> None:
     assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_what_to_do(tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_raises_training_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is nan at step 3 .* in the 0 steps before; lower lr or"):
         _train(MeanColour(poison=3), tmp_path, bad_steps=0)
 
@@ -148,7 +148,7 @@ def test_steps_are_skipped_alike_in_every_precision(tmp_path: Path, precision: s
     assert all(bool(torch.isfinite(p).all()) for p in method.student.parameters())
 
 
-def test_search_for_the_scale_is_counted_and_survived(tmp_path: Path) -> None:
+def test_search_for_the_loss_scale_counts_skipped_steps(tmp_path: Path) -> None:
     """The first gradients of a float16 training overflow until the scale is small enough."""
     method = MeanColour()
     method.student[0].weight.register_hook(lambda gradient: gradient * math.inf if len(method.seen) <= 3 else gradient)
@@ -159,7 +159,7 @@ def test_search_for_the_scale_is_counted_and_survived(tmp_path: Path) -> None:
     assert torch.load(checkpoint, weights_only=True)["scaler"]["scale"] == 65_536 / 2**3
 
 
-def test_skipped_steps_are_remembered_by_who_goes_on(tmp_path: Path) -> None:
+def test_resume_keeps_the_count_of_skipped_steps(tmp_path: Path) -> None:
     whole = MeanColour(poison=1)
     expected = _train(whole, tmp_path / "whole")
     with pytest.raises(ZeroDivisionError):

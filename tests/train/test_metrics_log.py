@@ -23,30 +23,28 @@ def test_rows_of_steps_to_do_again_are_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow"])
-def test_a_board_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str) -> None:
+def test_missing_tracker_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str) -> None:
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(MissingExtra, match=rf"tracker: {tracker} needs a package: pip install 'reappear\[{tracker}\]'"):
         MetricsLog(tmp_path, tracker=tracker)
 
 
-def test_no_board_is_asked_for_by_processes_that_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_without_a_folder_open_no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert MetricsLog(None, tracker="wandb").rows == []
 
 
-def test_wandb_stays_on_this_machine_and_hears_the_whole_curve_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wandb_is_offline_and_gets_all_rows_again_on_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     started: list[dict[str, object]] = []
-    heard: list[tuple[dict[str, float], int]] = []
+    calls: list[tuple[dict[str, float], int]] = []
 
     class Run:
         def log(self, values: dict[str, float], step: int) -> None:
-            heard.append((values, step))
+            calls.append((values, step))
 
         def finish(self) -> None:
-            heard.append(({}, -1))
+            calls.append(({}, -1))
 
     def init(**given: object) -> Run:
         started.append(given)
@@ -59,39 +57,39 @@ def test_wandb_stays_on_this_machine_and_hears_the_whole_curve_again(
         log.add({"step": stop + 1, "loss": 0.5})
         log.close()
     assert all(given["mode"] == "offline" and given["dir"] == str(tmp_path) for given in started)
-    assert heard == [({"loss": 0.5}, 1), ({}, -1), ({"loss": 0.5}, 1), ({"loss": 0.5}, 2), ({}, -1)]
+    assert calls == [({"loss": 0.5}, 1), ({}, -1), ({"loss": 0.5}, 1), ({"loss": 0.5}, 2), ({}, -1)]
 
 
-def test_mlflow_keeps_its_books_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_writes_into_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    told: list[object] = []
+    calls: list[object] = []
     fake = types.SimpleNamespace(
-        set_tracking_uri=told.append,
-        start_run=lambda run_name: told.append(run_name),
-        log_metrics=lambda values, step: told.append((values, step)),
-        end_run=lambda: told.append("end"),
+        set_tracking_uri=calls.append,
+        start_run=lambda run_name: calls.append(run_name),
+        log_metrics=lambda values, step: calls.append((values, step)),
+        end_run=lambda: calls.append("end"),
     )
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     log = MetricsLog(tmp_path, tracker="mlflow", name="model")
     log.resume(0)
     log.add({"step": 3, "loss": 1})
     log.close()
-    assert told == [f"sqlite:///{tmp_path / 'mlflow.db'}", "model", ({"loss": 1.0}, 3), "end"]
+    assert calls == [f"sqlite:///{tmp_path / 'mlflow.db'}", "model", ({"loss": 1.0}, 3), "end"]
 
 
 def test_tensorboard_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[object, ...]] = []
+    calls: list[tuple[object, ...]] = []
 
     class Writer:
         def __init__(self, folder: str) -> None:
-            told.append((folder,))
+            calls.append((folder,))
 
         def add_scalar(self, key: str, value: float, step: int) -> None:
-            told.append((key, value, step))
+            calls.append((key, value, step))
 
         def close(self) -> None:
-            told.append(("closed",))
+            calls.append(("closed",))
 
     monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
@@ -102,4 +100,4 @@ def test_tensorboard_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
     log.add({"step": 2, "loss": 0.25})
     log.close()
     assert not old.exists()
-    assert told == [(str(tmp_path / "tensorboard"),), ("loss", 0.25, 2), ("closed",)]
+    assert calls == [(str(tmp_path / "tensorboard"),), ("loss", 0.25, 2), ("closed",)]

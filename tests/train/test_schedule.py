@@ -64,10 +64,10 @@ def test_stages_follow_each_other_and_know_their_first_step(steps: int) -> None:
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([], "shares must rise from 0"),
-        ([(0.5, 2)], "shares must rise from 0"),
-        ([(0.0, 2), (0.5, 4), (0.5, 6)], "shares must rise from 0"),
-        ([(0.0, 2), (1.0, 4)], "shares must rise from 0"),
+        ([], "curriculum: shares must start at 0"),
+        ([(0.5, 2)], "curriculum: shares must start at 0"),
+        ([(0.0, 2), (0.5, 4), (0.5, 6)], "curriculum: shares must start at 0"),
+        ([(0.0, 2), (1.0, 4)], "curriculum: shares must start at 0"),
         ([(0.0, 2), (0.5, 7)], "96 is not a multiple of 7, .* take a multiple of 14"),
         ([(0.0, 0)], "96 is not a multiple of 0"),
     ],

@@ -21,7 +21,7 @@ def test_weights_move_by_the_momentum() -> None:
 
 
 @pytest.mark.parametrize(("buffers", "share"), [("own", 0.0), ("average", 0.25), ("copy", 1.0)])
-def test_running_statistics_do_as_told(buffers: str, share: float) -> None:
+def test_running_statistics_follow_the_buffers_setting(buffers: str, share: float) -> None:
     teacher, student = _pair()
     student(torch.randn(8, 3))
     before, theirs = teacher[1].running_mean.clone(), student[1].running_mean.clone()

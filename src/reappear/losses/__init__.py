@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""Training losses."""
 
 from .identity_distillation import IdentityDistillationLoss, Weighting
 

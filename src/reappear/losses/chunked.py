@@ -1,4 +1,4 @@
-"""Sums over all prototypes, some at a time, so that tables of rows × prototypes stay in the cache."""
+"""Cross entropy over many prototypes, computed in chunks that fit the cache."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Scores at a time: what stays in a core's cache, and what fills a GPU.
+# Scores per chunk: on a CPU as many as fit the cache of a core, on a GPU as many as keep it busy.
 _SCORES = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 SumTargets = Callable[[Tensor], Tensor]
@@ -19,8 +19,8 @@ class ChunkedPrototypeCrossEntropy(torch.autograd.Function):
 
     Inputs: vectors (n d), prototypes (k d) of any length, targets (m k) without gradient. Outputs, where `u_k` is
     `w_k / |w_k|`: `logsumexp_k v_n . u_k` (n) and `sum_k t_mk u_k` (m d). Only n + m rows of width d go in and come
-    out: n × k scores, k × d unit rows and m × n pairs are never held. The way back makes each piece of the softmax
-    again, which costs less than storing it.
+    out: n × k scores, k × d unit rows and m × n pairs are never stored. The backward pass computes each chunk of the
+    softmax again, which costs less than storing it.
     """
 
     @staticmethod
@@ -69,7 +69,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, targets: Tensor, temperature: float, pairs: int, sum_targets: SumTargets
     ) -> Float[Tensor, ""]:
-        """The sum, a number."""
+        """The weighted sum, a scalar."""
         views, ids, images, width = student.shape
         slope = torch.empty_like(student) if ctx.needs_input_grad[0] else None
         scale = 1 / (temperature * pairs)
@@ -96,7 +96,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """The slope that was made; most often nothing multiplies a loss."""
+        """Returns the gradient of the forward pass, scaled by the incoming gradient unless that is 1."""
         (slope,) = ctx.saved_tensors
         return slope if slopes[0] == 1 else slope * slopes[0], None, None, None, None
 

@@ -13,19 +13,19 @@ Weighting = Literal["equation", "official"]
 
 
 class IdentityDistillationLoss(nn.Module):
-    """Identity-guided self-distillation: every image of a person is taught by every other (CION, Eq. 8-9).
+    """Identity-guided self-distillation: every image of a person is a target for every other (CION, Eq. 8-9).
 
     For teacher views `g` of image `i` and student views `v` of image `j` of one identity, the loss is the mean of
     `H(T_g(x_i), S_v(x_j))` over all ordered pairs of images, except the same view of the same image.
 
     Closed form: H is linear in the teacher's distribution, so a student row needs its log-partition and one sum C of
-    all distributions that it is taught by: with `z` its logits over its temperature,
-    `sum_T H(T, z) = |C| logsumexp(z) - C . z`, where `|C|` is how many they are. C is a sum per identity, less what is
-    left out. The last layer is linear, `z = W v / tau_s`, so `C . z = (C W) . v / tau_s`: `at_bottleneck` projects the
-    few teacher distributions back through the prototypes and never holds the student's logits. Time and memory do not
+    all its target distributions: with `z` its logits over its temperature,
+    `sum_T H(T, z) = |C| logsumexp(z) - C . z`, where `|C|` is their number. C is a sum per identity, less the excluded
+    pairs. The last layer is linear, `z = W v / tau_s`, so `C . z = (C W) . v / tau_s`: `at_bottleneck` projects the few
+    teacher distributions back through the prototypes and never stores the student's logits. Time and memory do not
     grow with the images per identity. With one image per identity it is DINO's loss.
 
-    `weighting` says what a pair counts for:
+    `weighting` sets the weight of each pair:
 
     - `"equation"`: Eq. 9 to the letter, every pair the same.
     - `"official"`: as the public code has it. A student view is never compared with the teacher's view of the same
@@ -35,7 +35,7 @@ class IdentityDistillationLoss(nn.Module):
         prototypes: Width of the logits (K).
         student_temperature: tau_s, above 0.
         teacher_temperature: tau_t, above 0.
-        center_momentum: Share of the old centre that stays (Eq. 8), in [0, 1].
+        center_momentum: Momentum of the centre (Eq. 8), in [0, 1].
         weighting: See above.
     """
 
@@ -69,7 +69,7 @@ class IdentityDistillationLoss(nn.Module):
     def distribution(
         self, teacher: Float[Tensor, "*rows k"], *, temperature: float | None = None
     ) -> Float[Tensor, "*rows k"]:
-        """What the teacher says: its logits, centred and sharpened."""
+        """Teacher distribution: softmax of its centred logits over the teacher temperature."""
         return torch.softmax((teacher - self.center) / (temperature or self.teacher_temperature), dim=-1)
 
     def forward(
@@ -88,7 +88,7 @@ class IdentityDistillationLoss(nn.Module):
         """
         pairs = self._pairs(student, teacher, student.shape[-1])
         target = self.distribution(teacher.detach(), temperature=teacher_temperature)
-        kinds = min(len(student), len(teacher) + 1)  # views that the teacher did not see are told the same
+        kinds = min(len(student), len(teacher) + 1)  # student-only views have the same targets
         return torch.as_tensor(
             ChunkedCrossEntropy.apply(
                 student, target, self.student_temperature, pairs, lambda rows: self._sum_targets(rows, kinds)
@@ -103,7 +103,7 @@ class IdentityDistillationLoss(nn.Module):
         *,
         teacher_temperature: float | None = None,
     ) -> Float[Tensor, ""]:
-        """The same loss from what enters the student's last layer, which is weight-normalised: logits are cosines.
+        """The same loss from the input of the student's last layer, which is weight-normalised: logits are cosines.
 
         Args:
             student: Unit bottleneck vectors. The first views are those that the teacher saw.
@@ -124,7 +124,7 @@ class IdentityDistillationLoss(nn.Module):
             return torch.as_tensor(total / pairs)
 
     def _pairs(self, student: Tensor, teacher: Tensor, width: int) -> int:
-        """What the sum over pairs is divided by."""
+        """Checks the shapes; returns the number of pairs that the loss is averaged over."""
         views, ids, images, _ = student.shape
         seen = len(teacher)
         if not 1 <= seen <= views or not width == teacher.shape[-1] == len(self.center):
@@ -143,19 +143,19 @@ class IdentityDistillationLoss(nn.Module):
     def _sum_targets(
         self, rows: Float[Tensor, "globals ids images x"], views: int
     ) -> Float[Tensor, "views ids images x"]:
-        """Per student row, the sum over the teacher rows that it is taught by, as the weighting counts them.
+        """Per student row, the weighted sum of the teacher rows that are its targets.
 
-        Linear, so it serves distributions, what is projected from them, and their number alike.
+        Linear, so it applies to distributions, their projections and their counts alike.
         """
         seen, ids, images, width = rows.shape
         shape = (views, ids, images, width)
-        everyone = rows.sum((0, 2), keepdim=True)
+        total_rows = rows.sum((0, 2), keepdim=True)
         if self.weighting == "equation":
-            out = everyone.expand(shape).clone()
+            out = total_rows.expand(shape).clone()
             out[:seen] -= rows
             return out
         less = 1 - 1 / images  # a pair of one image weighs 1 / N of a pair of two
-        out = (everyone - less * rows.sum(0, keepdim=True)).expand(shape).clone()
+        out = (total_rows - less * rows.sum(0, keepdim=True)).expand(shape).clone()
         out[:seen] -= rows.sum(2, keepdim=True) - less * rows
         return out
 

@@ -1,1 +1,1 @@
-"""What one training method is: a model, a loss, and what happens in a step."""
+"""Training methods: each combines a network, a loss and the updates after a step."""

@@ -17,13 +17,13 @@ from reappear.train.parallel import no_sync
 from reappear.train.schedule import cosine, teacher_temperature
 from reappear.train.teacher import BufferBackup, Buffers, update_teacher
 
-from .network import Network, spread
+from .network import Network, feature_spread
 
 GLOBAL_VIEWS = 2  # the teacher's; the student sees these and the local ones
 
 
 class Cion:
-    """A student that learns from views of other images of the same person, by way of a slow teacher.
+    """A student distilled from an EMA teacher that sees other images of the same person.
 
     Args:
         network: The student as it begins, with a `DistillationHead`; the teacher begins as its copy.
@@ -32,10 +32,10 @@ class Cion:
         momentum: Of the teacher at the start; it rises to 1 along a cosine.
         first_temperature: tau_t at step 0.
         temperature_warmup: Steps from there to the loss's own tau_t.
-        freeze_steps: Steps in which the prototypes stay as they are.
-        buffers: What happens to the teacher's batch norm statistics.
+        freeze_steps: First steps in which the prototypes are frozen.
+        buffers: How the teacher's batch norm statistics are updated.
         compiled: Whether torch compiles both backbones.
-        distribute: Makes the student's gradients means over processes.
+        distribute: Wraps the student so that gradients are averaged over processes.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Cion:
         return self._network
 
     def momentum(self, step: int) -> float:
-        """Share of the teacher that stays after a step."""
+        """EMA momentum of the teacher at a step."""
         return cosine(step, steps=self._steps, start=self._momentum, end=1.0)
 
     def temperature(self, step: int) -> float:
@@ -104,11 +104,11 @@ class Cion:
         )
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Inside, gradients stay this process's own."""
+        """Context in which gradients are not averaged over processes."""
         return no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
-        """The centre, then the teacher."""
+        """Updates the centre, then the teacher."""
         if not self._means:
             return
         self._center_before = self.objective.center.clone()
@@ -117,7 +117,7 @@ class Cion:
         update_teacher(self.teacher, self._network, momentum=self.momentum(step), buffers=self._buffers)
 
     def on_step_skipped(self) -> None:
-        """The step is skipped: centre, teacher and the statistics of batch norm stay as they were before it."""
+        """Restores batch norm statistics; centre and teacher are not updated."""
         self._means.clear()
         self._backup.restore()
 
@@ -133,20 +133,20 @@ class Cion:
             return {}
         features, teacher = self._seen
         centered = (teacher.float() - self._center_before).flatten(0, 2)
-        said = torch.softmax(centered / self.temperature(step), dim=-1)
+        probabilities = torch.softmax(centered / self.temperature(step), dim=-1)
         return {
-            "teacher_entropy": _entropy(said).mean().item(),
-            "batch_entropy": _entropy(said.mean(0)).item(),
+            "teacher_entropy": _entropy(probabilities).mean().item(),
+            "batch_entropy": _entropy(probabilities.mean(0)).item(),
             "prototypes_used": len(set(centered.argmax(-1).tolist())) / min(centered.shape),
             "center_norm": self.objective.center.norm().item(),
-            "feature_spread": spread(features),
+            "feature_spread": feature_spread(features),
             "images_per_identity": features.shape[1],
             "teacher_temperature": self.temperature(step),
             "momentum": self.momentum(step),
         }
 
     def is_frozen(self, parameter: str, step: int) -> bool:
-        """The prototypes, in the first steps."""
+        """True for the prototypes in the first `freeze_steps` steps."""
         return step < self._freeze_steps and parameter == "head.prototypes"
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Cion:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
         self._network.load_state_dict(state["student"])
         self.teacher.load_state_dict(state["teacher"])
         self.objective.load_state_dict(state["loss"])

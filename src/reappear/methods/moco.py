@@ -15,25 +15,25 @@ from reappear.train.batches import IdentityBatch
 from reappear.train.parallel import all_gather, no_sync, rank_and_world
 from reappear.train.teacher import BufferBackup, Buffers, update_teacher
 
-from .network import Network, spread
+from .network import Network, feature_spread
 
 
 class Moco:
-    """Two views of an image against a queue of views of others, seen by a slow copy of the network (the key network).
+    """Two views of an image contrasted with a queue of views of other images, encoded by an EMA copy (key network).
 
-    The key network moves after the optimiser's step, which is the same as before the next key pass; so a resumed
+    The key network is updated after the optimiser's step, which equals an update before the next key pass; so a resumed
     training has nothing to catch up. With several processes each key batch is shuffled over all of them, so that batch
-    norm cannot tell which key belongs to which query ("shuffling BN"); one process has nobody to shuffle with.
+    norm does not reveal which key belongs to which query ("shuffling BN"); one process does not shuffle.
 
     Args:
         network: The query network as it begins; the key network begins as its copy.
-        queue: Images remembered; at least those of a step.
-        temperature: Of the contrast.
-        momentum: Share of the key network that stays in a step.
+        queue: Number of stored keys; at least the images of a step.
+        temperature: Of the contrastive loss.
+        momentum: EMA momentum of the key network.
         seed: Of the queue's first, random entries, and of the shuffling.
-        buffers: What happens to the key network's batch norm statistics.
+        buffers: How the key network's batch norm statistics are updated.
         compiled: Whether torch compiles both backbones.
-        distribute: Makes the gradients means over processes.
+        distribute: Wraps the network so that gradients are averaged over processes.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Moco:
         return self._network
 
     def loss(self, batch: IdentityBatch, step: int) -> Float[Tensor, ""]:
-        """Cross entropy of finding the other view of the same image among the queue."""
+        """InfoNCE: cross entropy of the other view of the same image against the queue."""
         if len(batch.views) != 2:
             raise SettingsError(f"moco compares two views of an image, got {len(batch.views)}; set views.local_views=0")
         if not self._keys:
             self._backup.save()
         with torch.no_grad():
-            keys = self._see_keys(batch.views[1], step).to(self.queue.dtype)
+            keys = self._encode_keys(batch.views[1], step).to(self.queue.dtype)
         features, queries = self._distributed(batch.views[:1])
         with torch.autocast(keys.device.type, enabled=False):
             queries = queries.to(self.queue.dtype).flatten(0, 2)
@@ -94,43 +94,43 @@ class Moco:
         self._seen = (features[0].detach(), positive.detach(), negative.detach().amax(1, keepdim=True))
         return value
 
-    def _see_keys(self, view: UInt8[Tensor, "ids images 3 h w"], step: int) -> Float[Tensor, "n d"]:
+    def _encode_keys(self, view: UInt8[Tensor, "ids images 3 h w"], step: int) -> Float[Tensor, "n d"]:
         rank, world = rank_and_world()
         if world == 1:
             return self.teacher([view])[1].flatten(0, 2)  # type: ignore[no-any-return]
         mine = view.shape[0] * view.shape[1]
-        everyone = all_gather(view.flatten(0, 1).contiguous())
-        order = generator(self._seed, "shuffle", step, len(self._keys)).permutation(len(everyone))
+        gathered = all_gather(view.flatten(0, 1).contiguous())
+        order = generator(self._seed, "shuffle", step, len(self._keys)).permutation(len(gathered))
         shuffled = torch.as_tensor(order, device=view.device)
-        share = everyone[shuffled[rank * mine : (rank + 1) * mine]]
+        share = gathered[shuffled[rank * mine : (rank + 1) * mine]]
         keys = all_gather(self.teacher([share[:, None]])[1].flatten(0, 2).contiguous())
         return keys[torch.argsort(shuffled)][rank * mine : (rank + 1) * mine]
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Inside, gradients stay this process's own."""
+        """Context in which gradients are not averaged over processes."""
         return no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
-        """The key network, then the queue: the oldest images leave for those of all processes."""
+        """Updates the key network, then replaces the oldest keys of the queue by the keys of all processes."""
         if not self._keys:
             return
         update_teacher(self.teacher, self._network, momentum=self._momentum, buffers=self._buffers)
         fresh = all_gather(torch.cat(self._keys))
         self._keys.clear()
         if len(fresh) > len(self.queue):
-            raise SettingsError(f"queue: must hold a step's images, {len(fresh)} or more, got {len(self.queue)}")
+            raise SettingsError(f"queue: must be at least the images of a step, {len(fresh)}, got {len(self.queue)}")
         places = (self._next + torch.arange(len(fresh), device=fresh.device)) % len(self.queue)
         self.queue[places] = fresh
         self._next = (self._next + len(fresh)) % len(self.queue)
 
     def on_step_skipped(self) -> None:
-        """The step is skipped: queue, key network and the statistics of batch norm stay as they were before it."""
+        """Restores batch norm statistics; queue and key network are not updated."""
         self._keys.clear()
         self._backup.restore()
 
     @torch.no_grad()
     def metrics(self, step: int) -> dict[str, int | float]:
-        """Cosine with the other view and with the nearest of the queue, how often the first is larger, and spread."""
+        """Mean cosine with the positive and the nearest negative, share with the positive nearer, feature spread."""
         if self._seen is None:
             return {}
         features, positive, nearest = self._seen
@@ -138,11 +138,11 @@ class Moco:
             "positive_similarity": positive.mean().item(),
             "nearest_negative": nearest.mean().item(),
             "found": (positive > nearest).float().mean().item(),
-            "feature_spread": spread(features),
+            "feature_spread": feature_spread(features),
         }
 
     def is_frozen(self, parameter: str, step: int) -> bool:
-        """Nothing."""
+        """False: no parameter is frozen."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class Moco:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
         self._network.load_state_dict(state["student"])
         self.teacher.load_state_dict(state["teacher"])
         self.queue.copy_(state["queue"])

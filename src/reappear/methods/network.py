@@ -1,4 +1,4 @@
-"""What methods train: a backbone with a head, on pixels as they were decoded."""
+"""The network that methods train: a backbone with a head, on 8-bit RGB images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +14,7 @@ Head = DistillationHead | ProjectionHead
 
 
 class Network(nn.Module):
-    """A backbone with its head, and the colours that it expects.
+    """A backbone with its head and its input normalisation.
 
     Args:
         backbone: Images (n 3 h w) to features (n d).
@@ -29,7 +29,7 @@ class Network(nn.Module):
     def __init__(self, backbone: nn.Module, head: Head, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.backbone = backbone.to(memory_format=torch.channels_last)
-        _thin_before_convolving(backbone)
+        _subsample_strided_1x1(backbone)
         self.head: Head = head
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
@@ -55,38 +55,38 @@ class Network(nn.Module):
         return features_of, vectors_of
 
     def _normalise(self, images: Tensor) -> Tensor:
-        # Pixels lie side by side in memory as they were decoded, which is also what convolutions are fastest on.
+        # Decoded images are channels-last, which is also the fastest layout for convolutions.
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-def write_out_attention(backbone: nn.Module) -> None:
-    """Attention of timm's networks as two products and a softmax, in place of torch's fused kernel.
+def unfuse_attention(backbone: nn.Module) -> None:
+    """Turns off the fused attention kernel of timm's networks.
 
-    On a CPU in bfloat16, the kernel's way back through a few hundred tokens takes longer than theirs.
+    On a CPU in bfloat16, its backward pass over a few hundred tokens is slower than two products and a softmax.
     """
     for layer in backbone.modules():
         if getattr(layer, "fused_attn", False):
             setattr(layer, "fused_attn", False)  # noqa: B010 - known to timm, not to the types of torch
 
 
-def _thin_before_convolving(backbone: nn.Module) -> None:
-    """1×1 convolutions with a stride take every other pixel first: the same numbers.
+def _subsample_strided_1x1(backbone: nn.Module) -> None:
+    """Replaces strided 1×1 convolutions by subsampling and a convolution of stride 1: the same values.
 
-    On few channels that lie side by side, oneDNN writes beyond its memory on their way back (its issue 6035); such
-    stand first in FastViT, MobileOne and RepVGG.
+    With few channels in channels-last layout, oneDNN's backward pass writes out of bounds (its issue 6035); FastViT,
+    MobileOne and RepVGG begin with such layers.
     """
     for layer in backbone.modules():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.in_channels < 16:
             (down, across), layer.stride = layer.stride, (1, 1)
             if (down, across) != (1, 1):
-                layer.register_forward_pre_hook(partial(_thinned, down, across))
+                layer.register_forward_pre_hook(partial(_subsampled, down, across))
 
 
-def _thinned(down: int, across: int, layer: nn.Module, given: tuple[Tensor]) -> Tensor:
-    return given[0][:, :, ::down, ::across]
+def _subsampled(down: int, across: int, layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0][:, :, ::down, ::across]
 
 
-def spread(features: Float[Tensor, "ids images d"]) -> float:
-    """How far unit features lie apart: 1 on the whole sphere, 0 in one point. A sign of collapse."""
+def feature_spread(features: Float[Tensor, "ids images d"]) -> float:
+    """Standard deviation of unit features: 1 spread over the sphere, 0 collapsed to one point."""
     unit = F.normalize(features.float().flatten(0, 1), dim=-1)
     return unit.var(0, unbiased=False).sum().sqrt().item()

@@ -1,4 +1,4 @@
-"""What can be set of each method. No torch here: the command line reads it."""
+"""Settings of each training method. Does not import torch: the command line imports it."""
 
 from typing import Annotated, Literal
 
@@ -22,7 +22,7 @@ def _check_stages(stages: Stages) -> Stages:
 Curriculum = Annotated[
     Stages, "images per identity (N_id), from which share of the training on", AfterValidator(_check_stages)
 ]
-Weighting = Annotated[Literal["equation", "official"], "what a pair counts for: Eq. 9, or the public code"]
+Weighting = Annotated[Literal["equation", "official"], "weights of pairs: as Eq. 9, or as the public code"]
 Buffers = Annotated[
     Literal["own", "average", "copy"], "batch norm statistics of the teacher: of its own passes, averaged, copied"
 ]
@@ -31,7 +31,7 @@ _CURRICULUM = ((0.0, 2), (0.4, 4), (0.6, 6), (0.8, 8))
 
 @settings
 class DistillationSettings:
-    """What self-distillation needs, whatever counts as one person. The defaults suit small crops."""
+    """Settings of self-distillation, whatever the labels. The defaults suit small crops."""
 
     head_hidden: Annotated[Width, "width of the head's hidden layers"] = 512
     head_bottleneck: Annotated[Width, "width of the vectors that are compared with prototypes"] = 128
@@ -40,16 +40,16 @@ class DistillationSettings:
     student_temperature: Annotated[Positive, "tau_s"] = 0.1
     teacher_temperature: Annotated[Positive, "tau_t"] = 0.03
     first_teacher_temperature: Annotated[Positive | None, "tau_t at step 0; tau_t if not given"] = None
-    teacher_temperature_warmup: Annotated[CountOrZero, "steps from there to tau_t"] = 0
-    center_momentum: Annotated[Fraction, "share of the old centre that stays in a step"] = 0.9
-    momentum: Annotated[Fraction, "share of the teacher that stays in a step; rises to 1 along a cosine"] = 0.97
+    teacher_temperature_warmup: Annotated[CountOrZero, "steps from first_teacher_temperature to tau_t"] = 0
+    center_momentum: Annotated[Fraction, "momentum of the centre"] = 0.9
+    momentum: Annotated[Fraction, "EMA momentum of the teacher; rises to 1 along a cosine"] = 0.97
     teacher_buffers: Buffers = "own"
-    freeze_steps: Annotated[CountOrZero, "first steps in which the prototypes stay as they are"] = 0
+    freeze_steps: Annotated[CountOrZero, "first steps in which the prototypes are frozen"] = 0
 
 
 @settings
 class CionSettings(DistillationSettings):
-    """Identity-guided self-distillation: images of one person teach each other (CION, Sec. 3.3)."""
+    """Identity-guided self-distillation: images of one person are targets of each other (CION, Sec. 3.3)."""
 
     kind: Literal["cion"] = "cion"
     curriculum: Curriculum = _CURRICULUM
@@ -58,7 +58,7 @@ class CionSettings(DistillationSettings):
 
 @settings
 class TrackletSettings(DistillationSettings):
-    """The same on tracklets: what CION is without its step across videos."""
+    """CION with tracklets as labels, without correlation across videos."""
 
     kind: Literal["tracklet"] = "tracklet"
     curriculum: Curriculum = _CURRICULUM
@@ -79,15 +79,15 @@ class MocoSettings:
     kind: Literal["moco"] = "moco"
     head_hidden: Annotated[Width | None, "width of the head's hidden layer; that of the features if not given"] = None
     head_width: Annotated[Width, "width of the vectors that are compared"] = 128
-    queue: Annotated[int, "images remembered as negatives; at least those of a step", Interval(ge=1, le=10_000_000)] = (
+    queue: Annotated[int, "keys stored as negatives; at least the images of a step", Interval(ge=1, le=10_000_000)] = (
         65536
     )
-    temperature: Annotated[Positive, "of the contrast"] = 0.1
-    momentum: Annotated[Fraction, "share of the key network that stays in a step"] = 0.999
+    temperature: Annotated[Positive, "temperature of the contrastive loss"] = 0.1
+    momentum: Annotated[Fraction, "EMA momentum of the key network"] = 0.999
     teacher_buffers: Buffers = "own"
 
 
 MethodSettings = CionSettings | DinoSettings | TrackletSettings | MocoSettings
 
-# What counts as one person, where the method says so itself.
+# Labels of methods that do not use identities.
 OWN_LABELS = {"dino": "instance", "moco": "instance", "tracklet": "tracklet"}

@@ -1,4 +1,4 @@
-"""What a backbone is, without building its weights: widths, parameters, cost."""
+"""Widths, parameters and cost of a backbone, without allocating its weights."""
 
 from dataclasses import dataclass
 

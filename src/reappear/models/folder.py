@@ -1,4 +1,4 @@
-"""A model on disk: `model.safetensors`, `config.json`, and a `README.md` that says where it came from."""
+"""A model on disk: `model.safetensors`, `config.json`, and a model card, `README.md`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""IBN-Net's mixture of instance and batch norm (Pan et al. 2018), and the ResNets that carry it."""
+"""IBN-Net's mixture of instance and batch norm (Pan et al. 2018), and ResNets with it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class IBN(nn.Module):
     """Instance norm on the first half of the channels, batch norm on the rest.
 
-    Instance norm takes away what differs between cameras, batch norm keeps what differs between people.
+    Instance norm removes differences between cameras, batch norm keeps those between people.
 
     Args:
         channels: Of both halves together.

@@ -1,4 +1,4 @@
-"""What a backbone sees before it pools."""
+"""Feature maps of backbones before pooling."""
 
 from typing import Any
 

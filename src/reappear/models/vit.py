@@ -22,7 +22,7 @@ class ConvStem(nn.Module):
         in_chans: Channels of the images.
         embed_dim: Width of the tokens.
         bias: Whether the projection has one.
-        kw: What else a PatchEmbed is told: how to do what this stem does in one way only.
+        kw: Further arguments of a PatchEmbed, which are ignored.
     """
 
     def __init__(

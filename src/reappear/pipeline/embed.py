@@ -29,9 +29,9 @@ _SHARED = 512 << 20  # bytes for images on their way to workers
 
 @settings
 class EmbedSettings:
-    """Who turns crops into vectors, and how."""
+    """Settings of embedding."""
 
-    extractor: Annotated[ExtractorSettings, "who turns a crop into a vector"] = field(default_factory=ColorSettings)
+    extractor: Annotated[ExtractorSettings, "feature extractor"] = field(default_factory=ColorSettings)
     batch: Annotated[BatchSize, "crops at a time"] = 64
     flip: Annotated[bool, "add the vector of the mirrored crop"] = False
     engine: Annotated[EngineSettings, "where crops are embedded. The result is the same"] = field(
@@ -55,9 +55,11 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
 
     plain = to_plain(settings)
     del plain["engine"]  # the result does not depend on it
-    inside = f"{work.root}{os.sep}"  # nor on where the workspace lies
-    seen_by = plain["extractor"].items()
-    plain["extractor"] = {key: said.removeprefix(inside) if isinstance(said, str) else said for key, said in seen_by}
+    inside = f"{work.root}{os.sep}"  # nor on the path of the workspace
+    extractor_settings = plain["extractor"].items()
+    plain["extractor"] = {
+        key: value.removeprefix(inside) if isinstance(value, str) else value for key, value in extractor_settings
+    }
 
     def fill(staging: Path) -> Outcome:
         with open_engine(settings.engine, _SHARED) as engine:
@@ -69,7 +71,7 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
 
 
 class _Embedder:
-    """What embeds a batch. The extractor is loaded where it is first needed: once in each process."""
+    """Embeds batches. Loads the extractor on first use, once per process."""
 
     def __init__(self, settings: ExtractorSettings, flip: bool) -> None:
         self.settings = settings
@@ -101,13 +103,13 @@ def _embed_all(
     crops: CropStore, embedder: _Embedder, staging: Path, batch: int, engine: Engine, progress: Progress
 ) -> Outcome:
     extractor = embedder.extractor
-    rows, mark = staging / "rows.f16", staging / "rows.json"
-    told: dict[str, Any] = {"done": 0, "dropped": {}}
-    if mark.exists():
-        told = read_json_object(mark, "done", "dropped")
-    done, dropped = int(told["done"]), Counter[str](told["dropped"])
+    rows, checkpoint_file = staging / "rows.f16", staging / "rows.json"
+    checkpoint: dict[str, Any] = {"done": 0, "dropped": {}}
+    if checkpoint_file.exists():
+        checkpoint = read_json_object(checkpoint_file, "done", "dropped")
+    done, dropped = int(checkpoint["done"]), Counter[str](checkpoint["dropped"])
     with disk_errors(rows), rows.open("r+b" if done else "w+b") as file:
-        # Bytes beyond the mark are of a block that was interrupted.
+        # Bytes beyond the checkpoint belong to an interrupted block.
         file.truncate(done * extractor.width * 2)
         file.seek(0, os.SEEK_END)
         with progress.task(f"embedding with {extractor.name}", len(crops)) as tick:
@@ -120,12 +122,12 @@ def _embed_all(
                 if done % _BLOCK == 0:
                     file.flush()
                     os.fsync(file.fileno())
-                    write_text(mark, json.dumps({"done": done, "dropped": dropped}))
+                    write_text(checkpoint_file, json.dumps({"done": done, "dropped": dropped}))
     stored = np.memmap(rows, np.float16, "r", shape=(len(crops), extractor.width))
     write_embeddings(staging, stored, {"extractor": extractor.name, "flip": embedder.flip, "normalised": True})
     del stored
     rows.unlink()
-    mark.unlink(missing_ok=True)
+    checkpoint_file.unlink(missing_ok=True)
     for reason, count in dropped.items():
         progress.note(f"{count} of {len(crops)} crops left out: {reason}")
     made = len(crops) - dropped.total()
@@ -135,7 +137,7 @@ def _embed_all(
 def embed_images(
     jpegs: Sequence[bytes], extractor: Extractor, *, flip: bool
 ) -> tuple[Float[np.ndarray, "n d"], Counter[str]]:
-    """Unit rows of images in files' bytes, zeros where there is none, and why there is none: reason → count."""
+    """Unit rows of images in files' bytes, zeros where one has no vector, and counts of these by reason."""
     decoded = [_decoded(jpeg) for jpeg in jpegs]
     readable = [i for i, image in enumerate(decoded) if image is not None]
     images = [image for image in decoded if image is not None]

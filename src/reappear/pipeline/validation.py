@@ -1,4 +1,4 @@
-"""People that a model is scored on while it trains."""
+"""Validation set: held-out people that a model is scored on during training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,20 +53,20 @@ class Validation:
     @staticmethod
     def hash_folder(root: Path, hashes: FileHashes) -> str:
         """The hash of the images that `of_folder` reads, and of their labels."""
-        sides = validation_split(root)
-        return hash_value([[hash_images(side, hashes), side] for side in sides], root=root)
+        splits = validation_split(root)
+        return hash_value([[hash_images(split, hashes), split] for split in splits], root=root)
 
     @classmethod
     def of_crops(
         cls, crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], height: int, width: int
     ) -> "Validation":
-        """Held-out crops: the first of each person in each video asks for those of the other videos."""
+        """Held-out crops: the first of each person in each video is a query for those of the other videos."""
         identity = _people(crops, rows, identity)
         video = np.asarray(crops.crops["video"], np.int64)[rows]
-        asks = np.zeros(len(rows), bool)
-        asks[np.unique(np.stack([identity, video]), axis=1, return_index=True)[1]] = True
+        is_query = np.zeros(len(rows), bool)
+        is_query[np.unique(np.stack([identity, video]), axis=1, return_index=True)[1]] = True
         pixels = _resized([(f"crop {row}", crops.image(int(row))) for row in rows], height, width)
-        return cls(pixels[asks], pixels, identity[asks], identity, video[asks], video)
+        return cls(pixels[is_query], pixels, identity[is_query], identity, video[is_query], video)
 
     def score(self, backbone: "nn.Module", device: "torch.device") -> float:
         """MAP of a backbone, in [0, 1]."""
@@ -94,8 +94,8 @@ def validation_split(root: Path) -> tuple[ImageTable, ImageTable]:
     """
     table = read("market1501", root)
     query, gallery = table.where("query"), table.where("gallery")
-    asked = zip(query.identity.tolist(), query.camera.tolist(), strict=True)
-    if not any(np.any((gallery.identity == person) & (gallery.camera != camera)) for person, camera in asked):
+    queries = zip(query.identity.tolist(), query.camera.tolist(), strict=True)
+    if not any(np.any((gallery.identity == person) & (gallery.camera != camera)) for person, camera in queries):
         raise InputError(
             f"validation: {root} has {len(query):,} queries and {len(gallery):,} images in its gallery, and no query "
             "with a match in another camera; give a folder in Market-1501 layout with query/ and bounding_box_test/"
@@ -106,13 +106,13 @@ def validation_split(root: Path) -> tuple[ImageTable, ImageTable]:
 def held_out(
     crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], *, share: float, seed: int
 ) -> Bool[np.ndarray, " n"]:
-    """Which crops to keep from training: those of a share of the people, drawn by the seed.
+    """Mask of the crops held out for validation: those of a share of the people, drawn by the seed.
 
     People are those of the ground truth where the footage has it, else those of the labels; only people in two videos
-    or more can be asked for.
+    or more are held out.
 
     Raises:
-        SettingsError: The share is out of range, or nobody is in two videos.
+        SettingsError: The share is out of range, or fewer than two people are in two videos.
     """
     if not 0 < share < 1:
         raise SettingsError(f"validation_share: must lie in 0..1, less than 1, got {share}")
@@ -120,14 +120,14 @@ def held_out(
     video = np.asarray(crops.crops["video"], np.int64)[rows]
     pairs = np.unique(np.stack([people, video]), axis=1)[0]
     seen, videos = np.unique(pairs[pairs >= 0], return_counts=True)
-    able = seen[videos >= 2]
-    if len(able) < 2:
+    eligible = seen[videos >= 2]
+    if len(eligible) < 2:
         raise SettingsError(
             "validation_share: fewer than two people are in two or more videos, so no query would have a match; "
             "give --validation a folder"
         )
-    count = min(len(able) - 1, max(1, round(share * len(seen))))
-    chosen = generator(seed, "probe").choice(able, count, replace=False)
+    count = min(len(eligible) - 1, max(1, round(share * len(seen))))
+    chosen = generator(seed, "probe").choice(eligible, count, replace=False)
     return np.isin(people, chosen)
 
 

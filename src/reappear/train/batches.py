@@ -1,4 +1,4 @@
-"""What a step sees, made from the step's number alone."""
+"""Training batches as a pure function of the step number."""
 
 import multiprocessing
 import os
@@ -35,12 +35,12 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class IdentityBatch:
-    """Views of images of people; axes are dimensions, with no order hidden in them.
+    """Views of images of people; every axis is a dimension of the tensor.
 
     Attributes:
         views: Per view the images, RGB 0-255; the views that the teacher sees come first. Views differ in size.
-        identity: Whose images they are.
-        color_params: Per view what remains to be done to the colours of each image; empty if nothing.
+        identity: Label of each row of images.
+        color_params: Per view the parameters of the deferred colour augmentation of each image; empty if none.
     """
 
     views: list[UInt8[Tensor, "ids images 3 _ _"]]
@@ -52,11 +52,11 @@ class IdentityBatch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "IdentityBatch":
-        """The batch where a GPU can fetch it by itself; what PyTorch's loader asks for."""
+        """The batch in pinned memory; called by PyTorch's loader."""
         return self._each(Tensor.pin_memory)
 
     def augmented(self) -> "IdentityBatch":
-        """The batch with its deferred colour augmentation applied, on the device where it lies."""
+        """The batch with its deferred colour augmentation applied, on its device."""
         if not self.color_params:
             return self
         views = list(self.views)
@@ -93,16 +93,16 @@ class IdentityBatch:
 
 
 class StepBatches(Dataset[IdentityBatch]):
-    """The batch of step `s` at index `s`: a pure function of the seed, the step, and which process asks.
+    """The batch of step `s` at index `s`: a pure function of the seed, the step, and the rank.
 
-    The randomness of an image's views depends on the seed, the step and its position in the whole step, so two
-    processes together see what one alone would.
+    The random numbers of an image's views depend on the seed, the step and its position in the whole step, so the
+    views do not depend on the number of processes.
 
     Args:
         images: The crops.
-        identity: Of each crop.
-        sampler: Which crops each step takes.
-        crops: How views are cut.
+        identity: Label of each crop.
+        sampler: Chooses the crops of each step.
+        crops: Crops and augments the views.
         seed: Of the run.
         rank: This process.
         world: How many processes share a step.

@@ -1,4 +1,4 @@
-"""The state of a training on disk: written atomically, checked, rotated."""
+"""Checkpoints of a training: written atomically, checked by hash, rotated."""
 
 import hashlib
 import io
@@ -21,8 +21,8 @@ class Checkpoints:
     recognised, and the one before it is used. Files are read without running any code of theirs.
 
     Args:
-        folder: Where they lie; made when the first is saved.
-        keep: How many stay.
+        folder: Created when the first is saved.
+        keep: Number kept.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""The colours of many views at once, on whatever device they lie: what `views` does to one on the CPU."""
+"""Colour augmentation of batches on any device; `views` does the same per image on the CPU."""
 
 import torch
 from jaxtyping import Float, UInt8

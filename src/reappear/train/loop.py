@@ -1,4 +1,4 @@
-"""The training loop: steps, and what every training needs around them."""
+"""The training loop, with checkpoints, metrics and signals."""
 
 import math
 import time
@@ -18,14 +18,14 @@ from .checkpoint import Checkpoints
 from .metrics_log import MetricsLog, Row, Tracker
 from .optimizer import OptimizerName, Schedule, clip_each, make_optimizer
 from .parallel import any_process, mean_over_processes, rank_and_world
-from .signals import held_signals
+from .signals import deferred_signals
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @runtime_checkable
 class Method(Protocol):
-    """One way to train: a model, a loss, and what happens after a step."""
+    """A training method: a network, a loss, and the updates after a step."""
 
     @property
     def student(self) -> nn.Module:
@@ -37,31 +37,31 @@ class Method(Protocol):
         ...
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Inside, gradients stay this process's own: for all parts of a step but the last."""
+        """Context in which gradients are not averaged over processes: all parts of a step but the last."""
         ...
 
     def after_step(self, step: int) -> None:
-        """What follows the optimiser's step, such as moving a teacher."""
+        """Runs after the optimiser's step, such as the update of a teacher."""
         ...
 
     def on_step_skipped(self) -> None:
-        """In place of `after_step`, when the step is skipped."""
+        """Runs in place of `after_step` when the step is skipped."""
         ...
 
     def metrics(self, step: int) -> Row:
-        """What to watch of the last step."""
+        """Metrics of the last step."""
         ...
 
     def is_frozen(self, parameter: str, step: int) -> bool:
-        """Whether a parameter of the student stays as it is in this step."""
+        """Whether a parameter of the student is not updated in this step."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed training needs of the method."""
+        """State of the method for a checkpoint."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
         ...
 
 
@@ -101,7 +101,7 @@ def train(
     """Trains from the newest checkpoint in `folder`, or from the start, to the end.
 
     Every random draw of a step comes from the seed and the step's number, so a training that was stopped anywhere and
-    taken up again equals one that was not: bit for bit on a CPU in float32 with the same number of threads.
+    resumed equals one that was not: bit for bit on a CPU in float32 with the same number of threads.
 
     Args:
         method: What is trained.
@@ -120,14 +120,14 @@ def train(
         workers: Processes that prepare batches ahead.
         log_every: Steps between rows of metrics.
         checkpoint_every: Steps between checkpoints.
-        keep_checkpoints: How many stay.
+        keep_checkpoints: Number kept.
         resume_from: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
-        config_hash: What makes this training this one and no other; a checkpoint with another is refused.
-        tracker: Where rows are shown beside metrics.jsonl.
-        name: Of the run, there.
-        validation: Scores the model that would be exported, in [0, 1].
+        config_hash: Of settings, labels and data; a checkpoint with another is refused.
+        tracker: Experiment tracker that gets the rows of metrics.jsonl.
+        name: Of the run in the tracker.
+        validation: Returns the mAP of the exported network, in [0, 1].
         validation_every: Steps between validations; 0 = never.
-        progress: Who is told.
+        progress: Progress listener.
 
     Returns:
         The rows of metrics.jsonl.
@@ -166,7 +166,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         skipped = _Skipped(**state["skipped"])
-        progress.note(f"taking up the training after step {first}")
+        progress.note(f"resuming the training after step {first}")
 
     def save(done: int) -> None:
         if checkpoints and rank == 0:
@@ -184,7 +184,7 @@ def train(
         stack.callback(log.close)
         log.resume(first)
         advance = stack.enter_context(progress.task("training", schedule.steps))
-        asked_to_stop = stack.enter_context(held_signals())
+        stop_requested = stack.enter_context(deferred_signals())
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         advance(first)
         source = batches(data, first, schedule.steps, workers=workers, pin=device.type == "cuda")
@@ -253,10 +253,10 @@ def train(
                 window, since = time.perf_counter(), done
             if row:
                 log.add({key: number for key, number in row.items() if math.isfinite(number)})
-            stop = any_process(asked_to_stop(), device)
+            stop = any_process(stop_requested(), device)
             if stop or (done % checkpoint_every == 0 and not last):
                 save(done)
             if stop:
                 progress.note(f"training: step {done} is saved")
-                asked_to_stop(obey=True)
+                stop_requested(obey=True)
         return log.rows

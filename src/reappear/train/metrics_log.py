@@ -1,4 +1,4 @@
-"""The curve of a training: metrics.jsonl always, and TensorBoard, Weights & Biases or MLflow where chosen."""
+"""Metrics of a training: metrics.jsonl, and optionally TensorBoard, Weights & Biases or MLflow."""
 
 import json
 import os
@@ -16,27 +16,27 @@ Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
 
 @runtime_checkable
 class Logger(Protocol):
-    """Somewhere else that rows are shown."""
+    """An experiment tracker."""
 
     def add(self, row: Row) -> None:
-        """Shows one row."""
+        """Logs one row."""
         ...
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Flushes and closes the tracker."""
         ...
 
 
 class MetricsLog:
-    """metrics.jsonl, one row per line, and a board beside it.
+    """Writes metrics.jsonl, one row per line, and logs the same rows to an experiment tracker.
 
-    Rows of steps that must be done again after a kill are dropped. A board is told the whole curve anew each time the
-    training is taken up, so that it never shows a step twice.
+    On resume, rows after the checkpoint are dropped and all kept rows are logged to a new run of the tracker, so that
+    no run has a step twice.
 
     Args:
         folder: Of the training; None = nothing is written.
-        tracker: The board.
-        name: Of the run, on the board.
+        tracker: The experiment tracker.
+        name: Of the run in the tracker.
     """
 
     def __init__(self, folder: Path | None, *, tracker: Tracker = "none", name: str = "") -> None:
@@ -70,13 +70,13 @@ class MetricsLog:
             self._logger.add(row)
 
     def close(self) -> None:
-        """Closes the board."""
+        """Closes the tracker."""
         if self._logger:
             self._logger.close()
 
 
 def open_logger(tracker: Tracker, folder: Path, name: str) -> Logger:
-    """A board that keeps everything in `folder` and tells nobody, unless its own environment variables say otherwise.
+    """A tracker that writes into `folder`, offline unless its own environment variables are set.
 
     Raises:
         MissingExtra: Its package is not installed.
@@ -90,7 +90,7 @@ def open_logger(tracker: Tracker, folder: Path, name: str) -> Logger:
 
 
 def require_tracker(tracker: Tracker) -> None:
-    """Raises an error where the package of a board is not installed.
+    """Checks that the package of a tracker is installed.
 
     Raises:
         MissingExtra: It is not.

@@ -1,4 +1,4 @@
-"""How weights move: the optimiser, its schedule, and what happens to gradients before."""
+"""Optimiser, its schedule, and gradient clipping."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,7 @@ OptimizerName = Literal["adamw", "sgd"]
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How the optimiser goes, step by step.
+    """Schedule of learning rate, weight decay and clipping.
 
     Attributes:
         steps: In all.
@@ -76,8 +76,8 @@ def clip_each(parameters: list[nn.Parameter], largest: float) -> Tensor:
     """Clips the norm of each parameter's gradient by itself, as in DINO (not their joint norm).
 
     Args:
-        parameters: Those without a gradient are passed over.
-        largest: Norm; 0 = gradients stay as they are.
+        parameters: Those without a gradient are skipped.
+        largest: Norm; 0 = no clipping.
 
     Returns:
         The joint norm before, which is not finite if any gradient is not.

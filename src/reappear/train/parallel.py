@@ -1,4 +1,4 @@
-"""Several processes as one, started by `torchrun`."""
+"""Data-parallel training in several processes, started by `torchrun`."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
-    """Joins the processes that torchrun started, if it did; yields this one's rank and how many there are.
+    """Initialises the process group where torchrun started several processes; yields rank and world size.
 
     Communication is NCCL between GPUs and gloo between CPUs.
     """
@@ -26,7 +26,7 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield rank_and_world()
-        dist.barrier()  # nobody hangs up while another is still talking
+        dist.barrier()  # wait for all ranks
     finally:
         dist.destroy_process_group()
 
@@ -60,26 +60,26 @@ def _whole_number(name: str, *, least: int = 0, most: int = 1 << 31) -> int:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process and how many there are."""
+    """Rank and world size; (0, 1) without a process group."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def wrap_ddp(module: nn.Module) -> nn.Module:
-    """The module to call in training, so that gradients are means over all processes."""
+    """Wraps a module in DistributedDataParallel where there are several processes."""
     if rank_and_world()[1] == 1:
         return module
     return nn.parallel.DistributedDataParallel(module)
 
 
 def no_sync(module: nn.Module) -> AbstractContextManager[None]:
-    """Inside, a module of `wrap_ddp` keeps its gradients to itself: all but the last part of a step."""
+    """Context in which a module of `wrap_ddp` does not average gradients: all but the last part of a step."""
     if isinstance(module, nn.parallel.DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
 
 
 def all_gather(rows: Tensor) -> Tensor:
-    """The rows of all processes, in the order of their ranks; each gives the same number."""
+    """Rows of all processes, concatenated in rank order; all have the same number."""
     world = rank_and_world()[1]
     if world == 1:
         return rows
@@ -89,7 +89,7 @@ def all_gather(rows: Tensor) -> Tensor:
 
 
 def convert_sync_batchnorm(module: Network, device: torch.device) -> Network:
-    """The module with batch norm over all processes. Only GPUs can; CPU processes keep their own statistics."""
+    """Converts batch norm to SyncBatchNorm on GPUs; CPU processes keep their own statistics."""
     if rank_and_world()[1] == 1 or device.type != "cuda":
         return module
     synced: Network = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
@@ -97,7 +97,7 @@ def convert_sync_batchnorm(module: Network, device: torch.device) -> Network:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of each process's value."""
+    """Mean of a value over all processes."""
     world = rank_and_world()[1]
     if world == 1:
         return value
@@ -107,7 +107,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up in any process."""
+    """Whether the flag is true in any process."""
     if rank_and_world()[1] == 1:
         return flag
     shared = torch.tensor(float(flag), device=device)
@@ -116,7 +116,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 def broadcast_text(message: str | None) -> str:
-    """What process 0 says, in every process."""
-    said: list[str | None] = [message]
-    dist.broadcast_object_list(said, src=0)
-    return str(said[0])
+    """Broadcasts the text of rank 0 to all ranks."""
+    texts: list[str | None] = [message]
+    dist.broadcast_object_list(texts, src=0)
+    return str(texts[0])

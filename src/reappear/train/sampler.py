@@ -1,4 +1,4 @@
-"""Which images a step trains on."""
+"""Identity sampler: the images of each training step."""
 
 from functools import lru_cache
 
@@ -14,9 +14,9 @@ class IdentitySampler:
     """A fixed number of images per step, as groups of `N_id` images of one identity.
 
     A pure function of the seed and the step. In one pass over the data, each identity's images are shuffled, cut into
-    groups of `N_id`, and the last group is filled up with images of the same identity, repeated as late as can be. So
-    no image is left out of a pass, no group mixes people, and passes follow each other without a gap. Each stage of the
-    curriculum begins a new pass.
+    groups of `N_id`, and the last group is filled up with images of the same identity, repeated as late as possible. So
+    each pass has every image, no group mixes identities, and passes follow without a gap. Each stage of the curriculum
+    begins a new pass.
 
     Args:
         identity: Of each image, 0 or more.

@@ -42,7 +42,7 @@ Stages = Sequence[tuple[float, int]]
 
 
 def stage(step: int, *, steps: int, stages: Stages) -> tuple[int, int]:
-    """The stage of the curriculum that a step lies in: its images per identity (N_id) and its first step.
+    """The curriculum stage of a step: its images per identity (N_id) and its first step.
 
     Args:
         step: From 0.
@@ -60,10 +60,10 @@ def stage(step: int, *, steps: int, stages: Stages) -> tuple[int, int]:
 
 
 def require_stages(stages: Stages, images_per_step: int) -> None:
-    """Refuses a curriculum that does not begin at 0, does not rise in time, or does not divide the images of a step."""
+    """Checks that a curriculum starts at 0, increases, and divides the images of a step."""
     shares = [share for share, _ in stages]
     if not shares or shares[0] != 0 or shares != sorted(set(shares)) or shares[-1] >= 1:
-        raise SettingsError(f"curriculum: shares must rise from 0 and stay below 1, got {shares}")
+        raise SettingsError(f"curriculum: shares must start at 0, increase, and be below 1, got {shares}")
     for _, images in stages:
         if images < 1 or images_per_step % images:
             raise SettingsError(

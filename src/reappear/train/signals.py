@@ -1,4 +1,4 @@
-"""A signal to stop is heard at the end of a step."""
+"""Defers SIGTERM and SIGINT to the end of a training step."""
 
 import os
 import signal
@@ -11,10 +11,11 @@ from reappear.core import STOP_SIGNALS
 
 
 @contextmanager
-def held_signals() -> Iterator[Callable[..., bool]]:
-    """Holds SIGTERM and SIGINT back; yields what tells whether one came.
+def deferred_signals() -> Iterator[Callable[..., bool]]:
+    """Defers SIGTERM and SIGINT; yields a function that returns whether one was received.
 
-    Called with `obey=True`, it lets the signal do what it would have done. A signal that is ignored stays ignored.
+    Called with `obey=True`, that function restores the handlers and sends the signal again. Signals that the process
+    ignores are not deferred.
     """
     came: list[int] = []
     before: dict[int, Any] = {}
@@ -27,7 +28,7 @@ def held_signals() -> Iterator[Callable[..., bool]]:
             number, handler = before.popitem()
             signal.signal(number, handler)
 
-    def asked_to_stop(*, obey: bool = False) -> bool:
+    def stop_requested(*, obey: bool = False) -> bool:
         if obey:
             restore()
             number = came[0] if came else signal.SIGTERM
@@ -40,9 +41,9 @@ def held_signals() -> Iterator[Callable[..., bool]]:
             continue
         try:
             before[number] = signal.signal(number, remember)
-        except ValueError:  # not the main thread: whoever runs us there handles signals
+        except ValueError:  # not the main thread, where no handler can be set
             break
     try:
-        yield asked_to_stop
+        yield stop_requested
     finally:
         restore()

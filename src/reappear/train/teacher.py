@@ -8,7 +8,7 @@ Buffers = Literal["own", "average", "copy"]
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float, buffers: Buffers = "own") -> None:
-    """Moves the teacher towards the student: `t <- m t + (1 - m) s` (exponential moving average).
+    """Exponential moving average of the student: `t <- m t + (1 - m) s`.
 
     Args:
         teacher: Changed in place.
@@ -29,7 +29,7 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float, b
 
 
 class BufferBackup:
-    """The buffers of modules (running statistics of batch norm) as they were before a step, should it be skipped.
+    """The buffers of modules (running statistics of batch norm) before a step, to restore if it is skipped.
 
     Args:
         modules: Whose buffers; forward passes change them.
@@ -41,12 +41,12 @@ class BufferBackup:
 
     @torch.no_grad()
     def save(self) -> None:
-        """Keeps them as they are now."""
+        """Saves the current buffers."""
         for kept, buffer in zip(self._kept, self._buffers, strict=True):
             kept.copy_(buffer)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Sets them to what was saved last."""
+        """Restores the buffers saved last."""
         for kept, buffer in zip(self._kept, self._buffers, strict=True):
             buffer.copy_(kept)

@@ -22,7 +22,7 @@ ErasedArea = Annotated[float, Interval(gt=0, lt=1)]
 
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop, before it takes the middle
 _NUMBERS = 2 * _ATTEMPTS + 15  # random numbers that one view may use; a fixed count keeps views independent
-COLOR_PARAMS = 18  # numbers that say what happens to the colours of a view; see MultiCrop.cut
+COLOR_PARAMS = 18  # parameters of the colour augmentation of a view; see MultiCrop.cut
 LUMA = np.array([0.299, 0.587, 0.114])
 SAME_COLOURS = np.eye(3, 4)
 ERASED = np.array([124, 116, 104], np.uint8)  # ImageNet's mean, which is 0 to a network
@@ -34,7 +34,7 @@ _SOLARISE = np.array([value if value < 128 else 255 - value for value in range(2
 
 @settings
 class ViewSettings:
-    """Which views a step shows of each image. Defaults: CION's, which are DINO's with crops shaped like people."""
+    """Views of each image. Defaults: CION's, which are DINO's with crops shaped like people."""
 
     local_views: Annotated[int, "small views per image, beside the two global ones", Interval(ge=0, le=100)] = 8
     global_scale: Annotated[Area, "area of a global view as a share of the crop"] = (0.8, 1.0)
@@ -102,7 +102,7 @@ class View:
 
 
 class MultiCrop:
-    """Cuts views out of an image and changes their colours.
+    """Multi-crop augmentation: random resized crops, flip and colour augmentation.
 
     Where it departs from torchvision on PIL, for a sevenfold speed: brightness, contrast, saturation, hue and gray act
     in this fixed order as one 3×4 colour matrix, clipped once at the end; hue turns the YIQ plane; resizing is by area
@@ -154,12 +154,12 @@ class MultiCrop:
         self._erase, self._erase_area = erase, erase_area
 
     def __call__(self, image: Image, random: np.random.Generator) -> list[Image]:
-        """The views of one image, in order. Draws the same count of numbers whatever happens."""
+        """The views of one image, in order. Always draws the same number of random numbers."""
         views, color_params = self.cut(image, random)
         return [_augment_colors(view, params) for view, params in zip(views, color_params, strict=True)]
 
     def cut(self, image: Image, random: np.random.Generator) -> tuple[list[Image], Float[np.ndarray, "v params"]]:
-        """The views cut, resized and mirrored, and what is still to be done to the colours of each.
+        """The views cropped, resized and flipped, and the deferred colour parameters of each.
 
         One row of numbers per view: the 3×4 colour matrix, whose last column is per unit of the view's mean luma; the
         blur's standard deviation, 0 for none; 1 to solarise; left, top, width and height of what is erased.
@@ -187,7 +187,7 @@ class MultiCrop:
         return views, color_params
 
     def _erased(self, numbers: Float[np.ndarray, "v m"]) -> Float[np.ndarray, "v 4"]:
-        """Left, top, width, height of what each view loses: torchvision's RandomErasing."""
+        """Left, top, width, height of each view's erased box: torchvision's RandomErasing."""
         height, width = (
             np.array([getattr(view, name) for view in self.views])[:, None] for name in ("height", "width")
         )
@@ -206,7 +206,7 @@ class MultiCrop:
         return np.where(happens[:, None], np.stack([left, top, w, h], axis=1), 0.0)
 
     def _boxes(self, height: int, width: int, numbers: Float[np.ndarray, "v m"]) -> list[list[int]]:
-        """Left, top, width, height of what each view shows: torchvision's RandomResizedCrop."""
+        """Left, top, width, height of each view's crop: torchvision's RandomResizedCrop."""
         low, high = self._scale[:, :1], self._scale[:, 1:]
         area = height * width * (low + numbers[:, :_ATTEMPTS] * (high - low))
         span = self._log_ratio[1] - self._log_ratio[0]

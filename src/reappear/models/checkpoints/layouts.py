@@ -1,4 +1,4 @@
-"""The names that others give to the same tensors."""
+"""Conversion of the tensor names of other projects."""
 
 import re
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def of_backbone(named: Named) -> tuple[Named, tuple[str, ...]]:
 def as_in_timm(named: Named, model: nn.Module) -> Named:
     """From the names of a network's first authors, which CION's public code keeps, to those of timm.
 
-    Names that nobody knows stay, for `load_checkpoint` to tell.
+    Unknown names are kept, for `load_checkpoint` to report.
     """
     kind = type(model).__name__
     if model.state_dict().keys() <= named.keys():

@@ -40,7 +40,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, allow: Sequence[str] 
     "teacher", "student", "state_dict" or "model" (in this order) and with the prefixes module., backbone., encoder_q.
     and base. So it reads the public weights of CION (all 32), DINO, LUP and MoCo, TransReID and TransReID-SSL,
     FastReID, timm, and ours. Names that the first authors of a network gave are turned into timm's, and the position
-    embedding of another image size is interpolated; the report tells.
+    embedding of another image size is interpolated and reported.
 
     Args:
         model: Changed in place, or not at all when an error is raised.
@@ -50,7 +50,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, allow: Sequence[str] 
 
     Raises:
         InputError: The file cannot be read without running code in it, does not fit, or has weights that are NaN or
-            infinite; the message says what.
+            infinite.
     """
     path = Path(path)
     own = model.state_dict()

@@ -20,7 +20,7 @@ class ModelSettings:
     """A backbone: a model folder that reappear wrote, or any timm name. Sizes not given are the folder's own."""
 
     kind: Literal["model"] = "model"
-    name: Annotated[str, "a model folder (model.safetensors, config.json), or a name that timm knows"]
+    name: Annotated[str, "a model folder (model.safetensors, config.json), or a timm model name"]
     weights: Annotated[Path | None, "checkpoint for a timm name; random weights if not given"] = None
     height: Annotated[ImageSide | None, "image height in pixels; the folder's own, or 256"] = None
     width: Annotated[ImageSide | None, "image width in pixels; the folder's own, or 128"] = None
@@ -55,7 +55,7 @@ class ModelExtractor:
     """Runs a backbone, on a GPU where there is one.
 
     Args:
-        name: A model folder, or a name that timm knows.
+        name: A model folder, or a timm model name.
         weights: Checkpoint for a timm name.
         height: Image height in pixels.
         width: Image width in pixels.
@@ -94,7 +94,7 @@ class ModelExtractor:
         self._mean = mean or tuple(config.get("mean", _MEAN))
         self._std = std or tuple(config.get("std", _STD))
         self.name = folder.name if config else name
-        # Asked, not looked up: what a network says of itself is not always what it gives.
+        # Measured: num_features is not the output width of every network.
         self.width = int(self._features(np.zeros((1, 3, *self._size), np.float32)).shape[1])
         require_finite_vectors(self, folder if config else name)
 

@@ -1,4 +1,4 @@
-"""What a model says of itself: config.json and README.md."""
+"""config.json and the model card of a trained model."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _TITLES = {
 
 
 def model_config(settings: PretrainSettings, labels: str, steps: int) -> dict[str, Any]:
-    """What is needed to use it, and where it comes from."""
+    """Contents of config.json: how to use the model, and its origin."""
     return {
         "architecture": settings.backbone,
         "arguments": settings.arguments,

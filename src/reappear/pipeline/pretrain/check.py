@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything runs."""
+"""Checks of the settings of a training before anything runs."""
 
 from reappear.pipeline.validation import validation_split
 from reappear.train.metrics_log import require_tracker
@@ -14,7 +14,7 @@ def check_pretraining(settings: PretrainSettings) -> None:
     `pretrain` does so first, and `run` and `demo` before the steps that come before it, which may take hours.
 
     Raises:
-        InputError: There is no such network, weights do not fit it, or the validation has no query with a match.
+        InputError: There is no such network, weights do not fit it, or no validation query has a match.
         MissingExtra: The tracker's package is not installed.
         SettingsError: A setting is out of range, or contradicts another.
     """

@@ -13,8 +13,8 @@ class CropImages:
     """The crops that are trained on, decoded once as far as memory allows.
 
     Args:
-        crops: Where they lie.
-        rows: Which.
+        crops: The crops on disk.
+        rows: Indices of the crops to train on.
         max_height: Taller crops are shrunk to this height in pixels when decoded.
         memory_mb: How much decoded crops may take.
     """

@@ -1,4 +1,4 @@
-"""What counts as one person."""
+"""Training labels."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ OWN = ("instance", "tracklet", "given", "true")  # that need no `correlate`
 
 
 def labels_of(method: MethodSettings, labels: str | None) -> str:
-    """What counts as one person.
+    """Name of the labels to train on; the default depends on the method.
 
     Raises:
-        SettingsError: The method learns from something else.
+        SettingsError: The method needs other labels.
     """
     own = OWN_LABELS.get(method.kind)
     if own is None:
@@ -31,7 +31,7 @@ def labels_of(method: MethodSettings, labels: str | None) -> str:
 def labelled(
     crops: CropStore, labels: str, work: Workspace
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], dict[str, int]]:
-    """The crops to train on, who is on each, and how many are left out for which reason."""
+    """Indices of the crops to train on, their labels, and counts of dropped crops by reason."""
     reason = "without an identity"
     if labels == "instance":
         identity = np.arange(len(crops))
@@ -42,7 +42,7 @@ def labelled(
             raise InputError(f"{crops.folder} came without labels, as videos do; train with other labels")
         identity = np.asarray(crops.crops["label"], np.int64)
     elif labels == "true":
-        identity, reason = np.asarray(crops.crops["truth"], np.int64), "of nobody that the ground truth knows"
+        identity, reason = np.asarray(crops.crops["truth"], np.int64), "not in the ground truth"
         if not np.any(identity >= 0):
             raise InputError(f"{crops.folder} has no true identities; train with other labels")
     else:
@@ -51,13 +51,13 @@ def labelled(
             raise WorkspaceError(f"identities {labels!r} are of other crops than {crops.folder}; correlate again")
     rows = np.flatnonzero(identity >= 0)
     if len(rows) == 0:
-        raise InputError(f"labels {labels!r} leave no crops to train on; look at the thresholds of correlate")
+        raise InputError(f"labels {labels!r} give no crop an identity; check the thresholds of correlate")
     left_out = len(identity) - len(rows)
     return rows, identity[rows], {reason: left_out} if left_out else {}
 
 
 def identities_folder(work: Workspace, labels: str) -> Path:
-    """Where identities of this name lie."""
+    """Folder of the identities of this name."""
     folder = work.identities(labels)
     if not (folder / "record.json").exists():
         there = sorted(path.parent.name for path in folder.parent.glob("*/record.json"))

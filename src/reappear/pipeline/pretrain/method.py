@@ -1,4 +1,4 @@
-"""The method that settings name, with its first weights, where it will run."""
+"""Builds the method that settings name, with its initial weights, on a device."""
 
 import os
 from typing import Any
@@ -9,7 +9,7 @@ from reappear.core import SettingsError, generator
 from reappear.losses import IdentityDistillationLoss
 from reappear.methods.cion import Cion
 from reappear.methods.moco import Moco
-from reappear.methods.network import Head, Network, write_out_attention
+from reappear.methods.network import Head, Network, unfuse_attention
 from reappear.methods.settings import DinoSettings, MocoSettings
 from reappear.models import DistillationHead, ProjectionHead, create_model, load_checkpoint
 from reappear.pipeline.validation import MEAN, STD
@@ -74,7 +74,7 @@ def build_method(settings: PretrainSettings, steps: int, device: torch.device) -
     """The student with its loss and teacher. All processes of a training must build theirs together."""
     method, network = settings.method, build_network(settings)
     if device.type == "cpu" and settings.precision == "bfloat16":
-        write_out_attention(network.backbone)
+        unfuse_attention(network.backbone)
     if isinstance(method, MocoSettings):
         return Moco(
             network.to(device),

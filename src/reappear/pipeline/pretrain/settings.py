@@ -16,7 +16,7 @@ from reappear.train.views import ViewSettings
 class PretrainSettings:
     """How a model is pre-trained. The defaults suit small crops and one core of a CPU; see docs/paper-to-code.md."""
 
-    method: Annotated[MethodSettings, "how it learns"] = field(default_factory=CionSettings)
+    method: Annotated[MethodSettings, "training method"] = field(default_factory=CionSettings)
     backbone: Annotated[str, "architecture: one that `reappear models` shows, stripes4, cnn6, or any timm name"] = (
         "stripes4"
     )
@@ -45,7 +45,7 @@ class PretrainSettings:
     weight_decay: Annotated[NotNegative, "weight decay at the start; biases and norms have none"] = 0.04
     final_weight_decay: Annotated[NotNegative, "weight decay at the end of its cosine"] = 0.4
     clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
-    keep: Annotated[Literal["student", "teacher"], "which network becomes the model"] = "student"
+    keep: Annotated[Literal["student", "teacher"], "network that is saved as the model"] = "student"
     seed: Annotated[Seed, "seed of everything random"] = 0
     device: Annotated[str, "auto, cpu, cuda, or cuda:N"] = "auto"
     precision: Annotated[
@@ -53,10 +53,8 @@ class PretrainSettings:
         "of the forward pass; the halves are for GPUs; on a CPU with avx512_bf16, bfloat16 is twice as fast for plain "
         "convolutions and twice as slow for depthwise ones",
     ] = "float32"
-    compile: Annotated[bool, "let torch compile the networks; pays off after some minutes"] = False
-    gradient_checkpointing: Annotated[
-        bool, "keep fewer activations and compute them again on the way back: slower, less memory"
-    ] = False
+    compile: Annotated[bool, "compile the networks with torch.compile; pays off after some minutes"] = False
+    gradient_checkpointing: Annotated[bool, "recompute activations in the backward pass: slower, less memory"] = False
     accumulate: Annotated[
         int, "parts that a step's images are cut into, one after the other: less memory", Interval(ge=1, le=1_000_000)
     ] = 1
@@ -76,18 +74,18 @@ class PretrainSettings:
         CountOrZero, "steps in a row whose loss or gradient may be not finite: skipped and counted"
     ] = 10
     validation: Annotated[
-        Path | None, "folder in Market-1501 layout that the model is scored on while it trains; none if not given"
+        Path | None, "validation set during training: a folder in Market-1501 layout; none if not given"
     ] = None
     validation_share: Annotated[
-        float, "share of the people that is not trained on but scored on, where no folder is", Interval(ge=0, lt=1)
+        float, "share of people held out for validation, where no folder is given", Interval(ge=0, lt=1)
     ] = 0.0
-    validation_every: Annotated[CountOrZero, "steps between scores; 0 = never"] = 0
+    validation_every: Annotated[CountOrZero, "steps between validations; 0 = never"] = 0
     tracker: Annotated[
-        Literal["none", "tensorboard", "wandb", "mlflow"], "shows the curve beside metrics.jsonl, kept on this machine"
+        Literal["none", "tensorboard", "wandb", "mlflow"], "experiment tracker beside metrics.jsonl; offline by default"
     ] = "none"
     log_every: Annotated[Count, "steps between rows of metrics.jsonl"] = 10
     checkpoint_every: Annotated[Count, "steps between checkpoints"] = 100
-    keep_checkpoints: Annotated[Count, "checkpoints that stay, in case the newest is damaged"] = 2
+    keep_checkpoints: Annotated[Count, "checkpoints kept, in case the newest is damaged"] = 2
 
     def __post_init__(self) -> None:
         method = self.method

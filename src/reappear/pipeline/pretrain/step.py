@@ -1,4 +1,4 @@
-"""The step: what is asked is checked, and one process or several train."""
+"""The pretrain step: checks its inputs, then trains in one or several processes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,13 +32,12 @@ def pretrain(
         work: Has crops, and identities if they are named.
         name: Of the model: `WORK/models/NAME/` with `model.safetensors`, `config.json`, `README.md`, `metrics.jsonl`.
         settings: See `PretrainSettings`.
-        labels: What counts as one person, for the method `cion`: "instance" (each crop), "tracklet", "given" (the
+        labels: Labels for the method `cion`: "instance" (each crop), "tracklet", "given" (the
             labels that a set came with), "true" (the footage's ground truth), or the name of identities that
-            `correlate` wrote. Other methods say so themselves.
-        resume: What a stopped training of this name is good for. "auto": it goes on, if its settings are these.
-            "never": it is thrown away, whatever its settings. A path: a checkpoint, or a folder of them, of the same
-            training elsewhere, to go on from.
-        progress: Who is told.
+            `correlate` wrote. Other methods have their own.
+        resume: "auto" continues an interrupted training of this name, if its settings are the same. "never" discards
+            it. A path is a checkpoint, or a folder of them, of the same training elsewhere, to continue from.
+        progress: Progress listener.
 
     Raises:
         InputError: There are no crops, no such identities, or the network does not take the views' sizes.
@@ -69,17 +68,17 @@ def pretrain(
     training = Training(work, crops, settings, labels, device, name, resume_from)
     with parallel.process_group(device) as (rank, world):
         if rank > 0:
-            return _train_along(training, folder)
+            return _train_on_other_rank(training, folder)
         begun = False
 
-        def work_in(staging: Path) -> Outcome:
+        def train_in(staging: Path) -> Outcome:
             nonlocal begun
             begun = True
             if world > 1:
                 parallel.broadcast_text(str(staging))
             return training.run(staging, progress)
 
-        def dismiss() -> None:
+        def release_ranks() -> None:
             """The other processes wait for a folder to work in, or for the end of what is in it."""
             if world > 1:
                 parallel.broadcast_text("")
@@ -92,15 +91,15 @@ def pretrain(
                 step="pretrain",
                 settings=settings,
                 inputs=inputs,
-                work=work_in,
+                work=train_in,
                 clear=_clear if resume == "never" else None,
                 progress=progress,
             )
         except BaseException:
             if not begun:  # in the middle of a training they wait for another message, and torchrun ends them
-                dismiss()
+                release_ranks()
             raise
-        dismiss()
+        release_ranks()
         return record
 
 
@@ -109,8 +108,8 @@ def _clear(staging: Path) -> None:
     (staging / "metrics.jsonl").unlink(missing_ok=True)
 
 
-def _train_along(training: "Training", folder: Path) -> Record:
-    """What processes other than the first do: train along, write nothing."""
+def _train_on_other_rank(training: "Training", folder: Path) -> Record:
+    """Trains in a process of rank above 0, which writes nothing."""
     from reappear.train import parallel
 
     staging = parallel.broadcast_text(None)

@@ -1,4 +1,4 @@
-"""The training itself."""
+"""Training of one model in one process."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ from .settings import PretrainSettings
 
 @dataclass(frozen=True)
 class Training:
-    """What every process of a training knows."""
+    """Inputs of a training, the same in every process."""
 
     work: Workspace
     crops: CropStore
@@ -102,14 +102,14 @@ class Training:
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
     def _data(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
-        """The hash of what is trained on: the crops, and who is on each."""
+        """The hash of the training data: crops and labels."""
         crops = read_record(self.crops.folder).fingerprint
         return hash_value([crops, rows, identity], root=self.work.root)
 
     def _validation(
         self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]
     ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Validation | None, int]:
-        """What is left to train on, what the first process scores the model on, and how many crops that took."""
+        """Training crops and labels, the validation set (first process only), and the number of held-out crops."""
         settings = self.settings
         size = settings.height, settings.width
         first = parallel.rank_and_world()[0] == 0
@@ -138,11 +138,11 @@ class Training:
         )
 
     def _batches(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], steps: int) -> StepBatches:
-        """What each step sees."""
+        """The batches of each step."""
         settings = self.settings
         rank, world = parallel.rank_and_world()
-        alone = ((0.0, 1),)
-        stages = alone if self.labels == "instance" else getattr(settings.method, "curriculum", alone)
+        single = ((0.0, 1),)
+        stages = single if self.labels == "instance" else getattr(settings.method, "curriculum", single)
         on_device = settings.colours_on == "device" or (settings.colours_on == "auto" and self.device.type == "cuda")
         return StepBatches(
             CropImages(self.crops, rows, max_height=2 * settings.height, memory_mb=settings.memory_mb),
