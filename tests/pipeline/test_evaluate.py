@@ -101,7 +101,7 @@ def no_readable_query(data):
     ("build", "message"),
     [
         (one_camera, "all images are of camera 2, and the protocol market looks for people in other cameras; choose"),
-        (no_camera, "the name says no camera .* or choose the protocol no-camera"),
+        (no_camera, "the file name has no camera .* or choose the protocol no-camera"),
         (no_gallery, "bounding_box_test is missing or holds no images; an evaluation needs queries and a gallery"),
         (train_only, "has training images only; make queries of them by a rule: --split cross-camera"),
         (no_readable_query, "no image of the query can be read, first .*0001_c1s1_000000_00.jpg"),
@@ -191,9 +191,9 @@ def test_a_folder_of_people_without_cameras(tmp_path):
         person.mkdir(parents=True, exist_ok=True)
         path.rename(person / path.name)
     work, rule = Workspace(tmp_path / "work"), {"split": "first-image"}
-    with pytest.raises(InputError, match=r"says no camera .* choose the protocol no-camera"):
+    with pytest.raises(InputError, match=r"has no camera .* choose the protocol no-camera"):
         evaluate(work, EvaluateSettings(**rule), data=[tmp_path / "set"])
-    with pytest.raises(InputError, match="--split cross-camera needs images of two cameras or more, and knows 0"):
+    with pytest.raises(InputError, match="--split cross-camera needs images of two cameras or more, got 0"):
         evaluate(work, EvaluateSettings(split="cross-camera"), data=[tmp_path / "set"])
     (scores,) = read_evaluations(
         evaluate(work, EvaluateSettings(**rule, protocol="no-camera"), data=[tmp_path / "set"])
@@ -211,7 +211,7 @@ def test_what_is_no_set(tmp_path):
     with pytest.raises(InputError, match="unknown data set layout 'market1500'; did you mean market1501"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[f"market1500:{tmp_path}"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty is no data set that is known by its looks"):
+    with pytest.raises(InputError, match="empty has an unrecognised data set layout"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "empty"])
     with pytest.raises(SettingsError, match=r"data: give folders, or .npz files"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[])
@@ -280,7 +280,7 @@ def test_tracklets_are_the_means_of_their_images(tmp_path):
     market(tmp_path / "plain")
     for path in (tmp_path / "plain").rglob("*_c2s1*"):
         path.rename(path.with_name(path.name.replace("c2s1", "c2")))
-    with pytest.raises(InputError, match="says no sequence, and the protocol video ranks tracklets"):
+    with pytest.raises(InputError, match="has no sequence, and the protocol video ranks tracklets"):
         evaluate(Workspace(tmp_path / "third"), EvaluateSettings(protocol="video"), data=[tmp_path / "plain"])
 
 
@@ -322,7 +322,9 @@ def test_splits_of_a_set_are_its_options(tmp_path):
 
 def test_two_sets_of_one_name(tmp_path):
     data = [crowd(tmp_path / place / "set") for place in ("here", "there")]
-    with pytest.raises(SettingsError, match="two sets are called set; rename a folder, or evaluate each with its own"):
+    with pytest.raises(
+        SettingsError, match="two data sets have the name set; rename a folder, or evaluate each with its own"
+    ):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera"), data=data)
 
 

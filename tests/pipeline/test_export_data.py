@@ -221,7 +221,7 @@ def test_where_something_is_nothing_is_written(work, tmp_path):
     with pytest.raises(WorkspaceError, match=r"another to \(coco, now parquet\)"):
         export_data(work, tmp_path / "out", ExportDataSettings(to="parquet"), identities="round0")
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="mine is there and is no export; name a folder that is not there yet"):
+    with pytest.raises(InputError, match="mine exists and was not written by export-data"):
         export_data(work, tmp_path / "mine", settings, identities="round0")
 
 

@@ -119,7 +119,7 @@ def pretrain(
         str | None,
         typer.Option(
             help='Name of identities, or "instance", "tracklet", "given", "true": what counts as one person for '
-            "--method cion; round0 if not given. Other methods say so themselves."
+            "--method cion; round0 if not given. Other methods define it themselves."
         ),
     ] = None,
     name: Annotated[
@@ -165,12 +165,14 @@ def evaluate(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", "-n", help="Name of the result, for one model and one set; made of both if not given."),
+        typer.Option(
+            "--name", "-n", help="Name of the result; for a single model and data set only. Made of both if not given."
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ranks a gallery for each query: CMC, mAP, mINP, thresholds, and whether models differ by more than luck.
+    """Ranks a gallery for each query: CMC, mAP, mINP, thresholds, and whether models differ significantly.
 
     Vectors are kept: another model, protocol or set is all that a second call works on. The page is evaluation.html.
     """  # fmt: skip
@@ -217,7 +219,7 @@ def explain(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Says why an identity is one: its tracklets, the links, what nearly joined it, what left it, what was decided."""
+    """Explains an identity: its tracklets, links, near misses, crops that left it, and review decisions."""
     place = _workspace(work)
     why = _step("explain")(place, identities=identities, identity=identity, tracklet=tracklet, crop=crop)
     if as_json:
@@ -235,7 +237,9 @@ def explain(
 def review(
     work: Work,
     decision: Annotated[str, typer.Argument(help="same, different, merge, split, or reject.")],
-    numbers: Annotated[list[int], typer.Argument(help="Of tracklets, or as an option below says.", min=0, max=_MOST)],
+    numbers: Annotated[
+        list[int], typer.Argument(help="Of tracklets, or of what an option below names.", min=0, max=_MOST)
+    ],
     identities: Annotated[
         str | None,
         typer.Option(
@@ -248,13 +252,13 @@ def review(
     note: Annotated[str, typer.Option(help="Why; empty if not given.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Writes down a decision about people; `reappear correlate` heeds it from then on.
+    """Records a review decision, which `reappear correlate` then applies.
 
     same 12 47: these tracklets are one person; different 12 47: no two of them are.
 
     merge 3 9 --identities round0: these identities are one person.
 
-    split 12 13 --identities round0: the others of their identity are somebody else.
+    split 12 13 --identities round0: the others of their identity are another person.
 
     reject 12: shows no identifiable person; reject 311 --crops: of one crop.
 
@@ -266,7 +270,7 @@ def review(
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(made), indent=2))
     else:
-        typer.echo(f"review: line {made.line} of {work / 'review.jsonl'}; correlate with a new --name to heed it")
+        typer.echo(f"review: line {made.line} of {work / 'review.jsonl'}; correlate with a new --name to apply it")
 
 
 def export_data(
@@ -351,7 +355,7 @@ def _workspace(folder: Path) -> Any:
 
 
 def _expand_files(overrides: dict[str, Any]) -> None:
-    """`--extractor file.onnx` says its kind by its ending; `--detector file.onnx` is YOLOX."""
+    """The suffix of `--extractor FILE` sets its kind; `--detector file.onnx` is YOLOX."""
     for path in ("extractor", "detector", "ingest.detector"):
         named = overrides.get(path)
         if not isinstance(named, str):

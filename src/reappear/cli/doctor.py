@@ -1,4 +1,4 @@
-"""What this machine has of what reappear needs."""
+"""Checks packages, codecs, accelerators, memory and disk of this machine."""
 
 import os
 import platform

@@ -16,11 +16,11 @@ class Stream(Protocol):
         ...
 
     def flush(self) -> None:
-        """Makes it seen."""
+        """Flushes."""
         ...
 
     def isatty(self) -> bool:
-        """Whether a person is looking."""
+        """Whether it is a terminal."""
         ...
 
 
@@ -39,7 +39,7 @@ class PlainLines:
         self._stream = stream
         self._every = every
 
-    def _say(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         if self._every != float("inf"):
             self._stream.write(text + "\n")
             self._stream.flush()
@@ -58,10 +58,10 @@ class PlainLines:
                 last = now
                 left = (now - start) * (total - done) / done if total and done else None
                 of = f"{done}/{total}" if total else str(done)
-                self._say(f"{title}: {of}" + (f", {duration(left)} left" if left is not None else ""))
+                self._write_line(f"{title}: {of}" + (f", {duration(left)} left" if left is not None else ""))
 
         yield advance
-        self._say(_ended(title, done, time.monotonic() - start))
+        self._write_line(_ended(title, done, time.monotonic() - start))
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
@@ -115,7 +115,7 @@ def _ended(title: str, done: int, seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Formats seconds for reading.
 
     >>> duration(3.21), duration(75), duration(7300)
     ('3.2 s', '1 min 15 s', '2 h 1 min')

@@ -9,7 +9,7 @@ _MOST = 20  # lines of one kind
 
 
 def format_explanation(why: Explanation) -> str:
-    """The explanation as text."""
+    """Formats an explanation as text."""
     parts = [_heading(why), *_table(why.tracklets)]
     if why.links:
         parts += ["", "why one: the shortest links between its tracklets", *_tree(why)]

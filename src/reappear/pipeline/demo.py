@@ -1,4 +1,4 @@
-"""The whole on a filmed synthetic world, beside the baselines that tell what each part is worth."""
+"""Runs the whole pipeline on a synthetic world and compares the model with its baselines."""
 
 from dataclasses import field, replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
     Args:
         out: `seed0/world`, `seed0` (a workspace), `seed1` ..., and the report over all.
         settings: See `DemoSettings`.
-        progress: Who is told.
+        progress: Progress listener.
 
     Returns:
         The report, `report.html`, with `report.json` beside it.

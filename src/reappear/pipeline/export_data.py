@@ -1,4 +1,4 @@
-"""export-data: crops and who is on them → the layouts that others read, or a list of the labels to look at."""
+"""export-data: writes crops with identities in a public layout, or a list of likely label errors."""
 
 import json
 from collections.abc import Iterator
@@ -56,14 +56,14 @@ def export_data(
         settings: What to write.
         identities: Name of identities that `correlate` wrote, the newest if not given; or "tracklet", "given", "true".
             For label-issues a name.
-        progress: Who is told.
+        progress: Progress listener.
 
     Raises:
         InputError: There are no such identities, no images, or `out` is a folder of something else.
     """
     crops = work.open_crops()
     if out.exists() and not (out / "record.json").exists():
-        raise InputError(f"{out} is there and is no export; name a folder that is not there yet")
+        raise InputError(f"{out} exists and was not written by export-data; name a new folder")
     if identities is None:
         identities = work.newest_identities()
         progress.note(f"export-data: of the newest identities, {identities}")

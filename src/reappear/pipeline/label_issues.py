@@ -21,12 +21,12 @@ def find_label_issues(crops: CropStore, assignment: Assignment, vectors: Float[n
     """One row for each crop whose label is doubtful, the likeliest first.
 
     Kinds are interleaved by how often each was right where labels are known to be wrong (`PRECISION`): the k-th of a
-    kind stands where k / precision puts it, so that whoever looks through the first lines sees most of the precise
-    kinds, and the best of every other. Within a kind, the largest score comes first. No estimate from the set itself is
+    kind stands where k / precision puts it, so that the first lines contain most of the precise kinds
+    and the best of every other. Within a kind, the largest score comes first. No estimate from the set itself is
     used: it would need labels known to be right.
 
     A crop has a label issue if it
-    - left its tracklet: it is unlike the others, and like none of its video; nobody is suggested;
+    - left its tracklet: it is unlike the others, and like none of its video; no label is suggested;
     - moved to a tracklet with another label;
     - is of an identity that holds more crops of another label (identity merged);
     - is of an identity that holds fewer crops of its label than another one does (identity split).
@@ -40,7 +40,7 @@ def find_label_issues(crops: CropStore, assignment: Assignment, vectors: Float[n
 
     Returns:
         crop; path: the file of a set, relative to the folder of all, its row in a `.npy`, or film and time; given,
-        suggested: labels, "" = nobody; reason; `distance_given`, `distance_suggested`: cosine distances, in 0..2, to
+        suggested: labels, "" = none; reason; `distance_given`, `distance_suggested`: cosine distances, in 0..2, to
         the crops of the one and the other, NaN = there are none; score: the first less the second, which counts 1
         where it is NaN.
     """
@@ -73,7 +73,7 @@ def find_label_issues(crops: CropStore, assignment: Assignment, vectors: Float[n
 
 @dataclass(frozen=True)
 class _Found:
-    """Label issues: their rows, why, the label suggested (-1 = nobody) and which of the people of that label."""
+    """Label issues: their rows, why, the label suggested (-1 = none) and which of the people of that label."""
 
     row: Int[np.ndarray, " s"]
     reason: np.ndarray
@@ -117,7 +117,7 @@ def _table(crops: CropStore, names: list[str] | None, given: Int[np.ndarray, " n
         np.concatenate([getattr(one, key) for one in found]) for key in ("distance_given", "distance_suggested")
     )
     score = near - np.where(np.isnan(far), 1.0, far)
-    said = [
+    suggestions = [
         "" if label < 0 else _name(names, label) + (f" ({number + 1})" if number else "")
         for label, number in zip(suggested.tolist(), person.tolist(), strict=True)
     ]
@@ -125,7 +125,7 @@ def _table(crops: CropStore, names: list[str] | None, given: Int[np.ndarray, " n
         "crop": row,
         "path": np.array(_paths(crops, row), np.str_),
         "given": np.array([_name(names, label) for label in given[row].tolist()], np.str_),
-        "suggested": np.array(said, np.str_),
+        "suggested": np.array(suggestions, np.str_),
         "reason": np.concatenate([one.reason for one in found]),
         "distance_given": near,
         "distance_suggested": far,
@@ -137,7 +137,7 @@ def _table(crops: CropStore, names: list[str] | None, given: Int[np.ndarray, " n
 
 
 def _turn(reason: np.ndarray, score: Float[np.ndarray, " s"], row: Int[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
-    """When the turn of each is: its place in its kind by falling score, from 1, over the precision of the kind."""
+    """Sort key that interleaves the kinds: rank by score within the kind, from 1, over the precision of the kind."""
     turn = np.zeros(len(reason))
     for kind, precision in PRECISION.items():
         mine = np.flatnonzero(reason == kind)
@@ -170,10 +170,10 @@ def _distance(
     to: Int[np.ndarray, " s"],
 ) -> Float[np.ndarray, " s"]:
     """Cosine distance of each row to the mean of the crops whose owner is `to`; NaN where there are none."""
-    asked = np.unique(to[to >= 0])
-    place = np.full(max(owner.max(initial=0), asked.max(initial=0)) + 2, -1)  # the last is for owner -1
-    place[asked] = np.arange(len(asked))
-    groups = Groups.of(place[owner], len(asked))
+    targets = np.unique(to[to >= 0])
+    place = np.full(max(owner.max(initial=0), targets.max(initial=0)) + 2, -1)  # the last is for owner -1
+    place[targets] = np.arange(len(targets))
+    groups = Groups.of(place[owner], len(targets))
     centers = centroids(vectors, groups)
     out = np.full(len(rows), np.nan)
     known = np.flatnonzero(to >= 0)
@@ -187,7 +187,7 @@ def _distance(
 
 
 def _label_names(crops: CropStore) -> list[str] | None:
-    """The names of the labels that the set came with; None for videos, and where nobody was labelled."""
+    """The names of the labels that the set came with; None for videos and for sets without labels."""
     if "label" not in crops.crops or not (np.asarray(crops.crops["label"]) >= 0).any():
         return None
     return [str(name) for name in read_table(crops.folder / "labels.parquet", "name")["name"]]

@@ -1,4 +1,4 @@
-"""All arrows from videos to the report, round by round."""
+"""Runs all steps from videos to the report, round by round."""
 
 from collections.abc import Sequence
 from dataclasses import field
@@ -49,7 +49,7 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
         videos: Files, folders, MOTChallenge sequences, or a set of crops or embeddings with labels.
         work: Where everything goes. What is finished there is not done again.
         settings: Of every step.
-        progress: Who is told.
+        progress: Progress listener.
 
     Returns:
         The report, `report.html`, with `report.json` beside it.
@@ -63,7 +63,7 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
     if work.open_crops().has_images:
         correlate_in_rounds(work, settings, rounds, progress=progress)
     else:
-        progress.note("run: without images there is nothing to train on; what can be done is to correlate")
+        progress.note("run: without images there is nothing to train on; only identities are computed")
         revision = _revision(work, settings.correlate, progress)
         correlate(work, f"round0{revision}", settings.correlate, embeddings="round0", progress=progress)
     return report([work], work.root, settings.report, progress=progress)
@@ -114,7 +114,7 @@ def _revision(work: Workspace, settings: CorrelateSettings, progress: Progress) 
     revision = f"-review{decisions}"
     if work.identities("round0").exists() and not work.identities(f"round0{revision}").exists():
         progress.note(
-            f"run: {log} holds {decisions} decisions; rounds that heed them are round0{revision} and so on, "
+            f"run: {log} holds {decisions} decisions; rounds that apply them are round0{revision} and so on, "
             f"and earlier rounds stay"
         )
     return revision

@@ -1,7 +1,8 @@
 """From a recipe and overrides to a settings dataclass, and back to plain data.
 
 A recipe is YAML with the fields of one settings class, and may stand on another. `--set a.b=3` overrides one field by
-its dotted path. A union of parts is told apart by `kind`; naming another `kind` starts from that part's own defaults.
+its dotted path. `kind` selects the member of a union of parts; naming another `kind` starts from the defaults of that
+part.
 
 A value in a recipe or on the command line is text until the type of its field is known: `on` is a word where a field
 takes text, and yes where it takes yes or no; numbers are decimal.
@@ -70,7 +71,7 @@ _RecipeLoader.add_constructor(_NULL, lambda loader, node: None)
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """Reads a YAML recipe. Under `base` it may name another beside it, which holds for what it does not say itself.
+    """Reads a YAML recipe. Under `base` it may name another beside it, whose values are the defaults.
 
     Returns:
         Mappings and lists of text and None.
@@ -98,7 +99,7 @@ def load_recipe(path: Path) -> dict[str, Any]:
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`below`, except where `above` says otherwise; a part of another kind is other in whole."""
+    """`below`, overridden by `above`; a part of another kind is replaced as a whole."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)

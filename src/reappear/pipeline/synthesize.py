@@ -34,7 +34,7 @@ class SynthesizeSettings:
         int, "how often each person is filmed, in every camera before any camera twice", Interval(ge=1, le=1000)
     ] = 3
     returns: Annotated[Fraction, "share of appearances after which a person comes back in the same film"] = 0.1
-    lookalikes: Annotated[Fraction, "share of people who differ from somebody else in exactly one attribute"] = 0.15
+    lookalikes: Annotated[Fraction, "share of people who differ from another person in exactly one attribute"] = 0.15
     width: Annotated[EvenSide, "width of a frame in pixels"] = 448
     height: Annotated[EvenSide, "height of a frame in pixels"] = 320
     rate: Annotated[float, "frames a second", Interval(ge=1, le=60)] = 8.0

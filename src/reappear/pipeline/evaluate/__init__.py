@@ -1,4 +1,4 @@
-"""evaluate: models and labelled sets → how well each finds people again, and what they differ in."""
+"""evaluate: scores models on labelled data sets (CMC, mAP, mINP, verification) and compares them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ def evaluate(
     name: str | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Examines every model on every set, and compares.
+    """Evaluates every model on every data set and compares the results.
 
     Args:
         work: Vectors, one folder an evaluation, and evaluation.{html,json} go here.
@@ -38,8 +38,8 @@ def evaluate(
             gallery.
         models: What `--extractor` takes in short; the first is what the others are compared with. Empty: the
             extractor of the settings.
-        name: Of the evaluation, where there is but one.
-        progress: Who is told.
+        name: Name of the result; for a single model and data set only.
+        progress: Progress listener.
 
     Returns:
         evaluation.json; evaluation.html lies beside it.
@@ -61,7 +61,7 @@ def evaluate(
     if name is not None and len(labels) * (1 if files else len(data)) > 1:
         raise SettingsError("name: several evaluations cannot have one name; leave it out")
     if name is not None:
-        work.evaluation(name)  # refuses a name that is none
+        work.evaluation(name)  # raises for an invalid name
     work.make()
     require_own_page(work.root, "evaluation")
     names = []
@@ -72,7 +72,9 @@ def evaluate(
         return compare(work, names, settings, progress=progress)
     sets = [set_name(item) for item in data]
     for twice in (one for one in sets if sets.count(one) > 1):
-        raise SettingsError(f"two sets are called {twice}; rename a folder, or evaluate each with its own --out")
+        raise SettingsError(
+            f"two data sets have the name {twice}; rename a folder, or evaluate each with its own --out"
+        )
     for item, called in zip(data, sets, strict=True):
         for label, extractor in zip(labels, extractors, strict=True):
             names.append(name or f"{label}{_variant(settings)}@{called}{_rule(settings)}")
@@ -90,7 +92,7 @@ def evaluate_one(
     model: str | None = None,
     progress: Progress = SILENT,
 ) -> Record:
-    """Examines one model on one set, and writes WORK/evaluations/NAME/{scores.json, ranking.npz}.
+    """Evaluates one model on one data set and writes WORK/evaluations/NAME/{scores.json, ranking.npz}.
 
     Args:
         work: The workspace.
@@ -98,7 +100,7 @@ def evaluate_one(
         settings: Extractor and protocol.
         data: A folder, or LAYOUT:FOLDER.
         model: What the model is called; as its extractor if not given.
-        progress: Who is told.
+        progress: Progress listener.
 
     Raises:
         InputError: No query or gallery images, cameras are missing or there is only one, or no query has a match.
@@ -144,7 +146,7 @@ def evaluate_files(
     model: str | None = None,
     progress: Progress = SILENT,
 ) -> Record:
-    """Examines embeddings made elsewhere, and writes WORK/evaluations/NAME/ as `evaluate_one` does.
+    """Evaluates precomputed embeddings and writes WORK/evaluations/NAME/ as `evaluate_one` does.
 
     Args:
         work: The workspace.
@@ -153,7 +155,7 @@ def evaluate_files(
         query: An `.npz` file with features, ids, and where there are any cameras and paths; see `read_files`.
         gallery: Another.
         model: What the embeddings are called; as the query's file if not given.
-        progress: Who is told.
+        progress: Progress listener.
 
     Raises:
         InputError: A file lacks something, or no query has a match.
@@ -194,7 +196,7 @@ def _variant(settings: EvaluateSettings) -> str:
 
 
 def _rule(settings: EvaluateSettings) -> str:
-    """What of the rules is not the usual."""
+    """Suffix of the name: protocol, split and identities where they differ from the defaults."""
     protocol = settings.protocol if settings.protocol != "market" else ""
     split = settings.split if settings.split != "own" else ""
     return "".join(f",{word}" for word in dict.fromkeys((protocol, split, settings.identities)) if word)

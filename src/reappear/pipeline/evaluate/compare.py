@@ -1,4 +1,4 @@
-"""Several evaluations beside each other: one table, and whether a difference is more than luck."""
+"""Compares evaluations: one table, and paired differences with bootstrap intervals."""
 
 import re
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ _QUERY_COLUMNS = ("query_ids", "query_cameras", "query_path")
 def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *, progress: Progress) -> Path:
     """Writes WORK/evaluation.json and evaluation.html, always anew.
 
-        evaluations   [what scores.json of each says, ...]
+        evaluations   [scores.json of each, ...]
         differences   [{data, first, second, mean_ap, rank_1: {mean, low, high, sign_flip_rate}}, ...]: each against the
-                      first on its set, in the same queries; 95 % intervals over people drawn anew, and the share of
-                      draws in which the difference changes its sign; or why_not instead of numbers
+                      first on its data set, over the same queries; 95 % bootstrap intervals over people, and the share
+                      of resamples in which the difference changes its sign; or why_not instead of numbers
         means         [{set, label, splits, mean_ap, mean_inp, cmc}, ...]: of each model over several splits of one set
 
     Returns:
@@ -65,7 +65,7 @@ def _difference(work: Workspace, first: Tree, second: Tree, settings: EvaluateSe
     out: Tree = {"data": first["data"], "first": first["label"], "second": second["label"]}
     arrays = [_arrays(work.evaluation(scores["name"])) for scores in (first, second)]
     if not all(np.array_equal(arrays[0][key], arrays[1][key]) for key in _QUERY_COLUMNS):
-        return out | {"why_not": "the two were not asked the same queries"}
+        return out | {"why_not": "the two evaluations have different queries"}
     for key, column in (("mean_ap", "ap"), ("rank_1", "first_right")):
         try:
             found = paired_difference(

@@ -1,4 +1,4 @@
-"""Everything that is measured of one model on one set."""
+"""Computes all scores of one model on one data set."""
 
 import json
 from dataclasses import asdict
@@ -46,13 +46,13 @@ def score(
     """Writes scores.json and ranking.npz into `staging`.
 
     Args:
-        query: Who is asked for.
-        gallery: Who is there.
-        settings: Protocol and what is to be measured.
-        description: Name, model, data, extractor: what scores.json says of them.
+        query: Query embeddings with labels.
+        gallery: Gallery embeddings with labels.
+        settings: Protocol and the scores to compute.
+        description: Name, model, data and extractor, copied into scores.json.
         dropped: Reason → images that were left out.
-        staging: Where to.
-        progress: Who is told.
+        staging: Folder to write into.
+        progress: Progress listener.
     """
     known = not any((np.asarray(part.camera) == -1).any() for part in (query, gallery))
     task = RetrievalTask.of(
@@ -83,7 +83,7 @@ def score(
             key: interval(values, task.query_ids, draws=settings.bootstrap, seed=settings.seed)
             for key, values in (("mean_ap", ranking.average_precision), ("rank_1", ranking.first_right))
         }
-        # Which distance means the same person, and from where to where, is asked of the model, not of re-ranking.
+        # Verification and camera scores use cosine distances, not re-ranked ones.
         pairs, arrays = _verification(task, settings, cosine)
         cameras = asdict(score_cameras(task, memory_mb=memory, backend=cosine)) if known else None
     valid = int(ranking.valid.sum())
@@ -204,5 +204,5 @@ def _vectors(task: RetrievalTask, rows: Int[np.ndarray, " n"]) -> np.ndarray:
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    """JSON knows no NaN: null stands for it."""
+    """Nested lists for JSON, with null for NaN."""
     return [_plain(row) if row.ndim else None if np.isnan(row) else row.item() for row in values]

@@ -14,33 +14,33 @@ Neighbours = Annotated[int, Interval(ge=1, le=100_000)]
 
 @settings
 class EvaluateSettings:
-    """Who is examined, and by which rules."""
+    """Extractor, protocol and scores of an evaluation."""
 
-    extractor: Annotated[ExtractorSettings, "who turns an image into a vector; --model for several"] = field(
+    extractor: Annotated[ExtractorSettings, "computes the embedding of an image; --model for several"] = field(
         default_factory=ColorSettings
     )
     protocol: Annotated[
         RankingProtocol,
-        "market: the same person in the query's own camera is passed over; cross-camera: everybody in the query's own "
-        "camera is; no-camera: nobody is; video: market over tracklets, with the queries in the gallery; "
+        "market: the same person in the query's own camera is passed over; cross-camera: all images of the query's own "
+        "camera are; no-camera: none are; video: market over tracklets, with the queries in the gallery; "
         "cuhk03-single-gallery-shot: cross-camera against one image drawn of each person",
     ] = "market"
     split: Annotated[
         Split,
-        "who asks: own: the set's queries; cross-camera: one camera, the others answer; first-image: the first image "
-        "of each person, the others answer",
+        "queries: own: those of the data set; cross-camera: the images of one camera; first-image: the first image "
+        "of each person; the other images are the gallery",
     ] = "own"
     identities: Annotated[
         str | None, "only people at positions A-B of all, sorted by number, such as 568-767; all if not given"
     ] = None
     query_camera: Annotated[
-        CountOrZero | None, "the camera that asks under --split cross-camera; the lowest if not given"
+        CountOrZero | None, "camera of the queries under --split cross-camera; the lowest if not given"
     ] = None
     gallery_includes_query: Annotated[bool, "under --protocol video: queries join the gallery"] = True
     draws: Annotated[int, "galleries drawn under --protocol cuhk03-single-gallery-shot", Interval(ge=1, le=10_000)] = 10
     flip: Annotated[bool, "add the vector of the mirrored image"] = False
     rerank: Annotated[bool, "re-rank by k-reciprocal neighbours"] = False
-    k1: Annotated[Neighbours, "re-ranking: neighbours that are asked whether they are mutual"] = 20
+    k1: Annotated[Neighbours, "re-ranking: size of the k-reciprocal neighbourhood"] = 20
     k2: Annotated[Neighbours, "re-ranking: neighbours whose encodings are averaged"] = 6
     weight: Annotated[Fraction, "re-ranking: share of the original distance"] = 0.3
     false_match: Annotated[
@@ -48,7 +48,7 @@ class EvaluateSettings:
     ] = (0.001, 0.01)
     ranks: Annotated[int, "length of the CMC", Interval(ge=1, le=100_000)] = 50
     top: Annotated[int, "gallery images kept of each ranked list, for pictures", Interval(ge=1, le=10_000)] = 10
-    bootstrap: Annotated[int, "how many times people are drawn anew for intervals", Interval(ge=1, le=1_000_000)] = 1000
+    bootstrap: Annotated[int, "bootstrap resamples of people for the intervals", Interval(ge=1, le=1_000_000)] = 1000
     seed: Annotated[Seed, "of everything that is drawn"] = 0
     batch: Annotated[BatchSize, "images at a time"] = 64
     memory_mb: Annotated[Megabytes, "memory for similarities, in MB"] = 256

@@ -1,4 +1,4 @@
-"""Which images ask and which may answer: from a data set, by its own split or by a rule."""
+"""Splits a data set into query and gallery, by its own split or by a rule."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ class EvalSplit:
 
     Attributes:
         name: What the set is called, with the options of its layout that were given.
-        table: The images; those that ask first.
+        table: The images; queries first.
         dropped: Reason → files that were left out.
         root: Folder of the set.
     """
@@ -37,7 +37,7 @@ class EvalSplit:
 
 
 def read_split(data: str | Path, *, split: Split, identities: str | None, query_camera: int | None) -> EvalSplit:
-    """Reads a set and divides it.
+    """Reads a data set and splits it into query and gallery.
 
     Args:
         data: A folder, LAYOUT:FOLDER, or a layout whose set `REAPPEAR_DATASETS` leads to; a layout may be followed by
@@ -46,11 +46,11 @@ def read_split(data: str | Path, *, split: Split, identities: str | None, query_
             the first image of each person is the query. Rules divide the set's query and gallery images, or
             its training images where it has no others.
         identities: "A-B": only people at these positions among all, sorted by number, from 1.
-        query_camera: The camera that asks under "cross-camera"; the lowest if None.
+        query_camera: Camera of the queries under "cross-camera"; the lowest if None.
 
     Raises:
         InputError: The set cannot be read, or the query or gallery split is empty.
-        SettingsError: A rule makes no sense.
+        SettingsError: A rule is invalid for this data set.
     """
     layout, root, options = _found(data)
     identities_of = root / "identities" / str(options.get("identities", "round0"))
@@ -84,15 +84,15 @@ def read_split(data: str | Path, *, split: Split, identities: str | None, query_
 
 
 def check_cameras(split: EvalSplit, protocol: RankingProtocol) -> None:
-    """Refuses what the protocol cannot work with, before anything is embedded."""
+    """Raises `InputError` if cameras or sequences that the protocol needs are missing."""
     table = split.table
     if protocol == "no-camera":
         return
     unknown = np.flatnonzero(table.camera < 0)
     if len(unknown):
         raise InputError(
-            f"{table.path[unknown[0]]}: the name says no camera (as in 0002_c1s1_000451_03.jpg), which the protocol "
-            f"{protocol} needs; rename the files, or choose the protocol no-camera"
+            f"{table.path[unknown[0]]}: the file name has no camera (as in 0002_c1s1_000451_03.jpg), which the "
+            f"protocol {protocol} needs; rename the files, or choose the protocol no-camera"
         )
     if len(np.unique(table.camera)) == 1:
         raise InputError(
@@ -101,8 +101,8 @@ def check_cameras(split: EvalSplit, protocol: RankingProtocol) -> None:
         )
     if protocol == "video" and (table.sequence < 0).any():
         raise InputError(
-            f"{table.path[np.flatnonzero(table.sequence < 0)[0]]}: the name says no sequence, and the protocol video "
-            f"ranks tracklets; choose the protocol market"
+            f"{table.path[np.flatnonzero(table.sequence < 0)[0]]}: the file name has no sequence, and the protocol "
+            f"video ranks tracklets; choose the protocol market"
         )
 
 
@@ -138,14 +138,14 @@ def _recognised(data: Path) -> tuple[str, Path]:
     root = data.resolve()
     fitting = recognise(root)
     if any((root / folder).is_dir() for folder in _MARKET_FOLDERS) and "market1501" not in fitting:
-        return "market1501", root  # half of it: what is missing is then said by its name
+        return "market1501", root  # half of it: the error then names the missing folder
     if not fitting:
         raise InputError(
-            f"{data} is no data set that is known by its looks; give its folder, LAYOUT:FOLDER with one of "
+            f"{data} has an unrecognised data set layout; give the folder, LAYOUT:FOLDER with one of "
             f"{', '.join(READERS)}, or two .npz files of embeddings"
         )
     if len(fitting) > 1:
-        raise InputError(f"{data} may be of several layouts; say which: {', '.join(f'{n}:{data}' for n in fitting)}")
+        raise InputError(f"{data} matches several layouts; give one: {', '.join(f'{n}:{data}' for n in fitting)}")
     return fitting[0], root
 
 
@@ -171,7 +171,7 @@ def _query_camera(table: ImageTable, query_camera: int | None, root: Path) -> in
     cameras = np.unique(table.camera)
     if (cameras < 0).any() or len(cameras) < 2:
         raise InputError(
-            f"{root}: --split cross-camera needs images of two cameras or more, and knows "
+            f"{root}: --split cross-camera needs images of two cameras or more, got "
             f"{len(cameras[cameras >= 0])}; name cameras as in 0002_c1s1_000451_03.jpg, or use --split first-image"
         )
     if query_camera is None:

@@ -34,7 +34,7 @@ class LabelledEmbeddings:
         identity: -1 = junk.
         camera: -1 = unknown.
         path: Image of each row; "" where none is known.
-        image: Under "no-camera" equal in query and gallery where it is the same image; -1 = its vector says.
+        image: Under "no-camera" equal in query and gallery where it is the same image; -1 = compare the vectors.
     """
 
     vectors: Float[np.ndarray, "n d"]
@@ -48,7 +48,7 @@ class LabelledEmbeddings:
 class VectorSettings:
     """What vectors depend on besides the images."""
 
-    extractor: Annotated[ExtractorSettings, "who turns an image into a vector"] = field(default_factory=ColorSettings)
+    extractor: Annotated[ExtractorSettings, "computes the embedding of an image"] = field(default_factory=ColorSettings)
     flip: Annotated[bool, "add the vector of the mirrored image"] = False
 
 
@@ -72,7 +72,7 @@ def embed_split(
     """
     files = {f"extractor.{key}": path for key, path in given.extractor.files.items()}
     inputs = {"images": images, **hash_files(files, work.hashes)}
-    # Other images or another extractor go into another folder: nobody names these folders, so none need be refused.
+    # Other images or another extractor go into another folder: users do not name these folders, so none is refused.
     folder = work.vectors(f"{name}-{hash_value([to_plain(given), inputs], root=work.root)[:8]}")
 
     def fill(staging: Path) -> Outcome:
@@ -107,7 +107,7 @@ def read_embedded(
         folder: What `embed_split` wrote.
         split: The images.
         protocol: "video": images of one person, camera and sequence become one row, the mean of their unit vectors.
-            "no-camera": images are told apart by their contents.
+            "no-camera": images are identified by their contents.
     """
     vectors = read_npy(folder / "vectors.npy")
     extractor = read_json_object(folder / "meta.json", "extractor")["extractor"]
@@ -126,7 +126,7 @@ def read_files(
     """Reads embeddings from two `.npz` files.
 
     Each holds `features` (n d), `ids` (n), and where there are cameras `cameras` (n); `paths` (n) of images are for
-    pictures, and under "no-camera" tell which image stands in both files. Ids and cameras are whole numbers, or names;
+    pictures, and under "no-camera" identify images that are in both files. Ids and cameras are whole numbers, or names;
     -1, or an empty name, is junk or unknown.
 
     Raises:

@@ -40,7 +40,7 @@ class ReportSettings:
 def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, progress: Progress = SILENT) -> Path:
     """Writes `out/report.html` and `out/report.json`, always anew.
 
-    What a workspace does not hold is left out, with a line on the page that says why.
+    What a workspace does not hold is left out, with the reason on the page.
 
     Args:
         works: Workspaces of the same footage or world under different seeds. Pictures and curves are of the first;
@@ -56,7 +56,7 @@ def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, p
         InputError: No workspace was given, the first holds no crops, or a file in one is damaged.
         WorkspaceError: `out` holds a `report.html` or `report.json` that is not ours.
     """
-    # Drawing needs matplotlib, scikit-learn and jinja2, which nobody should wait for who only asks for help.
+    # Drawing needs matplotlib, scikit-learn and jinja2, imported only when needed.
     from .gather import numbers, read_runs
     from .page import render
 

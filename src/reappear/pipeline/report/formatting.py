@@ -1,10 +1,10 @@
-"""How numbers and rules read on a page."""
+"""Formats numbers and describes protocols for the pages."""
 
 import math
 
 PROTOCOLS = {
     "market": "pictures of the same person by the query's own camera are passed over",
-    "cross-camera": "everybody seen by the query's own camera is passed over",
+    "cross-camera": "all images of the query's own camera are ignored",
     "no-camera": "cameras play no part",
     "video": "tracklets, not pictures; those of the same person by the query's own camera are passed over",
     "cuhk03-single-gallery-shot": "other cameras only, with one picture drawn of each person; the mean over the draws",

@@ -59,7 +59,7 @@ class Run:
 
 
 def read_runs(works: Sequence[Workspace]) -> list[Run]:
-    """Reads what the workspaces hold; equal folder names are told apart by the nearest folders above that differ.
+    """Reads what the workspaces hold; equal folder names get the nearest parent folders that differ as a prefix.
 
     Raises:
         InputError: The first holds no crops, or a file is damaged.
@@ -86,7 +86,7 @@ def numbers(runs: Sequence[Run]) -> Tree:
                      clustering scores of `metrics`}}}
         reach        {ROUND: {films: {"2": LEAF, ...}}} identities that have crops in so many films
         discarded    {ROUND: {crops: LEAF, rightly: LEAF}}; rightly = the crop's truth is not that of most of its
-                     tracklet, or nobody (where truth is known)
+                     tracklet, or no person (where truth is known)
         retrieval    {descriptor: {protocol and extractor: text, mean_ap, mean_inp, cmc, queries, valid_queries,
                      gallery: LEAF, reasons and skipped: {reason: LEAF}}}; fractions in [0, 1]; `cmc.mean[k-1]` is
                      rank k
@@ -157,7 +157,7 @@ def aggregate(by_seed: Mapping[str, Any]) -> Tree:
 
 
 def origin_truth(run: Run) -> Int[np.ndarray, " t"]:
-    """The true person of most crops of each tracklet as the tracker made it; -1 = nobody or unknown."""
+    """The true person of most crops of each tracklet as the tracker made it; -1 = no person or unknown."""
     truth, offsets = np.asarray(run.store.crops["truth"], np.int64), run.store.offsets
     return np.array([majority(truth[a:b]) for a, b in pairwise(offsets)], np.int64)
 

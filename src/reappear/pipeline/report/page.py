@@ -37,8 +37,8 @@ STAGES = {
         "Crops taken out that fit another tracklet of the same film go there, the others are dropped; "
         "then tracklets of the film that look alike are joined.",
     ),
-    "parting": ("people's decisions", "What an earlier round joined is parted where people said so."),
-    "review": ("people's decisions", "Who is one person, and who is not, as people said."),
+    "parting": ("people's decisions", "What an earlier round joined is split where a review decision requires it."),
+    "review": ("people's decisions", "Review decisions: same person, or different people."),
     "cross-video": ("across films", "Tracklets of different films that look alike are joined, and who they lead to."),
     "global-link": ("across films", "Tracklets that look alike are joined, however far apart, and who they lead to."),
 }
@@ -68,10 +68,10 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
     rounds = list(found["noise"])
     last = next((name for name in reversed(rounds) if name in run.reports), None)
     thumbnails = Thumbnails(
-        run, height=settings.height, name=last, stages={key: said for key, (said, _) in STAGES.items()}
+        run, height=settings.height, name=last, stages={key: title for key, (title, _) in STAGES.items()}
     )
     curves = _curves(run)
-    filmed = "synthesize" in run.records  # then those asked for are known to be in none of the films
+    filmed = "synthesize" in run.records  # then the queried people are in none of the films
     ours = _ours(found)
     shown = ours if ours is not None and ours in run.scores else next(reversed(run.scores), None)
     with progress.task("report", 4) as done:
@@ -152,21 +152,21 @@ def _identities(found: Tree, last: str | None) -> Tree | None:
 def _sentence(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> str:
     footage = _means(found["footage"])
     films = f"{number(footage['films'])} film{'s' if footage['films'] != 1 else ''}"
-    said = f"In {films} from {_cameras(footage)} we followed {number(round(footage['tracklets']))} tracklets"
+    text = f"In {films} from {_cameras(footage)} we followed {number(round(footage['tracklets']))} tracklets"
     stage = _identities(found, last)
     if stage is not None:
-        said += f" and took them for {number(round(stage['identities']['mean']))} people"
+        text += f" and took them for {number(round(stage['identities']['mean']))} people"
         reach = found["reach"][last].get("films", {})
         several = sum(leaf["mean"] or 0 for films_, leaf in reach.items() if int(films_) > 1)
         if several:
-            said += f", {number(round(several))} of whom come back in another film"
+            text += f", {number(round(several))} of whom come back in another film"
     if ours is not None and (score := found["retrieval"][ours]["mean_ap"]["mean"]) is not None:
-        asked = "Asked for people it has never seen" if filmed else "Asked to find labelled people"
-        said += f". {asked}, the model trained on them ranks with {percent(score)}% mAP"
+        task = "On people not in the training videos" if filmed else "On labelled people"
+        text += f". {task}, the model trained on them ranks with {percent(score)}% mAP"
         before = found["retrieval"].get("untrained", {}).get("mean_ap", {}).get("mean")
         if before is not None:
-            said += f"; untrained it reached {percent(before)}%"
-    return said + "."
+            text += f"; untrained it reached {percent(before)}%"
+    return text + "."
 
 
 def _cameras(footage: Tree) -> str:
@@ -210,10 +210,10 @@ def _thresholds(run: Run) -> list[Tree]:
     """The calibrated thresholds of each round, with the plot of their evidence."""
     out = []
     for place, (name, report) in enumerate(run.reports.items()):
-        said = report.get("thresholds", {})
-        svg = draw_thresholds(said, name=f"thresholds{place}")
+        thresholds = report.get("thresholds", {})
+        svg = draw_thresholds(thresholds, name=f"thresholds{place}")
         if svg is not None:
-            out.append({"round": name, "svg": Markup(svg), **said})  # noqa: S704
+            out.append({"round": name, "svg": Markup(svg), **thresholds})  # noqa: S704
     return out
 
 
@@ -223,8 +223,8 @@ def _rises(found: Tree) -> list[str]:
     for name, stages in found["noise"].items():
         for (_, before), (stage, after) in pairwise(stages.items()):
             if None not in (before["mean"], after["mean"]) and after["mean"] > before["mean"]:
-                said = STAGES[stage][0] if stage in STAGES else stage.replace("_", " ")
-                out.append(f"in {name}, {said}: from {before['mean']:.3f} to {after['mean']:.3f}")
+                title = STAGES[stage][0] if stage in STAGES else stage.replace("_", " ")
+                out.append(f"in {name}, {title}: from {before['mean']:.3f} to {after['mean']:.3f}")
     return out
 
 
@@ -329,7 +329,7 @@ def _curves(run: Run) -> list[Tree]:
         (
             "loss",
             "Loss",
-            "How far the student is from what the teacher says of another view of the same person. Levels of different "
+            "Cross-entropy between student and teacher on different views of the same person. Levels of different "
             "labels are not to be compared: the more varied the pictures of a person, the harder the task.",
         ),
         ("validation_map", "Validation", "mAP, in percent, on labelled people, measured now and then while training."),

@@ -25,10 +25,10 @@ class Picture:
 
     Attributes:
         source: A data URI; "" where the image cannot be read.
-        alt: What it shows, for those who do not see it.
+        alt: Alternative text.
         mark: "" or what happened to it: "thrown", "moved", "hit", "miss", "miss hard".
         caption: A few characters below it.
-        wrong: Whether truth says that it is of somebody else than the row it stands in.
+        wrong: Whether its true person differs from that of its row.
     """
 
     source: str
@@ -131,7 +131,7 @@ class Thumbnails:
 
     @cached_property
     def truth(self) -> Int[np.ndarray, " n"]:
-        """The true person of each crop; -1 = nobody or unknown."""
+        """The true person of each crop; -1 = no person or unknown."""
         return np.asarray(self.store.crops["truth"], np.int64)
 
     @cached_property
@@ -296,9 +296,9 @@ class Thumbnails:
             facts.append(
                 "in truth one person"
                 if len(people) == 1 and not others
-                else f"in truth {_count(others, 'crop')} of somebody else"
+                else f"in truth {_count(others, 'crop')} of other people"
                 if len(people)
-                else "in truth nobody"
+                else "in truth no person"
             )
         return Person(f"Person {identity}", facts, cameras, max(0, len(members) - strips))
 
@@ -307,9 +307,9 @@ class Thumbnails:
     ) -> Strip:
         now = found.assignment.tracklet
         own = np.flatnonzero(((self.origin == tracklet) & (now < 0)) | (now == tracklet))
-        told = (now[own] != tracklet) | (self.origin[own] != tracklet)
-        special = _even(own[told], min(most, max(1, most // 2)))
-        plain = _even(own[~told], most - len(special))
+        changed = (now[own] != tracklet) | (self.origin[own] != tracklet)
+        special = _even(own[changed], min(most, max(1, most // 2)))
+        plain = _even(own[~changed], most - len(special))
         pictures = []
         for crop in sorted({*special, *plain}):
             mark = "thrown" if now[crop] < 0 else "moved" if self.origin[crop] != tracklet else ""
@@ -318,7 +318,7 @@ class Thumbnails:
             pictures.append(self.crop(crop, mark=mark, caption=caption, wrong=usual not in (-1, self.truth[crop])))
         thrown: dict[str, list[tuple[int, float]]] = {}
         moved: dict[str, list[tuple[int, float]]] = {}
-        for crop in own[told].tolist():
+        for crop in own[changed].tolist():
             stage, _, _, distance = self.moves.get(crop, ("", -1, -1, math.nan))
             how = self._stage(stage) if stage else "as it could not be embedded"
             (thrown if now[crop] < 0 else moved).setdefault(how, []).append((int(self.origin[crop]), distance))
@@ -343,7 +343,7 @@ class Thumbnails:
                 t = group[t]
             return t
 
-        # Kruskal's spanning tree, then hung up at the first tracklet, so that each other one has one link to tell.
+        # Kruskal's spanning tree, then hung up at the first tracklet, so that each other one has one link to show.
         for i in inside[np.argsort(rows["distance"][inside], kind="stable")].tolist():
             first, second = int(rows["first"][i]), int(rows["second"][i])
             if (a := root(first)) != (b := root(second)):
@@ -373,7 +373,7 @@ class Thumbnails:
         for i in np.argsort(-counts, kind="stable")[:6]:
             mine = where[part[where] == values[i]]
             films = sorted({self.film_names[int(v)] for v in np.unique(self.store.crops["video"][mine])})
-            name = f"{word} {values[i]}" if values[i] >= 0 else "nobody (no true person at this place)"
+            name = f"{word} {values[i]}" if values[i] >= 0 else "no true person"
             more = f" and {len(films) - 3} more" if len(films) > 3 else ""
             title_of = f"{name} · {_count(int(counts[i]), 'crop')} · {', '.join(films[:3])}{more}"
             strips.append(Strip(title_of, [self.crop(c) for c in _even(mine, crops)]))

@@ -27,8 +27,8 @@ class RankedList:
         place: Its place among the queries sorted by average precision, best first, from 1.
         average_precision: In [0, 1].
         first_hit: Place of the first right answer, from 1; a mean where galleries are drawn.
-        query: Who is asked for.
-        gallery: Who was found; "hit", "miss", or "miss hard": nearer than the first right answer.
+        query: The query image.
+        gallery: Ranked gallery images: "hit", "miss", or "miss hard": nearer than the first right answer.
     """
 
     place: int
@@ -40,7 +40,7 @@ class RankedList:
 
 @dataclass(frozen=True)
 class LookAlike:
-    """A query and somebody else who is nearer than its own person."""
+    """A query and its hard negative: another person nearer than the first match."""
 
     query: Picture
     impostor: Picture
@@ -87,7 +87,7 @@ class RetrievalExamples:
 
     @property
     def has_pictures(self) -> bool:
-        """Whether anybody said where the images are."""
+        """Whether paths of images are known."""
         return bool((self._columns["query_path"] != "").any())
 
     def ranked(self, each: int) -> list[tuple[str, list[RankedList]]]:

@@ -6,14 +6,14 @@ from typing import Any
 from .plots import Panel, colour, histograms
 
 
-def draw_thresholds(said: Mapping[str, Any], *, name: str) -> str | None:
+def draw_thresholds(thresholds: Mapping[str, Any], *, name: str) -> str | None:
     """A plot as inline SVG; None where the thresholds were not calibrated.
 
     Args:
-        said: What the report of correlate says of its thresholds.
+        thresholds: Section `thresholds` of the report of correlate.
         name: Unique on the page.
     """
-    evidence = said.get("evidence", {})
+    evidence = thresholds.get("evidence", {})
     if "curves" not in evidence:
         return None
     curves = evidence["curves"]
@@ -26,14 +26,14 @@ def draw_thresholds(said: Mapping[str, Any], *, name: str) -> str | None:
             title=title,
             shares={label: curves[key] for key, label in lines},
             top=curves["top"],
-            mark=said[sigma],
+            mark=thresholds[sigma],
             interval=evidence[f"{sigma}_interval"],
         )
         for sigma, title, lines in kinds
     ]
     alt = (
         "Distances of crops to the rest of their tracklet and to people seen with them, "
-        f"threshold {said['sigma_cst']:.3f}; distances between parts of a tracklet and between tracklets seen "
-        f"together, threshold {said['sigma_drm']:.3f}"
+        f"threshold {thresholds['sigma_cst']:.3f}; distances between parts of a tracklet and between tracklets seen "
+        f"together, threshold {thresholds['sigma_drm']:.3f}"
     )
     return histograms(panels, name=name, alt=alt, colours=(colour(1), colour(0)))
