@@ -172,7 +172,7 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ranks a gallery for each query: CMC, mAP, mINP, thresholds, and whether models differ significantly.
+    """Ranks a gallery for each query: CMC, mAP, mINP, thresholds, and how sure a difference of models is.
 
     Vectors are kept: another model, protocol or set is all that a second call works on. The page is evaluation.html.
     """  # fmt: skip
