@@ -172,7 +172,10 @@ def _signals_kept() -> Iterator[None]:
 
 def _join(ray: Any, address: str) -> None:
     """Ray itself would go on asking for minutes, so another process asks first."""
-    lost = f"no Ray cluster answers at {address}; start one with `ray start --head`, or correct engine.address"
+    lost = (
+        f"no Ray cluster answers at {address}; start one with `ray start --head`, correct engine.address, or set "
+        f"RAY_AUTH_MODE=token for a cluster that asks for a token"
+    )
     host, _, port = address.rpartition("://")[2].partition(":")
     if port:
         try:
