@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from reappear.cli.reasons import format_explanation
 from reappear.core import InputError, SettingsError, WorkspaceError
 from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.explain import explain
@@ -137,7 +138,7 @@ def test_contradictions_are_told(work, capsys):
     review(work, "different", Looked([0, 1]))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
     said = capsys.readouterr().err
-    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; it does not hold" in said
+    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; decision ignored" in said
     report = read_identities(work.identities("after")).report
     assert report["review"]["overruled"] == ["line 1 (same): tracklets 0 and 1 are not one person by line 2"]
 
@@ -256,7 +257,7 @@ class TestExplain:
         assert any(row["reason"] == "review" and inside[0] in row["apart"] for row in why.refused)
         assert {row["distance"] for row in why.links if row["stage"] == "review"} == {None}
         assert [row["line"] for row in why.decisions] == [1, 2]
-        text = told(why)
+        text = format_explanation(why)
         assert text.startswith(f"identity {why.identity} of after: {len(why.tracklets)} tracklets, ")
         assert re.search(rf"tracklets {inside[0]} and \d+ are two people by decision|two people by decision", text)
         assert "decided  review" in text
@@ -270,7 +271,7 @@ class TestExplain:
         identity = identity_of(work)
         for number in range(identity.max() + 1):
             why = explain(work, identity=number)
-            tree = told(why).split("\nwhy one")[1].split("\n\n")[0] if why.links else ""
+            tree = format_explanation(why).split("\nwhy one")[1].split("\n\n")[0] if why.links else ""
             assert tree.count("└─") == len(why.tracklets) - 1
 
     def test_a_discarded_crop_says_where_it_was_lost(self, work):
@@ -280,7 +281,7 @@ class TestExplain:
         why = explain(work, crop=int(lost[0]))
         assert why.identity is None
         assert [row["crop"] for row in why.left] == [lost[0]]
-        text = told(why)
+        text = format_explanation(why)
         assert text.startswith("in no identity of before: 1 tracklet")
         assert re.search(
             rf"crop {lost[0]} left tracklet \d+ at 0\.\d+ from the rest \(single-tracklet\), is in none", text
@@ -296,7 +297,10 @@ class TestExplain:
         crop = int(moved[0])
         why = explain(work, tracklet=int(found.assignment.tracklet[crop]))
         assert crop in [row["crop"] for row in why.came]
-        assert f"crop {crop} came from tracklet {origin[crop]} to {found.assignment.tracklet[crop]}" in told(why)
+        assert (
+            f"crop {crop} came from tracklet {origin[crop]} to {found.assignment.tracklet[crop]}"
+            in format_explanation(why)
+        )
         assert crop in [row["crop"] for row in explain(work, tracklet=int(origin[crop])).left]
 
     @pytest.mark.parametrize(
@@ -355,6 +359,6 @@ class TestExplain:
         correlate(work, "i", CorrelateSettings(thresholds="paper"), embeddings="e")
         why = explain(work, tracklet=0)
         assert why.tracklets[0]["start"] is None
-        assert "?" in told(why)
+        assert "?" in format_explanation(why)
         with pytest.raises(InputError, match="holds embeddings without images"):
             draw_sheet(work, why, tmp_path / "sheet.jpg")

@@ -41,7 +41,7 @@ def single_tracklet(
         assignment: Where they are now.
         sigma_cst: Threshold of cosine distance, 0..2 (σ_cst).
         minimum_crops: Tracklets left with fewer crops lose these too.
-        trace: Is told which crops left, and their distance.
+        trace: Records the excluded crops and their distance.
 
     Returns:
         The assignment with deviating crops at tracklet -1. Doing it again changes nothing.
