@@ -178,7 +178,7 @@ def test_too_little_evidence_is_said():
     assert len(found.notes) == 2
     assert "18 crops can be compared" in found.notes[0]
     assert "200 and 1000 are needed: sigma_cst is the paper's 0.2" in found.notes[0]
-    assert "too few to tell people apart" in found.notes[1]
+    assert "too few to calibrate" in found.notes[1]
     assert "50 such pairs or 1000 of any are needed: sigma_drm is the paper's 0.18" in found.notes[1]
     assert np.isnan([found.crops_wrong, found.outside_wrong, found.false_links, *found.sigma_drm_interval]).all()
 
@@ -223,7 +223,7 @@ def test_an_extractor_that_says_nothing_is_found_out(noise):
     x = np.eye(8)[0] + noise * np.random.default_rng(0).normal(size=(len(world.embeddings), 8))
     alike = tracklet_set(x.astype(np.float16), np.diff(world.offsets), world.video, world.start, world.end)
     found = calibrate(alike, Assignment.untouched(alike), resamples=0)
-    assert any("cannot tell these people apart" in note for note in found.notes)
+    assert any("does not separate these people" in note for note in found.notes)
     assert any("sigma_cst is 2, which takes none out" in note for note in found.notes)
 
 

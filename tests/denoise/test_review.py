@@ -66,7 +66,7 @@ class TestVerdicts:
         found = constraints_of(world(0, 0, 0), ("same", 0, 1), ("reject", 2), ("same", 2, 1), ("different", 0, 1))
         assert found.overruled == (
             "line 1 (same): tracklets 0 and 1 are not one person by line 4",
-            "line 2 (reject): tracklet 2 is somebody by line 3",
+            "line 2 (reject): tracklet 2 is a person by line 3",
         )
         assert not found.rejected.any()
         assert found.counts == {"same": 2, "reject": 1, "different": 1}

@@ -50,5 +50,5 @@ def test_the_seed_decides():
 
 
 def test_nothing_in_common():
-    with pytest.raises(InputError, match="no query counts for both"):
+    with pytest.raises(InputError, match="no query counts in both"):
         paired_difference(np.array([np.nan, 1.0]), np.array([1.0, np.nan]), np.array([1, 2]))

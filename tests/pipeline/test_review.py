@@ -138,7 +138,7 @@ def test_contradictions_are_told(work, capsys):
     review(work, "different", Looked([0, 1]))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
     said = capsys.readouterr().err
-    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; it does not hold" in said
+    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; decision ignored" in said
     report = read_identities(work.identities("after")).report
     assert report["review"]["overruled"] == ["line 1 (same): tracklets 0 and 1 are not one person by line 2"]
 

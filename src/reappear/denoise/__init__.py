@@ -1,11 +1,11 @@
-"""From tracklets to identities: CION Sec. 3.1-3.2, a fold of stages over an assignment.
+"""From tracklets to identities: CION Sec. 3.1-3.2, stages applied one after another to an assignment.
 
     assignment = Assignment.untouched(tracklets)
     for stage in (single_tracklet, single_video, cross_video):
         assignment = stage(tracklets, assignment)
 
 `noise_score` is n_S (Eq. 3), and `sampled_noise` estimates it where identities are many; `calibrate` chooses thresholds
-that suit the extractor; a `Trace` keeps the reasons.
+that suit the extractor; a `Trace` records the reasons.
 """
 
 from .approximate import Approximate

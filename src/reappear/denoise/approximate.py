@@ -142,7 +142,7 @@ def _links(
     columns: Float[np.ndarray, "c d"],
     sigma: float,
 ) -> Links:
-    """The links among proposed pairs, told by their place among `rows` and among `others`."""
+    """The links among proposed pairs, given by their positions in `rows` and `others`."""
     found = Proposed(row, column, np.empty(len(row), np.float32), x, columns, 0, 0).links(sigma)
     a, b = rows[found.first], others[found.second]
     return Links(np.minimum(a, b), np.maximum(a, b), found.distance)[a != b].in_order()

@@ -1,4 +1,4 @@
-"""Thresholds that suit the extractor, from what the footage itself tells."""
+"""Calibrates the thresholds to the extractor, from tracklets alone, without labels."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Calibration:
         sigma_drm_interval: The same.
         crops: Crops compared with the other crops of their tracklet.
         crops_outside: Share of them at least `sigma_cst` from these.
-        crops_wrong: Share of all crops that are somebody else, as far as can be told.
+        crops_wrong: Estimated share of all crops that show another person than their tracklet.
         outside_wrong: Share of the crops at least `sigma_cst` away that are.
         apart: Pairs of tracklets seen at the same time in one video, which are two people.
         apart_linked: Share of them within `sigma_drm`.
@@ -108,11 +108,11 @@ def calibrate(
 
     A tracklet is one person, and tracklets seen at the same time in one video are two.
 
-    σ_cst is the nearest distance from which the share `impostors` of the crops that lie there is somebody else. Crops
-    lie at some distance from the rest of their own tracklet; impostors lie where crops lie from tracklets seen at the
-    same time. What the first distribution has of the second is at most their ratio beyond any distance, and the least
-    of these ratios is taken for the share π of crops that are somebody else. Beyond σ it is then π · impostors beyond
-    σ / crops beyond σ.
+    σ_cst is the nearest distance from which the share `impostors` of the crops that lie there show another person.
+    Crops lie at some distance from the rest of their own tracklet; impostors lie where crops lie from tracklets seen
+    at the same time. What the first distribution has of the second is at most their ratio beyond any distance, and the
+    least of these ratios is taken for the share π of crops that show another person. Beyond σ it is then π · impostors
+    beyond σ / crops beyond σ.
 
     σ_drm is the longest link at which no more than the share `false_links` of the pairs of crops that linking puts
     together is of two people. How often two people come within a distance is read off the pairs seen at the same time,
@@ -126,7 +126,7 @@ def calibrate(
     Args:
         tracklets: All crops.
         assignment: Where they are now; each tracklet is taken for one person.
-        impostors: Share of the crops taken out by σ_cst that should be somebody else, 0..1.
+        impostors: Share of the crops taken out by σ_cst that should show another person, 0..1.
         false_links: Share of pairs of crops put together that may be of two people, 0..1.
         resamples: How often tracklets are drawn anew, with replacement, for the intervals; σ_cst and the links found
             stay as they are when σ_drm is chosen again. 0 = no intervals.
@@ -199,7 +199,7 @@ def _inside(
     if len(parts) and len(apart) and np.median(parts.value) >= np.median(apart.value) - RESOLUTION:
         notes.append(
             "parts of one tracklet are no closer than tracklets of people seen at the same time: "
-            "this extractor cannot tell these people apart; use another"
+            "this extractor does not separate these people; use another"
         )
     enough = len(together) >= FEWEST_APART
     others = to_others(tracklets, groups, centers, together if enough else anybody)
@@ -247,7 +247,7 @@ def _between(
     notes: list[str],
     engine: Engine,
 ) -> _Between:
-    """Tracklets less the crops that are somebody else: σ_drm."""
+    """σ_drm, from tracklets without their outliers."""
     centers = centroids(tracklets.embeddings, groups, engine)
     filled = np.flatnonzero(groups.sizes)
     nodes, count = rows_of(centers, filled, engine), len(filled)
@@ -260,7 +260,7 @@ def _between(
     if not known:
         near = float(np.quantile(parts.value, 0.9)) if len(parts) else SIGMA_DRM
         notes.append(
-            f"{count} tracklets, {len(apart)} pairs of them seen at the same time, are too few to tell people apart; "
+            f"{count} tracklets, {len(apart)} pairs of them seen at the same time, are too few to calibrate; "
             f"{FEWEST_APART} such pairs or {FEWEST_PAIRS} of any are needed: sigma_drm is the paper's {SIGMA_DRM}, or "
             f"less where 9 of 10 tracklets have parts that are closer"
         )

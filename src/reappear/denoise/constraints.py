@@ -34,9 +34,9 @@ def overlapping_pairs(
 
 
 def is_reliable(tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " t"]:
-    """Which tracklets still hold more than half of their own crops, where `owner` is the tracklet of each crop.
+    """Mask of the tracklets that keep more than half of their own crops, where `owner` is the tracklet of each crop.
 
-    Only these tell where their person was: one that lost the others shows somebody else for most of its time.
+    Only the times of these are evidence of where a person was: a tracklet that lost most crops shows another person.
     """
     mine = owner == tracklets.origin
     return np.asarray(2 * np.bincount(owner[mine], minlength=len(tracklets)) > np.diff(tracklets.offsets))
@@ -44,11 +44,11 @@ def is_reliable(tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> Bool[np
 
 @dataclass(frozen=True)
 class CannotLink:
-    """Pairs of tracklets that are two people, whatever they look like.
+    """Cannot-link pairs of tracklets: different people, whatever their distance.
 
     Attributes:
         pairs: The tracklets.
-        decided: Whether somebody said so in a review; otherwise both are seen at the same time.
+        decided: True: by a review decision; False: both are seen at the same time.
     """
 
     pairs: Int[np.ndarray, "p 2"]
@@ -56,7 +56,7 @@ class CannotLink:
 
 
 class Constraint:
-    """Nodes that must not be joined, because they hold tracklets that are two people."""
+    """Nodes that must not be joined, because they contain tracklets of different people."""
 
     def __init__(self, cannot_link: CannotLink, node: Int[np.ndarray, " t"]) -> None:
         """`node` is the node of each tracklet; -1 = in none."""
@@ -68,18 +68,18 @@ class Constraint:
         self._witness = kept[first]
 
     def __len__(self) -> int:
-        """How many pairs of nodes are apart for good."""
+        """Number of cannot-link pairs of nodes."""
         return len(self._pairs)
 
     def violated(self, group: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " g"]:
-        """Which groups hold two nodes that must not be joined."""
+        """Mask of the groups that contain a cannot-link pair."""
         out = np.zeros(group.max(initial=-1) + 1, bool)
         first, second = group[self._pairs].T
         out[first[first == second]] = True
         return out
 
     def among(self, nodes: Int[np.ndarray, " k"]) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, " p"]]:
-        """Pairs of `nodes`, which are sorted, by their places in it, and the row of `CannotLink` that tells of each."""
+        """Pairs of `nodes`, which are sorted, by their places in it, and the row of `CannotLink` behind each."""
         place = np.minimum(np.searchsorted(nodes, self._pairs), len(nodes) - 1)
         mine = (nodes[place] == self._pairs).all(axis=1)
         return place[mine], self._witness[mine]

@@ -46,7 +46,7 @@ def cross_video(
         guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than
             `max_diameter` times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
         max_diameter: 1 (complete linkage) or more.
-        trace: Is told the links.
+        trace: Records the links.
         engine: Where pairs are compared, and where centroids lie.
         products: Where inner products are taken; links are the same everywhere.
     """

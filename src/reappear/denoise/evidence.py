@@ -1,4 +1,4 @@
-"""What footage tells of itself: how far apart crops of one person lie, and how far those of two.
+"""Distances between crops of one person and between crops of two, from tracklets without labels.
 
 A tracklet is one person, and so are its halves and what lies before and after a gap in it (must-links). Tracklets seen
 at the same time in one video are two people (cannot-links).

@@ -45,7 +45,7 @@ def global_link(
         guard: Against chains, as of `cross_video`.
         max_diameter: Largest diameter of a group in `sigma_drm`.
         approximate: Search an index instead of all pairs, and miss a few.
-        trace: Is told the links, and with an index the share of them that it found.
+        trace: Records the links, and with an index the share of them that it found.
         engine: Where blocks of pairs are compared, and where centroids lie; an index is searched in this process.
         products: Where inner products are taken; links are the same everywhere.
 

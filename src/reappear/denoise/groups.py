@@ -61,7 +61,7 @@ def read_unit(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"])
 
 
 def release_pages(matrix: Float[np.ndarray, "n d"]) -> None:
-    """Gives back the memory of a matrix that is mapped from a file, which would come to hold all that was ever read.
+    """Releases the pages of a memory-mapped matrix, which would otherwise stay resident once read.
 
     The system keeps the pages while nothing else needs the room, so that reading them again costs next to nothing.
     What was written stays written, but where a map is private to this process: that is left alone.
@@ -148,7 +148,7 @@ def distance_to_own(
 
 
 def usable_rows(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " _"]:
-    """Those of `rows` that hold an embedding: neither zero nor NaN."""
+    """Those of `rows` with an embedding: neither zero nor NaN."""
     good = [np.zeros(0, bool)]
     for begin in range(0, len(rows), _ROWS):
         x = embeddings[rows[begin : begin + _ROWS]]

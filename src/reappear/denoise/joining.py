@@ -1,4 +1,4 @@
-"""What follows from links: the components they hold together, less those that are taken apart again."""
+"""Connected components of links, split where constraints forbid a join."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ GUARDED = -1
 
 @dataclass(frozen=True)
 class Joined:
-    """What links came to.
+    """Result of joining links.
 
     Attributes:
         group: The group of each node.
-        kept: Links that hold the groups together, a spanning forest.
-        refused: Links that would have joined two groups, and were not let.
+        kept: Links that connect the groups, a spanning forest.
+        refused: Links that would have joined two groups, refused by a constraint.
         witness: For each of these the row of `CannotLink` that forbids it; -1 = the guard does.
     """
 
@@ -38,7 +38,7 @@ class Joined:
 
 
 def shortest_forest(count: int, links: Links) -> Links:
-    """The shortest links that hold the same components together; of equal ones those between the lowest nodes."""
+    """Minimum spanning forest of the links; of equal ones those between the lowest nodes."""
     order = np.lexsort((links.second, links.first, links.distance))
     # Ranks as weights: no two are equal, so there is one minimum forest, and no weight is the zero that scipy drops.
     graph = coo_array((np.arange(1.0, len(order) + 1), (links.first[order], links.second[order])), shape=(count, count))
@@ -55,7 +55,7 @@ def components(count: int, links: Links) -> Int[np.ndarray, " count"]:
 def join(count: int, links: Links, constraint: Constraint | None = None, diameter: Diameter | None = None) -> Joined:
     """Joins linked nodes into groups: the transitive closure of Eq. 6 and Eq. 7.
 
-    Components that hold people who cannot be one, or that may be too wide, are built anew, link by link from the
+    Components with a cannot-link pair, or that may be too wide, are built anew, link by link from the
     shortest, of equal ones those between the lowest nodes first. A link that would bring two such people together, or
     make a group too wide, is refused: the component falls apart at its weakest links.
     """
@@ -77,7 +77,7 @@ def join(count: int, links: Links, constraint: Constraint | None = None, diamete
 def _one_by_one(
     links: Links, constraint: Constraint | None, diameter: Diameter | None
 ) -> tuple[Links, Links, Int[np.ndarray, " r"]]:
-    """Kruskal's forest with refusals. Two groups that were refused once stay apart, and so do groups that hold them."""
+    """Kruskal's forest with refusals. A refused pair of groups cannot link, nor can groups that absorb them."""
     links = links[np.lexsort((links.second, links.first, links.distance))]
     nodes, ends = np.unique(np.concatenate([links.first, links.second]), return_inverse=True)
     first, second = ends.reshape(2, -1)

@@ -1,4 +1,4 @@
-"""How many crops of tracklets are somebody else, and from which distance on most of them are: σ_cst."""
+"""Share of the crops that show another person than their tracklet, and the distance from which most do: σ_cst."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .evidence import Sample
 
-_MOST = 0.5  # of a tracklet's crops that are somebody else; with more it would be the other's tracklet
+_MOST = 0.5  # of a tracklet's crops that show another person; with more it would be the other's tracklet
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Outliers:
     """Crops to the rest of their tracklet, and impostors' crops to the same: a mixture and one of its two parts.
 
     What the first has of the second is, beyond any distance, at most their ratio there; the least of these ratios is
-    the share of all crops that are somebody else (the proportion of a mixture as in Blanchard et al. 2010). It is
+    the share of all crops that show another person (the proportion of a mixture as in Blanchard et al. 2010). It is
     looked for between the 10 % and 50 % quantiles of the impostors: nearer there is no difference, farther out too
     few crops lie.
 
     Attributes:
         own: Crops to the rest of their tracklet.
         others: Crops to tracklets seen at the same time.
-        share: Share of the crops that are somebody else, at most a half.
+        share: Share of the crops that show another person, at most a half.
     """
 
     own: Sample
@@ -35,7 +35,7 @@ class Outliers:
         return cls(own, others, min(_MOST, float((own.share_from(at) / others.share_from(at)).min())))
 
     def wrong_from(self, distance: float) -> float:
-        """Share of the crops at this distance or farther that are somebody else; NaN where there are none."""
+        """Share of the crops at this distance or farther that show another person; NaN where there are none."""
         there = self.own.share_from(np.array([distance]))[0]
         return (
             float(min(1.0, self.share * self.others.share_from(np.array([distance]))[0] / there))
@@ -44,7 +44,7 @@ class Outliers:
         )
 
     def nearest(self, wanted: float) -> float:
-        """The nearest distance from which so large a share of the crops is somebody else; 2 where there is none."""
+        """The nearest distance from which so large a share of the crops shows another person; 2 where there is none."""
         there = self.own.share_from(self.own.value)
         enough = self.share * self.others.share_from(self.own.value) >= wanted * there
         found = np.flatnonzero(enough & (there > 0))

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 @runtime_checkable
 class Products(Protocol):
-    """Takes inner products and says which are large; linking then looks at those again, in float64.
+    """Computes inner products and returns the large ones; linking recomputes these in float64.
 
     Attributes:
         block: Rows that are loaded together, and columns.

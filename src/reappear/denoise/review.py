@@ -17,7 +17,7 @@ from .links import Links
 from .trace import Trace
 
 STAGE = "review"
-_DECIDED, _UNTOLD = np.float32(-1), np.float32(3)  # outside of all distances
+_DECIDED, _UNRECORDED = np.float32(-1), np.float32(3)  # outside of all distances
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ReviewConstraints:
         different: Pairs of tracklets that are two people.
         rejected: Crops thrown out.
         counts: Kind of decision → how many were made.
-        overruled: In words: which decision a later one contradicts, so that it does not hold.
+        overruled: Messages: decisions ignored because a later one contradicts them.
     """
 
     same: Int[np.ndarray, "s 2"]
@@ -79,11 +79,11 @@ class ReviewConstraints:
         crowd = Groups.of(person, int(person.max(initial=-1)) + 1)
         wide = np.flatnonzero((crowd.sizes[person[pairs]] > 1).any(axis=1))
         more, why = [pairs], [decided]
-        for (a, b), said in zip(person[pairs[wide]].tolist(), decided[wide].tolist(), strict=True):
+        for (a, b), by_decision in zip(person[pairs[wide]].tolist(), decided[wide].tolist(), strict=True):
             sides = (crowd.rows[crowd.offsets[one] : crowd.offsets[one + 1]] for one in (a, b))
             grown = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
             more.append(grown)
-            why.append(np.full(len(grown), said))
+            why.append(np.full(len(grown), by_decision))
         return CannotLink(np.concatenate(more), np.concatenate(why))
 
     def _person(self, count: int) -> Int[np.ndarray, " count"]:
@@ -101,7 +101,7 @@ class ReviewConstraints:
 
 
 class _Ledger:
-    """Decisions that hold, from the last to the first."""
+    """Decisions in force, from the last to the first."""
 
     def __init__(self) -> None:
         self.same: list[tuple[int, int]] = []
@@ -113,10 +113,10 @@ class _Ledger:
         self._named: dict[int, int] = {}
 
     def reject(self, decision: Decision) -> Iterator[int]:
-        """The tracklets that no later decision says to be somebody."""
+        """The tracklets that no later decision assigns to a person."""
         for tracklet in decision.tracklets:
             if (later := self._named.get(tracklet)) is not None:
-                self._say(decision, f"tracklet {tracklet} is somebody", later)
+                self._say(decision, f"tracklet {tracklet} is a person", later)
             else:
                 self._rejected.setdefault(tracklet, decision.line)
                 yield tracklet
@@ -214,25 +214,25 @@ def apply_review(
         tracklets: All crops.
         assignment: Where they are now.
         review: What was decided.
-        overlap: Seconds that two tracklets must share in one video to be two people; `None` = that tells nothing.
+        overlap: Seconds that two tracklets must share in one video to be two people; `None` = no such constraint.
         unite: Whether to join, or to part only.
-        trace: Holds the links that joined the identities. Is told the joins by decision, whose distance is NaN, and
-            forgets the links that hold no more.
+        trace: Provides the links that joined the identities. Records the joins by decision, whose distance is NaN, and
+            drops the links that are no longer used.
     """
     count = len(tracklets)
     held = np.bincount(assignment.tracklet[assignment.tracklet >= 0], minlength=count) > 0
     same = np.sort(review.same[unite & held[review.same].all(axis=1)], axis=1)
-    said = Links(same[:, 0], same[:, 1], np.full(len(same), _DECIDED))
-    told = trace.joins() if trace is not None else Links.joined([])
+    decided = Links(same[:, 0], same[:, 1], np.full(len(same), _DECIDED))
+    recorded = trace.joins() if trace is not None else Links.joined([])
     of = assignment.identity
-    told = told[(of[told.first] == of[told.second]) & (of[told.first] >= 0)]
-    links = _shortest(Links.joined([said, told, _chains(of)]), count)
+    recorded = recorded[(of[recorded.first] == of[recorded.second]) & (of[recorded.first] >= 0)]
+    links = _shortest(Links.joined([decided, recorded, _chains(of)]), count)
     cannot_link = review.cannot_link(tracklets, is_reliable(tracklets, assignment.tracklet), overlap)
     made = join(count, links, Constraint(cannot_link, np.where(held, np.arange(count), -1)))
     if trace is not None:
         kept = made.kept
         by_decision = kept[kept.distance == _DECIDED]
-        trace.keep_links(kept[(kept.distance != _DECIDED) & (kept.distance != _UNTOLD)], count)
+        trace.keep_links(kept[(kept.distance != _DECIDED) & (kept.distance != _UNRECORDED)], count)
         nothing = np.full(len(by_decision), np.nan, np.float32)
         trace.add_links(STAGE, by_decision.first, by_decision.second, nothing)
         trace.add_refused(STAGE, made, cannot_link, np.arange(count))
@@ -246,8 +246,8 @@ def _shortest(links: Links, count: int) -> Links:
 
 
 def _chains(identity: Int[np.ndarray, " t"]) -> Links:
-    """Links that hold each identity together where no others are told of; longer than any distance."""
+    """Links that connect each identity where no others are recorded; longer than any distance."""
     groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)
     inside = np.diff(identity[groups.rows]) == 0
     first, second = groups.rows[:-1][inside], groups.rows[1:][inside]
-    return Links(first, second, np.full(len(first), _UNTOLD))
+    return Links(first, second, np.full(len(first), _UNRECORDED))

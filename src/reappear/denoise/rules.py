@@ -13,7 +13,7 @@ from .thresholds import OVERLAP
 
 @dataclass(frozen=True)
 class Rules:
-    """What speaks against a join beside distance. By default nothing does, as in the paper.
+    """Constraints on joins beside distance. None by default, as in the paper.
 
     Attributes:
         constraints: Whether people seen at the same time are kept apart, through chains too.
@@ -34,7 +34,7 @@ class Rules:
 
     @property
     def none(self) -> bool:
-        """Whether nothing does, so that the shortest links that hold each component together tell all."""
+        """Whether there are no constraints, so that a minimum spanning forest of the links suffices."""
         return not self.constraints and self.review is None and self.guard == "none"
 
     def cannot_link(self, tracklets: TrackletSet, owner: Int[np.ndarray, " n"]) -> CannotLink:

@@ -41,7 +41,7 @@ def single_tracklet(
         assignment: Where they are now.
         sigma_cst: Threshold of cosine distance, 0..2 (σ_cst).
         minimum_crops: Tracklets left with fewer crops lose these too.
-        trace: Is told which crops left, and their distance.
+        trace: Records the excluded crops and their distance.
 
     Returns:
         The assignment with deviating crops at tracklet -1. Doing it again changes nothing.
@@ -97,7 +97,7 @@ def _outliers(
     present: Bool[np.ndarray, "b m"],
     sigma_cst: float,
 ) -> tuple[Bool[np.ndarray, "b m"], Float[np.ndarray, "b m"]]:
-    """Which crops of each tracklet leave, and at which distance."""
+    """Mask of the outliers of each tracklet, and their distance at removal (NaN where kept)."""
     b, m = members.shape
     x = read_unit(embeddings, members[present])
     if not present.all():
@@ -106,7 +106,7 @@ def _outliers(
         x = padded
     x = x.reshape(b, m, -1)
     gone = np.zeros((b, m), bool)
-    said = np.full((b, m), np.nan)
+    removed_at = np.full((b, m), np.nan)
     # A first look in float32 finds the tracklets where anything may have to leave; most are clean.
     total = x.sum(1)
     toward = np.matmul(x, total[:, :, None])[:, :, 0]
@@ -115,8 +115,8 @@ def _outliers(
     chunk = max(1, _BATCH_BYTES // (8 * m * (embeddings.shape[1] + m)))
     for begin in range(0, len(suspects), chunk):
         mine = suspects[begin : begin + chunk]
-        gone[mine], said[mine] = _remove(x[mine].astype(np.float64), present[mine], sigma_cst)
-    return gone, said
+        gone[mine], removed_at[mine] = _remove(x[mine].astype(np.float64), present[mine], sigma_cst)
+    return gone, removed_at
 
 
 def _remove(
@@ -133,7 +133,7 @@ def _remove(
     toward = np.matmul(x, total[:, :, None])[:, :, 0]
     square = np.einsum("bd,bd->b", total, total)
     here = present.copy()
-    said = np.full((b, m), np.nan)
+    removed_at = np.full((b, m), np.nan)
     active = np.arange(b)
     while len(active):
         distance, _ = _distance(toward[active], square[active], here[active])
@@ -142,11 +142,11 @@ def _remove(
         leaves = deviates(value, sigma_cst)
         active, worst = active[leaves], worst[leaves]
         here[active, worst] = False
-        said[active, worst] = value[leaves]
+        removed_at[active, worst] = value[leaves]
         square[active] += 1 - 2 * toward[active, worst]
         column = inner[active, :, worst] if inner is not None else np.einsum("bmd,bd->bm", x[active], x[active, worst])
         toward[active] -= column
-    return present & ~here, said
+    return present & ~here, removed_at
 
 
 def _distance(

@@ -61,7 +61,7 @@ def single_video(
         guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than
             `max_diameter` times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
         max_diameter: 1 (complete linkage) or more.
-        trace: Is told moves and links.
+        trace: Records moves and links.
         engine: Where centroids lie.
     """
     check_sigma("sigma_cst", sigma_cst)
@@ -101,7 +101,7 @@ def _reallocate(
     sums = centers * _lengths(tracklets.embeddings, groups, centers)[:, None] if targets == "updated" else None
 
     target = np.full(len(excluded), -1, np.int64)
-    said = np.full(len(excluded), np.nan)
+    nearest_distance = np.full(len(excluded), np.nan)
     video = tracklets.video[origin[excluded]]
     range_of = {int(tracklets.video[begin]): (begin, end) for begin, end in runs(tracklets.video)}
     step = 1 if targets == "updated" else 256
@@ -115,7 +115,7 @@ def _reallocate(
             distance[np.arange(len(some)), origin[excluded[some]] - begin] = np.inf
             nearest = np.argmax(distance <= distance.min(1, keepdims=True) + RESOLUTION, axis=1)
             value = distance[np.arange(len(some)), nearest]
-            said[some] = np.where(np.isfinite(value), value, np.nan)
+            nearest_distance[some] = np.where(np.isfinite(value), value, np.nan)
             fits = np.isfinite(value) & ~deviates(value, sigma_cst)
             target[some[fits]] = nearest[fits] + begin
             if sums is not None and fits[0]:
@@ -123,7 +123,7 @@ def _reallocate(
                 sums[taker] += x[0]
                 centers[taker] = to_unit(sums[taker : taker + 1].copy())[0]
     if trace is not None:
-        trace.add_moves(STAGE, excluded, origin[excluded], target, said)
+        trace.add_moves(STAGE, excluded, origin[excluded], target, nearest_distance)
     out = owner.astype(np.int64)
     out[excluded] = target
     return out

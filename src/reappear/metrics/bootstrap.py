@@ -1,4 +1,4 @@
-"""How sure a score is: people drawn anew, since the queries of one person hang together."""
+"""Bootstrap intervals of scores: people are resampled, since the queries of one person are correlated."""
 
 from dataclasses import dataclass
 
@@ -66,14 +66,14 @@ def paired_difference(
     draws: int = 1000,
     seed: int = 0,
 ) -> Difference:
-    """How much better the second is than the first, on the same queries.
+    """The paired difference, second minus first, with its bootstrap interval.
 
     Raises:
         InputError: No query counts in both.
     """
     difference = second - first
     if np.isnan(difference).all():
-        raise InputError("no query counts for both, so there is no difference to tell; compare on the same queries")
+        raise InputError("no query counts in both evaluations; compare on the same queries")
     drawn = _means(difference, ids, draws, seed)
     mean = float(np.nanmean(difference))
     low, high = np.percentile(drawn, [2.5, 97.5]).tolist()

@@ -1,4 +1,4 @@
-"""From which camera to which are people found again?"""
+"""Retrieval scores for each pair of query camera and gallery camera."""
 
 from dataclasses import dataclass, replace
 
@@ -46,7 +46,7 @@ def score_cameras(task: RetrievalTask, *, memory_mb: int = 256, backend: Gallery
         )
         try:
             found = rank_task(alone, memory_mb=memory_mb, backend=backend)
-        except InputError:  # nobody is found in this camera
+        except InputError:  # no query has a match in this camera
             continue
         for row, asking in enumerate(cameras):
             mine = found.valid & (task.query_cameras == asking)

@@ -1,4 +1,4 @@
-"""How well identities found agree with true ones."""
+"""Clustering scores: agreement of predicted identities with true ones."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,11 @@ from reappear.core import InputError
 
 @dataclass(frozen=True)
 class ClusteringScores:
-    """Agreement of two groupings of the same crops; fractions in [0, 1] unless said.
+    """Agreement of two groupings of the same crops; fractions in [0, 1] unless noted.
 
-    A crop of nobody (truth -1) is a person of its own: kept with others it is wrong, kept alone it is not. A discarded
-    crop (found -1) is in no identity: it costs no precision, but its person is not found in it, which costs recall.
+    A crop without a true person (-1) is a person of its own: kept with others it is wrong, kept alone it is not. A
+    discarded crop (found -1) is in no identity: it costs no precision, but its person is not found in it, which
+    costs recall.
 
     Attributes:
         pairwise_precision: Of pairs of crops put together, those of one person; 1 where no pair is.
@@ -21,7 +22,7 @@ class ClusteringScores:
         pairwise_f1: Their harmonic mean.
         bcubed_precision: Mean over kept crops of the share of their identity that is their person, themselves included
             (Bagga and Baldwin 1998).
-        bcubed_recall: Mean over crops of somebody of the share of their person that is in their identity; 0 for
+        bcubed_recall: Mean over crops with a true person of the share of their person that is in their identity; 0 for
             discarded ones.
         bcubed_f1: Their harmonic mean.
         adjusted_rand: Adjusted Rand index over kept crops, in [-0.5, 1] (Hubert and Arabie 1985).
@@ -54,18 +55,18 @@ def score_identities(truth: Int[np.ndarray, " n"], found: Int[np.ndarray, " n"])
     """Compares identities found with true ones; see `ClusteringScores` for what -1 means.
 
     Args:
-        truth: The true person of each crop; -1 = nobody.
+        truth: The true person of each crop; -1 = none.
         found: The identity of each crop; -1 = discarded.
 
     Raises:
-        InputError: Every crop is discarded or of nobody, so there is nothing to compare.
+        InputError: Every crop is discarded or has no true person.
     """
     if not ((truth >= 0) & (found >= 0)).any():
         raise InputError(f"score_identities: none of {len(truth)} crops has both a true person and an identity")
-    nobody = truth < 0
-    person = np.where(nobody, truth.max() + 1 + np.cumsum(nobody), truth)
+    unlabelled = truth < 0
+    person = np.where(unlabelled, truth.max() + 1 + np.cumsum(unlabelled), truth)
     person = np.unique(person, return_inverse=True)[1]
-    somebody = np.unique(person[~nobody])
+    labelled = np.unique(person[~unlabelled])
     people = np.bincount(person)
 
     kept = found >= 0
@@ -83,8 +84,8 @@ def score_identities(truth: Int[np.ndarray, " n"], found: Int[np.ndarray, " n"])
     recall = right / same if same else 1.0
 
     bcubed_precision = float((cells * cells / sizes[of_identity]).sum() / sizes.sum())
-    mine = np.isin(of_person, somebody)
-    bcubed_recall = float((cells * cells / people[of_person])[mine].sum() / people[somebody].sum())
+    mine = np.isin(of_person, labelled)
+    bcubed_recall = float((cells * cells / people[of_person])[mine].sum() / people[labelled].sum())
 
     homogeneity, completeness = _information(cells, kept_people[of_person], sizes[of_identity], kept_people, sizes)
     most = np.zeros(width, np.int64)
@@ -104,7 +105,7 @@ def score_identities(truth: Int[np.ndarray, " n"], found: Int[np.ndarray, " n"])
         purity=float(most.sum() / sizes.sum()),
         fragmentation=float(spread[spread > 0].mean()),
         identities=width,
-        people=len(somebody),
+        people=len(labelled),
     )
 
 

@@ -1,4 +1,4 @@
-"""A gallery held where it is compared with queries: in this process by numpy, or wherever a backend holds it."""
+"""Galleries that compute similarities with queries: by NumPy here, or on the device of a backend."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -58,10 +58,10 @@ class Gallery(Protocol):
 
 @runtime_checkable
 class GalleryFactory(Protocol):
-    """A backend: takes a gallery into its hold."""
+    """A backend: builds a gallery on one device."""
 
     def __call__(self, gallery: Float[np.ndarray, "g d"], scale: Float[np.ndarray, " g"]) -> Gallery:
-        """Holds `gallery`, whose rows times `scale` are of unit length."""
+        """Builds a gallery of `gallery`, whose rows times `scale` are of unit length."""
         ...
 
 

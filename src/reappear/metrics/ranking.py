@@ -39,7 +39,7 @@ def rank(
 
     Average precision is plain: the mean over hits of the precision at the hit, as TransReID, FastReID and
     Cluster-Contrast have it (not the trapezoids of the first Market-1501 code). INP is the number of hits over the rank
-    of the last (Ye et al. 2021). Gallery images of identity -1 are junk and never ranked; people nobody asks for
+    of the last (Ye et al. 2021). Gallery images of identity -1 are junk and never ranked; people without a query
     (distractors, such as Market's 0000) are wrong answers like any other. Similarities closer than 1e-6, the
     resolution of float32, are ties, and a tie is lost: wrong answers come first. So the result depends on no order,
     and features that are all alike score worst instead of by luck.
@@ -58,7 +58,7 @@ def rank(
             are the same image then.
         gallery_images: Likewise.
         protocol: "market": the same person in the query's own camera is passed over. "cross-camera": everybody in the
-            query's own camera is. "no-camera": nobody is, only the query's own image. "video": "market" for tracklets,
+            query's own camera is. "no-camera": only the query's own image. "video": "market" for tracklets,
             whose gallery holds the queries too (GRL; 1,980 + 9,330 on MARS). "cuhk03-single-gallery-shot":
             "cross-camera" against one image drawn of each person, the mean over `draws` galleries (the protocol of
             CUHK03 before its new split).
@@ -72,7 +72,7 @@ def rank(
 
     Raises:
         InputError: A column has a wrong length, kind or value, cameras are missing or there is but one, features are
-            not finite, or no query has a match. The message says what to do.
+            not finite, or no query has a match. The message states what to do.
     """
     task = RetrievalTask.of(
         query,
@@ -98,7 +98,7 @@ def rank_task(
     memory_mb: int = 256,
     backend: GalleryFactory = NumpyGallery,
 ) -> Ranking:
-    """As `rank`, of a task that is already checked and may be asked other things too."""
+    """As `rank`, for a task that is already checked."""
     for name, value in (("ranks", ranks), ("draws", draws)):
         if value < 1:
             raise SettingsError(f"{name}: must be 1 or more, got {value}")
@@ -128,9 +128,9 @@ def _score(task: RetrievalTask, held: Gallery, ranks: int, memory_mb: int) -> Ra
             hits[at[0] - 1 :] += 1
     valid = ~np.isnan(average)
     if not valid.any():
-        said = "; ".join(f"{reason}: {times}" for reason, times in reasons.items())
+        counted = "; ".join(f"{reason}: {times}" for reason, times in reasons.items())
         raise InputError(
-            f"no query has a match in the gallery under the protocol {task.protocol} ({said}); "
+            f"no query has a match in the gallery under the protocol {task.protocol} ({counted}); "
             f"check that identities and cameras of both mean the same"
         )
     return Ranking(

@@ -163,7 +163,7 @@ def _neighbours(
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
     """The nearest rows of each row, itself first, how far they are (`1 - cos`), and how far the farthest row is.
 
-    Each pair is computed once and told to both of its rows, which is half of the whole product.
+    Each pair is computed once and used for both of its rows, which is half of the whole product.
     """
     count = len(features)
     best = np.full((count, kept), _key(np.float32(np.inf), 0))

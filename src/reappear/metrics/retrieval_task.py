@@ -70,7 +70,7 @@ class RetrievalTask:
         """Checks what is given; see `metrics.rank` for the arguments.
 
         Raises:
-            InputError: It makes no sense; the message says what to do.
+            InputError: The arrays do not fit together; the message states what is wrong.
         """
         if protocol is None:
             protocol = "no-camera" if query_cameras is None or gallery_cameras is None else "market"

@@ -22,8 +22,8 @@ class OperatingPoint:
 
     Attributes:
         wanted: The false-match rate that was asked for.
-        threshold: Cosine distance below which a pair passes for one person; None where there are too few pairs of
-            impostors to tell.
+        threshold: Cosine distance below which a pair passes for one person; None where there are too few
+            impostor pairs for this rate.
         false_match_rate: Share of impostor pairs that pass (FAR, FMR).
         true_match_rate: Share of pairs of one person that pass (TAR, 1 - FNMR).
         threshold_interval: 95 % of it over people, drawn anew.
@@ -108,7 +108,7 @@ class Verification:
 def verify(task: RetrievalTask, *, memory_mb: int = 256, backend: GalleryFactory = NumpyGallery) -> Verification:
     """Counts the distances of all pairs of queries and gallery images that the protocol lets meet.
 
-    Distances are told apart to 1/4096 of the largest among 256 queries spread over all.
+    The histogram resolves distances to 1/4096 of the largest among 256 queries spread over all.
 
     Raises:
         InputError: No pair shows one person, or none shows two.

@@ -170,7 +170,7 @@ def _moves(found: Identities, mine: Bool[np.ndarray, " t"], only: int | None) ->
         source, to = int(table["source"][out]), int(now[crop])
         if source == to or (only is not None and crop != only):
             continue
-        said = {
+        move = {
             "crop": crop,
             "tracklet": source,
             "distance": _known(table["distance"][out]),
@@ -179,9 +179,9 @@ def _moves(found: Identities, mine: Bool[np.ndarray, " t"], only: int | None) ->
             "to_distance": _known(table["distance"][last]) if last != out else None,
         }
         if mine[source]:
-            left.append(said)
+            left.append(move)
         elif to >= 0 and mine[to]:
-            came.append(said)
+            came.append(move)
     return left, came
 
 

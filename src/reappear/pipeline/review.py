@@ -17,7 +17,7 @@ _LEAST = {"same": 2, "different": 2, "merge": 2, "split": 1, "reject": 1}
 
 @dataclass(frozen=True)
 class Looked:
-    """What somebody decides about, as they see it.
+    """What a decision is about, as shown to the reviewer.
 
     Attributes:
         numbers: Of tracklets; or of crops; or of identities.
@@ -34,7 +34,7 @@ class Looked:
 def review(work: Workspace, kind: str, looked: Looked, *, who: str = "", note: str = "") -> Decision:
     """Adds one decision to `review.jsonl`.
 
-    Identities are written down as the tracklets that they hold now, for their numbers change with every run.
+    Identities are recorded as the tracklets they contain now, for their numbers change with every run.
 
     Args:
         work: A workspace with crops.
@@ -109,8 +109,8 @@ def _others(work: Workspace, name: str, tracklets: Sequence[int]) -> tuple[int, 
     identity = _identity_of(work, name)
     inside = np.unique(identity[list(tracklets)])
     if len(inside) > 1 or inside[0] < 0:
-        said = ", ".join(str(number) if number >= 0 else "none" for number in inside.tolist())
-        raise InputError(f"these tracklets are not of one identity of {name} (but of {said}); split one at a time")
+        owners = ", ".join(str(number) if number >= 0 else "none" for number in inside.tolist())
+        raise InputError(f"these tracklets are not of one identity of {name} (but of {owners}); split one at a time")
     rest = np.setdiff1d(np.flatnonzero(identity == inside[0]), tracklets)
     if not len(rest):
         raise InputError(f"these are all tracklets of identity {inside[0]}; name those to take out")

@@ -1,4 +1,4 @@
-"""What the report says of one stage."""
+"""The report's row for one stage."""
 
 from dataclasses import asdict
 from typing import Any
@@ -76,8 +76,8 @@ def stage_row(
     return row
 
 
-def said(row: dict[str, Any]) -> str:
-    """The same in a line."""
+def format_row(row: dict[str, Any]) -> str:
+    """The row as one line of text."""
     text = (
         f"{row['name']}: {row['crops_discarded']} crops out, {row['crops_moved']} moved, {row['tracklets_merged']} "
         f"tracklets merged, {row['identities']} identities"

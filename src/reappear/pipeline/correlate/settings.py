@@ -21,7 +21,7 @@ class CorrelateSettings:
     ] = "calibrated"
     impostors: Annotated[
         float,
-        "calibrated thresholds: share of the crops taken out of tracklets that should be somebody else",
+        "calibrated thresholds: share of the crops taken out of tracklets that should show another person",
         Interval(gt=0, lt=1),
     ] = 0.9
     false_links: Annotated[

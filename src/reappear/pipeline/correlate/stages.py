@@ -26,7 +26,7 @@ from reappear.denoise.groups import usable_rows
 from reappear.store import Identities
 
 from .checkpoints import Checkpoints
-from .row import measure_noise, said, stage_row
+from .row import format_row, measure_noise, stage_row
 from .settings import CorrelateSettings
 from .thresholds import choose_thresholds
 
@@ -55,12 +55,12 @@ def identify(
         settings: Thresholds and stages.
         start: Identities to go on from with the cross-video stage alone, as its nodes; tracklets if not given. What
             led to them is part of the reasons for the new ones.
-        review: What people decided.
-        truth: True person of each crop, -1 = nobody. Used for the scores in the report, for nothing else.
+        review: Review decisions.
+        truth: True person of each crop, -1 = none. Used for the scores in the report, for nothing else.
         engine: Where pairs are compared, and where centroids lie.
         products: Where their inner products are taken.
         checkpoints: Where to keep what is done, and what an earlier call with the same arguments left.
-        progress: Who is told.
+        progress: Progress listener.
 
     Returns:
         The identities with their report, and how many crops could not be embedded.
@@ -82,7 +82,7 @@ def identify(
     for name, stage in stages[len(found.report["stages"]) - 1 :]:
         mine = checkpoints.engine(engine, name) if checkpoints else engine
         found = _after(name, stage, tracklets, found, settings, truth, mine, products)
-        progress.note(said(found.report["stages"][-1]))
+        progress.note(format_row(found.report["stages"][-1]))
         if checkpoints:
             checkpoints.keep(found)
     return found, empty

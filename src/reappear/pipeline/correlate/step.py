@@ -27,7 +27,7 @@ _NEEDED = 250 << 20  # bytes for the program, and blocks of fixed size
 _PER_CROP, _PER_TRACKLET = 150, 800  # bytes of columns while a stage works; some 1200 of a tracklet of 3 crops measured
 _MIN_MEMORY_BYTES = 64 << 20  # bytes for links, at least
 _SHARED = 256 << 20  # bytes for results of workers under way
-_TOLD = 5  # decisions that do not hold, one line each
+_MOST_NOTES = 5  # ignored decisions, one line each
 
 
 def correlate(
@@ -48,7 +48,7 @@ def correlate(
         embeddings: Name of the embeddings to read.
         start: Name of earlier identities to go on from. What they joined stays joined, and only the cross-video stage
             is left to do; none = start from tracklets.
-        progress: Who is told.
+        progress: Progress listener.
     """
     _require(work, embeddings)
     require_made_of(work.embeddings(embeddings), crops=work.crops)
@@ -95,7 +95,7 @@ def _correlate(
             f"{work.embeddings(embeddings)} holds {len(vectors)} rows for {len(crops)} crops; embed these crops anew"
         )
     if not len(crops):
-        raise InputError(f"{work.crops} holds no crops; there is nobody to tell apart")
+        raise InputError(f"{work.crops} has no crops: nothing to correlate; ingest videos first")
     tracklets = crops.tracklet_set(vectors)
     needed = _NEEDED + _MIN_MEMORY_BYTES + _PER_CROP * len(crops) + _PER_TRACKLET * len(tracklets)
     if settings.pairs == "approximate":
@@ -156,12 +156,12 @@ def review_log(work: Workspace, settings: CorrelateSettings) -> Path | None:
 def _weigh(
     log: Path, work: Workspace, tracklets: TrackletSet, settings: CorrelateSettings, progress: Progress
 ) -> ReviewConstraints:
-    """What the decisions come to; tells of those that do not hold, and of those that deny what was seen."""
+    """Constraints from the decisions; notes those ignored, and those that contradict times."""
     review = ReviewConstraints.of(read_decisions(log, footage=read_record(work.crops).fingerprint), tracklets)
-    for overruled in review.overruled[:_TOLD]:
-        progress.note(f"review: {overruled}; it does not hold")
-    if len(review.overruled) > _TOLD:
-        progress.note(f"review: {len(review.overruled) - _TOLD} more do not hold; all are in report.json")
+    for overruled in review.overruled[:_MOST_NOTES]:
+        progress.note(f"review: {overruled}; decision ignored")
+    if len(review.overruled) > _MOST_NOTES:
+        progress.note(f"review: {len(review.overruled) - _MOST_NOTES} more decisions ignored; all are in report.json")
     denied = review.contradicted(tracklets, settings.overlap) if settings.constraints else 0
     if denied:
         progress.note(f"review: {denied} pairs of tracklets are one person by decision, though seen at the same time")

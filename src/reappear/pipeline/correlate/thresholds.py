@@ -1,4 +1,4 @@
-"""Which thresholds a run uses, and why these."""
+"""Thresholds of a run, by rule or calibrated."""
 
 import math
 from dataclasses import asdict
@@ -13,10 +13,10 @@ from .settings import CorrelateSettings, Rule
 def choose_thresholds(
     tracklets: TrackletSet, assignment: Assignment, settings: CorrelateSettings, engine: Engine, progress: Progress
 ) -> dict[str, Any]:
-    """`sigma_cst`, `sigma_drm`, and what the report says of them."""
+    """`sigma_cst`, `sigma_drm`, and the report's entries on them."""
     rules = settings.rules
     cst, drm = _of_rule(rules[0], SIGMA_CST), _of_rule(rules[1], SIGMA_DRM)
-    said: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     if "calibrated" in rules:
         evidence = calibrate(
             tracklets,
@@ -33,9 +33,9 @@ def choose_thresholds(
             progress.note(f"correlate: {note}")
         cst, drm = evidence.sigma_cst if cst is None else cst, evidence.sigma_drm if drm is None else drm
         found = asdict(evidence)
-        said["evidence"] = {key: _plain(found[key]) for key in found if key not in ("sigma_cst", "sigma_drm")}
+        entries["evidence"] = {key: _plain(found[key]) for key in found if key not in ("sigma_cst", "sigma_drm")}
     words = ["by hand" if isinstance(rule, float) else rule for rule in rules]
-    return {"sigma_cst": cst, "sigma_drm": drm, "rules": words, **said}
+    return {"sigma_cst": cst, "sigma_drm": drm, "rules": words, **entries}
 
 
 def _of_rule(rule: Rule, paper: float) -> float | None:

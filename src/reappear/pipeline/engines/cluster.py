@@ -29,9 +29,9 @@ _RETRIES = 4
 _AHEAD = 2  # pieces under way for each worker: one at work, one at hand
 _PATIENCE = 20.0  # seconds in which a cluster must answer
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves the variables of accelerators alone, and says nothing of it
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of pieces that nobody waits for any more
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves the accelerator variables unchanged, without a warning
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of pieces no longer awaited
 }
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # every port on the loopback interface, as on those systems
 
@@ -75,7 +75,7 @@ class Cluster:
         except wrong.RayTaskError as error:
             if isinstance(error.cause, ModuleNotFoundError):
                 raise EngineError(
-                    f"a worker of the Ray cluster says: {error.cause}; "
+                    f"a worker of the Ray cluster failed: {error.cause}; "
                     f"install this version of reappear on every machine"
                 ) from error
             raise error.cause from error
@@ -102,7 +102,7 @@ def _piece(function: Callable[[Any, Any], Any], held: list[Any], item: Any) -> A
 
 @contextmanager
 def cluster(settings: RaySettings, memory: int) -> Iterator[Cluster]:
-    """Joins a Ray cluster, or starts a Ray on this machine that nobody else can reach, and leaves it at the end.
+    """Joins a Ray cluster, or starts a Ray instance that is reachable only from this machine, and leaves it at the end.
 
     The folder of sockets and logs of a Ray that was started here is removed with it.
 

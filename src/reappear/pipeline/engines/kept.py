@@ -27,7 +27,7 @@ _MANY = 16  # pieces from which they are worth a line of progress
 
 
 class Kept:
-    """An engine that keeps what its pieces give, and tells how far it is.
+    """An engine that stores the results of its pieces, and reports progress.
 
     What was kept is used again where the same call has the same function and items. That the matrices behind them are
     the same is up to the folder: it must belong to one set of inputs and settings.
@@ -36,7 +36,7 @@ class Kept:
         engine: Does the work.
         folder: Where results are kept; removed by the caller when the whole is done.
         title: What the work is.
-        progress: Who is told.
+        progress: Progress listener.
     """
 
     def __init__(self, engine: Engine, folder: Path, title: str, progress: Progress = SILENT) -> None:
@@ -62,8 +62,8 @@ class Kept:
         items = list(items)
         chunks = _Chunks(self._folder / f"{self._calls:04d}", function, items)
         self._calls += 1
-        told = self._progress if len(items) >= _MANY else SILENT
-        with told.task(self._title, len(items)) as tick:
+        progress = self._progress if len(items) >= _MANY else SILENT
+        with progress.task(self._title, len(items)) as tick:
             done = 0
             for result in chunks.read():
                 yield result
@@ -138,7 +138,7 @@ def _values(result: Any) -> list[Any]:
 
 
 def _giver(function: Callable[..., Any]) -> Callable[[list[np.ndarray]], Any]:
-    """Makes of `_values` again what the function says that it gives."""
+    """Restores the function's return type from `_values`."""
     kind: Any = typing.get_type_hints(function)["return"]
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return lambda values: kind(*map(_plain, values))

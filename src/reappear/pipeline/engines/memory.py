@@ -24,7 +24,7 @@ _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MOST = 10**15
 
 
-def parse_memory(said: float | str) -> int:
+def parse_memory(text: float | str) -> int:
     """Bytes of an amount such as `4GB`, `1.5 GiB`, or a number alone, which counts GB.
 
     Raises:
@@ -33,11 +33,11 @@ def parse_memory(said: float | str) -> int:
     >>> parse_memory("512 MB"), parse_memory(2), parse_memory("1GiB")
     (512000000, 2000000000, 1073741824)
     """
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?I?B?)\s*", str(said).upper())
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?I?B?)\s*", str(text).upper())
     unit = found[2] if found else None
     unit = unit + "B" if unit and not unit.endswith("B") else unit
     if found is None or unit not in _UNITS or not 0 < float(found[1]) * _UNITS[unit] <= _MOST:
-        raise SettingsError(f"memory: must be an amount such as 4GB, 1.5GiB or 800MB, got {said!r}")
+        raise SettingsError(f"memory: must be an amount such as 4GB, 1.5GiB or 800MB, got {text!r}")
     return int(float(found[1]) * _UNITS[unit])
 
 
