@@ -31,7 +31,8 @@ import measure
 import torch
 
 from reappear.cli.progress import listener
-from reappear.methods.settings import OWN_LABELS, MocoSettings
+from reappear.methods.moco.settings import MocoSettings
+from reappear.methods.registry import METHODS
 from reappear.models import load_model
 from reappear.models.extractors import extractor_settings_for
 from reappear.pipeline.correlate import CorrelateSettings, correlate
@@ -134,7 +135,7 @@ def arm(name: str, settings: PretrainSettings, moco: MocoSettings) -> tuple[Pret
         return replace(settings, steps=0), "instance"
     if name in ("moco", "moco_lup"):
         return replace(settings, method=moco, views=LUP if name == "moco_lup" else settings.views), None
-    if name in OWN_LABELS:
+    if name in METHODS:
         plain = resolve(PretrainSettings, {"method": {"kind": name}})
         shared = {k: v for k, v in vars(settings.method).items() if k in vars(plain.method) and k != "kind"}
         return replace(settings, method=replace(plain.method, **shared)), None

@@ -35,31 +35,53 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from views import CUTTER, MEAN, STD, decoded, photographs, public_views
+from views import decoded, photographs, public_views
 
-from reappear.losses import IdentityDistillationLoss
-from reappear.methods.cion import Cion
-from reappear.methods.network import Network, unfuse_attention
-from reappear.models import DistillationHead, create_model
+from reappear.core import ImageTable
+from reappear.methods.cion.settings import CionSettings
+from reappear.methods.cion.task import Cion
+from reappear.methods.setup import Setup
+from reappear.models import create_model
 from reappear.models.describe import describe_model
-from reappear.train.batches import StepBatches
-from reappear.train.loop import train
+from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule, clip_each
-from reappear.train.sampler import IdentitySampler
+from reappear.train.settings import TrainSettings
 from reappear.train.teacher import update_teacher
+from reappear.train.views import ViewSettings
 
 EACH, SEEN = 8, 2
 
 
-def network_of(backbone: str, asked: argparse.Namespace, device: torch.device) -> Network:
-    """As `reappear pretrain` builds it."""
-    torch.manual_seed(0)
-    made: Any = create_model(backbone)
-    if device.type == "cpu" and asked.precision == "bfloat16":
-        unfuse_attention(made)
-    return Network(made, DistillationHead(made.num_features, prototypes=asked.prototypes), mean=MEAN, std=STD).to(
-        device
+def setup_of(data: list[bytes], backbone: str, asked: argparse.Namespace, device: torch.device) -> Setup[CionSettings]:
+    """As `reappear pretrain` makes it, with the paper's head and views."""
+    settings = TrainSettings(
+        backbone=backbone,
+        height=256,
+        width=128,
+        local_height=128,
+        local_width=64,
+        views=ViewSettings(),
+        steps=asked.steps + 1,
+        images_per_step=asked.images,
+        lr=1e-4,
+        warmup=0.0,
+        precision=asked.precision,
+        compile=asked.compile,
+        workers=asked.workers,
+        log_every=asked.steps + 1,
+        checkpoint_every=10**9,
     )
+    method = CionSettings(
+        head_hidden=2048,
+        head_bottleneck=256,
+        head_batch_norm=False,
+        prototypes=asked.prototypes,
+        curriculum=((0.0, EACH),),
+        momentum=0.996,
+    )
+    rows = np.arange(len(data))
+    table = ImageTable(rows.astype(str), rows // EACH, 0 * rows, rows // EACH, np.full(len(rows), "train"))
+    return Setup(settings, method, Decoded(data), table, "found", asked.steps + 1, device)
 
 
 class Decoded:
@@ -74,33 +96,11 @@ class Decoded:
 
 def ours(data: list[bytes], backbone: str, asked: argparse.Namespace, device: torch.device) -> float:
     """Seconds for each step."""
-    steps = asked.steps + 1
-    identity = np.arange(len(data)) // EACH
-    sampler = IdentitySampler(identity, images_per_step=asked.images, steps=steps, stages=((0.0, EACH),), seed=0)
-    batches = StepBatches(Decoded(data), identity, sampler, CUTTER, seed=0, defer_colors=device.type == "cuda")
-    loss = IdentityDistillationLoss(asked.prototypes).to(device)
-    method = Cion(network_of(backbone, asked, device), loss, steps=steps, compiled=asked.compile)
+    setup = setup_of(data, backbone, asked, device)
     with tempfile.TemporaryDirectory() as folder:
-        rows = train(
-            method,
-            batches,
-            _schedule(steps),
-            images_per_step=asked.images,
-            device=device,
-            seed=0,
-            folder=Path(folder),
-            precision=asked.precision,
-            workers=asked.workers,
-            log_every=steps,
-            checkpoint_every=10**9,
-        )
+        schedule = Schedule(setup.steps, setup.training)
+        rows = train(Cion(setup), schedule, setup.training, Run(Path(folder), device))
     return asked.images / rows[-1]["images_per_second"]
-
-
-def _schedule(steps: int) -> Schedule:
-    return Schedule(
-        steps=steps, lr=1e-4, final_lr=1e-6, warmup_steps=0, weight_decay=0.04, final_weight_decay=0.4, clip=3.0
-    )
 
 
 class Photographs(Dataset[list[Tensor]]):
@@ -185,15 +185,8 @@ def plain(data: list[bytes], backbone: str, asked: argparse.Namespace, device: t
 
 def where(data: list[bytes], backbone: str, asked: argparse.Namespace, device: torch.device) -> dict[str, float]:
     """Seconds of the parts of a step, one by one."""
-    identity = np.arange(len(data)) // EACH
-    sampler = IdentitySampler(identity, images_per_step=asked.images, steps=2, stages=((0.0, EACH),), seed=0)
-    data_of = StepBatches(Decoded(data), identity, sampler, CUTTER, seed=0, defer_colors=device.type == "cuda")
-    network = network_of(backbone, asked, device)
-    teacher = copy.deepcopy(network).requires_grad_(False)
-    if asked.compile:
-        network.backbone.compile(dynamic=False)
-        teacher.backbone.compile(dynamic=False)
-    loss = IdentityDistillationLoss(asked.prototypes).to(device)
+    task = Cion(setup_of(data, backbone, asked, device))
+    data_of, network, teacher, loss = task.phase(0, None).data, task.student, task.teacher, task.objective
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     views = data_of[0].to(device).augmented().views
     half = torch.autocast(device.type, getattr(torch, asked.precision), enabled=asked.precision != "float32")

@@ -27,7 +27,7 @@ from torchvision import transforms
 
 from reappear.core import generator
 from reappear.synthetic import imagine, shoot_probe
-from reappear.train.batches import IdentityBatch
+from reappear.train.batch import ViewBatch
 from reappear.train.views import ViewSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -104,11 +104,9 @@ def gpu_host(data: list[bytes]) -> None:
 def color_seconds(data: list[bytes], device: str, repeats: int) -> float:
     """Seconds for each image of what `augment_colors` does to a batch of `data`."""
     made = [CUTTER.cut(decoded(jpeg), generator(0, i)) for i, jpeg in enumerate(data)]
-    pixels = [torch.from_numpy(np.stack([views[k] for views, _ in made])).permute(0, 3, 1, 2) for k in range(10)]
-    color_params = [torch.from_numpy(np.stack([params[k] for _, params in made])).float() for k in range(10)]
-    batch = IdentityBatch(
-        [view[:, None] for view in pixels], torch.arange(len(made)), [x[:, None] for x in color_params]
-    )
+    pixels = [torch.from_numpy(np.stack([cut.views[k] for cut in made])).permute(0, 3, 1, 2) for k in range(10)]
+    color_params = [torch.from_numpy(np.stack([cut.color_params[k] for cut in made])).float() for k in range(10)]
+    batch = ViewBatch([view[:, None] for view in pixels], torch.arange(len(made)), [x[:, None] for x in color_params])
     batch = batch.to(torch.device(device))
 
     def once() -> None:

@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import measure
+import numpy as np
 import torch
 from torch import Tensor
 
-from reappear.losses import IdentityDistillationLoss
-from reappear.methods.cion import Cion
-from reappear.methods.network import Network
-from reappear.models import DistillationHead, create_model, describe_model, list_models, load_model, save_model
-from reappear.train.batches import IdentityBatch
+from reappear.core import ImageTable
+from reappear.methods.cion.settings import CionSettings
+from reappear.methods.cion.task import Cion
+from reappear.methods.setup import MEAN, STD, Setup
+from reappear.models import create_model, describe_model, list_models, load_model, save_model
+from reappear.train.batch import ViewBatch
+from reappear.train.settings import TrainSettings
 
 GLOBAL, LOCAL = (256, 128), (128, 64)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROTOTYPES = 1024
 PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
 BEGIN, END = "<!-- what follows is written by benchmarks/zoo.py -->\n", "<!-- up to here -->\n"
@@ -68,32 +70,34 @@ def activations_mb(name: str) -> float:
 
 def one_step(name: str) -> dict[str, float]:
     """Seconds and peak memory of one step, with a first one to warm up."""
-    torch.manual_seed(0)
-    backbone: Any = create_model(name)
-    head = DistillationHead(backbone.num_features, prototypes=PROTOTYPES)
-    loss = IdentityDistillationLoss(PROTOTYPES)
-    method = Cion(Network(backbone, head, mean=MEAN, std=STD), loss, steps=10)
-    optimizer = torch.optim.AdamW(method.student.parameters(), lr=1e-4, fused=True)
+    settings = TrainSettings(
+        backbone=name, height=GLOBAL[0], width=GLOBAL[1], local_height=LOCAL[0], local_width=LOCAL[1], device="cpu"
+    )
+    method = CionSettings(head_hidden=2048, head_bottleneck=256, head_batch_norm=False, prototypes=PROTOTYPES)
+    none = np.zeros(0, np.int64)
+    table = ImageTable(np.zeros(0, "U1"), none, none, none, np.zeros(0, "U5"))
+    task = Cion(Setup(settings, method, [], table, "found", 10, torch.device("cpu")))
+    optimizer = torch.optim.AdamW(task.student.parameters(), lr=1e-4, fused=True)
     views = [torch.randint(0, 256, (2, 2, 3, *size), dtype=torch.uint8) for size in (GLOBAL, GLOBAL, LOCAL, LOCAL)]
-    batch = IdentityBatch(views, torch.arange(2))
+    batch = ViewBatch(views, torch.arange(2))
 
     def step() -> None:
         optimizer.zero_grad()
-        method.loss(batch, 0).backward()
+        task.training_step(batch, 0).loss.backward()
         optimizer.step()
-        method.after_step(0)
+        task.after_step(0)
 
     step()
     seconds = measure.seconds(step, repeats=1)
-    if any(parameter.grad is None for parameter in method.student.parameters()):
+    if any(parameter.grad is None for parameter in task.student.parameters()):
         raise RuntimeError(f"{name}: a parameter has no gradient")
     image = torch.randn(1, 3, *GLOBAL)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         sizes = {"height": GLOBAL[0], "width": GLOBAL[1], "mean": MEAN, "std": STD}
         config = {"architecture": name, "arguments": {}, **sizes}
-        save_model(Path(folder), method.teacher.backbone, config, card="")
+        save_model(Path(folder), task.teacher.backbone, config, card="")
         back = load_model(folder)[0].to(memory_format=torch.channels_last)  # as it was trained, to the last bit
-        if not torch.equal(back(image), method.teacher.backbone.eval()(image)):
+        if not torch.equal(back(image), task.teacher.backbone.eval()(image)):
             raise RuntimeError(f"{name}: not the same after saving and loading")
     return {"step_seconds": seconds, "step_peak_mb": measure.peak_mb()}
 

@@ -7,10 +7,13 @@ from torch import nn
 
 from reappear.core import SettingsError
 from reappear.losses import IdentityDistillationLoss
-from reappear.methods.cion import Cion
+from reappear.methods.cion.settings import CionSettings
+from reappear.methods.cion.task import Cion
 from reappear.methods.network import Network, unfuse_attention
 from reappear.models import DistillationHead, create_model
-from reappear.train.batches import IdentityBatch
+from reappear.train.batch import ViewBatch
+
+from .setups import make_setup
 
 K = 12
 
@@ -22,15 +25,18 @@ def _network(seed: int = 0) -> Network:
     return Network(backbone, head, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
-def _batch(ids: int = 3, images: int = 2, seed: int = 0, locals_: int = 1) -> IdentityBatch:
+def _batch(ids: int = 3, images: int = 2, seed: int = 0, locals_: int = 1) -> ViewBatch:
     random = torch.Generator().manual_seed(seed)
     sizes = [(16, 8)] * 2 + [(8, 8)] * locals_
     views = [torch.randint(0, 256, (ids, images, 3, *size), generator=random, dtype=torch.uint8) for size in sizes]
-    return IdentityBatch(views, torch.arange(ids))
+    return ViewBatch(views, torch.arange(ids))
 
 
-def _cion(**changes: object) -> Cion:
-    return Cion(_network(), IdentityDistillationLoss(K), **{"steps": 10, **changes})
+HEAD = {"head_hidden": 8, "head_bottleneck": 6, "prototypes": K, "curriculum": ((0.0, 2),)}
+
+
+def _cion(seed: int = 0, **changes: object) -> Cion:
+    return Cion(make_setup(CionSettings(**{**HEAD, "teacher_temperature": 0.04, **changes}), seed=seed))
 
 
 def _logits(network: Network, views: list[torch.Tensor]) -> torch.Tensor:
@@ -81,7 +87,7 @@ def test_the_teacher_sees_global_views_only_and_gets_no_gradient() -> None:
     method = _cion()
     seen: list[int] = []
     method.teacher.backbone.register_forward_hook(lambda module, given, out: seen.append(len(given[0])))
-    method.loss(_batch(), 0).backward()
+    method.training_step(_batch(), 0).loss.backward()
     assert seen == [12]  # 2 views x 3 people x 2 images
     assert all(p.grad is None for p in method.teacher.parameters())
     assert all(p.grad is not None for p in method.student.parameters())
@@ -94,14 +100,14 @@ def test_a_step_is_eq_9_then_eq_8_then_the_teacher() -> None:
     with torch.no_grad():
         said = _logits(teacher, batch.views[:2])
     heard = _logits(student, batch.views)
-    torch.testing.assert_close(method.loss(batch, 0), IdentityDistillationLoss(K)(heard, said))
+    torch.testing.assert_close(method.training_step(batch, 0).loss, IdentityDistillationLoss(K)(heard, said))
     torch.testing.assert_close(method.objective.center, torch.zeros(K))
     method.after_step(0)
     torch.testing.assert_close(method.objective.center, 0.1 * said.mean(dim=(0, 1, 2)))
 
 
 def test_schedules_reach_their_ends() -> None:
-    method = _cion(momentum=0.9, first_temperature=0.02, temperature_warmup=4, freeze_steps=2)
+    method = _cion(momentum=0.9, first_teacher_temperature=0.02, teacher_temperature_warmup=4, freeze_steps=2)
     assert method.momentum(0) == pytest.approx(0.9)
     assert method.momentum(10) == pytest.approx(1.0)
     assert [method.temperature(step) for step in (0, 2, 4, 9)] == pytest.approx([0.02, 0.03, 0.04, 0.04])
@@ -111,33 +117,34 @@ def test_schedules_reach_their_ends() -> None:
 
 def test_the_warmed_temperature_is_used() -> None:
     batch = _batch()
-    warm = _cion(first_temperature=0.5, temperature_warmup=5).loss(batch, 0)
-    cold = _cion(first_temperature=0.04).loss(batch, 0)
+    warm = _cion(first_teacher_temperature=0.5, teacher_temperature_warmup=5).training_step(batch, 0).loss
+    cold = _cion(first_teacher_temperature=0.04).training_step(batch, 0).loss
     assert not torch.isclose(warm, cold)
 
 
 def test_metrics_detect_collapse() -> None:
     method = _cion()
-    assert method.metrics(0) == {}
-    method.loss(_batch(), 0)
+    result = method.training_step(_batch(), 0)
     method.after_step(0)
-    healthy = method.metrics(0)
+    healthy = result.metrics()
     assert 0 < healthy["teacher_entropy"] <= healthy["batch_entropy"] <= math.log(K) + 1e-6
     one = _batch()
-    same = IdentityBatch([view[:1, :1].expand_as(view).contiguous() for view in one.views[:1]] * 2, one.identity)
-    method.loss(same, 0)
+    same = ViewBatch([view[:1, :1].expand_as(view).contiguous() for view in one.views[:1]] * 2, one.identity)
+    result = method.training_step(same, 0)
     method.after_step(0)
-    collapsed = method.metrics(0)
+    collapsed = result.metrics()
     assert collapsed["batch_entropy"] == pytest.approx(collapsed["teacher_entropy"], abs=1e-4)
     assert collapsed["feature_spread"] < 1e-3 < healthy["feature_spread"]
 
 
 def test_state_goes_round() -> None:
-    method, other = _cion(), Cion(_network(1), IdentityDistillationLoss(K), steps=10)
-    method.loss(_batch(), 0)
+    method, other = _cion(), _cion(1)
+    method.training_step(_batch(), 0)
     method.after_step(0)
     other.load_state_dict(method.state_dict())
-    torch.testing.assert_close(other.loss(_batch(seed=1), 1), method.loss(_batch(seed=1), 1))
+    torch.testing.assert_close(
+        other.training_step(_batch(seed=1), 1).loss, method.training_step(_batch(seed=1), 1).loss
+    )
 
 
 def test_one_image_each_is_dino() -> None:
@@ -147,7 +154,7 @@ def test_one_image_each_is_dino() -> None:
     target = torch.softmax(_logits(teacher, batch.views[:2]).detach() / 0.04, dim=-1)
     log = torch.log_softmax(_logits(student, batch.views) / 0.1, dim=-1)
     pairs = [-(target[g] * log[v]).sum(-1).mean() for g in range(2) for v in range(3) if g != v]
-    torch.testing.assert_close(method.loss(batch, 0), torch.stack(pairs).mean())
+    torch.testing.assert_close(method.training_step(batch, 0).loss, torch.stack(pairs).mean())
 
 
 def test_skipped_step_leaves_everything_as_it_was() -> None:
@@ -158,21 +165,24 @@ def test_skipped_step_leaves_everything_as_it_was() -> None:
         first = next(method.student.backbone.parameters())
         first.mul_(1e30)
     for _ in range(2):  # two parts of a step
-        method.loss(_batch(), 0)
+        method.training_step(_batch(), 0)
     with torch.no_grad():
         first.copy_(
             before["student"]["backbone." + next(name for name, _ in method.student.backbone.named_parameters())]
         )
     method.on_step_skipped()
     torch.testing.assert_close(method.state_dict(), before, rtol=0, atol=0)
-    method.loss(_batch(), 0)
+    method.training_step(_batch(), 0)
     method.after_step(0)
-    assert torch.isfinite(method.loss(_batch(), 1))
+    assert torch.isfinite(method.training_step(_batch(), 1).loss)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"momentum": 1.5}, "momentum: must lie in 0..1"), ({"first_temperature": 0.0}, "first_temperature: must be")],
+    [
+        ({"momentum": 1.5}, "momentum: must be"),
+        ({"first_teacher_temperature": 0.0}, "first_teacher_temperature: must be"),
+    ],
 )
 def test_settings_out_of_range_are_named(changes: dict[str, float], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
@@ -181,26 +191,26 @@ def test_settings_out_of_range_are_named(changes: dict[str, float], message: str
 
 @pytest.mark.slow
 def test_a_hundred_steps_tell_people_apart_and_do_not_collapse() -> None:
-    method = Cion(_network(), IdentityDistillationLoss(K, teacher_temperature=0.03), steps=100, momentum=0.99)
+    method = Cion(make_setup(CionSettings(**HEAD, momentum=0.99), steps=100))
     optimizer = torch.optim.AdamW(method.student.parameters(), lr=3e-3)
     colours = torch.rand(8, 1, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * 160
 
-    def batch(step: int) -> IdentityBatch:
+    def batch(step: int) -> ViewBatch:
         random = torch.Generator().manual_seed(step)
         sizes = [(16, 8)] * 2 + [(8, 8)]
         views = [(colours + 90 * torch.rand(8, 2, 3, *size, generator=random)).to(torch.uint8) for size in sizes]
-        return IdentityBatch(views, torch.arange(8))
+        return ViewBatch(views, torch.arange(8))
 
     for step in range(100):
-        loss = method.loss(batch(step), step)
+        result = method.training_step(batch(step), step)
         optimizer.zero_grad()
-        loss.backward()
+        result.loss.backward()
         optimizer.step()
         method.after_step(step)
-    watched = method.metrics(99)
+    watched = result.metrics()
     assert watched["batch_entropy"] - watched["teacher_entropy"] > 0.5
     assert watched["teacher_entropy"] < 0.8 * math.log(K)
-    assert nn.functional.relu(loss.detach()) < math.log(K)
+    assert nn.functional.relu(result.loss.detach()) < math.log(K)
 
 
 def test_unfused_attention_equals_fused_attention() -> None:

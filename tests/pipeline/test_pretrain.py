@@ -26,7 +26,8 @@ from reappear.core import (
     WorkspaceError,
     generator,
 )
-from reappear.methods.settings import CionSettings, DinoSettings, MocoSettings, TrackletSettings
+from reappear.methods.cion.settings import CionSettings, DinoSettings, TrackletSettings
+from reappear.methods.moco.settings import MocoSettings
 from reappear.models import load_model
 from reappear.pipeline.demo import DemoSettings, demo
 from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain

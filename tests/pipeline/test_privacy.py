@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reappear.methods.settings import CionSettings
+from reappear.methods.cion.settings import CionSettings
 from reappear.pipeline.correlate import CorrelateSettings
 from reappear.pipeline.evaluate import EvaluateSettings, evaluate
 from reappear.pipeline.export_data import ExportDataSettings, export_data

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from reappear.methods.settings import CionSettings
+from reappear.methods.cion.settings import CionSettings
 from reappear.pipeline.ingest import IngestSettings
 from reappear.pipeline.pretrain import PretrainSettings
 from reappear.pipeline.report import ReportSettings

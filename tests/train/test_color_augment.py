@@ -21,10 +21,10 @@ def _both(settings: ViewSettings, seed: int) -> list[tuple[np.ndarray, np.ndarra
     cutter = settings.build(height=64, width=32, local_height=32, local_width=16)
     image = _photo(seed)
     host = cutter(image, generator(seed))
-    views, color_params = cutter.cut(image, generator(seed))
+    cut = cutter.cut(image, generator(seed))
     device = [
         augment_colors(torch.from_numpy(view.copy()).permute(2, 0, 1)[None], torch.from_numpy(params[None]).float())[0]
-        for view, params in zip(views, color_params, strict=True)
+        for view, params in zip(cut.views, cut.color_params, strict=True)
     ]
     return list(zip(host, [view.permute(1, 2, 0).numpy() for view in device], strict=True))
 
@@ -68,7 +68,8 @@ def test_images_of_a_batch_keep_their_own_color_params() -> None:
 
 def test_a_box_is_erased_to_the_mean_colour() -> None:
     settings = dataclasses.replace(SETTINGS, erase=1.0, erase_area=(0.2, 0.4))
-    color_params = settings.build(height=64, width=32, local_height=32, local_width=16).cut(_photo(0), generator(0))[1]
+    crop = settings.build(height=64, width=32, local_height=32, local_width=16)
+    color_params = crop.cut(_photo(0), generator(0)).color_params
     for (height, width), params in zip([(64, 32), (64, 32), (32, 16)], color_params, strict=True):
         left, top, w, h = params[14:]
         assert left >= 0

@@ -1,82 +1,89 @@
+import dataclasses
 import json
 import math
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from reappear.core import SettingsError, TrainingError
-from reappear.train.batches import IdentityBatch, StepBatches
-from reappear.train.loop import train
-from reappear.train.optimizer import Schedule, clip_each, make_optimizer, parameter_groups
-from reappear.train.sampler import IdentitySampler
+from reappear.core import InputError, SettingsError, TrainingError
+from reappear.models import create_model
+from reappear.train.batch import ViewBatch
+from reappear.train.datasets import ViewDataset
+from reappear.train.loop import Run, train
+from reappear.train.optimizer import Schedule, clip_each, decay_groups, make_optimizer, scale_layers
+from reappear.train.samplers import IdentitySampler
+from reappear.train.settings import TrainSettings
+from reappear.train.task import Labels, Phase, StepResult, Task
 from reappear.train.views import ViewSettings
 
-CPU = torch.device("cpu")
+from .tables import make_table
+
 IMAGES = [np.random.default_rng(i).integers(0, 256, (12, 6, 3), dtype=np.uint8) for i in range(12)]
 
 
-class MeanColour:
+class MeanColour(Task[ViewBatch]):
     """Learns each identity's mean colour through a layer with dropout, so that random numbers matter."""
 
-    def __init__(self, poison: int | None = None) -> None:
+    def __init__(self, poison: int | None = None, phases: tuple[int, ...] = (1000,)) -> None:
         torch.manual_seed(0)
         self.student = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 3))
-        self.poison = poison
+        self.poison, self.ends = poison, phases
         self.seen: list[int] = []
         self.skipped: list[int] = []
+        self.relabelled: list[int] = []
 
-    def loss(self, batch: IdentityBatch, step: int) -> Tensor:
+    @property
+    def backbone(self) -> nn.Module:
+        return self.student
+
+    def phase(self, step: int, labels: Labels | None) -> Phase:
+        """Identities of a phase are drawn from the network as it is when the phase begins."""
+        first = max([0, *(end for end in self.ends if end <= step)])
+        end = min(end for end in self.ends if end > step)
+        if labels is None:
+            self.relabelled.append(step)
+            weight = float(self.student[0].weight.detach().sum())
+            labels = {"identity": np.roll(np.repeat(np.arange(3), 4), int(weight * 1e6) % 12)}
+        return Phase(first, end, _data(labels["identity"]), labels)
+
+    def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         self.seen.append(step)
         colour = batch.views[0].float().mean(dim=(-2, -1)).flatten(0, 1) / 255
         value = (self.student(colour) - colour).square().mean()
-        return value * math.nan if step == self.poison else value
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def after_step(self, step: int) -> None: ...
+        return StepResult(value * math.nan if step == self.poison else value, lambda: {"watched": step})
 
     def on_step_skipped(self) -> None:
         self.skipped.append(self.seen[-1])
 
-    def metrics(self, step: int) -> dict[str, int | float]:
-        return {"watched": step}
-
     def is_frozen(self, parameter: str, step: int) -> bool:
         return parameter == "2.weight" and step < 2
 
-    def state_dict(self) -> dict[str, object]:
-        return {"student": self.student.state_dict()}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.student.load_state_dict(state["student"])
-
-
-def _data(steps: int) -> StepBatches:
-    identity = np.repeat(np.arange(3), 4)
-    sampler = IdentitySampler(identity, images_per_step=4, steps=steps, stages=((0.0, 2),), seed=0)
+def _data(identity: np.ndarray) -> ViewDataset:
+    sampler = IdentitySampler(identity, images_per_step=4, steps=1000, stages=((0.0, 2),), seed=0)
     crops = ViewSettings(local_views=0).build(height=8, width=4, local_height=4, local_width=2)
-    return StepBatches(IMAGES, identity, sampler, crops, seed=0)
+    return ViewDataset(IMAGES, make_table(identity), sampler, crops, seed=0)
 
 
-def _schedule(steps: int, **changes: float) -> Schedule:
-    values = {"lr": 0.01, "final_lr": 1e-4, "warmup_steps": 1, "weight_decay": 0.04, "final_weight_decay": 0.4}
-    return Schedule(steps=steps, **{**values, "clip": 3.0, **changes})
+SETTINGS = TrainSettings(
+    images_per_step=4, lr=0.01, final_lr=1e-4, warmup=0.2, log_every=1, checkpoint_every=2, bad_steps=10
+)
 
 
-def _train(method: MeanColour, folder: Path, steps: int = 6, **changes: object) -> list[dict[str, int | float]]:
-    values = {"images_per_step": 4, "device": CPU, "seed": 0, "folder": folder, "log_every": 1, "checkpoint_every": 2}
-    return train(method, _data(steps), _schedule(steps), **{**values, **changes})
+def _train(
+    task: MeanColour, folder: Path, steps: int = 6, validate: object = None, **changes: object
+) -> list[dict[str, int | float]]:
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return train(task, Schedule(steps, settings), settings, Run(folder, validate=validate))
 
 
 def test_rows_of_metrics(tmp_path: Path) -> None:
     validated: list[int] = []
     rows = _train(
-        MeanColour(), tmp_path, validation=lambda: float(len(validated) or not validated.append(1)), validation_every=4
+        MeanColour(), tmp_path, validate=lambda: float(len(validated) or not validated.append(1)), validation_every=4
     )
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -163,7 +170,7 @@ def test_resume_keeps_the_count_of_skipped_steps(tmp_path: Path) -> None:
     whole = MeanColour(poison=1)
     expected = _train(whole, tmp_path / "whole")
     with pytest.raises(ZeroDivisionError):
-        _train(MeanColour(poison=1), tmp_path / "broken", validation=lambda: 1 / 0, validation_every=5)
+        _train(MeanColour(poison=1), tmp_path / "broken", validate=lambda: 1 / 0, validation_every=5)
     rows = _train(MeanColour(poison=1), tmp_path / "broken")
     assert [row["skipped_steps"] for row in rows] == [row["skipped_steps"] for row in expected]
 
@@ -171,8 +178,8 @@ def test_resume_keeps_the_count_of_skipped_steps(tmp_path: Path) -> None:
 def test_scaled_gradients_are_unscaled_before_they_are_clipped(tmp_path: Path) -> None:
     """The public code clips gradients of a loss that is scaled by 65,536, so nearly all of them."""
     exact, half = MeanColour(), MeanColour()
-    plain = _train(exact, tmp_path / "plain", steps=2, optimizer_name="sgd")
-    scaled = _train(half, tmp_path / "half", steps=2, optimizer_name="sgd", precision="float16")
+    plain = _train(exact, tmp_path / "plain", steps=2, optimizer="sgd")
+    scaled = _train(half, tmp_path / "half", steps=2, optimizer="sgd", precision="float16")
     assert scaled[0]["gradient_norm"] == pytest.approx(plain[0]["gradient_norm"], rel=0.02)
     assert plain[0]["gradient_norm"] < 3.0
     for a, b in zip(exact.student.parameters(), half.student.parameters(), strict=True):
@@ -180,9 +187,9 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped(tmp_path: Path) -
 
 
 def test_the_optimiser_is_the_asked_one(tmp_path: Path) -> None:
-    named = dict(MeanColour().student.named_parameters())
-    assert isinstance(make_optimizer("adamw", named, 0.1), torch.optim.AdamW)
-    assert make_optimizer("sgd", named, 0.1).defaults["momentum"] == 0.9
+    groups = MeanColour().parameter_groups()
+    assert isinstance(make_optimizer("adamw", groups, 0.1), torch.optim.AdamW)
+    assert make_optimizer("sgd", groups, 0.1).defaults["momentum"] == 0.9
 
 
 def test_frozen_parameters_stay_for_their_steps(tmp_path: Path) -> None:
@@ -205,11 +212,25 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> Non
 
 def test_biases_and_vectors_do_not_decay() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    decaying, still = parameter_groups(dict(network.named_parameters()))
-    assert [tuple(p.shape) for p in decaying["params"]] == [(4, 3, 3, 3), (2, 4)]
-    assert decaying["decays"] is True
-    assert all(p.ndim == 1 for p in still["params"])
-    assert still["decays"] is False
+    decaying, still = decay_groups(network.named_parameters())
+    assert [tuple(p.shape) for p in decaying.parameters] == [(4, 3, 3, 3), (2, 4)]
+    assert decaying.decays
+    assert all(p.ndim == 1 for p in still.parameters)
+    assert not still.decays
+
+
+def test_layers_of_the_backbone_learn_more_slowly_the_earlier_they_are() -> None:
+    backbone = create_model("vit_tiny", depth=3)
+    network = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(192, 4)})
+    groups = scale_layers(decay_groups(network.named_parameters()), backbone, 0.5)
+    scale = {id(p): group.lr_scale for group in groups for p in group.parameters}
+    assert len(scale) == sum(len(group.parameters) for group in groups) == len(list(network.parameters()))
+    by_layer = [scale[id(backbone.blocks[i].mlp.fc1.weight)] for i in range(3)]
+    assert by_layer == [0.5**3, 0.5**2, 0.5]
+    assert scale[id(backbone.patch_embed.proj.weight)] == 0.5**4
+    assert scale[id(network["head"].weight)] == 1
+    assert {group.decays for group in groups if id(network["head"].bias) in map(id, group.parameters)} == {False}
+    assert scale_layers(groups, backbone, 1.0) is groups
 
 
 def test_each_parameters_gradient_is_clipped_by_itself() -> None:
@@ -222,14 +243,40 @@ def test_each_parameters_gradient_is_clipped_by_itself() -> None:
     assert parameters[2].grad is None
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"lr": -1.0}, "lr: must be above 0, got -1.0"),
-        ({"clip": -1.0}, "clip: must be 0 or more, got -1.0"),
-        ({"warmup_steps": 6}, "warmup_steps: must be fewer than the 6 steps of the training, got 6"),
-    ],
-)
-def test_schedules_out_of_range_are_refused(changes: dict[str, float], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        _schedule(6, **changes)
+def test_labels_of_a_phase_are_kept_with_the_checkpoint(tmp_path: Path) -> None:
+    """Resumed inside a phase, a training goes on with its labels, though the network would give others by now."""
+    phases = (3, 7, 1000)
+    whole = MeanColour(phases=phases)
+    expected = _train(whole, tmp_path / "whole", steps=9)
+    assert whole.relabelled == [0, 3, 7]
+    with pytest.raises(TrainingError):
+        _train(MeanColour(poison=5, phases=phases), tmp_path / "broken", steps=9, bad_steps=0)
+    again = MeanColour(phases=phases)
+    rows = _train(again, tmp_path / "broken", steps=9)
+    assert again.relabelled == [7]  # resumed after step 4
+    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
+    for a, b in zip(whole.student.parameters(), again.student.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_resumed_between_two_phases_the_next_is_labelled_anew(tmp_path: Path) -> None:
+    phases = (4, 1000)
+    whole = MeanColour(phases=phases)
+    expected = _train(whole, tmp_path / "whole")
+    with pytest.raises(TrainingError):
+        _train(MeanColour(poison=4, phases=phases), tmp_path / "broken", bad_steps=0)
+    again = MeanColour(phases=phases)
+    rows = _train(again, tmp_path / "broken")
+    assert again.seen == [4, 5]
+    assert again.relabelled == [4]
+    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
+
+
+def test_method_without_teacher_exports_the_student_alone() -> None:
+    with pytest.raises(SettingsError, match=r"^keep: "):
+        MeanColour().export("teacher")
+
+
+def test_parts_must_divide_the_identities_of_a_step(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^accumulate: "):
+        _train(MeanColour(), tmp_path, accumulate=3)

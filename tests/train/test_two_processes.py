@@ -4,6 +4,7 @@ In float64, to tell a fault from rounding, and without batch norm: its statistic
 sees. PyTorch's synchronised batch norm, which makes them the whole step's, runs on GPUs alone.
 """
 
+import os
 import socket
 import subprocess
 import sys
@@ -17,48 +18,46 @@ import sys
 import numpy as np
 import torch
 from pathlib import Path
-from reappear.losses import IdentityDistillationLoss
-from reappear.methods.cion import Cion
-from reappear.methods.moco import Moco
-from reappear.methods.network import Network
-from reappear.models import DistillationHead, ProjectionHead, create_model
+from reappear.methods.cion.settings import CionSettings
+from reappear.methods.moco.settings import MocoSettings
+from reappear.methods.registry import spec_of
+from reappear.methods.setup import Setup
 from reappear.train import parallel
-from reappear.train.batches import StepBatches
-from reappear.train.loop import train
+from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
-from reappear.train.sampler import IdentitySampler
+from reappear.train.settings import TrainSettings
 from reappear.train.views import ViewSettings
+from tests.train.tables import make_table
 
 kind, images, folder, accumulate = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 device, steps = torch.device("cpu"), 4
 torch.set_num_threads(1)
 photos = [np.random.default_rng(i).integers(0, 256, (80, 40, 3), dtype=np.uint8) for i in range(48)]
-identity = np.arange(48) // (1 if images == 1 else 6)
-sampler = IdentitySampler(identity, images_per_step=16, steps=steps, stages=((0.0, images),), seed=0)
-views = ViewSettings(local_views=0 if kind == "moco" else 2)
-cutter = views.build(height=64, width=32, local_height=32, local_width=32)
-schedule = Schedule(
-    steps=steps, lr=1e-3, final_lr=1e-4, warmup_steps=1, weight_decay=0.04, final_weight_decay=0.4, clip=3.0
+table = make_table(np.arange(48) // (1 if images == 1 else 6))
+
+class Double(Setup):
+    def network(self, *args, **kwargs):
+        return super().network(*args, **kwargs).double()
+
+settings = TrainSettings(
+    backbone="convnext_atto",
+    arguments={"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8), "patch_size": 2},
+    height=64, width=32, local_height=32, local_width=32, views=ViewSettings(local_views=0 if kind == "moco" else 2),
+    steps=steps, images_per_step=16, lr=1e-3, final_lr=1e-4, warmup=0.25, log_every=1, accumulate=accumulate,
 )
+head = {"head_hidden": 8, "head_bottleneck": 6, "prototypes": 12, "head_batch_norm": False}
+if kind == "moco":
+    method = MocoSettings(head_hidden=8, head_width=6, queue=40)
+else:
+    method = CionSettings(**head, curriculum=((0.0, images),), weighting=kind, momentum=0.996, teacher_temperature=0.04)
 with parallel.process_group(device) as (rank, world):
-    torch.manual_seed(0)
-    backbone = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), patch_size=2)
-    colours = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    share = {"distribute": parallel.wrap_ddp}
-    if kind == "moco":
-        network = Network(backbone, ProjectionHead(8, hidden=8, width=6), **colours).double()
-        method = Moco(network, queue=40, **share)
-    else:
-        network = Network(backbone, DistillationHead(8, hidden=8, bottleneck=6, prototypes=12), **colours).double()
-        method = Cion(network, IdentityDistillationLoss(12, weighting=kind).double(), steps=steps, **share)
-    data = StepBatches(photos, identity, sampler, cutter, seed=0, rank=rank, world=world)
-    rows = train(
-        method, data, schedule, images_per_step=16, device=device, seed=0, folder=folder if rank == 0 else None,
-        log_every=1, accumulate=accumulate,
-    )
+    task = spec_of(method).build(Double(settings, method, photos, table, "found", steps, device))
+    if kind != "moco":
+        task.objective.double()
+    rows = train(task, Schedule(steps, settings), settings, Run(folder if rank == 0 else None, device))
     if rank == 0:
-        state = {f"{part}.{k}": v for part in ("student", "teacher") for k, v in method.state_dict()[part].items()}
-        state["center or queue"] = method.queue if kind == "moco" else method.objective.center
+        state = {f"{part}.{k}": v for part in ("student", "teacher") for k, v in task.state_dict()[part].items()}
+        state["center or queue"] = task.queue if kind == "moco" else task.objective.center
         state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
         torch.save(state, folder / "end")
 """
@@ -78,6 +77,7 @@ def _end(folder: Path, processes: int, kind: str, images: int, accumulate: int =
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])},
     )
     assert done.returncode == 0, done.stderr
     return torch.load(folder / "end", weights_only=True)

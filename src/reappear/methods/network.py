@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reappear.models.heads import DistillationHead, ProjectionHead
+from reappear.models.maps import feature_map
 
 Head = DistillationHead | ProjectionHead
 
@@ -41,10 +42,7 @@ class Network(nn.Module):
         sizes: dict[torch.Size, list[int]] = {}
         for index, view in enumerate(views):
             sizes.setdefault(view.shape, []).append(index)
-        features = [
-            self.backbone(self._normalise(torch.cat([views[i].flatten(0, 1) for i in indices])))
-            for indices in sizes.values()
-        ]
+        features = [self.pooled(torch.cat([views[i].flatten(0, 1) for i in indices])) for indices in sizes.values()]
         joined = torch.cat(features)
         shape = (len(views), *views[0].shape[:2], -1)
         features_of, vectors_of = joined.view(shape), self.head.embed(joined).view(shape)
@@ -53,6 +51,19 @@ class Network(nn.Module):
             back = sorted(range(len(order)), key=order.__getitem__)
             return features_of[back], vectors_of[back]
         return features_of, vectors_of
+
+    def pooled(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Features of images."""
+        features: Tensor = self.backbone(self._normalise(images))
+        return features
+
+    def maps(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d rows columns"]:
+        """Features of images before pooling, where they are in the image; see `models.maps.feature_map`."""
+        return feature_map(self.backbone, self._normalise(images))
+
+    def frames(self, clips: UInt8[Tensor, "ids clips time 3 h w"]) -> Float[Tensor, "ids clips time d"]:
+        """Features of each frame of clips."""
+        return self.pooled(clips.flatten(0, 2)).view(*clips.shape[:3], -1)
 
     def _normalise(self, images: Tensor) -> Tensor:
         # Decoded images are channels-last, which is also the fastest layout for convolutions.

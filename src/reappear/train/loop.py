@@ -1,68 +1,51 @@
-"""The training loop, with checkpoints, metrics and signals."""
+"""The training loop, with phases, checkpoints, metrics and signals."""
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
 
 from reappear.core import SILENT, Progress, SettingsError, TrainingError, generator
 
-from .batches import IdentityBatch, StepBatches, batches
+from .batch import Batch
 from .checkpoint import Checkpoints
-from .metrics_log import MetricsLog, Row, Tracker
-from .optimizer import OptimizerName, Schedule, clip_each, make_optimizer
-from .parallel import any_process, mean_over_processes, rank_and_world
+from .loader import load_batches
+from .metrics_log import MetricsLog, Row
+from .optimizer import Schedule, clip_each, make_optimizer, scale_layers, set_rates
+from .parallel import mean_over_processes, rank_and_world
+from .settings import TrainSettings
 from .signals import deferred_signals
+from .task import Labels, Phase, StepResult, Task
 
-Precision = Literal["float32", "bfloat16", "float16"]
 
+@dataclass(frozen=True)
+class Run:
+    """Where and as what a training runs.
 
-@runtime_checkable
-class Method(Protocol):
-    """A training method: a network, a loss, and the updates after a step."""
+    Attributes:
+        folder: Gets `metrics.jsonl` and `checkpoints/`. None: this process (not the first) writes nothing, and reads
+            nothing.
+        device: Where it runs.
+        name: In the experiment tracker.
+        resume_from: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
+        config_hash: Of settings, labels and data; a checkpoint with another is refused.
+        validate: Returns the mAP of the exported network, in [0, 1].
+        progress: Progress listener.
+    """
 
-    @property
-    def student(self) -> nn.Module:
-        """What the optimiser trains."""
-        ...
-
-    def loss(self, batch: IdentityBatch, step: int) -> Tensor:
-        """The loss of a step, or of one of the equal parts of it, in the forward pass."""
-        ...
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """Context in which gradients are not averaged over processes: all parts of a step but the last."""
-        ...
-
-    def after_step(self, step: int) -> None:
-        """Runs after the optimiser's step, such as the update of a teacher."""
-        ...
-
-    def on_step_skipped(self) -> None:
-        """Runs in place of `after_step` when the step is skipped."""
-        ...
-
-    def metrics(self, step: int) -> Row:
-        """Metrics of the last step."""
-        ...
-
-    def is_frozen(self, parameter: str, step: int) -> bool:
-        """Whether a parameter of the student is not updated in this step."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the method for a checkpoint."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned."""
-        ...
+    folder: Path | None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    name: str = ""
+    resume_from: Path | None = None
+    config_hash: str = ""
+    validate: Callable[[], float] | None = None
+    progress: Progress = SILENT
 
 
 @dataclass
@@ -73,61 +56,18 @@ class _Skipped:
     in_a_row: int = 0
 
 
-def train(
-    method: Method,
-    data: StepBatches,
-    schedule: Schedule,
-    *,
-    images_per_step: int,
-    device: torch.device,
-    seed: int,
-    folder: Path | None,
-    optimizer_name: OptimizerName = "adamw",
-    precision: Precision = "float32",
-    accumulate: int = 1,
-    bad_steps: int = 10,
-    workers: int = 0,
-    log_every: int = 10,
-    checkpoint_every: int = 1000,
-    keep_checkpoints: int = 2,
-    resume_from: Path | None = None,
-    config_hash: str = "",
-    tracker: Tracker = "none",
-    name: str = "",
-    validation: Callable[[], float] | None = None,
-    validation_every: int = 0,
-    progress: Progress = SILENT,
-) -> list[Row]:
-    """Trains from the newest checkpoint in `folder`, or from the start, to the end.
+def train(task: Task[Any], schedule: Schedule, settings: TrainSettings, run: Run) -> list[Row]:
+    """Trains from the newest checkpoint in the folder, or from the start, to the end.
 
     Every random draw of a step comes from the seed and the step's number, so a training that was stopped anywhere and
     resumed equals one that was not: bit for bit on a CPU in float32 with the same number of threads.
 
     Args:
-        method: What is trained.
-        data: The batch of each step.
-        schedule: Learning rate, weight decay and clipping.
-        images_per_step: Over all processes; for images/s.
-        device: Where it runs.
-        seed: Of the run.
-        folder: Gets `metrics.jsonl` and `checkpoints/`. None: this process (not the first) writes nothing, and reads
-            nothing.
-        optimizer_name: AdamW, or SGD with momentum 0.9.
-        precision: Of the forward pass. Under float16 the loss is scaled, and gradients are unscaled before clipping.
-        accumulate: Parts that a step's batch is cut into, one after the other on the device.
-        bad_steps: Steps in a row whose loss or gradient may be not finite; they are skipped and counted. Under float16
-            those are among them in which the scale of the loss is found: it begins at 65,536 and is halved by each.
-        workers: Processes that prepare batches ahead.
-        log_every: Steps between rows of metrics.
-        checkpoint_every: Steps between checkpoints.
-        keep_checkpoints: Number kept.
-        resume_from: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
-        config_hash: Of settings, labels and data; a checkpoint with another is refused.
-        tracker: Experiment tracker that gets the rows of metrics.jsonl.
-        name: Of the run in the tracker.
-        validation: Returns the mAP of the exported network, in [0, 1].
-        validation_every: Steps between validations; 0 = never.
-        progress: Progress listener.
+        task: What is trained.
+        schedule: Number of steps, learning rate and weight decay.
+        settings: Of optimiser, runtime, validation and logging. Under float16 the loss is scaled, and gradients are
+            unscaled before clipping; the first steps, in which the scale is found, count as skipped.
+        run: Where and as what it runs.
 
     Returns:
         The rows of metrics.jsonl.
@@ -135,128 +75,210 @@ def train(
     Raises:
         TrainingError: Too many steps in a row were not finite.
     """
-    for setting, least, given in (
-        ("log_every", 1, log_every),
-        ("checkpoint_every", 1, checkpoint_every),
-        ("keep_checkpoints", 1, keep_checkpoints),
-        ("accumulate", 1, accumulate),
-        ("bad_steps", 0, bad_steps),
-    ):
-        if given < least:
-            raise SettingsError(f"{setting}: must be {least} or more, got {given}")
-    data.require_even_parts(accumulate)
-    named = dict(method.student.named_parameters())
-    optimizer = make_optimizer(optimizer_name, named, schedule.lr)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-    rank, _ = rank_and_world()
-    skipped = _Skipped()
+    return _Loop(task, schedule, settings, run).run()
 
-    first = 0
-    checkpoints = Checkpoints(folder / "checkpoints", keep=keep_checkpoints) if folder else None
-    found = checkpoints.load(progress) if checkpoints else None
-    if found is None and resume_from is not None:
-        found = Checkpoints.read(resume_from, progress)
-    if found:
-        first, state = found
-        if state["config_hash"] != config_hash:
+
+class _Loop:
+    def __init__(self, task: Task[Any], schedule: Schedule, settings: TrainSettings, run: Run) -> None:
+        self.task, self.schedule, self.settings = task, schedule, settings
+        self.device, self.folder, self.progress, self._run = run.device, run.folder, run.progress, run
+        self.named = dict(task.student.named_parameters())
+        groups = scale_layers(task.parameter_groups(), task.backbone, settings.layer_decay)
+        self.optimizer = make_optimizer(settings.optimizer, groups, settings.lr)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
+        self.skipped = _Skipped()
+        self.checkpoints = (
+            Checkpoints(self.folder / "checkpoints", keep=settings.keep_checkpoints) if self.folder else None
+        )
+        self.rank, self.world = rank_and_world()
+
+    def run(self) -> list[Row]:
+        first, labels = self.restore()
+        settings, steps = self.settings, self.schedule.steps
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng([self.device] if self.device.type == "cuda" else []))
+            begun = self.begin_phase(first, labels) if first < steps else None
+            log = MetricsLog(self.folder if self.rank == 0 else None, tracker=settings.tracker, name=self._run.name)
+            stack.callback(log.close)
+            log.resume(first)
+            advance = stack.enter_context(self.progress.task("training", steps))
+            stop_requested = stack.enter_context(deferred_signals())
+            advance(first)
+            window, since = time.perf_counter(), first
+            for step, phase, batch, fetch in self.batches(first, begun):
+                self.seed(step)
+                set_rates(
+                    self.optimizer, lr=self.schedule.lr_at(step), weight_decay=self.schedule.weight_decay_at(step)
+                )
+                results = self.forward_backward(batch, step)
+                numbers = self.measure(results, stop=stop_requested())
+                fetch()  # a GPU is busy with the next batch while the numbers of this step are waited for
+                value, asked, norm = numbers()
+                self.update(step, value, norm)
+
+                done = step + 1
+                advance(1)
+                last = done == steps
+                row: Row = {}
+                if done % settings.log_every == 0 or last or step == 0:
+                    row = {
+                        "step": done,
+                        "loss": value,
+                        **results[-1].metrics(),
+                        "lr": self.schedule.lr_at(step),
+                        "weight_decay": self.schedule.weight_decay_at(step),
+                        "gradient_norm": norm,
+                        "skipped_steps": self.skipped.total,
+                        **self.speed((done - since) / (time.perf_counter() - window), steps - done),
+                    }
+                    window, since = time.perf_counter(), done
+                if self._run.validate and settings.validation_every and (done % settings.validation_every == 0 or last):
+                    row |= {"step": done, "validation_map": self._run.validate()}
+                    self.progress.note(f"step {done}: validation mAP {row['validation_map']:.3f}")
+                    window, since = time.perf_counter(), done
+                if row:
+                    log.add({key: number for key, number in row.items() if math.isfinite(number)})
+                stop = asked > 0 or (self.world == 1 and stop_requested())
+                if stop or (done % settings.checkpoint_every == 0 and not last):
+                    self.save(done, phase)
+                if stop:
+                    self.progress.note(f"training: step {done} is saved")
+                    stop_requested(obey=True)
+            return log.rows
+
+    def begin_phase(self, step: int, labels: Labels | None) -> Phase:
+        """The phase that a step belongs to."""
+        self.seed(step, "phase")
+        phase = self.task.phase(step, labels)
+        phase.data.require_even_parts(self.settings.accumulate)
+        return phase
+
+    def batches(self, first: int, phase: Phase | None) -> Iterator[tuple[int, Phase, Batch, Callable[[], None]]]:
+        """Each step with its phase, its batch on the device, and a call that fetches the next batch early."""
+        steps, workers, pin = self.schedule.steps, self.settings.workers, self.device.type == "cuda"
+        while first < steps:
+            phase = phase or self.begin_phase(first, None)
+            end = min(phase.end, steps)
+            source = load_batches(phase.data, first, end, workers=workers, pin=pin)
+            ready: list[Batch] = []
+
+            def fetch(source: Iterator[Batch] = source, ready: list[Batch] = ready) -> None:
+                if (batch := next(source, None)) is not None:
+                    ready.append(batch.to(self.device).augmented())
+
+            fetch()
+            for step in range(first, end):
+                yield step, phase, ready.pop(), fetch
+            first, phase = end, None
+
+    def forward_backward(self, batch: Batch, step: int) -> list[StepResult]:
+        """Gradients of a step; the result of each part, its loss detached and divided by the number of parts."""
+        settings = self.settings
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = batch.split(settings.accumulate)
+        results = []
+        for part in parts:
+            with self.task.no_sync() if part is not parts[-1] else nullcontext():
+                with torch.autocast(
+                    self.device.type, getattr(torch, settings.precision), enabled=settings.precision != "float32"
+                ):
+                    result = self.task.training_step(part, step)
+                    loss = result.loss / settings.accumulate
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            results.append(StepResult(loss.detach(), result.metrics))
+        for name, parameter in self.named.items():
+            if self.task.is_frozen(name, step):
+                parameter.grad = None
+        return results
+
+    def measure(self, results: list[StepResult], *, stop: bool) -> Callable[[], list[float]]:
+        """Clips the gradients; a call that waits for loss, share of processes asked to stop, and gradient norm."""
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_each(list(self.named.values()), self.settings.clip)
+        loss = torch.stack([result.loss for result in results]).sum()
+        shared = mean_over_processes(torch.stack([loss, torch.full_like(loss, stop)]))
+        numbers = torch.cat([shared.double(), norm.to(shared.device).double().view(1)])
+        if numbers.device.type == "cpu":
+            return numbers.tolist
+        host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+        host.copy_(numbers, non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+
+        def read() -> list[float]:
+            copied.synchronize()
+            return host.tolist()
+
+        return read
+
+    def update(self, step: int, loss: float, norm: float) -> None:
+        """Applies the gradients, or skips the step where the loss or a gradient is not finite."""
+        skipped, bad_steps = self.skipped, self.settings.bad_steps
+        if math.isfinite(loss) and math.isfinite(norm):
+            skipped.in_a_row = 0
+            self.scaler.step(self.optimizer)
+            self.task.after_step(step)
+        else:
+            self.task.on_step_skipped()
+            skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
+            scale = f", scaled by {self.scaler.get_scale():g}," if self.scaler.is_enabled() else ""
+            if skipped.in_a_row > bad_steps:
+                raise TrainingError(
+                    f"the loss is {loss} at step {step} and the norm of its gradient{scale} {norm}, as in the "
+                    f"{bad_steps} steps before; lower lr or lengthen the warm-up"
+                    + (", or take bfloat16" if scale else "")
+                )
+            self.progress.note(f"step {step + 1} skipped: the loss or its gradient{scale} is not finite")
+        self.scaler.update()
+
+    def seed(self, step: int, what: str = "network") -> None:
+        """Seeds PyTorch's random numbers of a step."""
+        torch.manual_seed(int(generator(self.settings.seed, what, step, self.rank).integers(1 << 62)))
+
+    def speed(self, steps_per_second: float, left: int) -> Row:
+        """Images a second over all processes, the time that is left, and the memory of the GPU."""
+        row: Row = {
+            "images_per_second": round(steps_per_second * self.settings.images_per_step, 2),
+            "eta_seconds": round(left / steps_per_second, 1),
+        }
+        if self.device.type == "cuda":
+            row["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e6, 1)
+        return row
+
+    def restore(self) -> tuple[int, Labels | None]:
+        """Restores the newest checkpoint; the step to go on with, and the labels of the phase that it lies in."""
+        run = self._run
+        found = self.checkpoints.load(self.progress) if self.checkpoints else None
+        if found is None and run.resume_from is not None:
+            found = Checkpoints.read(run.resume_from, self.progress)
+        if found is None:
+            return 0, None
+        step, state = found
+        if state["config_hash"] != run.config_hash:
             raise SettingsError(
-                f"resume: {resume_from or folder} is of a training with other settings, images or labels"
+                f"resume: {run.resume_from or run.folder} is of a training with other settings, images or labels"
             )
-        method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        skipped = _Skipped(**state["skipped"])
-        progress.note(f"resuming the training after step {first}")
+        self.task.load_state_dict(state["task"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.skipped = _Skipped(**state["skipped"])
+        self.progress.note(f"resuming the training after step {step}")
+        within = step < state["phase"]["end"]
+        return step, {name: value.numpy() for name, value in state["phase"]["labels"].items()} if within else None
 
-    def save(done: int) -> None:
-        if checkpoints and rank == 0:
-            state = {
-                "method": method.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-                "skipped": vars(skipped),
-                "config_hash": config_hash,
-            }
-            checkpoints.save(done, state)
-
-    with ExitStack() as stack:
-        log = MetricsLog(folder if rank == 0 else None, tracker=tracker, name=name)
-        stack.callback(log.close)
-        log.resume(first)
-        advance = stack.enter_context(progress.task("training", schedule.steps))
-        stop_requested = stack.enter_context(deferred_signals())
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        advance(first)
-        source = batches(data, first, schedule.steps, workers=workers, pin=device.type == "cuda")
-        window, since = time.perf_counter(), first
-        for step in range(first, schedule.steps):
-            torch.manual_seed(int(generator(seed, "network", step, rank).integers(1 << 62)))
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.lr_at(step)
-                group["weight_decay"] = schedule.weight_decay_at(step) if group["decays"] else 0.0
-            optimizer.zero_grad(set_to_none=True)
-            parts = next(source).to(device).augmented().parts(accumulate)
-            losses = []
-            for part in parts:
-                with method.no_sync() if part is not parts[-1] else nullcontext():
-                    with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-                        loss = method.loss(part, step) / accumulate
-                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                losses.append(loss.detach())
-            for parameter_name, parameter in named.items():
-                if method.is_frozen(parameter_name, step):
-                    parameter.grad = None
-            scaler.unscale_(optimizer)
-            norm = float(clip_each(list(named.values()), schedule.clip))
-            value = float(mean_over_processes(torch.stack(losses).sum()))
-            if math.isfinite(value) and math.isfinite(norm):
-                skipped.in_a_row = 0
-                scaler.step(optimizer)
-                method.after_step(step)
-            else:
-                method.on_step_skipped()
-                skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
-                scale = f", scaled by {scaler.get_scale():g}," if scaler.is_enabled() else ""
-                if skipped.in_a_row > bad_steps:
-                    raise TrainingError(
-                        f"the loss is {value} at step {step} and the norm of its gradient{scale} {norm}, as in the "
-                        f"{bad_steps} steps before; lower lr or lengthen the warm-up"
-                        + (", or take bfloat16" if scale else "")
-                    )
-                progress.note(f"step {step + 1} skipped: the loss or its gradient{scale} is not finite")
-            scaler.update()
-
-            done = step + 1
-            advance(1)
-            last = done == schedule.steps
-            row: Row = {}
-            if done % log_every == 0 or last or step == 0:
-                seconds = time.perf_counter() - window
-                speed = (done - since) / seconds
-                row = {
-                    "step": done,
-                    "loss": value,
-                    **method.metrics(step),
-                    "lr": schedule.lr_at(step),
-                    "weight_decay": schedule.weight_decay_at(step),
-                    "gradient_norm": norm,
-                    "skipped_steps": skipped.total,
-                    "images_per_second": round(speed * images_per_step, 2),
-                    "eta_seconds": round((schedule.steps - done) / speed, 1),
-                }
-                if device.type == "cuda":
-                    row["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
-                window, since = time.perf_counter(), done
-            if validation and validation_every and (done % validation_every == 0 or last):
-                row |= {"step": done, "validation_map": validation()}
-                progress.note(f"step {done}: validation mAP {row['validation_map']:.3f}")
-                window, since = time.perf_counter(), done
-            if row:
-                log.add({key: number for key, number in row.items() if math.isfinite(number)})
-            stop = any_process(stop_requested(), device)
-            if stop or (done % checkpoint_every == 0 and not last):
-                save(done)
-            if stop:
-                progress.note(f"training: step {done} is saved")
-                stop_requested(obey=True)
-        return log.rows
+    def save(self, done: int, phase: Phase) -> None:
+        """Saves a checkpoint after `done` steps; only the first process does."""
+        if not self.checkpoints or self.rank:
+            return
+        state: dict[str, Any] = {
+            "task": self.task.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "skipped": vars(self.skipped),
+            "phase": {
+                "end": phase.end,
+                "labels": {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in phase.labels.items()},
+            },
+            "config_hash": self._run.config_hash,
+        }
+        self.checkpoints.save(done, state)

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from reappear.core import MissingExtra
 from reappear.store import remove_scratch, write_text
 
+from .settings import Tracker
+
 Row = dict[str, int | float]
-Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
 
 
 @runtime_checkable

@@ -1,75 +1,127 @@
 """Optimiser, its schedule, and gradient clipping."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from reappear.core import SettingsError
 
 from .schedule import cosine, learning_rate
+from .settings import OptimizerName, ScheduleSettings
 
-OptimizerName = Literal["adamw", "sgd"]
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Schedule:
-    """Schedule of learning rate, weight decay and clipping.
+    """Learning rate and weight decay of each step.
 
     Attributes:
         steps: In all.
-        lr: Peak learning rate.
-        final_lr: At the end of the cosine.
-        warmup_steps: Of linear rise.
-        weight_decay: At the start; biases and vectors have none.
-        final_weight_decay: At the end of its cosine.
-        clip: Largest norm of each parameter's gradient; 0 = no clipping.
+        settings: Their shape.
     """
 
     steps: int
-    lr: float
-    final_lr: float
-    warmup_steps: int
-    weight_decay: float
-    final_weight_decay: float
-    clip: float
+    settings: ScheduleSettings
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise SettingsError(f"steps: must be 0 or more, got {self.steps}")
-        if self.warmup_steps < 0 or (self.steps and self.warmup_steps >= self.steps):
-            raise SettingsError(
-                f"warmup_steps: must be fewer than the {self.steps} steps of the training, got {self.warmup_steps}"
-            )
-        if not self.lr > 0:
-            raise SettingsError(f"lr: must be above 0, got {self.lr}")
-        if self.clip < 0:
-            raise SettingsError(f"clip: must be 0 or more, got {self.clip}")
+
+    @classmethod
+    def of(cls, settings: ScheduleSettings, images: int) -> "Schedule":
+        """The schedule of a training on so many images."""
+        steps = settings.steps
+        if steps is None:
+            steps = max(1, round(settings.epochs * images / settings.images_per_step))
+        return cls(steps, settings)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step."""
-        return learning_rate(step, steps=self.steps, warmup=self.warmup_steps, peak=self.lr, end=self.final_lr)
+        settings = self.settings
+        return learning_rate(
+            step,
+            steps=self.steps,
+            warmup=int(settings.warmup * self.steps),
+            peak=settings.lr,
+            end=settings.final_lr,
+            shape=settings.lr_schedule,
+            falls=settings.lr_steps,
+        )
 
     def weight_decay_at(self, step: int) -> float:
         """Weight decay of a step."""
-        return cosine(step, steps=self.steps, start=self.weight_decay, end=self.final_weight_decay)
+        settings = self.settings
+        return cosine(step, steps=self.steps, start=settings.weight_decay, end=settings.final_weight_decay)
 
 
-def make_optimizer(kind: OptimizerName, named: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum 0.9, in one fused kernel; weights decay, biases and vectors do not (as in DINO)."""
-    groups = parameter_groups(named)
-    if kind == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=0.9, fused=True)
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are updated alike.
+
+    Attributes:
+        parameters: Each is in one group.
+        decays: Whether weight decay applies.
+        lr_scale: Of the learning rate.
+    """
+
+    parameters: list[nn.Parameter]
+    decays: bool = True
+    lr_scale: float = 1.0
 
 
-def parameter_groups(named: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
+def decay_groups(named: Iterable[tuple[str, nn.Parameter]]) -> list[ParameterGroup]:
     """Weights decay; biases and vectors (norms) do not, as in DINO."""
-    vectors = [p for name, p in named.items() if p.ndim == 1 or name.endswith(".bias")]
+    parameters = list(named)
+    vectors = [p for name, p in parameters if p.ndim == 1 or name.endswith(".bias")]
     chosen = {id(p) for p in vectors}
-    weights = [p for p in named.values() if id(p) not in chosen]
-    return [{"params": weights, "decays": True}, {"params": vectors, "decays": False}]
+    return [
+        ParameterGroup([p for _, p in parameters if id(p) not in chosen]),
+        ParameterGroup(vectors, decays=False),
+    ]
+
+
+def scale_layers(groups: list[ParameterGroup], backbone: nn.Module, decay: float) -> list[ParameterGroup]:
+    """Groups with layer-wise learning rates: each layer learns `decay` times as fast as the next; heads are the last.
+
+    Args:
+        groups: Of the whole network.
+        backbone: Part of it; timm knows the order of its layers.
+        decay: 1 = all layers alike.
+    """
+    if decay == 1:
+        return groups
+    scale = {
+        id(parameter): decay * group["lr_scale"]  # timm's last layer has 1, as the head has here
+        for group in param_groups_layer_decay(backbone, layer_decay=decay)
+        for parameter in group["params"]
+    }
+    made: list[ParameterGroup] = []
+    for group in groups:
+        alike: dict[float, list[nn.Parameter]] = {}
+        for parameter in group.parameters:
+            alike.setdefault(group.lr_scale * scale.get(id(parameter), 1.0), []).append(parameter)
+        made += [ParameterGroup(parameters, group.decays, lr) for lr, parameters in alike.items()]
+    return made
+
+
+def make_optimizer(kind: OptimizerName, groups: list[ParameterGroup], lr: float) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum 0.9, in one fused kernel."""
+    plain: list[dict[str, Any]] = [
+        {"params": group.parameters, "decays": group.decays, "lr_scale": group.lr_scale} for group in groups
+    ]
+    if kind == "sgd":
+        return torch.optim.SGD(plain, lr=lr, momentum=0.9, fused=True)
+    return torch.optim.AdamW(plain, lr=lr, fused=True)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: float) -> None:
+    """Sets the learning rate and weight decay of a step in every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+        group["weight_decay"] = weight_decay if group["decays"] else 0.0
 
 
 def clip_each(parameters: list[nn.Parameter], largest: float) -> Tensor:

@@ -106,15 +106,6 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return shared / world
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is true in any process."""
-    if rank_and_world()[1] == 1:
-        return flag
-    shared = torch.tensor(float(flag), device=device)
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    return bool(shared)
-
-
 def broadcast_text(message: str | None) -> str:
     """Broadcasts the text of rank 0 to all ranks."""
     texts: list[str | None] = [message]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from reappear.core import SettingsError
 
@@ -16,17 +17,40 @@ def cosine(step: int, *, steps: int, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def learning_rate(step: int, *, steps: int, warmup: int, peak: float, end: float) -> float:
-    """Rises linearly to `peak` over `warmup` steps, then falls to `end` along a cosine.
+def learning_rate(
+    step: int,
+    *,
+    steps: int,
+    warmup: int,
+    peak: float,
+    end: float = 0.0,
+    shape: Literal["cosine", "step", "constant"] = "cosine",
+    falls: Sequence[float] = (),
+) -> float:
+    """Rises linearly to `peak` over `warmup` steps, then falls.
 
     The first step already learns: step 0 has `peak / warmup`, where DINO's has 0.
 
+    Args:
+        step: From 0.
+        steps: Of the whole training.
+        warmup: Steps of the rise.
+        peak: Highest rate.
+        end: At the end of the cosine.
+        shape: Along a cosine to `end`; to a tenth at each of `falls`; or not at all.
+        falls: Shares of the training.
+
     >>> [learning_rate(step, steps=4, warmup=2, peak=1.0, end=0.0) for step in range(4)]
     [0.5, 1.0, 1.0, 0.5]
+    >>> [learning_rate(step, steps=4, warmup=0, peak=1.0, shape="step", falls=(0.5, 0.75)) for step in range(4)]
+    [1.0, 1.0, 0.1, 0.01]
     """
     if step < warmup:
         return peak * (step + 1) / warmup
-    return cosine(step - warmup, steps=steps - warmup, start=peak, end=end)
+    if shape == "cosine":
+        return cosine(step - warmup, steps=steps - warmup, start=peak, end=end)
+    fallen = sum(step >= round(share * steps, 6) for share in falls) if shape == "step" else 0
+    return peak / 10.0**fallen
 
 
 def teacher_temperature(step: int, *, start: float, end: float, warmup: int) -> float:

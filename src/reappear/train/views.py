@@ -8,7 +8,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 from annotated_types import Interval
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from reappear.core import RISING, Fraction, settings
 
@@ -73,21 +73,7 @@ class ViewSettings:
             View(height, width, self.global_scale, blur=second, solarise=self.solarise),
         ]
         shapes += [View(local_height, local_width, self.local_scale, blur=local, solarise=0.0)] * self.local_views
-        return MultiCrop(
-            shapes,
-            ratio=self.ratio,
-            flip=self.flip,
-            jitter=self.jitter,
-            brightness=self.brightness,
-            contrast=self.contrast,
-            saturation=self.saturation,
-            hue=self.hue,
-            cast=self.cast,
-            gray=self.gray,
-            blur_radius=self.blur_radius,
-            erase=self.erase,
-            erase_area=self.erase_area,
-        )
+        return MultiCrop(shapes, self)
 
 
 @dataclass(frozen=True)
@@ -101,6 +87,24 @@ class View:
     solarise: float
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The views of one image before their colours are augmented.
+
+    Attributes:
+        views: Cropped, resized and flipped.
+        color_params: One row per view: the 3×4 colour matrix, whose last column is per unit of the view's mean luma;
+            the blur's standard deviation, 0 for none; 1 to solarise; left, top, width and height of what is erased.
+        boxes: Where each view was cut: left, top, right and bottom, as shares of the image's width and height.
+        flipped: Whether each view is mirrored.
+    """
+
+    views: list[Image]
+    color_params: Float[np.ndarray, "v params"]
+    boxes: Float[np.ndarray, "v 4"]
+    flipped: Bool[np.ndarray, " v"]
+
+
 class MultiCrop:
     """Multi-crop augmentation: random resized crops, flip and colour augmentation.
 
@@ -110,64 +114,33 @@ class MultiCrop:
 
     Args:
         views: All views; those that the teacher sees come first.
-        ratio: Width over height of what is cut out.
-        flip: Probability of a mirrored view.
-        jitter: Probability of brightness, contrast, saturation and hue.
-        brightness: Factor 1 ± this.
-        contrast: Factor 1 ± this, about the mean luma of the view.
-        saturation: Factor 1 ± this.
-        hue: Turn, in shares of the circle, ± this.
-        cast: Factor of each channel by itself, 1 ± this; part of the jitter.
-        gray: Probability of no colour.
-        blur_radius: Least and largest standard deviation in pixels.
-        erase: Probability that a box is filled with the mean colour.
-        erase_area: Least and largest share of the view that it takes.
+        settings: Probabilities and strengths of the augmentation.
     """
 
-    def __init__(
-        self,
-        views: Sequence[View],
-        *,
-        ratio: Range,
-        flip: float,
-        jitter: float,
-        brightness: float,
-        contrast: float,
-        saturation: float,
-        hue: float,
-        cast: float,
-        gray: float,
-        blur_radius: Range,
-        erase: float = 0.0,
-        erase_area: Range = (0.02, 0.6),
-    ) -> None:
+    def __init__(self, views: Sequence[View], settings: ViewSettings) -> None:
         self.views = tuple(views)
         self._scale = np.array([view.scale for view in views])
         self._blur = np.array([view.blur for view in views])
         self._solarise = np.array([view.solarise for view in views])
-        self._log_ratio = np.log(ratio)
-        self._ratio = ratio
-        self._flip, self._jitter, self._gray = flip, jitter, gray
-        self._strength = np.array([brightness, contrast, saturation])
-        self._hue, self._cast = hue, cast
-        self._blur_radius = blur_radius
-        self._erase, self._erase_area = erase, erase_area
+        self._log_ratio = np.log(settings.ratio)
+        self._ratio = settings.ratio
+        self._flip, self._jitter, self._gray = settings.flip, settings.jitter, settings.gray
+        self._strength = np.array([settings.brightness, settings.contrast, settings.saturation])
+        self._hue, self._cast = settings.hue, settings.cast
+        self._blur_radius = settings.blur_radius
+        self._erase, self._erase_area = settings.erase, settings.erase_area
 
     def __call__(self, image: Image, random: np.random.Generator) -> list[Image]:
         """The views of one image, in order. Always draws the same number of random numbers."""
-        views, color_params = self.cut(image, random)
-        return [_augment_colors(view, params) for view, params in zip(views, color_params, strict=True)]
+        cut = self.cut(image, random)
+        return [_augment_colors(view, params) for view, params in zip(cut.views, cut.color_params, strict=True)]
 
-    def cut(self, image: Image, random: np.random.Generator) -> tuple[list[Image], Float[np.ndarray, "v params"]]:
-        """The views cropped, resized and flipped, and the deferred colour parameters of each.
-
-        One row of numbers per view: the 3×4 colour matrix, whose last column is per unit of the view's mean luma; the
-        blur's standard deviation, 0 for none; 1 to solarise; left, top, width and height of what is erased.
-        """
+    def cut(self, image: Image, random: np.random.Generator) -> Cut:
+        """The views of one image with the parameters of their deferred colour augmentation."""
         numbers = random.random((len(self.views), _NUMBERS))
         boxes = self._boxes(image.shape[0], image.shape[1], numbers[:, : 2 * _ATTEMPTS + 2])
         chances = numbers[:, 2 * _ATTEMPTS + 2 :]
-        flips = (chances[:, 6] < self._flip).tolist()
+        flipped = chances[:, 6] < self._flip
         color_params = np.zeros((len(self.views), COLOR_PARAMS))
         color_params[:, :12] = self._colours(chances[:, [0, 1, 2, 3, 4, 5, 10, 11, 12]]).reshape(-1, 12)
         low, high = self._blur_radius
@@ -178,13 +151,11 @@ class MultiCrop:
         views = []
         for k, view in enumerate(self.views):
             left, top, width, height = boxes[k]
-            part = image[top : top + height, left : left + width]
-            shrinks = height * width > view.height * view.width
-            shown = cv2.resize(
-                part, (view.width, view.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-            )
-            views.append(cv2.flip(shown, 1) if flips[k] else shown)
-        return views, color_params
+            shown = resize(image[top : top + height, left : left + width], view.height, view.width)
+            views.append(cv2.flip(shown, 1) if flipped[k] else shown)
+        left, top, width, height = np.array(boxes, float).T
+        corners = np.stack([left, top, left + width, top + height], axis=1)
+        return Cut(views, color_params, corners / np.tile(image.shape[1::-1], 2), flipped)
 
     def _erased(self, numbers: Float[np.ndarray, "v m"]) -> Float[np.ndarray, "v 4"]:
         """Left, top, width, height of each view's erased box: torchvision's RandomErasing."""
@@ -247,6 +218,13 @@ class MultiCrop:
         matrices = np.concatenate([linear, shift], axis=2)
         matrices[~(on | gray)] = SAME_COLOURS  # to the last bit
         return np.asarray(matrices)
+
+
+def resize(image: Image, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """An image brought to a size: averaged where it shrinks, cubic where it grows."""
+    shrinks = image.shape[0] * image.shape[1] > height * width
+    shown = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.asarray(shown, np.uint8)
 
 
 def _augment_colors(view: Image, params: Float[np.ndarray, " params"]) -> Image:

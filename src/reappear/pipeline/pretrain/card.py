@@ -2,16 +2,10 @@
 
 from typing import Any
 
+from reappear.methods.registry import spec_of
 from reappear.pipeline.validation import MEAN, STD
 
 from .settings import PretrainSettings
-
-_TITLES = {
-    "cion": "identity-guided self-distillation (CION)",
-    "tracklet": "identity-guided self-distillation on tracklets",
-    "dino": "self-distillation of single images (DINO)",
-    "moco": "momentum contrast of single images (MoCo-v2)",
-}
 
 
 def model_config(settings: PretrainSettings, labels: str, steps: int) -> dict[str, Any]:
@@ -37,7 +31,7 @@ def model_card(
     """README.md of a model."""
     validations = [row["validation_map"] for row in metrics if "validation_map" in row]
     lines = [
-        f"# {settings.backbone}, pre-trained by {_TITLES[settings.method.kind]}",
+        f"# {settings.backbone}, pre-trained by {spec_of(settings.method).title}",
         "",
         f"- Input: RGB, {settings.height}×{settings.width}, mean {MEAN}, std {STD} of pixels in [0, 1]",
         f"- Trained on {counts['crops']:,} crops of {counts['identities']:,} identities (labels: {labels}), "

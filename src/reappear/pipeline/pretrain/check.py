@@ -1,10 +1,11 @@
 """Checks of the settings of a training before anything runs."""
 
+from reappear.methods.setup import build_network, choose_device, multi_crop
+from reappear.models import ProjectionHead
 from reappear.pipeline.validation import validation_split
 from reappear.train.metrics_log import require_tracker
 from reappear.train.parallel import torchrun_environment
 
-from .method import build_network, choose_device
 from .settings import PretrainSettings
 
 
@@ -23,10 +24,5 @@ def check_pretraining(settings: PretrainSettings) -> None:
     require_tracker(settings.tracker)
     if settings.validation is not None:
         validation_split(settings.validation)
-    settings.views.build(
-        height=settings.height,
-        width=settings.width,
-        local_height=settings.local_height,
-        local_width=settings.local_width,
-    )
-    build_network(settings)
+    multi_crop(settings)
+    build_network(settings, lambda width: ProjectionHead(width, hidden=1))

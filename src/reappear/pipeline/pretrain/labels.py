@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError, SettingsError, WorkspaceError
-from reappear.methods.settings import OWN_LABELS, MethodSettings
+from reappear.core import ImageTable, InputError, SettingsError, WorkspaceError
+from reappear.methods.registry import spec_of
+from reappear.methods.settings import MethodSettings
 from reappear.pipeline.record import require_made_of
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, read_table
@@ -20,8 +21,8 @@ def labels_of(method: MethodSettings, labels: str | None) -> str:
     Raises:
         SettingsError: The method needs other labels.
     """
-    own = OWN_LABELS.get(method.kind)
-    if own is None:
+    own = spec_of(method).labels
+    if own == "identities":
         return labels or "round0"
     if labels not in (None, own):
         raise SettingsError(f"labels: method {method.kind} learns from labels {own}, got {labels}; leave them out")
@@ -54,6 +55,18 @@ def labelled(
         raise InputError(f"labels {labels!r} give no crop an identity; check the thresholds of correlate")
     left_out = len(identity) - len(rows)
     return rows, identity[rows], {reason: left_out} if left_out else {}
+
+
+def crop_table(crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> ImageTable:
+    """Crops with their labels; the camera is the video."""
+    number = np.asarray(rows, np.int64)
+    return ImageTable(
+        path=np.array([f"crop {row}" for row in number.tolist()]),
+        identity=np.asarray(identity, np.int64),
+        camera=np.asarray(crops.crops["video"], np.int64)[rows],
+        sequence=np.asarray(crops.crops["tracklet"], np.int64)[rows],
+        split=np.full(len(number), "train"),
+    )
 
 
 def identities_folder(work: Workspace, labels: str) -> Path:

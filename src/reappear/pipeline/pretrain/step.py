@@ -44,10 +44,10 @@ def pretrain(
         SettingsError: A setting is out of range, or contradicts another.
         TrainingError: The training diverged.
     """
+    from reappear.methods.setup import choose_device
     from reappear.train import parallel
 
     from .check import check_pretraining
-    from .method import choose_device
     from .training import Training
 
     labels = labels_of(settings.method, labels)

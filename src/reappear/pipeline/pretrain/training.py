@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Int
 
 from reappear.core import Progress
+from reappear.methods.registry import spec_of
+from reappear.methods.setup import Setup
 from reappear.models import save_model
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.record import Outcome, read_record
@@ -18,15 +20,12 @@ from reappear.pipeline.validation import Validation, held_out
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, remove_scratch
 from reappear.train import parallel
-from reappear.train.batches import StepBatches
-from reappear.train.loop import train
+from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
-from reappear.train.sampler import IdentitySampler
 
 from .card import model_card, model_config
 from .images import CropImages
-from .labels import labelled
-from .method import build_method
+from .labels import crop_table, labelled
 from .settings import PretrainSettings
 
 
@@ -57,33 +56,29 @@ class Training:
         rows, identity, validation, held = self._validation(rows, identity)
         if held:
             dropped = {**dropped, "held out for validation": held}
-        schedule = self._schedule(len(rows))
-        method = build_method(settings, schedule.steps, self.device)
-        exported = getattr(method, settings.keep)
-        metrics = train(
-            method,
-            self._batches(rows, identity, schedule.steps),
-            schedule,
-            images_per_step=settings.images_per_step,
-            device=self.device,
-            seed=settings.seed,
-            folder=staging,
-            optimizer_name=settings.optimizer,
-            precision=settings.precision,
-            accumulate=settings.accumulate,
-            bad_steps=settings.bad_steps,
-            workers=settings.workers,
-            log_every=settings.log_every,
-            checkpoint_every=settings.checkpoint_every,
-            keep_checkpoints=settings.keep_checkpoints,
+        schedule = Schedule.of(settings, len(rows))
+        images = CropImages(self.crops, rows, max_height=2 * settings.height, memory_mb=settings.memory_mb)
+        setup = Setup(
+            settings,
+            settings.method,
+            images,
+            crop_table(self.crops, rows, identity),
+            self.labels,
+            schedule.steps,
+            self.device,
+        )
+        task = spec_of(settings.method).build(setup)
+        exported = task.export(settings.keep)
+        run = Run(
+            staging,
+            self.device,
+            name=self.name,
             resume_from=self.resume_from,
             config_hash=self._config_hash(rows, identity),
-            tracker=settings.tracker,
-            name=self.name,
-            validation=None if validation is None else (lambda: validation.score(exported.backbone, self.device)),
-            validation_every=settings.validation_every,
+            validate=None if validation is None else (lambda: validation.score(exported, self.device)),
             progress=progress,
         )
+        metrics = train(task, schedule, settings, run)
         counts: dict[str, int | float] = {
             "steps": schedule.steps,
             "crops": len(rows),
@@ -92,7 +87,7 @@ class Training:
         }
         if parallel.rank_and_world()[0] == 0:
             config = model_config(settings, self.labels, schedule.steps)
-            save_model(staging, exported.backbone, config, card=model_card(settings, self.labels, counts, metrics))
+            save_model(staging, exported, config, card=model_card(settings, self.labels, counts, metrics))
             remove_scratch(staging / "checkpoints", "step-*.pt")
         return Outcome(counts, dropped, made=len(rows))
 
@@ -121,43 +116,3 @@ class Training:
         asks = first and bool(held.any())
         validation = Validation.of_crops(self.crops, rows[held], identity[held], *size) if asks else None
         return rows[~held], identity[~held], validation, int(held.sum())
-
-    def _schedule(self, crops: int) -> Schedule:
-        settings = self.settings
-        steps = settings.steps
-        if steps is None:
-            steps = max(1, round(settings.epochs * crops / settings.images_per_step))
-        return Schedule(
-            steps=steps,
-            lr=settings.lr,
-            final_lr=settings.final_lr,
-            warmup_steps=int(settings.warmup * steps),
-            weight_decay=settings.weight_decay,
-            final_weight_decay=settings.final_weight_decay,
-            clip=settings.clip,
-        )
-
-    def _batches(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], steps: int) -> StepBatches:
-        """The batches of each step."""
-        settings = self.settings
-        rank, world = parallel.rank_and_world()
-        single = ((0.0, 1),)
-        stages = single if self.labels == "instance" else getattr(settings.method, "curriculum", single)
-        on_device = settings.colours_on == "device" or (settings.colours_on == "auto" and self.device.type == "cuda")
-        return StepBatches(
-            CropImages(self.crops, rows, max_height=2 * settings.height, memory_mb=settings.memory_mb),
-            identity,
-            IdentitySampler(
-                identity, images_per_step=settings.images_per_step, steps=steps, stages=stages, seed=settings.seed
-            ),
-            settings.views.build(
-                height=settings.height,
-                width=settings.width,
-                local_height=settings.local_height,
-                local_width=settings.local_width,
-            ),
-            seed=settings.seed,
-            rank=rank,
-            world=world,
-            defer_colors=on_device,
-        )

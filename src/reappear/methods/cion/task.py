@@ -1,0 +1,172 @@
+"""CION: identity-guided self-distillation (NeurIPS 2024, Sec. 3.3). With one image per identity it is DINO."""
+
+import copy
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reappear.losses import IdentityDistillationLoss
+from reappear.methods.network import Network, feature_spread
+from reappear.methods.setup import Setup
+from reappear.models.heads import DistillationHead
+from reappear.train import parallel
+from reappear.train.batch import ViewBatch
+from reappear.train.metrics_log import Row
+from reappear.train.schedule import Stages, cosine, teacher_temperature
+from reappear.train.task import Labels, Phase, StepResult, Task
+from reappear.train.teacher import BufferBackup, update_teacher
+
+from .settings import DistillationSettings, IdentityDistillationSettings
+
+GLOBAL_VIEWS = 2  # the teacher's; the student sees these and the local ones
+
+
+class Cion(Task[ViewBatch]):
+    """A student distilled from an EMA teacher that sees other images of the same person.
+
+    Args:
+        setup: Settings, images, and where it runs.
+    """
+
+    student: Network
+    teacher: Network
+
+    def __init__(self, setup: Setup[DistillationSettings]) -> None:
+        settings = setup.method
+        self.settings, self.setup = settings, setup
+        self.student = setup.network(self._make_head, sync_batch_norm=True)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        setup.compile(self.student, self.teacher)
+        self._distributed = parallel.wrap_ddp(self.student)
+        self._stages: Stages = ((0.0, 1),)
+        weighting: Literal["equation", "official"] = "equation"
+        if isinstance(settings, IdentityDistillationSettings):
+            weighting = settings.weighting
+            if setup.labels != "instance":
+                self._stages = settings.curriculum
+        self.objective = IdentityDistillationLoss(
+            settings.prototypes,
+            student_temperature=settings.student_temperature,
+            teacher_temperature=settings.teacher_temperature,
+            center_momentum=settings.center_momentum,
+            weighting=weighting,
+        ).to(setup.device)
+        self._means: list[Tensor] = []  # of the teacher's logits, one for each part of this step's batch
+        self._backup = BufferBackup(self.student, self.teacher)
+
+    def _make_head(self, features: int) -> DistillationHead:
+        settings = self.settings
+        return DistillationHead(
+            features,
+            hidden=settings.head_hidden,
+            bottleneck=settings.head_bottleneck,
+            prototypes=settings.prototypes,
+            batch_norm=settings.head_batch_norm,
+        )
+
+    def phase(self, step: int, labels: Labels | None) -> Phase:
+        """One phase: groups of N_id images of an identity, by the curriculum."""
+        return self.setup.views(self._stages)
+
+    def momentum(self, step: int) -> float:
+        """EMA momentum of the teacher at a step."""
+        return cosine(step, steps=self.setup.steps, start=self.settings.momentum, end=1.0)
+
+    def temperature(self, step: int) -> float:
+        """tau_t at a step."""
+        first = self.settings.first_teacher_temperature
+        end = self.settings.teacher_temperature
+        return teacher_temperature(
+            step,
+            start=end if first is None else first,
+            end=end,
+            warmup=self.settings.teacher_temperature_warmup,
+        )
+
+    def training_step(self, batch: ViewBatch, step: int) -> StepResult:
+        """Eq. 9 on the views of one step, or of a part of it. Both networks stay in training mode."""
+        if not self._means:
+            self._backup.save()
+        with torch.no_grad():
+            _, vectors = self.teacher(batch.views[:GLOBAL_VIEWS])
+            teacher = _head(self.teacher).compare(vectors)
+        features, student = self._distributed(batch.views)
+        self._means.append(teacher.mean(dim=(0, 1, 2)).to(self.objective.center.dtype))
+        loss = self.objective.at_bottleneck(
+            student, _head(self.student).prototypes, teacher, teacher_temperature=self.temperature(step)
+        )
+        center = self.objective.center.clone()
+        return StepResult(loss, partial(self._metrics, step, features[0].detach(), teacher, center))
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Context in which gradients are not averaged over processes."""
+        return parallel.no_sync(self._distributed)
+
+    def after_step(self, step: int) -> None:
+        """Updates the centre, then the teacher."""
+        if not self._means:
+            return
+        self.objective.update_center(torch.stack(self._means)[:, None, None])
+        self._means.clear()
+        update_teacher(self.teacher, self.student, momentum=self.momentum(step), buffers=self.settings.teacher_buffers)
+
+    def on_step_skipped(self) -> None:
+        """Restores batch norm statistics; centre and teacher are not updated."""
+        self._means.clear()
+        self._backup.restore()
+
+    @torch.no_grad()
+    def _metrics(
+        self,
+        step: int,
+        features: Float[Tensor, "ids images d"],
+        teacher: Float[Tensor, "globals ids images k"],
+        center: Float[Tensor, " k"],
+    ) -> Row:
+        """Signs of collapse. Entropies are in nats.
+
+        All images alike: the entropy of the batch's mean distribution falls to that of one image, and few prototypes
+        are ever the nearest. Uniform distribution: the entropy of one image rises to ln K. Spread of features: 1 on the
+        whole sphere, 0 in one point.
+        """
+        centered = (teacher.float() - center).flatten(0, 2)
+        probabilities = torch.softmax(centered / self.temperature(step), dim=-1)
+        return {
+            "teacher_entropy": _entropy(probabilities).mean().item(),
+            "batch_entropy": _entropy(probabilities.mean(0)).item(),
+            "prototypes_used": len(set(centered.argmax(-1).tolist())) / min(centered.shape),
+            "center_norm": self.objective.center.norm().item(),
+            "feature_spread": feature_spread(features),
+            "images_per_identity": features.shape[1],
+            "teacher_temperature": self.temperature(step),
+            "momentum": self.momentum(step),
+        }
+
+    def is_frozen(self, parameter: str, step: int) -> bool:
+        """True for the prototypes in the first `freeze_steps` steps."""
+        return step < self.settings.freeze_steps and parameter == "head.prototypes"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Student, teacher and centre."""
+        return {**super().state_dict(), "loss": self.objective.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.objective.load_state_dict(state["loss"])
+
+
+def _head(network: Network) -> DistillationHead:
+    head = network.head
+    if not isinstance(head, DistillationHead):
+        raise TypeError(f"self-distillation needs a DistillationHead, got {type(head).__name__}")
+    return head
+
+
+def _entropy(rows: Float[Tensor, "*rows k"]) -> Float[Tensor, "*rows"]:
+    entropy: Tensor = torch.special.entr(rows).sum(-1)
+    return entropy

@@ -1,0 +1,136 @@
+"""MoCo-v2 (He et al. 2020, Chen et al. 2020) as LUP pre-trains people with it (Fu et al. 2021)."""
+
+import copy
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from reappear.core import SettingsError, generator
+from reappear.methods.network import Network, feature_spread
+from reappear.methods.setup import Setup
+from reappear.models.heads import ProjectionHead
+from reappear.train import parallel
+from reappear.train.batch import ViewBatch
+from reappear.train.metrics_log import Row
+from reappear.train.task import Labels, Phase, StepResult, Task
+from reappear.train.teacher import BufferBackup, update_teacher
+
+from .settings import MocoSettings
+
+
+class Moco(Task[ViewBatch]):
+    """Two views of an image contrasted with a queue of views of other images, encoded by an EMA copy (key network).
+
+    The key network is updated after the optimiser's step, which equals an update before the next key pass; so a resumed
+    training has nothing to catch up. With several processes each key batch is shuffled over all of them, so that batch
+    norm does not reveal which key belongs to which query ("shuffling BN"); one process does not shuffle.
+
+    Args:
+        setup: Settings, images, and where it runs.
+    """
+
+    student: Network
+    teacher: Network
+
+    def __init__(self, setup: Setup[MocoSettings]) -> None:
+        settings = setup.method
+        self.settings, self.setup = settings, setup
+        self.student = setup.network(self._make_head)
+        drawn = generator(setup.training.seed, "queue").standard_normal((settings.queue, settings.head_width))
+        weight = next(self.student.head.parameters())
+        self.queue = F.normalize(torch.as_tensor(drawn).to(weight), dim=-1)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        setup.compile(self.student, self.teacher)
+        self._distributed = parallel.wrap_ddp(self.student)
+        self._next = 0  # where the queue is overwritten next
+        self._keys: list[Tensor] = []  # of this step
+        self._backup = BufferBackup(self.student, self.teacher)
+
+    def _make_head(self, features: int) -> ProjectionHead:
+        return ProjectionHead(features, hidden=self.settings.head_hidden or features, width=self.settings.head_width)
+
+    def phase(self, step: int, labels: Labels | None) -> Phase:
+        """One phase: each image by itself."""
+        return self.setup.views()
+
+    def training_step(self, batch: ViewBatch, step: int) -> StepResult:
+        """InfoNCE: cross entropy of the other view of the same image against the queue."""
+        if len(batch.views) != 2:
+            raise SettingsError(f"moco compares two views of an image, got {len(batch.views)}; set views.local_views=0")
+        if not self._keys:
+            self._backup.save()
+        with torch.no_grad():
+            keys = self._encode_keys(batch.views[1], step).to(self.queue.dtype)
+        features, queries = self._distributed(batch.views[:1])
+        with torch.autocast(keys.device.type, enabled=False):
+            queries = queries.to(self.queue.dtype).flatten(0, 2)
+            positive = (queries * keys).sum(-1, keepdim=True)
+            negative = queries @ self.queue.T
+            scores = torch.cat([positive, negative], dim=1)
+            value = F.cross_entropy(scores / self.settings.temperature, scores.new_zeros(len(scores), dtype=torch.long))
+        self._keys.append(keys)
+        seen = features[0].detach(), positive.detach(), negative.detach().amax(1, keepdim=True)
+        return StepResult(value, partial(self._metrics, *seen))
+
+    def _encode_keys(self, view: UInt8[Tensor, "ids images 3 h w"], step: int) -> Float[Tensor, "n d"]:
+        rank, world = parallel.rank_and_world()
+        if world == 1:
+            return self.teacher([view])[1].flatten(0, 2)  # type: ignore[no-any-return]
+        mine = view.shape[0] * view.shape[1]
+        gathered = parallel.all_gather(view.flatten(0, 1).contiguous())
+        order = generator(self.setup.training.seed, "shuffle", step, len(self._keys)).permutation(len(gathered))
+        shuffled = torch.as_tensor(order, device=view.device)
+        share = gathered[shuffled[rank * mine : (rank + 1) * mine]]
+        keys = parallel.all_gather(self.teacher([share[:, None]])[1].flatten(0, 2).contiguous())
+        return keys[torch.argsort(shuffled)][rank * mine : (rank + 1) * mine]
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Context in which gradients are not averaged over processes."""
+        return parallel.no_sync(self._distributed)
+
+    def after_step(self, step: int) -> None:
+        """Updates the key network, then replaces the oldest keys of the queue by the keys of all processes."""
+        if not self._keys:
+            return
+        update_teacher(
+            self.teacher, self.student, momentum=self.settings.momentum, buffers=self.settings.teacher_buffers
+        )
+        fresh = parallel.all_gather(torch.cat(self._keys))
+        self._keys.clear()
+        if len(fresh) > len(self.queue):
+            raise SettingsError(f"queue: must be at least the images of a step, {len(fresh)}, got {len(self.queue)}")
+        places = (self._next + torch.arange(len(fresh), device=fresh.device)) % len(self.queue)
+        self.queue[places] = fresh
+        self._next = (self._next + len(fresh)) % len(self.queue)
+
+    def on_step_skipped(self) -> None:
+        """Restores batch norm statistics; queue and key network are not updated."""
+        self._keys.clear()
+        self._backup.restore()
+
+    @torch.no_grad()
+    def _metrics(
+        self, features: Float[Tensor, "ids images d"], positive: Float[Tensor, "n 1"], nearest: Float[Tensor, "n 1"]
+    ) -> Row:
+        """Mean cosine with the positive and the nearest negative, share with the positive nearer, feature spread."""
+        return {
+            "positive_similarity": positive.mean().item(),
+            "nearest_negative": nearest.mean().item(),
+            "found": (positive > nearest).float().mean().item(),
+            "feature_spread": feature_spread(features),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both networks and the queue."""
+        return {**super().state_dict(), "queue": self.queue, "next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.queue.copy_(state["queue"])
+        self._next = int(state["next"])

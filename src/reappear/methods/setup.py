@@ -1,0 +1,158 @@
+"""What a training method is built from: its settings, the images, and where it runs."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from reappear.core import ImageTable, SettingsError, generator
+from reappear.models import create_model, load_checkpoint
+from reappear.train import parallel
+from reappear.train.datasets import Images, ViewDataset
+from reappear.train.samplers import IdentitySampler
+from reappear.train.schedule import Stages
+from reappear.train.settings import TrainSettings
+from reappear.train.task import Phase
+from reappear.train.views import MultiCrop
+
+from .network import Head, Network, unfuse_attention
+from .settings import MethodSettings
+
+MethodT = TypeVar("MethodT", bound=MethodSettings, covariant=True)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1], as networks expect them
+
+
+@dataclass(frozen=True)
+class Setup(Generic[MethodT]):
+    """What a method is built from.
+
+    Attributes:
+        training: Settings of the training.
+        method: Settings of the method.
+        images: Read by row.
+        table: Labels of the images: identity, camera and tracklet of each.
+        labels: Name of the identities: "instance" where each image has its own.
+        steps: Of the training.
+        device: Where it runs.
+    """
+
+    training: TrainSettings
+    method: MethodT
+    images: Images
+    table: ImageTable
+    labels: str
+    steps: int
+    device: torch.device
+
+    def network(self, make_head: Callable[[int], Head], *, sync_batch_norm: bool = False) -> Network:
+        """The student as it begins, on the device; its first weights depend on the seed alone.
+
+        Args:
+            make_head: From the width of the features.
+            sync_batch_norm: Whether batch norm takes its statistics over all GPUs.
+        """
+        network = build_network(self.training, make_head)
+        if self.device.type == "cpu" and self.training.precision == "bfloat16":
+            unfuse_attention(network.backbone)
+        if sync_batch_norm:
+            network = parallel.convert_sync_batchnorm(network, self.device)
+        return network.to(self.device)
+
+    def compile(self, *networks: Network) -> None:
+        """Compiles backbones where the settings ask for it."""
+        for network in networks if self.training.compile else ():
+            network.backbone.compile(dynamic=False)
+
+    def views(self, stages: Stages = ((0.0, 1),)) -> Phase:
+        """One phase, in which views of the images are compared.
+
+        Args:
+            stages: The curriculum, see `schedule.stage`.
+        """
+        training = self.training
+        on_device = training.colours_on == "device" or (training.colours_on == "auto" and self.device.type == "cuda")
+        sampler = IdentitySampler(
+            self.table.identity,
+            images_per_step=training.images_per_step,
+            steps=self.steps,
+            stages=stages,
+            seed=training.seed,
+        )
+        data = ViewDataset(
+            self.images, self.table, sampler, multi_crop(training), seed=training.seed, defer_colors=on_device
+        )
+        return Phase(0, self.steps, data)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; under torchrun, "cuda" is the GPU that is this process's."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"device: must be auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device: {name} was asked for, and there is no GPU that this PyTorch can use; take cpu")
+    if name != "cuda":
+        return device
+    local = os.environ.get("LOCAL_RANK", "0")
+    if not local.isdigit() or int(local) >= torch.cuda.device_count():
+        raise SettingsError(f"LOCAL_RANK: there is no GPU {local} (environment); start no more processes than GPUs")
+    return torch.device("cuda", int(local))
+
+
+def multi_crop(training: TrainSettings) -> MultiCrop:
+    """The views of each image."""
+    return training.views.build(
+        height=training.height,
+        width=training.width,
+        local_height=training.local_height,
+        local_width=training.local_width,
+    )
+
+
+def build_network(training: TrainSettings, make_head: Callable[[int], Head]) -> Network:
+    """A backbone with its head, on the CPU.
+
+    Raises:
+        InputError: There is no such backbone, or `init` does not fit it.
+        SettingsError: The backbone does not take its arguments, the sizes of images, or gradient checkpointing.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(training.seed, "weights").integers(1 << 62)))
+        backbone: Any = create_model(training.backbone, **training.arguments)
+        head = make_head(backbone.num_features)
+    if training.init is not None:
+        load_checkpoint(backbone, training.init)
+    _try_sizes(backbone, training)
+    if training.gradient_checkpointing:
+        try:
+            backbone.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError) as error:
+            raise SettingsError(f"gradient_checkpointing: {training.backbone} cannot; leave it off") from error
+    return Network(backbone, head, mean=MEAN, std=STD)
+
+
+def _try_sizes(backbone: Any, training: TrainSettings) -> None:
+    """Refuses view sizes that the network does not take, before anything is trained."""
+    sizes = [(training.height, training.width)]
+    if training.views.local_views:
+        sizes.append((training.local_height, training.local_width))
+    was_training = backbone.training
+    backbone.eval()
+    for height, width in sizes:
+        try:
+            with torch.no_grad():
+                shape = tuple(backbone(torch.zeros(1, 3, height, width)).shape)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise SettingsError(
+                f"{training.backbone} does not take images of {height}x{width} ({' '.join(str(error).split())[:120]}); "
+                "change the sizes, or set arguments such as {dynamic_img_size: true}"
+            ) from error
+        if shape != (1, backbone.num_features):
+            raise SettingsError(f"{training.backbone} gives {shape} for one image of {height}x{width}, not one vector")
+    backbone.train(was_training)

@@ -1,0 +1,233 @@
+"""Samplers: the images of each training step, as pure functions of the seed and the step."""
+
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+from reappear.core import ImageTable, InputError, SettingsError, generator, lengths_to_offsets
+
+from .schedule import Stages, require_stages, stage
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Chooses the images of each step, over all processes."""
+
+    images_per_step: int
+
+    @property
+    def identities_per_step(self) -> list[int]:
+        """The numbers of identities that steps have."""
+        ...
+
+    def groups(self, step: int) -> Int[np.ndarray, "ids images"]:
+        """Rows of the images of a step, a row per identity."""
+        ...
+
+
+class IdentitySampler:
+    """A fixed number of images per step, as groups of `N_id` images of one identity.
+
+    A pure function of the seed and the step. In one pass over the data, each identity's images are shuffled, cut into
+    groups of `N_id`, and the last group is filled up with images of the same identity, repeated as late as possible. So
+    each pass has every image, no group mixes identities, and passes follow without a gap. Each stage of the curriculum
+    begins a new pass.
+
+    Args:
+        identity: Of each image, 0 or more.
+        images_per_step: Over all processes; a multiple of every stage's `N_id`.
+        steps: Of the whole training.
+        stages: The curriculum, see `schedule.stage`.
+        seed: Of the run.
+    """
+
+    def __init__(
+        self, identity: Int[np.ndarray, " n"], *, images_per_step: int, steps: int, stages: Stages, seed: int
+    ) -> None:
+        _require_identities(identity)
+        require_stages(stages, images_per_step)
+        self.images_per_step = images_per_step
+        self._steps, self._stages, self._seed = steps, tuple(stages), seed
+        self._by_identity = np.argsort(identity, kind="stable")
+        self._counts = np.unique(identity, return_counts=True)[1]
+        self._pass = lru_cache(maxsize=2)(self._make_pass)
+
+    @property
+    def identities_per_step(self) -> list[int]:
+        """How many identities a step of each stage has."""
+        return [self.images_per_step // images for _, images in self._stages]
+
+    def images_per_identity(self, step: int) -> int:
+        """N_id at a step."""
+        return stage(step, steps=self._steps, stages=self._stages)[0]
+
+    def groups(self, step: int) -> Int[np.ndarray, "ids images"]:
+        """The images of a step, a row per identity."""
+        images, first = stage(step, steps=self._steps, stages=self._stages)
+        ids = self.images_per_step // images
+        per_pass = int(np.sum(-(-self._counts // images)))
+        wanted = (step - first) * ids + np.arange(ids)
+        rounds = wanted // per_pass
+        parts = [self._pass(images, int(r))[wanted[rounds == r] % per_pass] for r in np.unique(rounds)]
+        return np.asarray(np.concatenate(parts), np.int64)
+
+    def _make_pass(self, images: int, number: int) -> Int[np.ndarray, "groups images"]:
+        """All groups of one pass in random order."""
+        random = generator(self._seed, "sampler", images, number)
+        identities = np.repeat(np.arange(len(self._counts)), self._counts)
+        # Shuffled inside each identity, in one sort for all.
+        shuffled = self._by_identity[np.lexsort((random.random(len(identities)), identities))]
+        groups = -(-self._counts // images)
+        slots = groups * images
+        ends = lengths_to_offsets(slots)
+        within = np.arange(ends[-1]) - np.repeat(ends[:-1], slots)
+        source = np.repeat(lengths_to_offsets(self._counts)[:-1], slots) + within % np.repeat(self._counts, slots)
+        order = random.permutation(len(source) // images)
+        return np.asarray(shuffled[source].reshape(-1, images)[order], np.int64)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_pass"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._pass = lru_cache(maxsize=2)(self._make_pass)
+
+
+class PKSampler:
+    """P identities with K images of each: the batches of triplet losses (Hermans et al. 2017).
+
+    A pure function of the seed and the step. In one pass over the data each identity's images are shuffled and cut into
+    groups of K; an identity with fewer than K images gives one group with repetitions. The groups are dealt to steps in
+    such a way that no step has an identity twice (consecutive groups go to consecutive steps), so an identity gives at
+    most one group to each step of the pass, and fewer than P groups are left over. The field's usual sampler draws
+    identities greedily instead; it has the same groups and steps without repeated identities.
+
+    Args:
+        identity: Of each image, 0 or more.
+        identities: P, over all processes.
+        images: K.
+        seed: Of the run.
+        camera: Of each image; where given, a group takes images of different cameras as far as there are any.
+    """
+
+    def __init__(
+        self,
+        identity: Int[np.ndarray, " n"],
+        *,
+        identities: int,
+        images: int,
+        seed: int,
+        camera: Int[np.ndarray, " n"] | None = None,
+    ) -> None:
+        _require_identities(identity)
+        for name, value in (("identities", identities), ("images", images)):
+            if value < 1:
+                raise SettingsError(f"{name}: must be 1 or more, got {value}")
+        self._people, self._identity, counts = np.unique(identity, return_inverse=True, return_counts=True)
+        if len(counts) < identities:
+            raise InputError(f"a step has {identities} identities, but there are {len(counts)}; lower images_per_step")
+        self.images_per_step = identities * images
+        self._ids, self._images, self._seed = identities, images, seed
+        self._camera = np.zeros(len(identity), np.int64) if camera is None else camera
+        self._groups = np.maximum(counts // images, 1)  # of each identity in a pass
+        steps = int(self._groups.sum()) // identities
+        while np.minimum(self._groups, steps).sum() < steps * identities:
+            steps = int(np.minimum(self._groups, steps).sum()) // identities
+        self._groups = np.minimum(self._groups, steps)
+        self.steps_per_pass = steps
+        self._pass = lru_cache(maxsize=2)(self._make_pass)
+
+    @property
+    def identities_per_step(self) -> list[int]:
+        """P."""
+        return [self._ids]
+
+    def groups(self, step: int) -> Int[np.ndarray, "ids images"]:
+        """Rows of the images of a step, a row per identity; all identities differ."""
+        number, within = divmod(step, self.steps_per_pass)
+        return np.asarray(self._pass(number)[within])
+
+    def _make_pass(self, number: int) -> Int[np.ndarray, "steps ids images"]:
+        random = generator(self._seed, "sampler", number)
+        draw = random.random(len(self._identity))
+        # Within an identity: the k-th images of all its cameras before the (k+1)-th of any, each in random order.
+        order = np.lexsort((draw, self._camera, self._identity))
+        same = np.flatnonzero(np.diff(self._identity[order]) | np.diff(self._camera[order])) + 1
+        begins = np.r_[0, same]
+        turn = np.arange(len(order)) - np.repeat(begins, np.diff(np.r_[begins, len(order)]))
+        if np.ptp(self._camera):
+            order = order[np.lexsort((draw[order], turn, self._identity[order]))]
+        first = lengths_to_offsets(np.bincount(self._identity))
+        people = random.permutation(len(self._groups))  # in this order their groups are dealt
+        groups = self._groups[people]
+        starts = lengths_to_offsets(groups)
+        person = np.repeat(people, groups)
+        within = (np.arange(starts[-1]) - np.repeat(starts[:-1], groups))[:, None] * self._images
+        slot = within + np.arange(self._images)
+        size = np.diff(first)[person][:, None]
+        rows = order[first[person][:, None] + slot % size]
+        kept = rows[: self.steps_per_pass * self._ids].reshape(self._ids, self.steps_per_pass, self._images)
+        return np.asarray(kept.transpose(1, 0, 2)[random.permutation(self.steps_per_pass)], np.int64)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_pass"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._pass = lru_cache(maxsize=2)(self._make_pass)
+
+
+class ClipSampler:
+    """P identities with K clips of each, from different cameras as far as there are any; T frames a clip.
+
+    Tracklets are sampled as images are by `PKSampler`. A clip takes one frame from each of T equal parts of its
+    tracklet, at random (restricted random sampling, Li et al. 2018); a tracklet of fewer frames repeats some.
+
+    Args:
+        table: A tracklet is what has one `sequence`; its frames are in the order of rows.
+        identities: P, over all processes.
+        clips: K.
+        frames: T.
+        seed: Of the run.
+    """
+
+    def __init__(self, table: ImageTable, *, identities: int, clips: int, frames: int, seed: int) -> None:
+        if frames < 1:
+            raise SettingsError(f"frames: must be 1 or more, got {frames}")
+        if len(table) and table.sequence.min() < 0:
+            raise InputError("clips need the tracklet of every image; the set gives none for some")
+        self._order = np.argsort(table.sequence, kind="stable")
+        _, begins, self._lengths = np.unique(table.sequence[self._order], return_index=True, return_counts=True)
+        self._begins = np.asarray(begins, np.int64)
+        first = self._order[self._begins] if len(table) else self._order
+        self._tracklets = PKSampler(
+            table.identity[first], identities=identities, images=clips, seed=seed, camera=table.camera[first]
+        )
+        self._frames, self._seed = frames, seed
+        self.images_per_step = identities * clips * frames
+
+    @property
+    def identities_per_step(self) -> list[int]:
+        """P."""
+        return self._tracklets.identities_per_step
+
+    def groups(self, step: int) -> Int[np.ndarray, "ids images"]:
+        """Rows of the images of a step, clip after clip in each row."""
+        frames = self.frames(step)
+        return np.asarray(frames.reshape(len(frames), -1))
+
+    def frames(self, step: int) -> Int[np.ndarray, "ids clips time"]:
+        """Rows of the frames of a step."""
+        tracklets = self._tracklets.groups(step)
+        draw = generator(self._seed, "frames", step).random((*tracklets.shape, self._frames))
+        position = (np.arange(self._frames) + draw) / self._frames * self._lengths[tracklets][..., None]
+        return np.asarray(self._order[self._begins[tracklets][..., None] + position.astype(np.int64)], np.int64)
+
+
+def _require_identities(identity: Int[np.ndarray, " n"]) -> None:
+    if len(identity) == 0:
+        raise InputError("there are no images to train on")
+    if identity.min() < 0:
+        raise InputError("images without an identity must be left out before training")

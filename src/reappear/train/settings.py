@@ -1,0 +1,149 @@
+"""Settings that all trainings share, in groups. A function takes the group that it needs. Does not import torch."""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
+
+from reappear.core import Count, CountOrZero, Fraction, ImageSide, NotNegative, Positive, Processes, Seed, settings
+
+from .views import ViewSettings
+
+OptimizerName = Literal["adamw", "sgd"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
+Keep = Literal["student", "teacher"]
+
+
+@settings
+class ModelSettings:
+    """Model."""
+
+    backbone: Annotated[str, "architecture: one that `reappear models` shows, stripes4, cnn6, or any timm name"] = (
+        "stripes4"
+    )
+    arguments: Annotated[dict[str, Any], "arguments of the architecture, such as {width: 48}"] = field(
+        default_factory=dict
+    )
+    init: Annotated[Path | None, "weights to start from: a model folder or checkpoint; random if not given"] = None
+    height: Annotated[ImageSide, "height of images, and of global views, in pixels"] = 64
+    width: Annotated[ImageSide, "width of images, and of global views, in pixels"] = 32
+    keep: Annotated[Keep, "network that is saved as the model"] = "student"
+
+
+@settings
+class AugmentSettings:
+    """Augmentation."""
+
+    local_height: Annotated[ImageSide, "height of local views in pixels"] = 32
+    local_width: Annotated[ImageSide, "width of local views in pixels"] = 16
+    views: Annotated[ViewSettings, "views of each image"] = field(
+        default_factory=lambda: ViewSettings(local_views=0)  # a part of a person in 32x16 pixels teaches little
+    )
+    colours_on: Annotated[
+        Literal["auto", "host", "device"], "where colours of views are changed; auto: on the device if it is a GPU"
+    ] = "auto"
+
+
+@settings
+class ScheduleSettings:
+    """Schedule."""
+
+    steps: Annotated[
+        CountOrZero | None, "steps of training; 0 exports the network untrained; epochs count if not given"
+    ] = 320
+    epochs: Annotated[float, "passes over the crops, where steps are not given", Interval(ge=0, le=1_000_000)] = 100.0
+    images_per_step: Annotated[
+        int, "images in a step, over all processes; a multiple of the curriculum's", Interval(ge=1, le=1_000_000)
+    ] = 96
+    lr: Annotated[Positive, "peak learning rate"] = 3e-3
+    final_lr: Annotated[NotNegative, "learning rate at the end of a cosine"] = 1e-6
+    warmup: Annotated[float, "share of the training in which the learning rate rises", Interval(ge=0, lt=1)] = 0.125
+    lr_schedule: Annotated[Literal["cosine", "step", "constant"], "how the learning rate falls after the warm-up"] = (
+        "cosine"
+    )
+    lr_steps: Annotated[
+        tuple[Fraction, ...], "shares of the training at which a stepped learning rate falls to a tenth"
+    ] = (0.6, 0.8)
+    weight_decay: Annotated[NotNegative, "weight decay at the start; biases and norms have none"] = 0.04
+    final_weight_decay: Annotated[NotNegative, "weight decay at the end of its cosine"] = 0.4
+
+
+@settings
+class OptimizerSettings:
+    """Optimiser."""
+
+    optimizer: Annotated[OptimizerName, "AdamW, or SGD with momentum 0.9"] = "adamw"
+    clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
+    layer_decay: Annotated[
+        float,
+        "learning rate of a layer of the backbone over that of the layer after it; 1 = the same",
+        Interval(gt=0, le=1),
+    ] = 1.0
+    accumulate: Annotated[
+        int, "parts that a step's images are cut into, one after the other: less memory", Interval(ge=1, le=1_000_000)
+    ] = 1
+    bad_steps: Annotated[
+        CountOrZero, "steps in a row whose loss or gradient may be not finite: skipped and counted"
+    ] = 10
+
+
+@settings
+class RuntimeSettings:
+    """Runtime."""
+
+    seed: Annotated[Seed, "seed of everything random"] = 0
+    device: Annotated[str, "auto, cpu, cuda, or cuda:N"] = "auto"
+    precision: Annotated[
+        Precision,
+        "of the forward pass; the halves are for GPUs; on a CPU with avx512_bf16, bfloat16 is twice as fast for plain "
+        "convolutions and twice as slow for depthwise ones",
+    ] = "float32"
+    compile: Annotated[bool, "compile the networks with torch.compile; pays off after some minutes"] = False
+    gradient_checkpointing: Annotated[bool, "recompute activations in the backward pass: slower, less memory"] = False
+    threads: Annotated[
+        int,
+        "CPU threads of the network; 1 suits small ones, and results depend on it in the last bit",
+        Interval(ge=1, le=1024),
+    ] = 1
+    workers: Annotated[Processes, "processes that prepare batches ahead; 0 = none"] = 0
+    memory_mb: Annotated[
+        int, "decoded crops kept in memory; the others are decoded when needed", Interval(ge=0, le=1 << 30)
+    ] = 2048
+
+
+@settings
+class ValidationSettings:
+    """Validation."""
+
+    validation: Annotated[
+        Path | None, "validation set during training: a folder in Market-1501 layout; none if not given"
+    ] = None
+    validation_share: Annotated[
+        float, "share of people held out for validation, where no folder is given", Interval(ge=0, lt=1)
+    ] = 0.0
+    validation_every: Annotated[CountOrZero, "steps between validations; 0 = never"] = 0
+
+
+@settings
+class LoggingSettings:
+    """Logging and checkpoints."""
+
+    tracker: Annotated[Tracker, "experiment tracker beside metrics.jsonl; offline by default"] = "none"
+    log_every: Annotated[Count, "steps between rows of metrics.jsonl"] = 10
+    checkpoint_every: Annotated[Count, "steps between checkpoints"] = 100
+    keep_checkpoints: Annotated[Count, "checkpoints kept, in case the newest is damaged"] = 2
+
+
+@settings
+class TrainSettings(
+    LoggingSettings,
+    ValidationSettings,
+    RuntimeSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    AugmentSettings,
+    ModelSettings,
+):
+    """All settings of a training but its method. The defaults suit small crops and one core of a CPU."""
