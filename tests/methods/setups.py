@@ -11,15 +11,15 @@ from tests.train.tables import make_table
 
 
 def make_setup(
-    method: MethodSettings, *, images: int = 24, labels: str = "found", steps: int = 10, **changes: object
+    method: MethodSettings, *, images: int = 48, labels: str = "found", steps: int = 10, **changes: object
 ) -> Setup:
-    """A setup of two images each of half as many identities, for a network of batch norm and few parameters."""
-    values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": 8}
+    """A setup of eight images each of six identities, for a network of batch norm and few parameters."""
+    values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": 48}
     views = ViewSettings(local_views=0 if method.kind == "moco" else 1)
     training = TrainSettings(
         **{**values, "local_height": 8, "local_width": 8, "views": views, "steps": steps, **changes}
     )
-    identity = np.arange(images) if labels == "instance" else np.arange(images) // 2
+    identity = np.arange(images) if labels == "instance" else np.arange(images) // 8
     photos = [np.random.default_rng(i).integers(0, 256, (20, 10, 3), dtype=np.uint8) for i in range(images)]
     table = make_table(identity, camera=np.arange(images) % 2, sequence=np.arange(images) // 2)
     return Setup(training, method, photos, table, labels, steps, torch.device("cpu"))

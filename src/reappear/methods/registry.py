@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-from .cion.settings import CionSettings, DinoSettings, TrackletSettings
-from .moco.settings import MocoSettings
 from .settings import MethodSettings
 
 if TYPE_CHECKING:
@@ -19,37 +17,48 @@ class MethodSpec:
     """A training method.
 
     Attributes:
-        settings: Its settings; their `kind` is the method's name.
-        task: Where its `Task` is, as `module:class` below this package; built from a `Setup`.
+        settings_class: Where its settings are, as `module:class` below this package.
+        task_class: Where its `Task` is, which is built from a `Setup`.
         labels: What it learns from: identities that the user names, each image by itself, or tracklets.
         title: For the model card.
     """
 
-    settings: type[MethodSettings]
-    task: str
+    settings_class: str
+    task_class: str
     labels: Literal["identities", "instance", "tracklet"]
     title: str
 
+    @property
+    def settings(self) -> type[MethodSettings]:
+        """Class of its settings."""
+        settings: type[MethodSettings] = _load(self.settings_class)
+        return settings
+
     def build(self, setup: "Setup[MethodSettings]") -> "Task[Any]":
         """The method with its first weights. All processes of a training must build theirs together."""
-        module, _, name = self.task.partition(":")
-        task: Task[Any] = getattr(import_module(f"{__package__}.{module}"), name)(setup)
+        task: Task[Any] = _load(self.task_class)(setup)
         return task
 
 
 METHODS = {
-    "cion": MethodSpec(CionSettings, "cion.task:Cion", "identities", "identity-guided self-distillation (CION)"),
-    "tracklet": MethodSpec(TrackletSettings, "cion.task:Cion", "tracklet", "self-distillation among tracklets"),
-    "dino": MethodSpec(DinoSettings, "cion.task:Cion", "instance", "self-distillation of single images (DINO)"),
-    "moco": MethodSpec(MocoSettings, "moco.task:Moco", "instance", "momentum contrast of single images (MoCo-v2)"),
-}
+    "cion": MethodSpec("cion.settings:CionSettings", "cion.task:Cion", "identities", "identity-guided self-distillation (CION)"),
+    "tracklet": MethodSpec("cion.settings:TrackletSettings", "cion.task:Cion", "tracklet", "self-distillation among tracklets"),
+    "dino": MethodSpec("cion.settings:DinoSettings", "cion.task:Cion", "instance", "self-distillation of single images (DINO)"),
+    "moco": MethodSpec("moco.settings:MocoSettings", "moco.task:Moco", "instance", "momentum contrast of single images (MoCo-v2)"),
+}  # fmt: skip
+
+
+def spec_of(settings: MethodSettings) -> MethodSpec:
+    """The entry of a method by its settings."""
+    return METHODS[settings.kind]
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(f"{__package__}.{module}"), name)
+
 
 if TYPE_CHECKING:
     AnyMethod = MethodSettings
 else:
     AnyMethod = Union[tuple(spec.settings for spec in METHODS.values())]  # noqa: UP007 (built from the table)
-
-
-def spec_of(settings: MethodSettings) -> MethodSpec:
-    """The entry of a method by its settings."""
-    return next(spec for spec in METHODS.values() if type(settings) is spec.settings)

@@ -22,6 +22,7 @@ from .parallel import mean_over_processes, rank_and_world
 from .settings import TrainSettings
 from .signals import deferred_signals
 from .task import Labels, Phase, StepResult, Task
+from .teacher import BufferBackup
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class _Loop:
         self.optimizer = make_optimizer(settings.optimizer, groups, settings.lr)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.skipped = _Skipped()
+        networks = [task.student] if task.teacher is None else [task.student, task.teacher]
+        self.buffers = BufferBackup(*networks)
         self.checkpoints = (
             Checkpoints(self.folder / "checkpoints", keep=settings.keep_checkpoints) if self.folder else None
         )
@@ -176,6 +179,7 @@ class _Loop:
         settings = self.settings
         self.optimizer.zero_grad(set_to_none=True)
         parts = batch.split(settings.accumulate)
+        self.buffers.save()
         results = []
         for part in parts:
             with self.task.no_sync() if part is not parts[-1] else nullcontext():
@@ -219,6 +223,7 @@ class _Loop:
             self.scaler.step(self.optimizer)
             self.task.after_step(step)
         else:
+            self.buffers.restore()
             self.task.on_step_skipped()
             skipped.total, skipped.in_a_row = skipped.total + 1, skipped.in_a_row + 1
             scale = f", scaled by {self.scaler.get_scale():g}," if self.scaler.is_enabled() else ""

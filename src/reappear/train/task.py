@@ -95,7 +95,10 @@ class Task(Generic[BatchT]):
         """Runs after the optimiser's step, such as the update of a teacher."""
 
     def on_step_skipped(self) -> None:
-        """Runs in place of `after_step` when the loss or a gradient is not finite: restores what the step changed."""
+        """Runs in place of `after_step` when the loss or a gradient is not finite: forgets the step.
+
+        Batch norm statistics of student and teacher are restored already.
+        """
 
     @property
     def backbone(self) -> nn.Module:

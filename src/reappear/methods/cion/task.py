@@ -18,7 +18,7 @@ from reappear.train.batch import ViewBatch
 from reappear.train.metrics_log import Row
 from reappear.train.schedule import Stages, cosine, teacher_temperature
 from reappear.train.task import Labels, Phase, StepResult, Task
-from reappear.train.teacher import BufferBackup, update_teacher
+from reappear.train.teacher import update_teacher
 
 from .settings import DistillationSettings, IdentityDistillationSettings
 
@@ -56,7 +56,6 @@ class Cion(Task[ViewBatch]):
             weighting=weighting,
         ).to(setup.device)
         self._means: list[Tensor] = []  # of the teacher's logits, one for each part of this step's batch
-        self._backup = BufferBackup(self.student, self.teacher)
 
     def _make_head(self, features: int) -> DistillationHead:
         settings = self.settings
@@ -89,8 +88,6 @@ class Cion(Task[ViewBatch]):
 
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         """Eq. 9 on the views of one step, or of a part of it. Both networks stay in training mode."""
-        if not self._means:
-            self._backup.save()
         with torch.no_grad():
             _, vectors = self.teacher(batch.views[:GLOBAL_VIEWS])
             teacher = _head(self.teacher).compare(vectors)
@@ -115,9 +112,8 @@ class Cion(Task[ViewBatch]):
         update_teacher(self.teacher, self.student, momentum=self.momentum(step), buffers=self.settings.teacher_buffers)
 
     def on_step_skipped(self) -> None:
-        """Restores batch norm statistics; centre and teacher are not updated."""
+        """Centre and teacher are not updated."""
         self._means.clear()
-        self._backup.restore()
 
     @torch.no_grad()
     def _metrics(

@@ -18,7 +18,7 @@ from reappear.train import parallel
 from reappear.train.batch import ViewBatch
 from reappear.train.metrics_log import Row
 from reappear.train.task import Labels, Phase, StepResult, Task
-from reappear.train.teacher import BufferBackup, update_teacher
+from reappear.train.teacher import update_teacher
 
 from .settings import MocoSettings
 
@@ -49,7 +49,6 @@ class Moco(Task[ViewBatch]):
         self._distributed = parallel.wrap_ddp(self.student)
         self._next = 0  # where the queue is overwritten next
         self._keys: list[Tensor] = []  # of this step
-        self._backup = BufferBackup(self.student, self.teacher)
 
     def _make_head(self, features: int) -> ProjectionHead:
         return ProjectionHead(features, hidden=self.settings.head_hidden or features, width=self.settings.head_width)
@@ -62,8 +61,6 @@ class Moco(Task[ViewBatch]):
         """InfoNCE: cross entropy of the other view of the same image against the queue."""
         if len(batch.views) != 2:
             raise SettingsError(f"moco compares two views of an image, got {len(batch.views)}; set views.local_views=0")
-        if not self._keys:
-            self._backup.save()
         with torch.no_grad():
             keys = self._encode_keys(batch.views[1], step).to(self.queue.dtype)
         features, queries = self._distributed(batch.views[:1])
@@ -109,9 +106,8 @@ class Moco(Task[ViewBatch]):
         self._next = (self._next + len(fresh)) % len(self.queue)
 
     def on_step_skipped(self) -> None:
-        """Restores batch norm statistics; queue and key network are not updated."""
+        """Queue and key network are not updated."""
         self._keys.clear()
-        self._backup.restore()
 
     @torch.no_grad()
     def _metrics(
