@@ -38,9 +38,9 @@ GUARDS: dict[str, dict[str, object]] = {
 }
 FACTORS = (0.7, 1.0, 1.2, 1.4, 1.7, 2.0)
 SYNTHETIC = {
-    "easy": {"spread": 0.35, "camera_shift": 0.3},
-    "middling": {"spread": 0.7, "camera_shift": 0.5},
-    "hard": {"spread": 0.9, "camera_shift": 0.6},
+    "easy": {"noise": 0.35, "camera_shift": 0.3},
+    "middling": {"noise": 0.7, "camera_shift": 0.5},
+    "hard": {"noise": 0.9, "camera_shift": 0.6},
 }
 TRAINING = 567
 APART = 1.25  # seconds between people who set out before a camera; each stays for a second a crop
@@ -75,7 +75,7 @@ def main() -> None:
 
 def synthetic(name: str, seed: int, people: int) -> World:
     plan = TrackletPlan(
-        people=people, cameras=4, visits=2, crops=8, swapped=0.05, split=0.2, nobody=0.03, switched=0.02, seed=seed
+        people=people, cameras=4, visits=2, crops=8, swapped=0.05, split=0.2, background=0.03, switched=0.02, seed=seed
     )
     tracklets, truth = embedded_tracklets(plan, dimensions=32, **SYNTHETIC[name])
     return tracklets, truth.truth

@@ -83,15 +83,15 @@ def reappear(*arguments: object) -> None:
 
 def film(work: Path, people: int, seed: int) -> None:
     world = work.with_name(f"{work.name}-world")
-    plan = {"people": people, "probe-people": 0, "cameras": 2, "films": 1, "appearances": 2, "returns": 0, "seed": seed}
+    plan = {"people": people, "test-people": 0, "cameras": 2, "films": 1, "appearances": 2, "returns": 0, "seed": seed}
     reappear("synthesize", "--out", world, *(f"--{name}={value}" for name, value in plan.items()))
     reappear("ingest", world / "films", "--out", work, "--camera", "prefix", "--truth-ids", "global")
     reappear("embed", work)
 
 
 def write_vectors(work: Path, people: int, seed: int) -> None:
-    plan = TrackletPlan(people=people, cameras=2, swapped=0.05, split=0.2, nobody=0.03, switched=0.02, seed=seed)
-    world, truth = embedded_tracklets(plan, dimensions=64, spread=0.35, camera_shift=0.3)
+    plan = TrackletPlan(people=people, cameras=2, swapped=0.05, split=0.2, background=0.03, switched=0.02, seed=seed)
+    world, truth = embedded_tracklets(plan, dimensions=64, noise=0.35, camera_shift=0.3)
     owner = offsets_to_owner(truth.offsets)
     place = np.arange(len(owner)) - truth.offsets[owner]
     step = ((truth.end - truth.start) / np.maximum(np.diff(truth.offsets) - 1, 1))[owner]

@@ -57,7 +57,7 @@ def plan(site: int) -> TrackletPlan:
         crops=CROPS,
         swapped=0.03,
         switched=0.02,
-        nobody=0.02,
+        background=0.02,
         split=0.25,
         seed=site,
     )
@@ -71,7 +71,7 @@ def film(folder: Path, tracklets: int) -> int:
     with (folder / "world.npy").open("wb") as file, pq.ParquetWriter(folder / "world.parquet", schema) as table:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (rows, WIDTH)})
         for site in range(sites):
-            world, truth = embedded_tracklets(plan(site), dimensions=WIDTH, spread=0.6, camera_shift=0.4)
+            world, truth = embedded_tracklets(plan(site), dimensions=WIDTH, noise=0.6, camera_shift=0.4)
             world.embeddings.astype("<f2").tofile(file)
             owner = offsets_to_owner(truth.offsets)
             place = np.arange(len(owner)) - truth.offsets[owner]

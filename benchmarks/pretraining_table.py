@@ -117,9 +117,9 @@ def workspaces(asked: argparse.Namespace) -> list[tuple[int, Workspace, Path]]:
             work, sources, scored = Workspace(folder / "work"), [folder / "train"], folder / "scored"
         else:
             world, work = asked.out / f"world{seed}", Workspace(asked.out / f"work{seed}")
-            small = {"people": 24, "probe_people": 12, "films": 2, "cameras": 2} if asked.quick else {}
+            small = {"people": 24, "test_people": 12, "films": 2, "cameras": 2} if asked.quick else {}
             synthesize(world, SynthesizeSettings(seed=seed, **small), progress=TELL)
-            sources, scored = [world / "films"], world / "probe"
+            sources, scored = [world / "films"], world / "test"
             ingested = IngestSettings(camera="prefix", truth_ids="global")
         ingest(sources, work, ingested, progress=TELL)
         if "correlated" in asked.arms:

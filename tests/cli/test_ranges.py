@@ -217,7 +217,7 @@ SMALL = {
     "ingest": {"detector.study_frames": "20", "workers": "1"},
     "pretrain": {"steps": "2", "images_per_step": "24", "method.head_hidden": "16", "method.prototypes": "8"},
     "evaluate": {"bootstrap": "2"},
-    "synthesize": dict.fromkeys(("people", "probe_people", "cameras", "films", "appearances", "workers"), "1"),
+    "synthesize": dict.fromkeys(("people", "test_people", "cameras", "films", "appearances", "workers"), "1"),
 }
 NETWORKS = {"onnx": "{}/embedding.onnx", "openvino": "{}/openvino.xml", "yolox": "{}/yolox.onnx", "model": "cnn6"}
 # Work that is as long as the number says.

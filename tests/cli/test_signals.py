@@ -12,7 +12,7 @@ import pytest
 from tests.pipeline.pretrain_fixture import make_workspace
 
 LINE = "reappear: stopped; the same command continues"
-SMALL = ("--workers", "2", "--people", "30", "--probe-people", "2", "--films", "1")
+SMALL = ("--workers", "2", "--people", "30", "--test-people", "2", "--films", "1")
 
 
 def start(*arguments: str | Path, **more: object) -> "subprocess.Popen[str]":

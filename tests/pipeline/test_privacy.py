@@ -30,7 +30,7 @@ def home(tiny_world, tmp_path_factory):
     for number, film in enumerate(sorted((tiny_world / "films").glob("*.mp4"))[:2]):
         (home / "films" / f"c{number}").mkdir(parents=True)
         shutil.copy(film, home / "films" / f"c{number}" / "film.mp4")
-    shutil.copytree(tiny_world / "probe", home / "probe")
+    shutil.copytree(tiny_world / "test", home / "probe")
     work = Workspace(home / "w" / "work")
     training = PretrainSettings(
         backbone="cnn6",
