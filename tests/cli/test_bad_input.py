@@ -64,8 +64,8 @@ def test_a_bad_file_among_good_ones_is_skipped_named_and_counted(good, tmp_path)
         (lambda folder: folder / "nowhere", "does not exist"),
         (lambda folder: folder, "no video"),
         (lambda folder: (folder / "x.mp4").write_text("no video") and folder / "x.mp4", "x.mp4"),
-        (lambda folder: film(folder / "x.mp4", 20), "nobody was found"),
-        (lambda folder: film(folder / "x.mp4", 1), "nobody was found"),
+        (lambda folder: film(folder / "x.mp4", 20), "no person was found"),
+        (lambda folder: film(folder / "x.mp4", 1), "no person was found"),
     ],
     ids=["missing", "empty folder", "text", "nobody", "one frame"],
 )

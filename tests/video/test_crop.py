@@ -30,8 +30,8 @@ def choose(*tracklets, **rules):
     ("box", "reason"),
     [
         ((50, 50, 60, 80), "boxes that are too small"),
-        ((50, 50, 90, 95), "boxes of an odd shape"),
-        ((50, 40, 58, 100), "boxes of an odd shape"),
+        ((50, 50, 90, 95), "boxes with an unusual aspect ratio"),
+        ((50, 40, 58, 100), "boxes with an unusual aspect ratio"),
         ((1, 50, 21, 100), "boxes cut by the edge of the frame"),
         ((50, 101, 70, 149), "boxes cut by the edge of the frame"),
         ((179, 50, 202, 100), "boxes cut by the edge of the frame"),

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from reappear.video import ByteTrackSettings, OcSortSettings, SortSettings, Tracker
-from reappear.video.detectors import Found
+from reappear.video.detectors import FrameDetections
 
 TRACKERS = {"bytetrack": ByteTrackSettings(), "ocsort": OcSortSettings(), "sort": SortSettings()}
 
 
-def walkers(frame: int, scores=(0.9, 0.9)) -> Found:
+def walkers(frame: int, scores=(0.9, 0.9)) -> FrameDetections:
     box = np.array([[10 + 2 * frame, 20, 30 + 2 * frame, 70], [200 - 2 * frame, 20, 220 - 2 * frame, 70]], np.float32)
-    return Found(box, np.array(scores, np.float32))
+    return FrameDetections(box, np.array(scores, np.float32))
 
 
 def follow(tracker, founds, rate=10.0):
@@ -29,7 +29,7 @@ class TestEveryTracker:
 
     def test_the_order_of_the_boxes_does_not_matter(self, kind):
         def swapped(found):
-            return Found(found.box[::-1].copy(), found.score[::-1].copy())
+            return FrameDetections(found.box[::-1].copy(), found.score[::-1].copy())
 
         founds = [walkers(i) for i in range(12)]
         mixed = [swapped(found) if i % 2 else found for i, found in enumerate(founds)]
@@ -41,14 +41,14 @@ class TestEveryTracker:
 
     def test_frames_without_people(self, kind):
         tracker = TRACKERS[kind].build(rate=10.0)
-        empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        empty = FrameDetections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         assert tracker.update(empty, 0.0).shape == (0,)
         ids = [tracker.update(walkers(i), (i + 1) / 10) for i in range(12)]
         assert ids[-1].min() >= 0
         assert tracker.update(empty, 1.3).shape == (0,)
 
     def test_waits_as_long_as_it_is_told(self, kind):
-        empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        empty = FrameDetections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         seen = [walkers(i) for i in range(10)]
         again = [walkers(i) for i in range(16, 24)]
         for lost, same in ((2.0, True), (0.2, False)):

@@ -58,7 +58,7 @@ def test_images_of_one_camera_sequence_and_person_are_a_tracklet(market, tmp_pat
         "an empty file": 1,
         "not an image file": 1,
         "junk (identity -1)": 1,
-        "of people nobody asks for": 1,
+        "distractors": 1,
     }
     assert any("is read as market1501" in note for note in listener.notes)
 
@@ -140,7 +140,7 @@ def test_folders_of_people_go_all_the_way_to_identities(tmp_path):
     path = read_table(work.crops / "sources.parquet")["path"].tolist()
     of = dict(zip(path, table["identity"].tolist(), strict=True))
     assert of["ann/bob.png"] == of["bob/0.png"] != of["ann/0.png"]
-    assert any("no times are given, so nobody is known to be seen at the same time" in note for note in listener.notes)
+    assert any("no times are given" in note for note in listener.notes)
 
 
 def test_again_is_already_done_and_another_set_is_refused(market, tmp_path):
@@ -167,7 +167,7 @@ def test_workers_and_interruptions_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.ingest.images._BLOCK", 5)
     listener = Listener()
     ingest([tmp_path / "set"], work, IngestSettings(workers=2), progress=listener)
-    assert any("images were copied before" in note for note in listener.notes)
+    assert any("already copied" in note for note in listener.notes)
     assert digests(work.crops) == digests(whole.crops)
 
 
@@ -217,10 +217,10 @@ def test_what_lies_there_is_told_apart(tmp_path):
     settings, work = IngestSettings(), Workspace(tmp_path / "w")
     cion_al(tmp_path / "both")
     film = write_film(tmp_path / "both" / "a.mp4", pictures(5))
-    with pytest.raises(InputError, match="both may be cion_al or videos; say which: --layout cion_al"):
+    with pytest.raises(InputError, match=r"both .*cion_al, videos.*--layout cion_al"):
         ingest([tmp_path / "both"], work, settings)
     fill(tmp_path / "empty", ["a.txt"])
-    with pytest.raises(InputError, match=r"holds no videos .* and no set of images that is recognised"):
+    with pytest.raises(InputError, match=r"no videos .*--layout"):
         ingest([tmp_path / "empty"], work, settings)
     with pytest.raises(SettingsError, match="unknown kind 'market'; did you mean market1501"):
         ingest([tmp_path / "both"], work, IngestSettings(layout="market"))
@@ -234,7 +234,7 @@ def test_what_lies_there_is_told_apart(tmp_path):
 
 def test_nobody_in_a_set(tmp_path):
     draw(tmp_path / "set" / "bounding_box_train" / "-1_c1s1_0_0.jpg")
-    with pytest.raises(InputError, match="holds nobody: all 1 images are junk"):
+    with pytest.raises(InputError, match="all 1 are junk"):
         ingest([tmp_path / "set"], Workspace(tmp_path / "w"), IngestSettings())
 
 

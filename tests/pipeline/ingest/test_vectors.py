@@ -39,7 +39,7 @@ def test_rows_become_tracklets_of_video_and_label(tmp_path):
     assert not crops.has_truth
     assert not crops.has_images
     assert record.counts == {"videos": 2, "labels": 2, "tracklets": 3, "crops": 5}
-    assert record.dropped == {"labelled as nobody": 1}
+    assert record.dropped == {"unlabelled": 1}
     stored, meta = read_embeddings(work.embeddings("round0"))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert np.allclose(stored, unit[order], atol=1e-3)
@@ -85,7 +85,7 @@ def test_it_is_correlated_and_scored_as_videos_are(tmp_path, capsys):
     assert "without images there is nothing to train on" in capsys.readouterr().err
     for command in ("embed", "pretrain"):
         assert main_exit([command, str(tmp_path / "w"), "--name", "x"]) == 1
-        assert "holds embeddings without images" in capsys.readouterr().err
+        assert "embeddings but no images" in capsys.readouterr().err
 
 
 def main_exit(arguments):
@@ -117,14 +117,14 @@ def test_again_is_already_done_and_other_labels_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("vectors", "text", "said"),
     [
-        (np.eye(3), "label\n1\n2\n", "v.csv has 2 lines for 3 vectors in .*v.npy; they must be as many"),
+        (np.eye(3), "label\n1\n2\n", "v.csv has 2 lines for 3 vectors in .*v.npy"),
         (np.eye(2), "name,kind\n1,2\n1,2\n", "neither a column identity nor a column tracklet; it has name, kind"),
-        (np.eye(2), "label\n-1\n-1\n", "gives nobody a label"),
-        (np.eye(2), "tracklet,video,camera\n1,1,1\n1,1,2\n", "video 1 has more than one camera; a video is of one"),
+        (np.eye(2), "label\n-1\n-1\n", "no usable label"),
+        (np.eye(2), "tracklet,video,camera\n1,1,1\n1,1,2\n", "video 1 has more than one camera"),
         (np.zeros((2, 3)), "label\n1\n2\n", "all vectors are zero or not finite; embed again"),
-        (np.zeros(3), "label\n1\n", r"one vector a row, got float64 \(3,\)"),
-        (np.zeros((0, 3)), "label\n", r"holds no vectors; its shape is \(0, 3\)"),
-        (np.array([["a"]]), "label\n1\n", "one vector a row, got <U1"),
+        (np.zeros(3), "label\n1\n", r"one vector a row; got float64 \(3,\)"),
+        (np.zeros((0, 3)), "label\n", r"no vectors; its shape is \(0, 3\)"),
+        (np.array([["a"]]), "label\n1\n", "one vector a row; got <U1"),
         (np.array([[object()]]), "label\n1\n", "cannot be read as a .npy"),
     ],
 )

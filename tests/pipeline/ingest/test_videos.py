@@ -165,7 +165,7 @@ def test_no_usable_video_names_the_reasons(tmp_path):
 
 def test_nobody_at_all_says_what_to_try(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(10, ()))
-    with pytest.raises(InputError, match=r"nobody was found in 1 videos \(0 boxes.*try another --detector"):
+    with pytest.raises(InputError, match=r"1 videos \(0 boxes.*--detector"):
         ingest([film], Workspace(tmp_path / "w"), IngestSettings())
 
 

@@ -228,7 +228,7 @@ def test_mot_prefers_detections_and_leaves_out_low_scores(tmp_path):
 
 def test_mot_says_where_it_looked_and_refuses_ids_that_are_none(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(2))
-    with pytest.raises(InputError, match=r"has no boxes: looked for .*a\.det\.txt and .*a\.gt\.txt"):
+    with pytest.raises(InputError, match=r"has no boxes: .*a\.det\.txt and .*a\.gt\.txt"):
         MotSettings().build(open_footage(film))
     (tmp_path / "a.det.txt").write_text("1,-1,0,0,10,20,0.9\n")
     with pytest.raises(InputError, match=r"without an id \(-1\)"):
