@@ -58,8 +58,8 @@ def test_who_writes_at_the_same_time_waits(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{}\n", "line 2 is no decision; it needs to look like"),
-        ("[1]\n", "line 2 is no decision"),
+        ("{}\n", "line 2 is not a decision"),
+        ("[1]\n", "line 2 is not a decision"),
         ('{"decision": "same", "tracklets": [1, 2]\n', "line 2 is not JSON"),
         ("\n", "line 2 is not JSON"),
         ('{"decision": "same", "tracklets": [1, 2]}', "line 2 is cut off; complete it, or remove it"),
@@ -72,7 +72,7 @@ def test_who_writes_at_the_same_time_waits(tmp_path):
         ('{"decision": "same", "tracklets": [1, 2], "who": 3}\n', "line 2: who must be text, got 3"),
         ('{"decision": "twin", "tracklets": [1, 2]}\n', "line 2: no decision 'twin'; known: same, different, merge"),
         ('{"decision": "same", "tracklets": [1]}\n', "line 2: same takes two tracklets or more"),
-        ('{"decision": "same", "tracklets": [1, 2], "footage": "beef"}\n', "line 2 is about other crops than these"),
+        ('{"decision": "same", "tracklets": [1, 2], "footage": "beef"}\n', "line 2 refers to other crops"),
     ],
 )
 def test_a_broken_line_is_named_and_nothing_is_added_to_it(tmp_path, line, said):

@@ -24,9 +24,9 @@ class Decision:
             "different": no two of these tracklets are one person. "split": none of these tracklets is one person with
             any of `others`. "reject": these tracklets or crops show no identifiable person.
         tracklets: Distinct.
-        others: Of a split: what the tracklets were taken from.
-        crops: Of a reject.
-        line: Where it stands in the log, from 1; a later decision is worth more than an earlier one.
+        others: For split: the tracklets that the others are separated from.
+        crops: For reject.
+        line: Line in the log, from 1; later decisions override earlier ones.
         who: Who decided.
         when: ISO 8601.
         note: Why.
