@@ -23,7 +23,7 @@ import numpy as np
 
 from reappear.core import Assignment, TrackletSet, generator, lengths_to_offsets, unit_rows
 from reappear.data import read
-from reappear.denoise import calibrate, cross_video, single_tracklet, single_video
+from reappear.denoise import Rules, calibrate, cross_video, single_tracklet, single_video
 from reappear.metrics import score_identities
 from reappear.models.extractors import extractor_settings_for
 from reappear.synthetic import TrackletPlan, embedded_tracklets
@@ -124,9 +124,9 @@ def compared(name: str, worlds: list[World]) -> list[dict[str, object]]:
         for factor in FACTORS:
             sigma = min(2.0, factor * chosen.sigma_drm)
             for guard, rule in GUARDS.items():
-                rules = {"sigma_drm": sigma, "constraints": True, **rule}
-                inside = single_video(tracklets, clean, sigma_cst=chosen.sigma_cst, **rules)
-                identity = cross_video(tracklets, inside, **rules).crop_identity
+                linked = {"sigma_drm": sigma, "rules": Rules(constraints=True, **rule)}
+                inside = single_video(tracklets, clean, sigma_cst=chosen.sigma_cst, **linked)
+                identity = cross_video(tracklets, inside, **linked).crop_identity
                 scores = score_identities(truth, identity)
                 largest = int(np.bincount(identity[identity >= 0]).max())
                 found.setdefault((guard, factor), []).append((scores.pairwise_f1, scores.bcubed_f1, largest))

@@ -15,7 +15,6 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import measure
@@ -23,7 +22,16 @@ import numpy as np
 
 from reappear.core import Assignment, TrackletSet, generator, lengths_to_offsets, unit_rows
 from reappear.data import read
-from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate, cross_video, noise_score, single_tracklet, single_video
+from reappear.denoise import (
+    SIGMA_CST,
+    SIGMA_DRM,
+    Rules,
+    calibrate,
+    cross_video,
+    noise_score,
+    single_tracklet,
+    single_video,
+)
 from reappear.denoise.constraints import overlapping_pairs
 from reappear.metrics import score_identities
 from reappear.models.extractors import extractor_settings_for
@@ -34,10 +42,10 @@ SWAPPED = (0.05, 0.1, 0.2)
 SPLIT, BACKGROUND = 0.3, 0.05
 EACH, APART = 1.0, 1.25  # seconds between crops of a tracklet, and between people who set out
 STAGES = ("start", "single-tracklet", "single-video", "cross-video")
-RULES: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "calibrated": {},
-    "calibrated + constraints": {"constraints": True, "guard": "diameter"},
+RULES = {
+    "paper": Rules(),
+    "calibrated": Rules(),
+    "calibrated + constraints": Rules(constraints=True, guard="diameter"),
 }
 
 
@@ -125,8 +133,8 @@ def run(
     for rule, rules in RULES.items():
         cst, drm = (SIGMA_CST, SIGMA_DRM) if rule == "paper" else (chosen.sigma_cst, chosen.sigma_drm)
         first = single_tracklet(tracklets, start, sigma_cst=cst)
-        second = single_video(tracklets, first, sigma_cst=cst, sigma_drm=drm, **rules)
-        third = cross_video(tracklets, second, sigma_drm=drm, **rules)
+        second = single_video(tracklets, first, sigma_cst=cst, sigma_drm=drm, rules=rules)
+        third = cross_video(tracklets, second, sigma_drm=drm, rules=rules)
         for stage, assignment in zip(STAGES, (start, first, second, third), strict=True):
             out[rule, stage] = figures(tracklets, assignment, truth, wrong, cst, drm)
     return out

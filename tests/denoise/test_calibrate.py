@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reappear.core import LOCAL, Assignment, SettingsError
-from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate, cross_video, single_tracklet, single_video
+from reappear.denoise import SIGMA_CST, SIGMA_DRM, Rules, calibrate, cross_video, single_tracklet, single_video
 from reappear.denoise.evidence import MOST, any_pairs, between_parts, to_rest
 from reappear.denoise.false_links import Joins, Tail
 from reappear.denoise.groups import Groups, centroids
@@ -41,7 +41,7 @@ def test_thresholds_follow_the_extractor_and_find_people(seed, spread):
     chosen = calibrate(world, start, resamples=30)
     assert chosen.notes == ()
     assert chosen.parts_linked > 0.8
-    assert chosen.apart_linked < 0.01
+    assert chosen.simultaneous_linked < 0.01
     assert chosen.false_links <= 0.2
     for sigma, (low, high) in (
         (chosen.sigma_cst, chosen.sigma_cst_interval),
@@ -50,8 +50,8 @@ def test_thresholds_follow_the_extractor_and_find_people(seed, spread):
         assert low <= sigma <= high
     assert np.ptp(chosen.sigma_drm_interval) < 0.5 * chosen.sigma_drm
     cleaned = single_tracklet(world, start, sigma_cst=chosen.sigma_cst)
-    inside = single_video(world, cleaned, sigma_cst=chosen.sigma_cst, sigma_drm=chosen.sigma_drm, constraints=True)
-    found = cross_video(world, inside, sigma_drm=chosen.sigma_drm, constraints=True)
+    inside = single_video(world, cleaned, sigma_cst=chosen.sigma_cst, sigma_drm=chosen.sigma_drm, rules=Rules(True))
+    found = cross_video(world, inside, sigma_drm=chosen.sigma_drm, rules=Rules(True))
     before, after = (score_identities(truth, a.crop_identity) for a in (start, found))
     assert after.pairwise_f1 > before.pairwise_f1 + 0.2
     assert after.bcubed_f1 > before.bcubed_f1 + 0.2
@@ -179,18 +179,18 @@ def test_too_little_evidence_is_said():
     assert "18 crops can be compared" in found.notes[0]
     assert "200 and 1000 are needed: sigma_cst is the paper's 0.2" in found.notes[0]
     assert "too few to calibrate" in found.notes[1]
-    assert "50 such pairs or 1000 of any are needed: sigma_drm is the paper's 0.18" in found.notes[1]
+    assert "50 such pairs or 1000 of any are needed" in found.notes[1]
     assert np.isnan([found.crops_wrong, found.outside_wrong, found.false_links, *found.sigma_drm_interval]).all()
 
 
 def test_nobody_seen_together_is_said():
     world, _ = street(0)
-    apart = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, np.arange(len(world)) * 100.0)
-    found = calibrate(apart, Assignment.untouched(apart), resamples=0)
-    assert found.apart == 0
-    assert np.isnan(found.apart_linked)
+    consecutive = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, np.arange(len(world)) * 100.0)
+    found = calibrate(consecutive, Assignment.untouched(consecutive), resamples=0)
+    assert found.simultaneous == 0
+    assert np.isnan(found.simultaneous_linked)
     assert len(found.notes) == 2
-    assert all("0 pairs of tracklets are seen at the same time, 50 are needed" in note for note in found.notes)
+    assert all("0 pairs of simultaneous tracklets, 50" in note for note in found.notes)
     assert found.sigma_cst != SIGMA_CST
     assert found.sigma_drm != SIGMA_DRM
 
@@ -224,7 +224,7 @@ def test_an_extractor_that_says_nothing_is_found_out(noise):
     alike = tracklet_set(x.astype(np.float16), np.diff(world.offsets), world.video, world.start, world.end)
     found = calibrate(alike, Assignment.untouched(alike), resamples=0)
     assert any("does not separate these people" in note for note in found.notes)
-    assert any("sigma_cst is 2, which takes none out" in note for note in found.notes)
+    assert any("sigma_cst is 2" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("wrong", [{"impostors": 0.0}, {"impostors": 1.0}, {"false_links": 0.0}, {"resamples": -1}])

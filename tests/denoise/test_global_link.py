@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import Assignment, SettingsError
-from reappear.denoise import Approximate, Trace, cross_video, global_link, single_tracklet, single_video
+from reappear.denoise import Approximate, Rules, Trace, cross_video, global_link, single_tracklet, single_video
 from reappear.denoise.approximate import approximate_links
 from reappear.denoise.linking import find_links
 
@@ -21,8 +21,8 @@ few = settings(max_examples=30, deadline=None, derandomize=True)
 def test_it_is_cross_video_with_a_radius_of_all(tracklets, drm, constraints):
     start = single_video(tracklets, single_tracklet(tracklets, Assignment.untouched(tracklets)), sigma_drm=0.05)
     mine, theirs = Trace(), Trace()
-    found = global_link(tracklets, start, sigma_drm=drm, constraints=constraints, trace=mine)
-    whole = cross_video(tracklets, start, sigma_drm=drm, radius=len(tracklets), constraints=constraints, trace=theirs)
+    found = global_link(tracklets, start, sigma_drm=drm, rules=Rules(constraints), trace=mine)
+    whole = cross_video(tracklets, start, sigma_drm=drm, radius=len(tracklets), rules=Rules(constraints), trace=theirs)
     assert found.identity.tolist() == whole.identity.tolist()
     assert found.tracklet.tolist() == start.tracklet.tolist()
     for name, column in mine.link_columns().items():

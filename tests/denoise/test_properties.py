@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from reappear.core import Assignment, InputError, TrackletSet, lengths_to_offsets
 from reappear.denoise import (
+    Rules,
     calibrate,
     cross_video,
     global_link,
@@ -257,7 +258,9 @@ class TestWider:
         timed = TrackletSet(tracklets.embeddings, tracklets.video, begin, begin + 5, tracklets.offsets)
         free = cross_video(timed, clean(timed), sigma_drm=drm)
         for rules in ({"constraints": True}, {"guard": "diameter"}, {"guard": "cut"}):
-            assert refines(cross_video(timed, clean(timed), sigma_drm=drm, **rules).identity, free.identity)
+            assert refines(
+                cross_video(timed, clean(timed), sigma_drm=drm, rules=Rules(**rules)).identity, free.identity
+            )
 
 
 class TestGeometry:

@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import Assignment, Decision, InputError
-from reappear.denoise import ReviewConstraints, Trace, apply_review, cross_video, reject, single_tracklet, single_video
+from reappear.denoise import (
+    ReviewConstraints,
+    Rules,
+    Trace,
+    apply_review,
+    cross_video,
+    reject,
+    single_tracklet,
+    single_video,
+)
 from reappear.denoise.constraints import is_reliable
 from reappear.denoise.joining import components
 from reappear.denoise.links import Links
@@ -39,11 +48,11 @@ def constraints_of(tracklets, *said):
 def run(tracklets, found, *, trace=None, constraints=True, sigma_drm=0.1):
     """All stages, as correlate folds them."""
     trace = Trace() if trace is None else trace
-    rules = {"constraints": constraints, "review": found, "sigma_drm": sigma_drm}
+    linked = {"rules": Rules(constraints, review=found), "sigma_drm": sigma_drm}
     out = reject(Assignment.untouched(tracklets), found, trace)
     out = single_tracklet(tracklets, out, trace=trace)
-    out = single_video(tracklets, out, trace=trace, **rules)
-    out = cross_video(tracklets, out, trace=trace, **rules)
+    out = single_video(tracklets, out, trace=trace, **linked)
+    out = cross_video(tracklets, out, trace=trace, **linked)
     return apply_review(tracklets, out, review=found, overlap=1.0 if constraints else None, trace=trace)
 
 
@@ -216,7 +225,7 @@ class TestStages:
         after = apply_review(four, before, review=found, overlap=None, trace=trace)
         assert after.identity.tolist() == [0, 0, 0, 1]
         assert len(trace.link_columns()["first"]) == 2
-        again = cross_video(four, after, sigma_drm=0.1, review=found)
+        again = cross_video(four, after, sigma_drm=0.1, rules=Rules(review=found))
         assert again.identity.tolist() == [0, 0, 0, 1]
 
     def test_identities_of_unknown_origin_hold_together_as_far_as_they_may(self):
@@ -244,16 +253,20 @@ class TestStages:
         refused = trace.refused_columns()
         assert refused["stage"].tolist() == ["cross-video"]
         assert refused["reason"].tolist() == ["review"]
-        assert (refused["apart_first"][0], refused["apart_second"][0]) == (0, 1)
+        assert (refused["cannot_link_first"][0], refused["cannot_link_second"][0]) == (0, 1)
 
     def test_the_guard_is_named_too(self):
         chain = world(0, 4, 9, 13.5)
         trace = Trace()
         made = cross_video(
-            chain, Assignment.untouched(chain), sigma_drm=0.005, guard="diameter", max_diameter=1.0, trace=trace
+            chain,
+            Assignment.untouched(chain),
+            sigma_drm=0.005,
+            rules=Rules(guard="diameter", max_diameter=1.0),
+            trace=trace,
         )
         assert made.identity.tolist() == [0, 0, 1, 1]
         assert trace.guarded == {"cross-video": 1}
         refused = trace.refused_columns()
         assert (refused["first"][0], refused["second"][0], refused["reason"][0]) == (1, 2, "guard")
-        assert refused["apart_first"].tolist() == [-1]
+        assert refused["cannot_link_first"].tolist() == [-1]

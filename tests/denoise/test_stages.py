@@ -7,8 +7,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from reappear.core import Assignment, InputError, SettingsError
-from reappear.denoise import Trace, cross_video, noise_score, noise_terms, single_tracklet, single_video
+from reappear.denoise import Rules, Trace, cross_video, noise_score, noise_terms, single_tracklet, single_video
 from reappear.denoise.constraints import overlapping_pairs
+from reappear.denoise.rules import NO_RULES
 
 from .worlds import at, cos_distance, gaussian, tracklet_set
 
@@ -213,10 +214,10 @@ def test_float16_gives_what_float32_of_the_same_numbers_gives():
         assert left.identity.tolist() == right.identity.tolist()
 
 
-def run_all(world, **constraints):
+def run_all(world, rules=NO_RULES):
     first = single_tracklet(world, Assignment.untouched(world))
-    second = single_video(world, first, **constraints)
-    return first, second, cross_video(world, second, **constraints)
+    second = single_video(world, first, rules=rules)
+    return first, second, cross_video(world, second, rules=rules)
 
 
 class TestConstraints:
@@ -224,14 +225,14 @@ class TestConstraints:
         together = tracklet_set(at(0, 1), [1, 1], start=[0, 1], end=[4, 5])
         start = Assignment.untouched(together)
         assert single_video(together, start).identity.tolist() == [0, 0]
-        assert single_video(together, start, constraints=True).identity.tolist() == [0, 1]
-        assert single_video(together, start, constraints=True, overlap=3.5).identity.tolist() == [0, 0]
+        assert single_video(together, start, rules=Rules(constraints=True)).identity.tolist() == [0, 1]
+        assert single_video(together, start, rules=Rules(constraints=True, overlap=3.5)).identity.tolist() == [0, 0]
 
     def test_a_chain_breaks_at_its_weakest_link(self):
         """0 and 1 are seen together; 2, of another video, is like both and more like 1."""
         world = tracklet_set(at(0, 20, 12), [1, 1, 1], video=[0, 0, 1], start=[0, 0, 0], end=[4, 4, 4])
         trace = Trace()
-        found = cross_video(world, Assignment.untouched(world), constraints=True, trace=trace)
+        found = cross_video(world, Assignment.untouched(world), rules=Rules(constraints=True), trace=trace)
         assert found.identity.tolist() == [0, 1, 1]
         assert trace.vetoed == {"cross-video": 2}  # 0-2 and 0-1
         links = trace.link_columns()
@@ -245,14 +246,14 @@ class TestConstraints:
             start = np.random.default_rng(seed).uniform(0, 20, len(world))
             world = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, start, start + 5)
             free += self.clashes(world, run_all(world)[-1])
-            held += self.clashes(world, run_all(world, constraints=True)[-1])
+            held += self.clashes(world, run_all(world, Rules(constraints=True))[-1])
         assert free > 10
         assert held == 0
 
     def test_unknown_times_tell_nothing_and_cost_nothing(self):
         unknown = np.full(2, np.nan)
         together = tracklet_set(at(0, 1), [1, 1], start=unknown, end=unknown)
-        found = single_video(together, Assignment.untouched(together), constraints=True, overlap=0.0)
+        found = single_video(together, Assignment.untouched(together), rules=Rules(constraints=True, overlap=0.0))
         assert found.identity.tolist() == [0, 0]
         count = 20_000  # all pairs of them would be 200 million
         many = tracklet_set(np.ones((count, 2), np.float32), np.ones(count, int), start=np.full(count, np.nan))
@@ -273,13 +274,13 @@ class TestConstraints:
         """0 and 1 are seen together, but of 1 only a crop of the other is left."""
         world = tracklet_set(at(0, 1, 2, 90, 91, 1), [3, 3], start=[0, 0], end=[4, 4])
         start = Assignment(np.array([0, 0, 0, -1, -1, 1]), np.array([0, 1]))
-        assert cross_video(world, start, constraints=True).identity.tolist() == [0, 0]
+        assert cross_video(world, start, rules=Rules(constraints=True)).identity.tolist() == [0, 0]
         most = Assignment(np.array([0, 0, 0, -1, 1, 1]), np.array([0, 1]))
-        assert cross_video(world, most, sigma_drm=1.0, constraints=True).identity.tolist() == [0, 1]
+        assert cross_video(world, most, sigma_drm=1.0, rules=Rules(constraints=True)).identity.tolist() == [0, 1]
 
     def test_without_clashes_constraints_change_nothing(self):
         world, _ = gaussian(3)
-        for free, held in zip(run_all(world), run_all(world, constraints=True), strict=True):
+        for free, held in zip(run_all(world), run_all(world, Rules(constraints=True)), strict=True):
             assert free.identity.tolist() == held.identity.tolist()
 
 
@@ -289,8 +290,8 @@ class TestTrace:
         world, _ = gaussian(5, people=6, videos=4)
         trace = Trace()
         cleaned = single_tracklet(world, Assignment.untouched(world), trace=trace)
-        inside = single_video(world, cleaned, constraints=constraints, trace=trace)
-        found = cross_video(world, inside, constraints=constraints, trace=trace)
+        inside = single_video(world, cleaned, rules=Rules(constraints), trace=trace)
+        found = cross_video(world, inside, rules=Rules(constraints), trace=trace)
         links = trace.link_columns()
         assert len(links["first"]) == cleaned.identities - found.identities
         assert (found.identity[links["first"]] == found.identity[links["second"]]).all()

@@ -69,7 +69,7 @@ def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path)
     assert noise == sorted(noise, reverse=True)
     assert noise[-1] < noise[0]
     assert report["thresholds"]["rules"] == ["calibrated", "calibrated"]
-    assert report["thresholds"]["evidence"]["apart"] > 50
+    assert report["thresholds"]["evidence"]["simultaneous"] > 50
     assert report["embeddings"] == {"name": "e", "extractor": "pretended", "rows": 1440, "width": WIDTH}
 
     found = read_identities(work.identities("i"))

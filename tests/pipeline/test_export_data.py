@@ -236,7 +236,7 @@ def test_what_cannot_be_exported_is_said(work, tmp_path):
     (tmp_path / "v.csv").write_text("label\n1\n1\n2\n2\n")
     vectors = Workspace(tmp_path / "w")
     ingest([tmp_path / "v.npy"], vectors, IngestSettings())
-    with pytest.raises(InputError, match="holds embeddings without images"):
+    with pytest.raises(InputError, match="embeddings but no images"):
         export_data(vectors, tmp_path / "d", ExportDataSettings(), identities="given")
 
 

@@ -31,7 +31,7 @@ from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.outputs import hash_outputs
 from reappear.pipeline.pretrain import PretrainSettings, pretrain
 from reappear.pipeline.record import OWN_FILES, read_record
-from reappear.pipeline.review import Looked, review
+from reappear.pipeline.review import ReviewTarget, review
 from reappear.pipeline.workspace import Workspace
 from reappear.store import FileHashes
 from reappear.video.detectors import MotSettings
@@ -431,7 +431,7 @@ def test_initial_weights_and_decisions(work, tmp_path):
     with (init / "model.safetensors").open("ab") as file:
         file.write(b" ")
     assert runs_anew(train)
-    review(work, "different", Looked([0, 1]))
+    review(work, "different", ReviewTarget([0, 1]))
     assert runs_anew(link)
 
 

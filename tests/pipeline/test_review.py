@@ -14,7 +14,7 @@ from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.explain import explain
 from reappear.pipeline.record import Outcome, run_step
 from reappear.pipeline.report import ReportSettings, report
-from reappear.pipeline.review import Looked, review
+from reappear.pipeline.review import ReviewTarget, review
 from reappear.pipeline.sheet import draw_sheet
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_decisions, read_identities, write_embeddings, write_table
@@ -59,12 +59,12 @@ def test_every_decision_holds_afterwards(work):
     others = np.flatnonzero((before != big) & (before >= 0))
     a, b = int(others[0]), int(others[before[others] != before[others[0]]][0])
     c, d = np.flatnonzero(before == before[others[-1]])[:2].tolist()
-    review(work, "split", Looked(inside[:1], identities="before"), who="anna", note="another coat")
-    review(work, "same", Looked([a, b]))
-    review(work, "different", Looked([c, d]))
+    review(work, "split", ReviewTarget(inside[:1], identities="before"), who="anna", note="another coat")
+    review(work, "same", ReviewTarget([a, b]))
+    review(work, "different", ReviewTarget([c, d]))
     free = [t for t in range(len(before)) if t not in {a, b, c, d, *inside}]
-    review(work, "reject", Looked(free[:1]))
-    review(work, "reject", Looked([5], crops=True))
+    review(work, "reject", ReviewTarget(free[:1]))
+    review(work, "reject", ReviewTarget([5], crops=True))
     found, record = decided(work)
     after = found.assignment.identity
     assert all(after[inside[0]] != after[t] for t in inside[1:])
@@ -84,20 +84,22 @@ def test_every_decision_holds_afterwards(work):
 
 def test_identities_are_merged_and_rejected_by_the_tracklets_they_hold(work):
     before = identity_of(work)
-    made = review(work, "merge", Looked([0, 1], identities="before"))
+    made = review(work, "merge", ReviewTarget([0, 1], identities="before"))
     assert made.tracklets == tuple(np.flatnonzero((before == 0) | (before == 1)).tolist())
-    assert review(work, "reject", Looked([2], identities="before")).tracklets == tuple(np.flatnonzero(before == 2))
+    assert review(work, "reject", ReviewTarget([2], identities="before")).tracklets == tuple(
+        np.flatnonzero(before == 2)
+    )
     after = decided(work)[0].assignment
     assert len(np.unique(after.identity[list(made.tracklets)])) == 1
 
 
 def test_a_log_is_an_input_and_replaying_it_again_gives_the_same(work):
-    review(work, "same", Looked([0, 1]))
+    review(work, "same", ReviewTarget([0, 1]))
     first, _ = decided(work, "one")
     again, _ = decided(work, "two")
     assert again.assignment.identity.tolist() == first.assignment.identity.tolist()
     assert decided(work, "one")[1].already_done
-    review(work, "same", Looked([0, 2]))
+    review(work, "same", ReviewTarget([0, 2]))
     with pytest.raises(WorkspaceError, match="was made with another input: review"):
         decided(work, "one")
     without, record = decided(work, "none", review="none")
@@ -116,7 +118,7 @@ def test_a_log_of_another_name(work, tmp_path):
 def test_a_later_round_parts_what_an_earlier_one_joined(work):
     before = identity_of(work)
     inside = np.flatnonzero(before == largest(before)).tolist()
-    review(work, "split", Looked(inside[-1:], identities="before"))
+    review(work, "split", ReviewTarget(inside[-1:], identities="before"))
     found, _ = decided(work, start="before")
     after = found.assignment.identity
     assert all(after[inside[-1]] != after[t] for t in inside[:-1])
@@ -134,8 +136,8 @@ def test_a_later_round_parts_what_an_earlier_one_joined(work):
 def test_contradictions_are_told(work, capsys):
     from reappear.cli.progress import listener
 
-    review(work, "same", Looked([0, 1]))
-    review(work, "different", Looked([0, 1]))
+    review(work, "same", ReviewTarget([0, 1]))
+    review(work, "different", ReviewTarget([0, 1]))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
     said = capsys.readouterr().err
     assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; decision ignored" in said
@@ -154,7 +156,7 @@ def test_what_was_seen_gives_way_to_a_decision_and_that_is_told(work, capsys):
         if rows["video"][a] == rows["video"][b]
         and min(rows["end"][a], rows["end"][b]) - max(rows["start"][a], rows["start"][b]) >= 1
     ]
-    review(work, "same", Looked(list(pairs[0])))
+    review(work, "same", ReviewTarget(list(pairs[0])))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
     assert "1 pairs of tracklets are one person by decision, though seen at the same time" in capsys.readouterr().err
     identity = identity_of(work, "after")
@@ -165,15 +167,15 @@ def test_the_report_tells_of_decisions(work, tmp_path):
     before = identity_of(work)
     a = np.flatnonzero(before == largest(before))
     b = int(np.flatnonzero(before != largest(before))[0])
-    review(work, "same", Looked([int(a[0]), b]))
-    review(work, "reject", Looked([5], crops=True))
+    review(work, "same", ReviewTarget([int(a[0]), b]))
+    review(work, "reject", ReviewTarget([5], crops=True))
     shutil.rmtree(work.identities("before"))
     decided(work)
     page = report([work], tmp_path, ReportSettings(identities=60, projected=0))
     text = page.read_text()
-    assert "What people decided" in text
-    assert '<th scope="row">people\'s decisions' in text.replace("&#39;", "'")
-    assert '<div class="link">decided' in text
+    assert "Review decisions" in text
+    assert '<th scope="row">review decisions' in text
+    assert '<div class="link">by review' in text
     assert ">nan" not in text
     assert json.loads((tmp_path / "report.json").read_text())["review"]["after"]["work"] == {
         "decisions": {"same": 1, "reject": 1},
@@ -182,7 +184,7 @@ def test_the_report_tells_of_decisions(work, tmp_path):
 
 
 def test_a_broken_log_stops_correlate_with_its_line(work):
-    review(work, "same", Looked([0, 1]))
+    review(work, "same", ReviewTarget([0, 1]))
     with work.review.open("a") as log:
         log.write("same 0 1\n")
     with pytest.raises(InputError, match=r"review\.jsonl line 2 is not JSON"):
@@ -197,21 +199,26 @@ def test_a_broken_log_stops_correlate_with_its_line(work):
     [
         (
             "twin",
-            Looked([0, 1]),
+            ReviewTarget([0, 1]),
             SettingsError,
             "unknown decision 'twin'; known: same, different, merge, split, reject",
         ),
-        ("same", Looked([0]), SettingsError, "same needs 2 numbers or more, got 1"),
-        ("same", Looked([3, 3]), SettingsError, "same: a number is named twice"),
-        ("same", Looked([0, 1], crops=True), SettingsError, "same is about tracklets; only reject takes --crops"),
-        ("same", Looked([0, 1], identities="before"), SettingsError, "leave --identities out"),
-        ("merge", Looked([0, 1]), SettingsError, "merge needs --identities NAME: which identities you look at"),
-        ("split", Looked([0]), SettingsError, "split needs --identities NAME"),
-        ("reject", Looked([0], crops=True, identities="before"), SettingsError, "not of both"),
-        ("same", Looked([0, 999]), InputError, "there is no tracklet 999; they are numbered 0 to "),
-        ("reject", Looked([-1], crops=True), InputError, "there is no crop -1; they are numbered 0 to "),
-        ("merge", Looked([0, 999], identities="before"), InputError, "has no identity 999"),
-        ("merge", Looked([0, 1], identities="befor"), InputError, r"holds no identities 'befor' \(there: before\)"),
+        ("same", ReviewTarget([0]), SettingsError, "same needs 2 numbers or more, got 1"),
+        ("same", ReviewTarget([3, 3]), SettingsError, "same: a number is named twice"),
+        ("same", ReviewTarget([0, 1], crops=True), SettingsError, "same is about tracklets; only reject takes --crops"),
+        ("same", ReviewTarget([0, 1], identities="before"), SettingsError, "leave --identities out"),
+        ("merge", ReviewTarget([0, 1]), SettingsError, "merge needs --identities NAME: which identities you look at"),
+        ("split", ReviewTarget([0]), SettingsError, "split needs --identities NAME"),
+        ("reject", ReviewTarget([0], crops=True, identities="before"), SettingsError, "not of both"),
+        ("same", ReviewTarget([0, 999]), InputError, "there is no tracklet 999; they are numbered 0 to "),
+        ("reject", ReviewTarget([-1], crops=True), InputError, "there is no crop -1; they are numbered 0 to "),
+        ("merge", ReviewTarget([0, 999], identities="before"), InputError, "has no identity 999"),
+        (
+            "merge",
+            ReviewTarget([0, 1], identities="befor"),
+            InputError,
+            r"holds no identities 'befor' \(there: before\)",
+        ),
     ],
 )
 def test_decisions_that_make_no_sense(work, kind, looked, error, said):
@@ -224,11 +231,11 @@ def test_a_split_takes_some_out_of_one(work):
     before = identity_of(work)
     big = np.flatnonzero(before == largest(before)).tolist()
     with pytest.raises(InputError, match=r"these are all tracklets of identity \d+; name those to take out"):
-        review(work, "split", Looked(big, identities="before"))
+        review(work, "split", ReviewTarget(big, identities="before"))
     other = int(np.flatnonzero(before != before[big[0]])[0])
     with pytest.raises(InputError, match="are not of one identity of before"):
-        review(work, "split", Looked([big[0], other], identities="before"))
-    made = review(work, "split", Looked(big[:2], identities="before"))
+        review(work, "split", ReviewTarget([big[0], other], identities="before"))
+    made = review(work, "split", ReviewTarget(big[:2], identities="before"))
     assert made.others == tuple(big[2:])
     assert read_decisions(work.review, footage=json.loads((work.crops / "record.json").read_text())["fingerprint"])
 
@@ -249,17 +256,17 @@ class TestExplain:
     def test_all_that_was_noted_is_told(self, work):
         before = identity_of(work)
         inside = np.flatnonzero(before == largest(before)).tolist()
-        review(work, "split", Looked(inside[:1], identities="before"), who="anna", note="another coat")
+        review(work, "split", ReviewTarget(inside[:1], identities="before"), who="anna", note="another coat")
         stranger = int(np.flatnonzero(before != before[inside[0]])[0])
-        review(work, "same", Looked([inside[1], stranger]))
+        review(work, "same", ReviewTarget([inside[1], stranger]))
         found, _ = decided(work)
         why = explain(work, tracklet=inside[1])
-        assert any(row["reason"] == "review" and inside[0] in row["apart"] for row in why.refused)
+        assert any(row["reason"] == "review" and inside[0] in row["cannot_link"] for row in why.refused)
         assert {row["distance"] for row in why.links if row["stage"] == "review"} == {None}
         assert [row["line"] for row in why.decisions] == [1, 2]
         text = format_explanation(why)
         assert text.startswith(f"identity {why.identity} of after: {len(why.tracklets)} tracklets, ")
-        assert re.search(rf"tracklets {inside[0]} and \d+ are two people by decision|two people by decision", text)
+        assert re.search("different people by review", text)
         assert "decided  review" in text
         assert "(anna, " in text
         assert "another coat" in text
@@ -271,7 +278,7 @@ class TestExplain:
         identity = identity_of(work)
         for number in range(identity.max() + 1):
             why = explain(work, identity=number)
-            tree = format_explanation(why).split("\nwhy one")[1].split("\n\n")[0] if why.links else ""
+            tree = format_explanation(why).split("\nlinks")[1].split("\n\n")[0] if why.links else ""
             assert tree.count("└─") == len(why.tracklets) - 1
 
     def test_a_discarded_crop_says_where_it_was_lost(self, work):
@@ -284,7 +291,7 @@ class TestExplain:
         text = format_explanation(why)
         assert text.startswith("in no identity of before: 1 tracklet")
         assert re.search(
-            rf"crop {lost[0]} left tracklet \d+ at 0\.\d+ from the rest \(single-tracklet\), is in none", text
+            rf"crop {lost[0]} left tracklet \d+ at 0\.\d+ from the rest \(single-tracklet\), discarded", text
         )
 
     def test_crops_that_came_and_went(self, work):
@@ -360,5 +367,5 @@ class TestExplain:
         why = explain(work, tracklet=0)
         assert why.tracklets[0]["start"] is None
         assert "?" in format_explanation(why)
-        with pytest.raises(InputError, match="holds embeddings without images"):
+        with pytest.raises(InputError, match="embeddings but no images"):
             draw_sheet(work, why, tmp_path / "sheet.jpg")

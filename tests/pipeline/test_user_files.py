@@ -74,7 +74,7 @@ def test_no_name_leads_out_of_the_workspace(made, work, tmp_path, capsys, comman
     before = tree(tmp_path)
     code, _, err = reappear(capsys, command, *arguments, f"--{option}", evil)
     assert code in (1, 2)
-    assert "fault of reappear" not in err
+    assert "bug in reappear" not in err
     assert tree(tmp_path) == before
     assert not Path("/tmp/evil").exists()
 
@@ -128,7 +128,7 @@ def test_files_of_the_user_survive_every_command(made, work, tmp_path, capsys, c
     ]
     code, _, err = reappear(capsys, command, *arguments)
     assert code in (1, 2)
-    assert "fault of reappear" not in err
+    assert "bug in reappear" not in err
     assert len(err.strip().splitlines()[-1]) < 400
     assert str(path.name) in err
     after = tree(tmp_path)

@@ -8,13 +8,11 @@ from jaxtyping import Bool, Float, Int
 from reappear.core import LOCAL, Assignment, Engine, InputError, Local, SettingsError, TrackletSet, offsets_to_owner
 
 from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit, usable_rows
-from .guard import GUARD, MAX_DIAMETER, Guard
 from .linking import find_links
 from .links import Links
 from .nodes import Nodes
-from .review import ReviewConstraints
-from .rules import Rules
-from .thresholds import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
+from .rules import NO_RULES, Rules
+from .thresholds import RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
 from .trace import Trace
 
 STAGE = "single-video"
@@ -30,11 +28,7 @@ def single_video(
     sigma_drm: float = SIGMA_DRM,
     targets: Targets = "frozen",
     merge: Merge = "once",
-    constraints: bool = False,
-    overlap: float = OVERLAP,
-    review: ReviewConstraints | None = None,
-    guard: Guard = GUARD,
-    max_diameter: float = MAX_DIAMETER,
+    rules: Rules = NO_RULES,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
 ) -> Assignment:
@@ -55,12 +49,7 @@ def single_video(
             is given away moves its new centroid before the next is looked at.
         merge: "once": one look at all pairs. "repeat": centroids of what was joined are looked at again, until no
             pair is left within `sigma_drm`.
-        constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
-        overlap: Seconds that two tracklets must share in one video to be two people.
-        review: What was decided in a review.
-        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than
-            `max_diameter` times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
-        max_diameter: 1 (complete linkage) or more.
+        rules: Cannot-link constraints, review decisions and the guard against chains (not in the paper).
         trace: Records moves and links.
         engine: Where centroids lie.
     """
@@ -70,10 +59,9 @@ def single_video(
         raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
     if merge not in ("once", "repeat"):
         raise SettingsError(f"merge: must be once or repeat, got {merge!r}")
-    rules = Rules(constraints, overlap, review, guard, max_diameter)
     free = assignment.tracklet < 0
-    if review is not None:
-        free &= ~review.rejected
+    if rules.review is not None:
+        free &= ~rules.review.rejected
     owner = _reallocate(tracklets, assignment.tracklet, free, sigma_cst, targets, trace, engine)
     out = Assignment(owner, assignment.identity)
     while True:

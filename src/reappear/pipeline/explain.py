@@ -26,7 +26,7 @@ class Explanation:
         links: first, second (tracklets), distance (`None` where people decided), stage: the shortest that hold it
             together.
         refused: The same of links that would have joined it with others, with the `identity` of these, and the
-            `reason`: "seen together" or "review", then `apart` are the two tracklets, or "guard".
+            `reason`: "seen together" or "review", then `cannot_link` are the two tracklets, or "guard".
         left: Crops that left a tracklet of it: crop, tracklet, distance (to the others of it), stage, to (the tracklet
             that holds it now; `None` = discarded), to_distance (to the nearest other that was looked at).
         came: The same of crops that came into one of its tracklets from another.
@@ -144,13 +144,13 @@ def _refused(found: Identities, mine: Bool[np.ndarray, " t"], held: Int[np.ndarr
     for row in rows[np.argsort(table["distance"][rows], kind="stable")].tolist():
         first, second = int(table["first"][row]), int(table["second"][row])
         other = second if mine[first] else first
-        apart = [int(table[key][row]) for key in ("apart_first", "apart_second")]
+        pair = [int(table[key][row]) for key in ("cannot_link_first", "cannot_link_second")]
         out.append(
             _link(table, row)
             | {
                 "identity": int(found.assignment.identity[other]) if held[other] else None,
                 "reason": str(table["reason"][row]),
-                "apart": apart if apart[0] >= 0 else None,
+                "cannot_link": pair if pair[0] >= 0 else None,
             }
         )
     return out

@@ -16,7 +16,7 @@ _LEAST = {"same": 2, "different": 2, "merge": 2, "split": 1, "reject": 1}
 
 
 @dataclass(frozen=True)
-class Looked:
+class ReviewTarget:
     """What a decision is about, as shown to the reviewer.
 
     Attributes:
@@ -31,7 +31,7 @@ class Looked:
     identities: str | None = None
 
 
-def review(work: Workspace, kind: str, looked: Looked, *, who: str = "", note: str = "") -> Decision:
+def review(work: Workspace, kind: str, looked: ReviewTarget, *, who: str = "", note: str = "") -> Decision:
     """Adds one decision to `review.jsonl`.
 
     Identities are recorded as the tracklets they contain now, for their numbers change with every run.
@@ -75,7 +75,7 @@ def _known(kind: str) -> Kind:
     raise SettingsError(unknown_name("decision", kind, KINDS))
 
 
-def _check(kind: Kind, looked: Looked, tracklets: int, crops: int) -> None:
+def _check(kind: Kind, looked: ReviewTarget, tracklets: int, crops: int) -> None:
     if looked.crops and kind != "reject":
         raise SettingsError(f"{kind} is about tracklets; only reject takes --crops")
     if looked.crops and looked.identities is not None:

@@ -14,6 +14,7 @@ from reappear.denoise import (
     Approximate,
     Products,
     ReviewConstraints,
+    Rules,
     Trace,
     apply_review,
     cross_video,
@@ -122,14 +123,14 @@ def _stages(
     settings: CorrelateSettings, review: ReviewConstraints | None, found: Identities, products: Products, *, begun: bool
 ) -> list[tuple[str, Stage]]:
     cst, drm = (found.report["thresholds"][key] for key in ("sigma_cst", "sigma_drm"))
-    linked: dict[str, Any] = {
-        "sigma_drm": drm,
-        "constraints": settings.constraints,
-        "overlap": settings.overlap,
-        "review": review,
-        "guard": settings.guard,
-        "max_diameter": settings.max_diameter,
-    }
+    rules = Rules(
+        constraints=settings.constraints,
+        overlap=settings.overlap,
+        review=review,
+        guard=settings.guard,
+        max_diameter=settings.max_diameter,
+    )
+    linked: dict[str, Any] = {"sigma_drm": drm, "rules": rules}
     first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
     second = partial(single_video, sigma_cst=cst, targets=settings.targets, merge=settings.merge, **linked)
     seen = settings.overlap if settings.constraints else None

@@ -169,8 +169,10 @@ def _weigh(
 
 
 def _draw(path: Path, thresholds: dict[str, Any]) -> None:
-    from reappear.pipeline.report.plots import alone  # matplotlib takes its time, and the paper's thresholds need none
+    from reappear.pipeline.report.plots import (
+        standalone,
+    )  # matplotlib takes its time, and the paper's thresholds need none
     from reappear.pipeline.report.thresholds import draw_thresholds
 
     if (plot := draw_thresholds(thresholds, name="thresholds")) is not None:
-        write_text(path, alone(plot))
+        write_text(path, standalone(plot))
