@@ -212,17 +212,17 @@ def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.delenv("REAPPEAR_DEBUG", raising=False)
-    monkeypatch.setattr("reappear.cli.doctor.examine", broken)
+    monkeypatch.setattr("reappear.cli.doctor.check_machine", broken)
     code, _, err = reappear(capsys, "doctor")
     assert code == 1
-    assert "unexpected ZeroDivisionError: division by zero (a fault of reappear" in err
+    assert "unexpected ZeroDivisionError: division by zero (a bug in reappear" in err
 
 
 def test_desktop_opencv_without_libgl_is_one_line_with_the_fix(capsys, monkeypatch):
     def broken(*arguments: object, **more: object) -> None:
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
-    monkeypatch.setattr("reappear.cli.doctor.examine", broken)
+    monkeypatch.setattr("reappear.cli.doctor.check_machine", broken)
     code, _, err = reappear(capsys, "doctor")
     assert code == 1
     assert len(err.splitlines()) == 1
@@ -260,8 +260,8 @@ def test_doctor_finds_an_unwritable_folder_and_a_missing_package(monkeypatch, tm
 
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     monkeypatch.setitem(doctor._NEEDED, "no_such_package", "no-such-package")
-    found = {finding.what: finding for finding in doctor.examine(tmp_path)}
+    found = {finding.what: finding for finding in doctor.check_machine(tmp_path)}
     assert not found["disk"].ok
-    assert "choose another folder" in found["disk"].says
+    assert "choose another folder" in found["disk"].detail
     assert not found["no_such_package"].ok
-    assert "pip install no-such-package" in found["no_such_package"].says
+    assert "pip install no-such-package" in found["no_such_package"].detail
