@@ -122,7 +122,7 @@ def test_help_shows_the_default_of_every_other_option(capsys, monkeypatch, comma
         assert re.search(r"default: |required\]|[Ii]f not given|repeatable", text), parameter.opts
 
 
-def test_help_of_run_begins_with_what_people_use_first(capsys, monkeypatch):
+def test_help_of_run_starts_with_the_most_used_settings(capsys, monkeypatch):
     out = help_of(capsys, monkeypatch, "run")
     common = out[out.index("Common options:") : out.index("Other options:")]
     found = re.findall(r"^  (?:-\w, )?--([\w.-]+)", common, flags=re.MULTILINE)
@@ -144,7 +144,7 @@ def test_help_of_run_begins_with_what_people_use_first(capsys, monkeypatch):
         (["set"], False),
     ],
 )
-def test_a_yes_may_be_left_unsaid(monkeypatch, arguments, meant):
+def test_boolean_options_need_no_value(monkeypatch, arguments, meant):
     from reappear.pipeline import evaluate as step
 
     asked = []
@@ -199,7 +199,7 @@ def test_wrong_usage_exits_with_2(capsys, tmp_path, monkeypatch, arguments, mess
         (["report", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_done_exits_with_1_in_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+def test_failed_command_exits_with_1_and_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, _, err = reappear(capsys, *arguments)
     assert code == 1
@@ -207,7 +207,7 @@ def test_what_cannot_be_done_exits_with_1_in_one_line(capsys, tmp_path, monkeypa
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):
+def test_unexpected_errors_are_reported_as_bugs(capsys, monkeypatch):
     def broken(*arguments: object, **more: object) -> None:
         raise ZeroDivisionError("division by zero")
 
@@ -218,7 +218,7 @@ def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):
     assert "unexpected ZeroDivisionError: division by zero (a bug in reappear" in err
 
 
-def test_desktop_opencv_without_libgl_is_one_line_with_the_fix(capsys, monkeypatch):
+def test_desktop_opencv_without_libgl_is_one_line_with_advice(capsys, monkeypatch):
     def broken(*arguments: object, **more: object) -> None:
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
@@ -229,7 +229,7 @@ def test_desktop_opencv_without_libgl_is_one_line_with_the_fix(capsys, monkeypat
     assert "pip install --force-reinstall --no-deps opencv-python-headless" in err
 
 
-def test_no_requirement_brings_the_desktop_build_of_opencv():
+def test_no_requirement_installs_desktop_opencv():
     """Where both builds are asked for, the one that wins is left to chance, and the desktop one needs libGL."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = [name for extra in project["optional-dependencies"].values() for name in extra]

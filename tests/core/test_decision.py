@@ -17,6 +17,6 @@ from reappear.core import Decision, InputError
         ({"kind": "reject", "tracklets": (-1,)}, "reject: numbers must be 0 or more"),
     ],
 )
-def test_decisions_that_decide_nothing(given, said):
+def test_invalid_decisions_are_refused(given, said):
     with pytest.raises(InputError, match=f"^{said}$"):
         Decision(**given)

@@ -57,7 +57,7 @@ def test_thresholds_follow_the_extractor_and_find_people(seed, spread):
     assert after.bcubed_f1 > before.bcubed_f1 + 0.2
 
 
-def test_noisier_crops_ask_for_a_wider_threshold():
+def test_noisier_crops_give_a_larger_sigma_cst():
     near, far = (
         calibrate(w, Assignment.untouched(w), resamples=0).sigma_cst
         for w, _ in (street(0, spread=s) for s in (0.1, 0.8))
@@ -65,7 +65,7 @@ def test_noisier_crops_ask_for_a_wider_threshold():
     assert near < far
 
 
-def test_more_false_links_borne_mean_a_wider_threshold():
+def test_more_false_links_give_a_larger_sigma_drm():
     world, _ = street(1)
     start = Assignment.untouched(world)
     few, many = (calibrate(world, start, false_links=share, resamples=0) for share in (0.02, 0.5))
@@ -75,7 +75,7 @@ def test_more_false_links_borne_mean_a_wider_threshold():
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.05, 0.2])
-def test_strangers_in_tracklets_are_counted_and_taken_out(wrong):
+def test_impostors_in_tracklets_are_estimated_and_removed(wrong):
     world, truth = street(3, spread=0.6, wrong=wrong, crops=8)
     start = Assignment.untouched(world)
     found = calibrate(world, start, impostors=0.8, resamples=0)
@@ -91,7 +91,7 @@ def test_strangers_in_tracklets_are_counted_and_taken_out(wrong):
 
 
 @pytest.mark.parametrize("bearable", [0.1, 0.2, 0.4])
-def test_false_links_are_foretold_through_chains(bearable):
+def test_false_links_are_predicted_through_chains(bearable):
     """People look so alike that links chain them."""
     told, true = [], []
     for seed in range(4):
@@ -105,7 +105,7 @@ def test_false_links_are_foretold_through_chains(bearable):
     assert np.mean(true) == pytest.approx(np.mean(told), abs=0.1)
 
 
-def test_an_outlying_join_ends_it():
+def test_outlying_join_ends_the_search():
     """No link at all where already the shortest joins are of two people."""
     impostors = [Tail(low=0.1, share_at_low=0.01, exponent=2.0)]
     joins = Joins(np.linspace(0.3, 0.5, 30), np.full(30, 4.0), within=10.0, compared=100_000)
@@ -118,14 +118,14 @@ def test_an_outlying_join_ends_it():
     assert share == 0
 
 
-def test_a_join_counts_with_all_pairs_it_puts_together():
+def test_join_counts_all_pairs_of_crops():
     links = Links(np.array([0, 1, 3]), np.array([1, 2, 4]), np.array([0.1, 0.2, 0.3], np.float32))
     joins = Joins.along(links, np.array([2, 1, 3, 1, 1]), compared=10)
     assert joins.pairs.tolist() == [2, 9, 1]
     assert joins.within == 1 + 0 + 3
 
 
-def test_the_same_seed_draws_the_same_tracklets():
+def test_same_seed_draws_the_same_tracklets():
     world, _ = street(0)
     start = Assignment.untouched(world)
     one, same, other = (calibrate(world, start, resamples=10, seed=seed) for seed in (0, 0, 1))
@@ -134,7 +134,7 @@ def test_the_same_seed_draws_the_same_tracklets():
     assert one.sigma_cst_interval != other.sigma_cst_interval
 
 
-def test_no_resamples_no_intervals():
+def test_intervals_need_resamples():
     world, _ = street(0, people=60)
     found = calibrate(world, Assignment.untouched(world), resamples=0)
     assert np.isnan([*found.sigma_cst_interval, *found.sigma_drm_interval]).all()
@@ -165,12 +165,12 @@ def test_distances_are_those_of_the_crops():
     assert len(between_parts(short, Groups.of(short.origin, len(short)), LOCAL)) == len(short)
 
 
-def test_by_hand_stays_by_hand():
+def test_given_threshold_is_not_calibrated():
     world, _ = street(1)
     assert calibrate(world, Assignment.untouched(world), sigma_cst=0.123).sigma_cst == 0.123
 
 
-def test_too_little_evidence_is_said():
+def test_too_little_evidence_is_noted():
     world, _ = street(0, people=6, videos=1)
     found = calibrate(world, Assignment.untouched(world))
     assert found.sigma_cst == SIGMA_CST
@@ -183,7 +183,7 @@ def test_too_little_evidence_is_said():
     assert np.isnan([found.crops_wrong, found.outside_wrong, found.false_links, *found.sigma_drm_interval]).all()
 
 
-def test_nobody_seen_together_is_said():
+def test_missing_simultaneous_tracklets_are_noted():
     world, _ = street(0)
     consecutive = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, np.arange(len(world)) * 100.0)
     found = calibrate(consecutive, Assignment.untouched(consecutive), resamples=0)
@@ -206,7 +206,7 @@ def test_of_few_tracklets_each_pair_counts_once():
     assert (many[:, 0] < many[:, 1]).all()
 
 
-def test_a_few_people_who_come_often_do_not_pass_for_strangers():
+def test_frequent_people_do_not_count_as_impostors():
     """Six people in forty videos: every sixth pair is one person, so that the bulk says nothing about impostors."""
     world, truth = street(4, people=6, videos=40, crops=5, wrong=0.0)
     start = Assignment.untouched(world)
@@ -218,7 +218,7 @@ def test_a_few_people_who_come_often_do_not_pass_for_strangers():
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
-def test_an_extractor_that_says_nothing_is_found_out(noise):
+def test_uninformative_extractor_is_noted(noise):
     world, _ = street(0, people=60)
     x = np.eye(8)[0] + noise * np.random.default_rng(0).normal(size=(len(world.embeddings), 8))
     alike = tracklet_set(x.astype(np.float16), np.diff(world.offsets), world.video, world.start, world.end)

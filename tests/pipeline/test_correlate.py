@@ -56,7 +56,7 @@ def report_of(work, name="i"):
     return json.loads((work.identities(name) / "report.json").read_text())
 
 
-def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path):
+def test_correlate_improves_on_tracklets_and_reports_scores(tmp_path):
     work = pretend(tmp_path)
     record = correlate(work, "i", CorrelateSettings(), embeddings="e")
     report = report_of(work)
@@ -86,7 +86,7 @@ def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path)
     assert noise[-1] == pytest.approx(noise_score(tracklets, found.assignment, **sigmas))
 
 
-def test_truth_scores_and_decides_nothing(tmp_path):
+def test_ground_truth_does_not_change_identities(tmp_path):
     work = pretend(tmp_path)
     crops = work.open_crops()
     vectors, _ = read_embeddings(work.embeddings("e"))
@@ -104,7 +104,7 @@ def test_without_truth_there_are_no_scores(tmp_path):
     assert all("scores" not in stage for stage in report_of(work)["stages"])
 
 
-def test_crops_without_embeddings_are_left_out_first(tmp_path):
+def test_crops_without_embeddings_are_discarded_first(tmp_path):
     work = pretend(tmp_path, empty=[*range(CROPS), 100])
     record = correlate(work, "i", CorrelateSettings(), embeddings="e")
     assert record.dropped["could not be embedded"] == CROPS + 1
@@ -141,12 +141,12 @@ def test_thresholds_of_the_paper_and_by_hand(tmp_path):
         ("nan", "must be cosine distances in 0..2, got nan"),
     ],
 )
-def test_thresholds_that_are_none(value, said):
+def test_invalid_thresholds_are_refused(value, said):
     with pytest.raises(SettingsError, match=f"thresholds: {said}"):
         CorrelateSettings(thresholds=value)
 
 
-def test_the_evidence_is_drawn(tmp_path):
+def test_threshold_evidence_is_plotted(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "i", CorrelateSettings(resamples=20), embeddings="e")
     said = report_of(work)["thresholds"]
@@ -169,7 +169,7 @@ def test_the_evidence_is_drawn(tmp_path):
         ("cross_video", ["single-tracklet", "single-video"]),
     ],
 )
-def test_stages_can_be_left_out(tmp_path, off, left):
+def test_stages_can_be_disabled(tmp_path, off, left):
     work = pretend(tmp_path)
     correlate(work, "i", CorrelateSettings(**{off: False}), embeddings="e")
     assert [stage["name"] for stage in report_of(work)["stages"]] == [BASELINE, *left]
@@ -189,7 +189,7 @@ def test_stages_can_be_left_out(tmp_path, off, left):
         {"resamples": 5},
     ],
 )
-def test_every_setting_does_something(tmp_path, changed):
+def test_every_setting_has_an_effect(tmp_path, changed):
     work = pretend(tmp_path)
     vectors, _ = read_embeddings(work.embeddings("e"))
     tracklets = work.open_crops().tracklet_set(vectors)
@@ -200,7 +200,7 @@ def test_every_setting_does_something(tmp_path, changed):
     assert not (same and plain.report["thresholds"] == other.report["thresholds"])
 
 
-def test_mistakes_are_named(tmp_path):
+def test_invalid_input_is_named(tmp_path):
     work = pretend(tmp_path / "short", rows=100)
     with pytest.raises(InputError, match="holds 100 rows for 1440 crops; embed these crops anew"):
         correlate(work, "i", CorrelateSettings(), embeddings="e")
@@ -212,7 +212,7 @@ def test_mistakes_are_named(tmp_path):
     work = pretend(tmp_path / "whole")
 
 
-def test_done_once_and_refused_on_other_settings(tmp_path):
+def test_finished_step_is_reused_and_refused_with_other_settings(tmp_path):
     work = pretend(tmp_path)
     assert not correlate(work, "i", CorrelateSettings(), embeddings="e").already_done
     assert correlate(work, "i", CorrelateSettings(), embeddings="e").already_done
@@ -220,7 +220,7 @@ def test_done_once_and_refused_on_other_settings(tmp_path):
         correlate(work, "i", CorrelateSettings(radius=5), embeddings="e")
 
 
-def test_a_later_round_goes_on_from_the_one_before(tmp_path):
+def test_later_round_starts_from_earlier_identities(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "first", CorrelateSettings(thresholds="calibrated,0.01"), embeddings="e")
     correlate(work, "second", CorrelateSettings(thresholds="calibrated,0.1"), embeddings="e", start="first")
@@ -235,13 +235,13 @@ def test_a_later_round_goes_on_from_the_one_before(tmp_path):
     assert len(after.moves["crop"]) == len(before.moves["crop"])
 
 
-def test_a_round_that_was_never_done_cannot_be_gone_on_from(tmp_path):
+def test_missing_start_identities_are_refused(tmp_path):
     work = pretend(tmp_path)
     with pytest.raises(InputError, match="no identities 'nowhere'"):
         correlate(work, "i", CorrelateSettings(), embeddings="e", start="nowhere")
 
 
-def test_people_who_come_back_late_are_found_among_all_pairs(tmp_path):
+def test_all_pairs_find_people_beyond_the_sliding_range(tmp_path):
     """With a sliding range of one identity hardly anybody is; an index finds as many as all pairs, and says so."""
     work = pretend(tmp_path)
     last = {}
@@ -257,7 +257,7 @@ def test_people_who_come_back_late_are_found_among_all_pairs(tmp_path):
     assert "recall" not in last["all"]
 
 
-def test_the_share_that_an_index_found_is_said(tmp_path):
+def test_recall_of_the_index_is_reported(tmp_path):
     heard = []
 
     class Heard(type(SILENT)):

@@ -49,7 +49,7 @@ class Stops:
 
 
 @pytest.mark.parametrize("after", ["single-tracklet:", "single-video:", "cross-video:"])
-def test_a_stage_that_was_finished_is_not_done_again(tmp_path, after, monkeypatch):
+def test_finished_stage_is_not_repeated(tmp_path, after, monkeypatch):
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(), embeddings="e")
     with pytest.raises(KeyboardInterrupt):
@@ -68,7 +68,7 @@ def test_a_stage_that_was_finished_is_not_done_again(tmp_path, after, monkeypatc
     assert not (work.identities("stopped") / "unfinished").exists()
 
 
-def test_a_stage_that_was_half_finished_goes_on_with_its_next_block(tmp_path, monkeypatch):
+def test_interrupted_stage_continues_with_the_next_block(tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "_EVERY", 0.0)
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(noise="sampled"), embeddings="e")
@@ -90,7 +90,7 @@ def _write_and_stop(self, first, results):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_identities_are_the_same(tmp_path):
+def test_kill_at_any_moment_gives_the_same_identities(tmp_path):
     work = pretend(tmp_path, people=2000)
     command = [sys.executable, "-m", "reappear", "correlate", str(tmp_path), "--embeddings", "e"]
     begun = time.monotonic()
@@ -110,7 +110,7 @@ def test_killed_at_any_moment_the_identities_are_the_same(tmp_path):
     same_but_for_time(work, "calm", "killed")
 
 
-def test_matrices_in_files_change_nothing(tmp_path, monkeypatch):
+def test_matrices_in_files_give_the_same_identities(tmp_path, monkeypatch):
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(), embeddings="e")
     monkeypatch.setattr(
@@ -126,7 +126,7 @@ def test_matrices_in_files_change_nothing(tmp_path, monkeypatch):
     same_but_for_time(work, "calm", "mapped")
 
 
-def test_a_sample_tells_how_sure_it_is(tmp_path):
+def test_sampled_noise_has_a_standard_error(tmp_path):
     work = pretend(tmp_path)
     for how in ("exact", "sampled", "none"):
         correlate(work, how, CorrelateSettings(noise=how), embeddings="e")
@@ -144,7 +144,7 @@ def test_a_sample_tells_how_sure_it_is(tmp_path):
     )  # fmt: skip
 
 
-def test_too_little_memory_says_how_much_is_needed(tmp_path):
+def test_too_little_memory_reports_the_required_amount(tmp_path):
     work = pretend(tmp_path)
     with pytest.raises(
         SettingsError,
@@ -157,7 +157,7 @@ def test_too_little_memory_says_how_much_is_needed(tmp_path):
         correlate(work, "j", CorrelateSettings(memory="plenty"), embeddings="e")
 
 
-def test_links_that_find_no_room_ask_for_more_memory(tmp_path, monkeypatch):
+def test_links_beyond_memory_report_the_required_amount(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.correlate.step._MIN_MEMORY_BYTES", 0)
     work = pretend(tmp_path)
     crowd = CorrelateSettings(thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
@@ -169,7 +169,7 @@ def test_links_that_find_no_room_ask_for_more_memory(tmp_path, monkeypatch):
     assert correlate(work, "i", replace(crowd, memory="4GB"), embeddings="e").counts["crops"] == 1440
 
 
-def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
+def test_full_disk_keeps_finished_work(tmp_path, monkeypatch):
     work = pretend(tmp_path)
     calm = correlate(work, "calm", CorrelateSettings(), embeddings="e")
     with monkeypatch.context() as patch:
@@ -186,7 +186,7 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_cluster_finds_the_same_identities_also_where_a_worker_is_lost(tmp_path, killed, monkeypatch):
+def test_cluster_with_a_lost_worker_gives_the_same_identities(tmp_path, killed, monkeypatch):
     monkeypatch.setattr(kept, "_MANY", 1)
     monkeypatch.setattr(BLAS, "block", 256)  # many pieces, of which few are done when the worker is lost
     work = pretend(tmp_path, people=8000)

@@ -84,7 +84,7 @@ def handed_on(home):
     return [*found, *(path for path in files if path.is_relative_to(home / "out"))]
 
 
-def test_nothing_that_is_handed_on_names_a_folder_of_this_machine(home):
+def test_shared_outputs_contain_no_local_folders(home):
     paths = handed_on(home)
     names = {path.name for path in paths}
     assert names >= {
@@ -99,6 +99,6 @@ def test_nothing_that_is_handed_on_names_a_folder_of_this_machine(home):
     assert [str(path.relative_to(home)) for path in paths if MARKER.encode() in path.read_bytes()] == []
 
 
-def test_films_and_workspaces_of_one_name_are_told_apart_by_their_nearest_folders(home):
+def test_equal_video_and_workspace_names_get_parent_folders(home):
     assert Workspace(home / "w" / "work").open_crops().video_names == ["c0/film", "c1/film"]
     assert json.loads((home / "both" / "report.json").read_text())["runs"] == ["w/work", "v/work"]

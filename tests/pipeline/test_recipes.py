@@ -34,7 +34,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_is_one_of_pretrain_and_names_itself(path: Path) -> None:
+def test_every_recipe_is_valid_and_named(path: Path) -> None:
     settings = resolve(PretrainSettings, load_recipe(path))
     for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
         assert FOLDER.parents[1] / command == path
@@ -60,7 +60,7 @@ def test_every_backbone_has_the_papers_recipe(name: str) -> None:
     "name",
     [name if name == "resnet50_ibn" else pytest.param(name, marks=pytest.mark.slow) for name in list_models()],
 )
-def test_the_cost_that_a_recipe_names_is_counted(name: str) -> None:
+def test_cost_in_a_recipe_is_measured(name: str) -> None:
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     said, hours = re.search(r"([\d.]+) GMACs for an image in a step, ([\d.]+) GPU-hours", text).groups()
     whole, part = describe_model(name).gmacs, describe_model(name, height=128, width=64).gmacs
@@ -71,7 +71,7 @@ def test_the_cost_that_a_recipe_names_is_counted(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
-def test_a_step_at_full_image_size_then_saved_and_loaded(work: Workspace, tmp_path: Path, name: str) -> None:
+def test_step_at_full_image_size_then_saved_and_loaded(work: Workspace, tmp_path: Path, name: str) -> None:
     settings = resolve(PretrainSettings, load_recipe(FOLDER / f"{name}.yaml"), SMALL)
     record = pretrain(work, name, settings, labels="true")
     assert record.counts["steps"] == 1

@@ -52,7 +52,7 @@ def largest(identity):
     return int(np.argmax(np.bincount(identity[identity >= 0])))
 
 
-def test_every_decision_holds_afterwards(work):
+def test_every_decision_is_applied(work):
     before = identity_of(work)
     big = largest(before)
     inside = np.flatnonzero(before == big).tolist()
@@ -82,7 +82,7 @@ def test_every_decision_holds_afterwards(work):
     assert set(record.inputs) == {"crops", "embeddings", "review"}
 
 
-def test_identities_are_merged_and_rejected_by_the_tracklets_they_hold(work):
+def test_identity_decisions_are_stored_as_tracklets(work):
     before = identity_of(work)
     made = review(work, "merge", ReviewTarget([0, 1], identities="before"))
     assert made.tracklets == tuple(np.flatnonzero((before == 0) | (before == 1)).tolist())
@@ -93,7 +93,7 @@ def test_identities_are_merged_and_rejected_by_the_tracklets_they_hold(work):
     assert len(np.unique(after.identity[list(made.tracklets)])) == 1
 
 
-def test_a_log_is_an_input_and_replaying_it_again_gives_the_same(work):
+def test_log_is_an_input_and_replay_is_deterministic(work):
     review(work, "same", ReviewTarget([0, 1]))
     first, _ = decided(work, "one")
     again, _ = decided(work, "two")
@@ -107,7 +107,7 @@ def test_a_log_is_an_input_and_replaying_it_again_gives_the_same(work):
     assert "review" not in record.inputs
 
 
-def test_a_log_of_another_name(work, tmp_path):
+def test_other_log_file_can_be_used(work, tmp_path):
     (tmp_path / "mine.jsonl").write_text('{"decision": "same", "tracklets": [0, 1]}\n')
     found, _ = decided(work, review=str(tmp_path / "mine.jsonl"))
     assert found.assignment.identity[0] == found.assignment.identity[1]
@@ -115,7 +115,7 @@ def test_a_log_of_another_name(work, tmp_path):
         decided(work, "other", review=str(tmp_path / "not.jsonl"))
 
 
-def test_a_later_round_parts_what_an_earlier_one_joined(work):
+def test_later_round_splits_earlier_identities(work):
     before = identity_of(work)
     inside = np.flatnonzero(before == largest(before)).tolist()
     review(work, "split", ReviewTarget(inside[-1:], identities="before"))
@@ -133,7 +133,7 @@ def test_a_later_round_parts_what_an_earlier_one_joined(work):
     assert len(found.links["first"]) == len(held) - found.assignment.identities
 
 
-def test_contradictions_are_told(work, capsys):
+def test_contradictions_are_reported(work, capsys):
     from reappear.cli.progress import listener
 
     review(work, "same", ReviewTarget([0, 1]))
@@ -145,7 +145,7 @@ def test_contradictions_are_told(work, capsys):
     assert report["review"]["overruled"] == ["line 1 (same): tracklets 0 and 1 are not one person by line 2"]
 
 
-def test_what_was_seen_gives_way_to_a_decision_and_that_is_told(work, capsys):
+def test_decision_overrides_simultaneity_with_a_note(work, capsys):
     from reappear.cli.progress import listener
 
     rows = work.open_crops().tracklets
@@ -163,7 +163,7 @@ def test_what_was_seen_gives_way_to_a_decision_and_that_is_told(work, capsys):
     assert identity[pairs[0][0]] == identity[pairs[0][1]]
 
 
-def test_the_report_tells_of_decisions(work, tmp_path):
+def test_report_shows_decisions(work, tmp_path):
     before = identity_of(work)
     a = np.flatnonzero(before == largest(before))
     b = int(np.flatnonzero(before != largest(before))[0])
@@ -183,7 +183,7 @@ def test_the_report_tells_of_decisions(work, tmp_path):
     }
 
 
-def test_a_broken_log_stops_correlate_with_its_line(work):
+def test_invalid_log_line_fails_correlate(work):
     review(work, "same", ReviewTarget([0, 1]))
     with work.review.open("a") as log:
         log.write("same 0 1\n")
@@ -221,13 +221,13 @@ def test_a_broken_log_stops_correlate_with_its_line(work):
         ),
     ],
 )
-def test_decisions_that_make_no_sense(work, kind, looked, error, said):
+def test_invalid_decisions_are_refused(work, kind, looked, error, said):
     with pytest.raises(error, match=said):
         review(work, kind, looked)
     assert not work.review.exists()
 
 
-def test_a_split_takes_some_out_of_one(work):
+def test_split_separates_tracklets_of_an_identity(work):
     before = identity_of(work)
     big = np.flatnonzero(before == largest(before)).tolist()
     with pytest.raises(InputError, match=r"these are all tracklets of identity \d+; name those to take out"):
@@ -241,7 +241,7 @@ def test_a_split_takes_some_out_of_one(work):
 
 
 class TestExplain:
-    def test_an_identity_its_tracklet_and_its_crop_are_one_explanation(self, work):
+    def test_identity_tracklet_and_crop_give_the_same_explanation(self, work):
         found = read_identities(work.identities("before"))
         big = largest(found.assignment.identity)
         why = explain(work, identity=big)
@@ -253,7 +253,7 @@ class TestExplain:
         assert explain(work, tracklet=inside[0]) == explain(work, crop=crop) == why
         assert json.loads(json.dumps(why.plain()))["identity"] == big
 
-    def test_all_that_was_noted_is_told(self, work):
+    def test_explanation_contains_all_records(self, work):
         before = identity_of(work)
         inside = np.flatnonzero(before == largest(before)).tolist()
         review(work, "split", ReviewTarget(inside[:1], identities="before"), who="anna", note="another coat")
@@ -274,14 +274,14 @@ class TestExplain:
             assert re.search(rf"^ +(└─ )?{row['tracklet']}\b", text, re.M)
         assert found.refused["stage"].tolist()
 
-    def test_links_of_every_identity_make_one_tree(self, work):
+    def test_links_of_an_identity_form_a_tree(self, work):
         identity = identity_of(work)
         for number in range(identity.max() + 1):
             why = explain(work, identity=number)
             tree = format_explanation(why).split("\nlinks")[1].split("\n\n")[0] if why.links else ""
             assert tree.count("└─") == len(why.tracklets) - 1
 
-    def test_a_discarded_crop_says_where_it_was_lost(self, work):
+    def test_discarded_crop_is_explained(self, work):
         found = read_identities(work.identities("before"))
         lost = np.flatnonzero(found.assignment.tracklet == -1)
         assert len(lost)
@@ -294,7 +294,7 @@ class TestExplain:
             rf"crop {lost[0]} left tracklet \d+ at 0\.\d+ from the rest \(single-tracklet\), discarded", text
         )
 
-    def test_crops_that_came_and_went(self, work):
+    def test_moved_crops_are_explained(self, work):
         found = read_identities(work.identities("before"))
         origin = np.asarray(work.open_crops().crops["tracklet"])
         moved = np.flatnonzero((found.assignment.tracklet >= 0) & (found.assignment.tracklet != origin))
@@ -322,20 +322,20 @@ class TestExplain:
             ({"identity": 0, "identities": "nobody"}, r"holds no identities 'nobody' \(there: before\)"),
         ],
     )
-    def test_what_is_not_there(self, work, asked, said):
+    def test_missing_items_are_refused(self, work, asked, said):
         with pytest.raises(InputError, match=said):
             explain(work, **asked)
 
-    def test_the_newest_is_meant_if_none_is_named(self, work):
+    def test_newest_identities_are_explained_by_default(self, work):
         decided(work, "after")
         assert explain(work, identity=0).identities == "after"
 
-    def test_nothing_correlated_yet(self, tmp_path):
+    def test_explain_without_identities_is_refused(self, tmp_path):
         made = report_fixture.build(tmp_path, parts=("crops",))
         with pytest.raises(InputError, match="holds no identities yet; run `reappear correlate"):
             explain(made, identity=0)
 
-    def test_a_picture_has_a_row_for_each_tracklet(self, work, tmp_path):
+    def test_contact_sheet_has_a_row_per_tracklet(self, work, tmp_path):
         why = explain(work, identity=largest(identity_of(work)))
         picture = cv2.imread(str(draw_sheet(work, why, tmp_path / "sheet.png")))
         assert picture.shape[0] == 136 * len(why.tracklets)
@@ -344,7 +344,7 @@ class TestExplain:
         with pytest.raises(InputError, match=r"sheet\.gif: a picture is a \.jpg or \.png file"):
             draw_sheet(work, why, tmp_path / "sheet.gif")
 
-    def test_a_workspace_of_vectors_has_no_picture(self, tmp_path):
+    def test_workspace_without_images_has_no_contact_sheet(self, tmp_path):
         work = Workspace(tmp_path)
 
         def crops(staging):

@@ -62,7 +62,7 @@ def finished(work):
     }
 
 
-def test_more_rounds_and_fewer_go_on_from_what_is_there(films, tmp_path):
+def test_changed_number_of_rounds_reuses_finished_rounds(films, tmp_path):
     work = Workspace(tmp_path / "w")
     first = again(films, work, 1)
     after_one = finished(work)
@@ -76,7 +76,7 @@ def test_more_rounds_and_fewer_go_on_from_what_is_there(films, tmp_path):
     assert finished(work) == after_two
 
 
-def test_decisions_make_rounds_of_their_own_beside_the_earlier_ones(films, tmp_path):
+def test_decisions_create_new_rounds(films, tmp_path):
     work = Workspace(tmp_path / "w")
     again(films, work, 1)
     before = finished(work)

@@ -9,7 +9,7 @@ from reappear.store import append_decision, read_decisions
 LINE = '{"decision": "same", "tracklets": [1, 2]}\n'
 
 
-def test_what_is_decided_comes_back_in_order(tmp_path):
+def test_decisions_are_read_in_order(tmp_path):
     log = tmp_path / "review.jsonl"
     made = [
         Decision("same", (12, 47), who="anna", when="2026-03-01T09:30:00+00:00", note="red bag\u2028both"),
@@ -27,7 +27,7 @@ def test_what_is_decided_comes_back_in_order(tmp_path):
     }
 
 
-def test_a_line_written_by_hand_needs_little(tmp_path):
+def test_optional_keys_may_be_missing(tmp_path):
     log = tmp_path / "review.jsonl"
     log.write_text(LINE)
     assert read_decisions(log, footage="f00d") == [Decision("same", (1, 2), line=1)]
@@ -40,7 +40,7 @@ def write_some(log, number):
         append_decision(log, Decision("same", (100 * number, 100 * number + tracklet + 1)), footage="f00d")
 
 
-def test_who_writes_at_the_same_time_waits(tmp_path):
+def test_concurrent_writers_wait(tmp_path):
     log = tmp_path / "review.jsonl"
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=write_some, args=(log, number)) for number in range(4)]
@@ -75,7 +75,7 @@ def test_who_writes_at_the_same_time_waits(tmp_path):
         ('{"decision": "same", "tracklets": [1, 2], "footage": "beef"}\n', "line 2 refers to other crops"),
     ],
 )
-def test_a_broken_line_is_named_and_nothing_is_added_to_it(tmp_path, line, said):
+def test_invalid_line_is_named_and_the_log_unchanged(tmp_path, line, said):
     log = tmp_path / "review.jsonl"
     log.write_text(LINE + line)
     with pytest.raises(InputError, match=said):
@@ -85,6 +85,6 @@ def test_a_broken_line_is_named_and_nothing_is_added_to_it(tmp_path, line, said)
     assert log.read_text() == LINE + line
 
 
-def test_no_log(tmp_path):
+def test_missing_log_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist; check the path, or decide something with `reappear review`"):
         read_decisions(tmp_path / "review.jsonl", footage="f00d")

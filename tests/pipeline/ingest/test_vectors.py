@@ -48,7 +48,7 @@ def test_rows_become_tracklets_of_video_and_label(tmp_path):
     assert any("read as vectors" in note for note in listener.notes)
 
 
-def test_times_videos_tracklets_and_truth_where_they_are_given(tmp_path):
+def test_optional_columns_are_used(tmp_path):
     text = lines(
         "tracklet,video,camera,time,truth",
         [5, 5, 5, 2],
@@ -68,7 +68,7 @@ def test_times_videos_tracklets_and_truth_where_they_are_given(tmp_path):
     assert [(video.camera, video.path) for video in crops.videos] == [("x", tmp_path), ("y", tmp_path)]
 
 
-def test_it_is_correlated_and_scored_as_videos_are(tmp_path, capsys):
+def test_vectors_are_correlated_and_scored(tmp_path, capsys):
     random = np.random.default_rng(1)
     people = random.normal(size=(8, 32))
     person = np.repeat(np.arange(8), 20)
@@ -94,7 +94,7 @@ def main_exit(arguments):
     return stopped.value.code or 0
 
 
-def test_vectors_that_say_nothing_are_counted_and_take_no_part(tmp_path):
+def test_zero_and_nonfinite_vectors_are_counted_and_ignored(tmp_path):
     vectors = np.array([[1, 0], [np.nan, 1], [0, 0], [np.inf, 1], [1e30, 1e30]], np.float32)
     work = Workspace(tmp_path / "w")
     record = ingest(write(tmp_path, vectors, lines("label", [1, 1, 1, 2, 2])), work, IngestSettings())
@@ -128,14 +128,14 @@ def test_again_is_already_done_and_other_labels_are_refused(tmp_path):
         (np.array([[object()]]), "label\n1\n", "cannot be read as a .npy"),
     ],
 )
-def test_what_does_not_fit_is_one_line(tmp_path, vectors, text, said):
+def test_mismatched_input_is_one_line(tmp_path, vectors, text, said):
     sources = write(tmp_path, vectors, text)
     with pytest.raises(InputError, match=said) as error:
         ingest(sources, Workspace(tmp_path / "w"), IngestSettings())
     assert "\n" not in str(error.value)
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_parts_are_named(tmp_path):
     work = Workspace(tmp_path / "w")
     with pytest.raises(InputError, match=r"v\.npy does not exist"):
         ingest([tmp_path / "v.npy", tmp_path / "v.csv"], work, IngestSettings())
