@@ -30,7 +30,7 @@ def home(tiny_world, tmp_path_factory):
     for number, film in enumerate(sorted((tiny_world / "films").glob("*.mp4"))[:2]):
         (home / "films" / f"c{number}").mkdir(parents=True)
         shutil.copy(film, home / "films" / f"c{number}" / "film.mp4")
-    shutil.copytree(tiny_world / "test", home / "probe")
+    shutil.copytree(tiny_world / "test", home / "test")
     work = Workspace(home / "w" / "work")
     training = PretrainSettings(
         backbone="cnn6",
@@ -43,7 +43,7 @@ def home(tiny_world, tmp_path_factory):
         steps=2,
         images_per_step=8,
         method=CionSettings(curriculum=((0.0, 2),), head_hidden=16, head_bottleneck=8, prototypes=16),
-        validation=home / "probe",
+        validation=home / "test",
         device="cpu",
     )
     settings = RunSettings(
@@ -55,7 +55,7 @@ def home(tiny_world, tmp_path_factory):
     )
     run([home / "films"], work, settings)
     models = ["color", str(work.model("round0"))]
-    evaluate(work, EvaluateSettings(bootstrap=10), data=[home / "probe"], models=models)
+    evaluate(work, EvaluateSettings(bootstrap=10), data=[home / "test"], models=models)
     np.savez(home / "q.npz", features=np.eye(4), ids=np.arange(4), paths=[f"{home}/{i}.jpg" for i in range(4)])
     np.savez(home / "g.npz", features=np.eye(4) + 0.1, ids=np.arange(4))
     other = Workspace(home / "v" / "work")
@@ -78,7 +78,7 @@ def home(tiny_world, tmp_path_factory):
 
 def handed_on(home):
     """What people send to others: all of an export, models but for their records, and pages, numbers and lists."""
-    files = [path for path in home.rglob("*") if path.is_file() and not path.is_relative_to(home / "probe")]
+    files = [path for path in home.rglob("*") if path.is_file() and not path.is_relative_to(home / "test")]
     found = [path for path in files if path.suffix in (".html", ".csv", ".json") or path.parent.parent.name == "models"]
     found = [path for path in found if path.name != "record.json"]
     return [*found, *(path for path in files if path.is_relative_to(home / "out"))]

@@ -318,7 +318,7 @@ def test_images_are_reduced(works: list[Workspace]) -> None:
 
 def test_missing_image_is_marked(tmp_path: Path) -> None:
     work = build(tmp_path / "work", people=4)
-    for path in (tmp_path / "work" / "probe").iterdir():
+    for path in (tmp_path / "work" / "test").iterdir():
         path.unlink()
     assert Page(report([work], tmp_path, SMALL).read_text()).text.count("not readable") == 3 * 11 + 11 + 2
 
@@ -517,12 +517,12 @@ def test_settings_in_reports_contain_no_local_folders(tmp_path: Path) -> None:
     root = tmp_path / "w"
     given = {
         "name": f"{root}/models/round0",
-        "probe": f"{tmp_path}/sets/probe",
+        "set": f"{tmp_path}/sets/test",
         "data": [f"market1501:{tmp_path}/sets/market", f"weights={tmp_path}/a.onnx", "https://a.b/c", "a/b", 3, None],
     }
     assert _short_paths(given, root) == {
         "name": "models/round0",
-        "probe": "probe",
+        "set": "test",
         "data": ["market1501:market", "weights=a.onnx", "https://a.b/c", "a/b", 3, None],
     }
 

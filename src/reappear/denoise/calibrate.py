@@ -1,4 +1,4 @@
-"""Calibrates the thresholds to the extractor, from tracklets alone, without labels."""
+"""Calibrates the thresholds from tracklets, without labels."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -23,11 +23,11 @@ def cross_video(
     engine: Engine = LOCAL,
     products: Products = BLAS,
 ) -> Assignment:
-    """Joins identities of all videos within a sliding range (CION Sec. 3.2, Eq. 7).
+    """Links identities of all videos within a sliding range (CION Sec. 3.2, Eq. 7).
 
-    Nodes are the identities that single-video denoising left, in the order of their first tracklet; a node's centroid
+    Nodes are the identities after single-video denoising, in the order of their first tracklet; a node's centroid
     is the mean of all its crops. Nodes at most `radius` apart in that order and within `sigma_drm` are linked, and
-    each connected component is one identity. With `radius` at least the number of nodes every pair is looked at.
+    each connected component is one identity. With `radius` at least the number of nodes all pairs are compared.
 
     Args:
         tracklets: All crops.

@@ -24,23 +24,23 @@ def global_link(
     engine: Engine = LOCAL,
     products: Products = BLAS,
 ) -> Assignment:
-    """Joins identities of all videos, however far apart in their order: Eq. 7 with an r_s of N.
+    """Links identities of all videos without a range limit: Eq. 7 with r_s = N.
 
-    Exactly what `cross_video` gives with a radius of at least the number of nodes. Costs N² d floating point
-    operations, by tiles, on every core or where `products` are taken.
+    Equals `cross_video` with a radius of at least the number of nodes. Costs N² d floating point
+    operations, tiled, on every core or the device of `products`.
 
     Args:
         tracklets: All crops.
         assignment: Where they are now.
         sigma_drm: Threshold between centroids, 0..2 (σ_drm).
         rules: Cannot-link constraints, review decisions and the guard against chains (not in the paper).
-        approximate: Search an index instead of all pairs, and miss a few.
+        approximate: Search an index instead of all pairs; misses some.
         trace: Records the links, and with an index the share of them that it found.
         engine: Where blocks of pairs are compared, and where centroids lie; an index is searched in this process.
         products: Where inner products are taken; links are the same everywhere.
 
     Raises:
-        SettingsError: A threshold out of range, or links that must all be kept and find no room.
+        SettingsError: A threshold out of range, or links that must all be kept exceed the memory.
     """
     check_sigma("sigma_drm", sigma_drm)
     nodes = Nodes.of(tracklets, assignment, engine)

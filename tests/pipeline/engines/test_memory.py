@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reappear.core import LOCAL, Engine, SettingsError, StorageError
-from reappear.pipeline.engines import Bounded, Kept, parse_memory, say_memory
+from reappear.pipeline.engines import Bounded, Kept, format_memory, parse_memory
 
 MB = 10**6
 
@@ -36,7 +36,7 @@ def test_invalid_memory_amounts_are_refused(said):
 
 @pytest.mark.parametrize("size", [1, 999_999_999, 1_000_000_001, 2**40])
 def test_reported_memory_is_enough(size):
-    assert parse_memory(say_memory(size)) >= size
+    assert parse_memory(format_memory(size)) >= size
 
 
 def test_matrices_beyond_the_limit_are_temporary_files(tmp_path):

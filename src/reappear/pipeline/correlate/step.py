@@ -6,7 +6,7 @@ import numpy as np
 from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, read_text
 from reappear.denoise import ReviewConstraints
 from reappear.pipeline.contents import hash_files
-from reappear.pipeline.engines import Bounded, choose_products, open_engine, parse_memory, say_memory
+from reappear.pipeline.engines import Bounded, choose_products, format_memory, open_engine, parse_memory
 from reappear.pipeline.record import Outcome, Record, read_record, require_made_of, run_step
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
@@ -102,8 +102,8 @@ def _correlate(
         needed += 2 * len(tracklets) * vectors.shape[1]  # an index
     if memory < needed:
         raise SettingsError(
-            f"memory: {say_memory(memory)} is too little for {len(crops):,} crops in {len(tracklets):,} tracklets; "
-            f"give {say_memory(needed)} or more"
+            f"memory: {format_memory(memory)} is too little for {len(crops):,} crops in {len(tracklets):,} tracklets; "
+            f"give {format_memory(needed)} or more"
         )
     spare = memory - needed
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None

@@ -41,10 +41,10 @@ def parse_memory(text: float | str) -> int:
     return int(float(found[1]) * _UNITS[unit])
 
 
-def say_memory(size: int) -> str:
+def format_memory(size: int) -> str:
     """Bytes as `parse_memory` reads them.
 
-    >>> say_memory(1_234_000_000), say_memory(310_000_000)
+    >>> format_memory(1_234_000_000), format_memory(310_000_000)
     ('1.3GB', '310MB')
     """
     return f"{-(-size // 10**8) / 10:g}GB" if size >= 10**9 else f"{-(-size // 10**7) * 10:g}MB"
