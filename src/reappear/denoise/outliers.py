@@ -14,8 +14,8 @@ class Outliers:
     """Distances of crops to the rest of their tracklet, and of impostors: a mixture and one of its two components.
 
     Beyond any distance the mixture proportion is at most the ratio of the two tails; the least ratio estimates the
-    share of impostor crops (mixture proportion, Blanchard et al. 2010). It is searched between the 10 % and 50 % quantiles of
-    the impostors: below, the distributions do not differ; above, there are too few crops.
+    share of impostor crops (mixture proportion, Blanchard et al. 2010). It is searched between the 10 % and 50 %
+    quantiles of the impostors: below, the distributions do not differ; above, there are too few crops.
 
     Attributes:
         own: Crops to the rest of their tracklet.

@@ -205,8 +205,8 @@ def apply_review(
     """Merges and splits identities according to review decisions.
 
     "Same" tracklets are merged. An identity that then violates a cannot-link constraint is rebuilt: decisions first,
-    then its links from the shortest, except those that would violate the constraint. It runs after all stages that link by
-    distance, because the mean of a person seen from two sides is similar to neither.
+    then its links from the shortest, except those that would violate the constraint. It runs after all stages that
+    link by distance, because the mean of a person seen from two sides is similar to neither.
 
     Args:
         tracklets: All crops.
