@@ -1,14 +1,13 @@
-"""What each stage does about noise put into clean tracklets of real people, by thresholds.
+"""Measures each denoising stage on clean tracklets of real people with injected noise, by thresholds.
 
 python benchmarks/noise_injection.py DATA EXTRACTOR --film FILM [--part test|validation] [--cache FOLDER] [--quick]
 
-DATA has Market-1501's layout; EXTRACTOR is a network that `reappear embed` takes; FILM is of a static camera.
-A tracklet is a person before a camera, a camera is a video, and on its time line somebody sets out each 1.25 s. Then
-crops change places between tracklets seen at the same time, tracklets are cut in two, and cuts from the empty scene of
-FILM (the median of its frames: whoever walks is gone) are put in. Identities are sorted by number: the last 200 are the
-test part; choices were made on others. "calibrated + constraints" is what `reappear correlate` does by default: people
-seen at the same time, and the guard against chains. With some 500 tracklets, r_s = 1000 compares all pairs, so that
-`global_link` would be the same as cross-video.
+DATA has the Market-1501 layout; EXTRACTOR is a network for `reappear embed`; FILM is a video of a static camera. A
+tracklet is a person in a camera, a camera is a video, and a tracklet starts every 1.25 s. Then crops are swapped
+between simultaneous tracklets, tracklets are split, and crops of the empty background of FILM (the median of its
+frames) are added. Identities are sorted by number: the last 200 are the test part; choices were made on others.
+"calibrated + constraints" is the default of `reappear correlate`: cannot-link constraints and the guard against chains.
+With some 500 tracklets, r_s = 1000 compares all pairs, so that `global_link` equals cross-video.
 """
 
 import argparse
@@ -90,7 +89,7 @@ def embedded_people(data: Path, extractor: str, cache: Path) -> tuple[np.ndarray
 
 
 def embedded_clutter(film: Path, extractor: str, cache: Path) -> np.ndarray:
-    """Unit rows of 500 cuts as large as people, at random places of the empty scene."""
+    """Unit rows of 500 person-sized crops at random places of the background."""
     frames = [frame.image for frame in open_footage(film).frames(stride=10)]
     scene = np.median(frames, axis=0).astype(np.uint8)
     rng = generator(0, "clutter")
@@ -125,7 +124,7 @@ def run(
     swapped: float,
     rng: np.random.Generator,
 ) -> dict[tuple[str, str], dict[str, float | None]]:
-    """Figures by thresholds and stage."""
+    """Scores by thresholds and stage."""
     tracklets, truth, wrong = noisy(rows, person, camera, clutter, swapped, rng)
     start = Assignment.untouched(tracklets)
     chosen = calibrate(tracklets, start, resamples=0)
@@ -148,10 +147,10 @@ def noisy(
     swapped: float,
     rng: np.random.Generator,
 ) -> tuple[TrackletSet, np.ndarray, np.ndarray]:
-    """Tracklets of people as clean as the data set has them, and then the noise.
+    """Clean tracklets with injected noise.
 
     Returns:
-        The tracklets; the person on each crop (-1 = nobody); whether it is another than the tracklet's.
+        The tracklets; the person on each crop (-1 = background); whether it differs from that of the tracklet.
     """
     pieces = []
     for eye in np.unique(camera):
@@ -202,7 +201,7 @@ def overlapping(pieces: list[tuple[int, float, np.ndarray]]) -> np.ndarray:
 
 
 def swap(crops: list[list[int]], pairs: np.ndarray, wanted: int, rng: np.random.Generator) -> None:
-    """Exchanges crops of tracklets seen at the same time until so many are in the wrong one; none moves twice."""
+    """Swaps crops between simultaneous tracklets until this many are in a wrong one; none moves twice."""
     left = [list(range(len(crop))) for crop in crops]
     done = 0
     while done + 2 <= wanted:
@@ -233,7 +232,7 @@ def figures(
 
 
 def spread(each: list[dict[str, float | None]]) -> dict[str, list[float] | None]:
-    """Mean and standard deviation of each figure over the seeds; none where a seed has none."""
+    """Mean and standard deviation of each score over seeds; none if a seed has none."""
     out: dict[str, list[float] | None] = {}
     for key in each[0]:
         values = [one[key] for one in each]
@@ -262,7 +261,7 @@ def print_table(table: list[dict]) -> None:
 
 
 def verdicts(table: list[dict]) -> list[str]:
-    """Whether the last rule is the best, and whether each stage improves on the one before it."""
+    """Whether the last rule is best, and whether each stage improves on the previous one."""
     of = {(row["swapped"], row["thresholds"], row["stage"]): row for row in table}
     *others, ours = RULES
     out = []
