@@ -39,7 +39,7 @@ from reappear.video import open_footage
 PARTS = {"test": slice(567, 767), "validation": slice(367, 567)}
 SWAPPED = (0.05, 0.1, 0.2)
 SPLIT, BACKGROUND = 0.3, 0.05
-EACH, APART = 1.0, 1.25  # seconds between crops of a tracklet, and between people who set out
+CROP_INTERVAL, TRACKLET_INTERVAL = 1.0, 1.25  # seconds between crops of a tracklet, and between starts of tracklets
 STAGES = ("start", "single-tracklet", "single-video", "cross-video")
 RULES = {
     "paper": Rules(),
@@ -156,7 +156,7 @@ def noisy(
     for eye in np.unique(camera):
         present = rng.permutation(np.unique(person[camera == eye]))
         for place, who in enumerate(present.tolist()):
-            pieces.append((int(eye), place * APART, np.flatnonzero((camera == eye) & (person == who))))
+            pieces.append((int(eye), place * TRACKLET_INTERVAL, np.flatnonzero((camera == eye) & (person == who))))
     crops = [list(crop) for _, _, crop in pieces]
     owner = [int(person[crop[0]]) for _, _, crop in pieces]
     swap(crops, overlapping(pieces), round(swapped * len(rows)), rng)
@@ -176,8 +176,8 @@ def noisy(
         middle = [(count + int(rng.integers(0, 2))) // 2] if number in cut else []
         for low, high in zip([0, *middle], [*middle, count], strict=True):
             video.append(eye)
-            begin.append(start + low * EACH)
-            end.append(start + (high - 1) * EACH)
+            begin.append(start + low * CROP_INTERVAL)
+            end.append(start + (high - 1) * CROP_INTERVAL)
             held.append(crops[number][low:high])
             mine.append(owner[number])
     order = np.concatenate(held)
@@ -196,7 +196,7 @@ def overlapping(pieces: list[tuple[int, float, np.ndarray]]) -> np.ndarray:
     video, start, size = (
         np.array([f(piece) for piece in pieces]) for f in (lambda p: p[0], lambda p: p[1], lambda p: len(p[2]))
     )
-    whole = TrackletSet(np.ones((0, 1)), video, start, start + (size - 1) * EACH, np.zeros(len(pieces) + 1, np.int64))
+    whole = TrackletSet(np.ones((0, 1)), video, start, start + (size - 1) * CROP_INTERVAL, np.zeros(len(pieces) + 1, np.int64))
     return overlapping_pairs(whole, np.ones(len(pieces), bool), 1.0)
 
 

@@ -157,7 +157,7 @@ def test_threshold_evidence_is_plotted(tmp_path):
     text = " ".join(element.text or "" for element in plot.iter())
     assert f"{said['sigma_cst']:.3f}" in text
     assert f"{said['sigma_drm']:.3f}" in text
-    assert "two seen together" in text
+    assert "simultaneous tracklets" in text
     assert "var(" not in (work.identities("i") / "thresholds.svg").read_text()
 
 
