@@ -196,7 +196,9 @@ def overlapping(pieces: list[tuple[int, float, np.ndarray]]) -> np.ndarray:
     video, start, size = (
         np.array([f(piece) for piece in pieces]) for f in (lambda p: p[0], lambda p: p[1], lambda p: len(p[2]))
     )
-    whole = TrackletSet(np.ones((0, 1)), video, start, start + (size - 1) * CROP_INTERVAL, np.zeros(len(pieces) + 1, np.int64))
+    whole = TrackletSet(
+        np.ones((0, 1)), video, start, start + (size - 1) * CROP_INTERVAL, np.zeros(len(pieces) + 1, np.int64)
+    )
     return overlapping_pairs(whole, np.ones(len(pieces), bool), 1.0)
 
 

@@ -21,7 +21,7 @@ def reappear(*arguments: str | Path) -> tuple[int, str, str]:
 
 
 def film(path: Path, frames: int, size: tuple[int, int] = (320, 240)) -> Path:
-    """A grey film in which nobody is."""
+    """A grey video without people."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=10)
         stream.width, stream.height = size
@@ -67,7 +67,7 @@ def test_bad_file_among_good_ones_is_skipped_and_counted(good, tmp_path):
         (lambda folder: film(folder / "x.mp4", 20), "no person was found"),
         (lambda folder: film(folder / "x.mp4", 1), "no person was found"),
     ],
-    ids=["missing", "empty folder", "text", "nobody", "one frame"],
+    ids=["missing", "empty folder", "text", "no people", "one frame"],
 )
 def test_unusable_inputs_exit_with_1_and_one_line(tmp_path, make, message):
     (tmp_path / "in").mkdir()

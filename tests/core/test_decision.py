@@ -4,7 +4,7 @@ from reappear.core import Decision, InputError
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"kind": "same", "tracklets": (1,)}, "same takes two tracklets or more"),
         ({"kind": "merge"}, "merge takes two tracklets or more"),
@@ -17,6 +17,6 @@ from reappear.core import Decision, InputError
         ({"kind": "reject", "tracklets": (-1,)}, "reject: numbers must be 0 or more"),
     ],
 )
-def test_invalid_decisions_are_refused(given, said):
-    with pytest.raises(InputError, match=f"^{said}$"):
+def test_invalid_decisions_are_refused(given, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
         Decision(**given)

@@ -100,5 +100,5 @@ def test_silent_progress_ignores_everything(capsys):
     with SILENT.task("work", None) as advance:
         advance(3)
     SILENT.note("done")
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "")
+    message = capsys.readouterr()
+    assert (message.out, message.err) == ("", "")

@@ -51,7 +51,7 @@ def test_json_objects_are_streamed_at_any_chunk_size(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "must hold one JSON array of objects"),
         ('{"id": 1}', "must hold one JSON array of objects"),
@@ -63,10 +63,10 @@ def test_json_objects_are_streamed_at_any_chunk_size(tmp_path, monkeypatch):
         ('[{"file_path": "a.jpg", "id": 1}]', "none of its 1 images is there"),
     ],
 )
-def test_invalid_annotation_is_one_line(tmp_path, text, said):
+def test_invalid_annotation_is_one_line(tmp_path, text, message):
     cion_al(tmp_path)
     (tmp_path / "cional_annos.json").write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("cion_al", tmp_path)
 
 

@@ -59,8 +59,8 @@ def reappear(capsys):
     def call(*arguments):
         with pytest.raises(SystemExit) as stopped:
             main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
+        message = capsys.readouterr()
+        return int(stopped.value.code or 0), message.out, message.err
 
     return call
 
@@ -74,9 +74,9 @@ def test_command_lists_what_is_missing(tmp_path, reappear):
     assert out.strip().endswith("not complete")
     code, out, _ = reappear("data", "check", "market1501", tmp_path, "--json")
     assert code == 1
-    told = json.loads(out)
-    assert told["complete"] is False
-    assert {"split": "query", "what": "images", "found": 1, "published": 3368} in told["counts"]
+    result = json.loads(out)
+    assert result["complete"] is False
+    assert {"split": "query", "what": "images", "found": 1, "published": 3368} in result["counts"]
 
 
 def test_complete_set_exits_with_0(tmp_path, reappear):

@@ -74,7 +74,7 @@ def mars(root: Path, names: list[str]) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A set in `a/set` with one image, and an image beside it that is nobody's business."""
+    """A set in `a/set` with one image, and an image beside it outside the set."""
     root = tmp_path / "a" / "set"
     (root / "sub").mkdir(parents=True)
     for path in (

@@ -45,12 +45,12 @@ def test_json_splits_select_test_people(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [({"split": 2}, r"split: must be one of 0\.\.1, or none, got 2"), ({"test": "left"}, "must be first or last")],
 )
-def test_invalid_options_are_refused(tmp_path, options, said):
+def test_invalid_options_are_refused(tmp_path, options, message):
     ilids_vid(tmp_path)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         read("ilids_vid", tmp_path, **options)
 
 

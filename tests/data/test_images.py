@@ -38,7 +38,7 @@ def test_files_members_and_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("gone.jpg", r"gone\.jpg does not exist"),
         ("gone.tar@0+5", r"gone\.tar does not exist"),
@@ -46,9 +46,9 @@ def test_files_members_and_rows(tmp_path):
         ("a.parquet@7", r"a\.parquet has no row 7; it has 1"),
     ],
 )
-def test_unreadable_image_is_named(tmp_path, path, said):
+def test_unreadable_image_is_named(tmp_path, path, message):
     pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_image(f"{tmp_path}/{path}")
 
 

@@ -46,16 +46,16 @@ def test_other_files_are_skipped_with_a_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         (["readme.txt"], "holds none of bounding_box_train, query, bounding_box_test"),
         (["mine/query/0001_c1s1_0_0.jpg"], "did you mean .*/mine"),
         (["query/cat.jpg"], r"holds no image named as in Market-1501 \(1 files skipped\)"),
     ],
 )
-def test_other_folders_are_not_market1501(tmp_path, files, said):
+def test_other_folders_are_not_market1501(tmp_path, files, message):
     fill(tmp_path, files)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("market1501", tmp_path)
 
 

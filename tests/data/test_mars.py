@@ -25,7 +25,7 @@ def put(name, **matrices):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (
             put("tracks_test_info.mat", track_test_info=[[3, 9, 1, 1]] * 4),
@@ -46,10 +46,10 @@ def put(name, **matrices):
         (lambda info: [path.unlink() for path in info.glob("*.txt")], "MARS needs its info folder"),
     ],
 )
-def test_damaged_set_is_one_line(tmp_path, spoil, said):
+def test_damaged_set_is_one_line(tmp_path, spoil, message):
     mars(tmp_path)
     spoil(tmp_path / "info")
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         read("mars", tmp_path)
     assert "\n" not in str(error.value)
 

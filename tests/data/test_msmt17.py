@@ -29,7 +29,7 @@ def test_listed_but_missing_image_is_skipped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda root: (root / "list_query.txt").write_text("one/path.jpg\n"), "list_query.txt:1: must be a path and a"),
         (lambda root: (root / "test").rename(root / "tset"), "list_query.txt, but neither test nor mask_test_v2"),
@@ -37,8 +37,8 @@ def test_listed_but_missing_image_is_skipped(tmp_path):
         (lambda root: [p.unlink() for p in root.glob("*.txt")], "holds none of list_train.txt"),
     ],
 )
-def test_other_folders_are_not_msmt17(tmp_path, spoil, said):
+def test_other_folders_are_not_msmt17(tmp_path, spoil, message):
     msmt17(tmp_path)
     spoil(tmp_path)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("msmt17", tmp_path)

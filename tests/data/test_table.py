@@ -35,7 +35,7 @@ def test_text_identities_in_parquet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("path,camera\na.jpg,1\n", "has no column identity; it has path, camera"),
         ("file,person\na.jpg,1\n", "has no column path and no column identity; it has file, person"),
@@ -45,10 +45,10 @@ def test_text_identities_in_parquet(tmp_path):
         ("path,identity\nb.jpg,1\n", "none of its 1 images is there"),
     ],
 )
-def test_mismatched_input_is_one_line(tmp_path, text, said):
+def test_mismatched_input_is_one_line(tmp_path, text, message):
     fill(tmp_path, ["a.jpg"])
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("table", tmp_path / "t.csv")
 
 

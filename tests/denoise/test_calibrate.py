@@ -93,16 +93,16 @@ def test_impostors_in_tracklets_are_estimated_and_removed(wrong):
 @pytest.mark.parametrize("bearable", [0.1, 0.2, 0.4])
 def test_false_links_are_predicted_through_chains(bearable):
     """People look so alike that links chain them."""
-    told, true = [], []
+    predicted, true = [], []
     for seed in range(4):
         world, truth = street(seed, videos=10, width=10, spread=0.4, view=0.3, wrong=0.0)
         start = Assignment.untouched(world)
         found = calibrate(world, start, false_links=bearable, sigma_cst=2.0, resamples=0)
         joined = cross_video(world, start, sigma_drm=found.sigma_drm)
-        told.append(found.false_links)
+        predicted.append(found.false_links)
         true.append(1 - score_identities(truth, joined.crop_identity).pairwise_precision)
-    assert bearable / 2 < np.mean(told) <= bearable
-    assert np.mean(true) == pytest.approx(np.mean(told), abs=0.1)
+    assert bearable / 2 < np.mean(predicted) <= bearable
+    assert np.mean(true) == pytest.approx(np.mean(predicted), abs=0.1)
 
 
 def test_outlying_join_ends_the_search():

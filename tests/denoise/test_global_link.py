@@ -77,15 +77,15 @@ def test_trace_has_the_recall_of_the_index():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"recall": 0.0}, "recall: must be more than 0 and at most 1, got 0.0"),
         ({"recall": 1.1}, "recall: must be more than 0 and at most 1, got 1.1"),
         ({"sample": 0}, "sample: must be 1 or more, got 0"),
     ],
 )
-def test_invalid_index_settings_are_refused(wrong, said):
-    with pytest.raises(SettingsError, match=said):
+def test_invalid_index_settings_are_refused(wrong, message):
+    with pytest.raises(SettingsError, match=message):
         Approximate(**wrong)
     world = tracklet_set(np.eye(2, dtype=np.float32), [1, 1])
     with pytest.raises(SettingsError, match="sigma_drm: must be a cosine distance"):

@@ -30,10 +30,10 @@ def world(*degrees, video=None, start=None):
     return tracklet_set(at(*degrees), [1] * count, video=np.array(video), start=start)
 
 
-def decisions(*said):
+def decisions(*message):
     """("same", 1, 2), ("split", (1,), (2, 3)), ("reject", 1), ... in the order they are made."""
     out = []
-    for line, (kind, *numbers) in enumerate(said, 1):
+    for line, (kind, *numbers) in enumerate(message, 1):
         if kind == "split":
             out.append(Decision("split", *map(tuple, numbers), line=line))
         else:
@@ -41,8 +41,8 @@ def decisions(*said):
     return out
 
 
-def constraints_of(tracklets, *said):
-    return ReviewConstraints.of(decisions(*said), tracklets)
+def constraints_of(tracklets, *message):
+    return ReviewConstraints.of(decisions(*message), tracklets)
 
 
 def run(tracklets, found, *, trace=None, constraints=True, sigma_drm=0.1):
@@ -59,14 +59,14 @@ def run(tracklets, found, *, trace=None, constraints=True, sigma_drm=0.1):
 class TestVerdicts:
     def test_later_decision_overrides_earlier(self):
         five = world(0, 0, 0, 0, 0)
-        for said, same, different, overruled in [
+        for message, same, different, overruled in [
             ((("same", 0, 1), ("different", 1, 0)), [], [[1, 0]], ["line 1 (same)"]),
             ((("different", 0, 1), ("same", 0, 1)), [[0, 1]], [], ["line 1 (different)"]),
             ((("same", 0, 1), ("same", 1, 2), ("different", 0, 2)), [[1, 2]], [[0, 2]], ["line 1 (same)"]),
             ((("different", 0, 2), ("same", 0, 1), ("same", 1, 2)), [[1, 2], [0, 1]], [], ["line 1 (different)"]),
             ((("merge", 0, 1, 2), ("split", (2,), (0, 1))), [[0, 1]], [[2, 0], [2, 1]], ["line 1 (merge)"]),
         ]:
-            found = constraints_of(five, *said)
+            found = constraints_of(five, *message)
             assert sorted(found.same.tolist()) == sorted(same)
             assert found.different.tolist() == different
             assert [text.split(":")[0] for text in found.overruled] == overruled
@@ -95,7 +95,7 @@ class TestVerdicts:
         assert constraints_of(world(0, 0, 0), ("different", 0, 1, 2)).different.tolist() == [[0, 1], [0, 2], [1, 2]]
 
     @pytest.mark.parametrize(
-        ("decision", "said"),
+        ("decision", "message"),
         [
             (
                 Decision("same", (0, 7), line=3),
@@ -105,19 +105,19 @@ class TestVerdicts:
             (Decision("reject", crops=(3,), line=2), "line 2 of the review: there is no crop 3; .* 0 to 2"),
         ],
     )
-    def test_unknown_numbers_are_refused(self, decision, said):
-        with pytest.raises(InputError, match=said):
+    def test_unknown_numbers_are_refused(self, decision, message):
+        with pytest.raises(InputError, match=message):
             ReviewConstraints.of([decision], world(0, 0, 0))
 
     def test_cannot_link_extends_to_merged_tracklets(self):
         """0 and 1 are one person; 1 and 2 are seen at the same time; 3 is not 0 by decision."""
         four = world(0, 0, 0, 0, video=[0, 1, 1, 2], start=[0, 0, 0, 0])
         cannot_link = constraints_of(four, ("same", 0, 1), ("different", 0, 3)).cannot_link(four, np.ones(4, bool), 0.5)
-        told = {
-            (*sorted(pair), said)
-            for pair, said in zip(cannot_link.pairs.tolist(), cannot_link.decided.tolist(), strict=True)
+        result = {
+            (*sorted(pair), message)
+            for pair, message in zip(cannot_link.pairs.tolist(), cannot_link.decided.tolist(), strict=True)
         }
-        assert told == {(0, 2, False), (1, 2, False), (0, 3, True), (1, 3, True)}
+        assert result == {(0, 2, False), (1, 2, False), (0, 3, True), (1, 3, True)}
 
 
 @st.composite
@@ -163,13 +163,13 @@ class TestProperties:
         elif last.kind == "reject":
             assert found.rejected[list(last.tracklets)].all()
         else:
-            told = {frozenset(pair) for pair in found.different.tolist()}
+            result = {frozenset(pair) for pair in found.different.tolist()}
             wanted = (
                 [(a, b) for a in last.tracklets for b in last.others]
                 if last.others
                 else [(a, b) for a in last.tracklets for b in last.tracklets if a < b]
             )
-            assert {frozenset(pair) for pair in wanted} <= told
+            assert {frozenset(pair) for pair in wanted} <= result
 
     @few
     @given(st.data(), st.integers(0, 1000), st.booleans())
@@ -216,7 +216,7 @@ class TestStages:
         assert constraints_of(both, ("different", 0, 1)).contradicted(both, 1.0) == 0
 
     def test_split_applies_to_earlier_identities(self):
-        """0-1-2-3 in a row are one identity; 3 was not meant to be in it, and takes nobody along."""
+        """0-1-2-3 in a row are one identity; 3 was not meant to be in it, and takes no other along."""
         four = world(0, 4, 8, 12)
         trace = Trace()
         before = cross_video(four, Assignment.untouched(four), sigma_drm=0.004, trace=trace)

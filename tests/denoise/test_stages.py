@@ -142,8 +142,8 @@ def test_noise_counts_each_pair_twice():
     terms = noise_terms(world, Assignment.untouched(world))
     assert (terms.identities, terms.inconsistent, terms.similar_pairs) == (3, 0, 3)
     assert noise_score(world, Assignment.untouched(world)) == 2.0  # M - 1, its most for consistent identities
-    nobody = Assignment(np.full(3, -1), np.full(3, -1))
-    assert noise_score(world, nobody) == 0.0
+    empty = Assignment(np.full(3, -1), np.full(3, -1))
+    assert noise_score(world, empty) == 0.0
 
 
 def test_noise_of_many_nodes_goes_by_tiles():
@@ -184,7 +184,7 @@ def test_crop_without_an_embedding_is_refused_but_not_if_discarded(stage, value)
 
 
 @pytest.mark.parametrize(
-    ("stage", "wrong", "said"),
+    ("stage", "wrong", "message"),
     [
         (single_tracklet, {"sigma_cst": 2.1}, "sigma_cst: must be a cosine distance in 0..2, got 2.1"),
         (single_tracklet, {"minimum_crops": 0}, "minimum_crops: must be 1 or more, got 0"),
@@ -193,9 +193,9 @@ def test_crop_without_an_embedding_is_refused_but_not_if_discarded(stage, value)
         (noise_score, {"sigma_cst": float("nan")}, "sigma_cst: must be a cosine distance in 0..2, got nan"),
     ],
 )
-def test_settings_out_of_range(stage, wrong, said):
+def test_settings_out_of_range(stage, wrong, message):
     world, _ = gaussian(0)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         stage(world, Assignment.untouched(world), **wrong)
 
 

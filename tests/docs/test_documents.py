@@ -1,4 +1,4 @@
-"""What the documents tell people to type works, and what they point at is there."""
+"""Commands in the documentation work, and its links exist."""
 
 import json
 import os

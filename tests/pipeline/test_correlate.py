@@ -117,21 +117,21 @@ def test_crops_without_embeddings_are_discarded_first(tmp_path):
 def test_thresholds_of_the_paper_and_by_hand(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "paper", CorrelateSettings(thresholds="paper", constraints=False), embeddings="e")
-    said = report_of(work, "paper")["thresholds"]
-    assert said == {"rules": ["paper", "paper"], "sigma_cst": 0.2, "sigma_drm": 0.18}
+    message = report_of(work, "paper")["thresholds"]
+    assert message == {"rules": ["paper", "paper"], "sigma_cst": 0.2, "sigma_drm": 0.18}
     assert not (work.identities("paper") / "thresholds.svg").exists()
     correlate(work, "half", CorrelateSettings(thresholds="calibrated, 0.05"), embeddings="e")
-    said = report_of(work, "half")["thresholds"]
-    assert said["rules"] == ["calibrated", "by hand"]
-    assert said["sigma_drm"] == 0.05
-    assert said["sigma_cst"] not in (0.2, 0.05)
+    message = report_of(work, "half")["thresholds"]
+    assert message["rules"] == ["calibrated", "by hand"]
+    assert message["sigma_drm"] == 0.05
+    assert message["sigma_cst"] not in (0.2, 0.05)
     correlate(work, "hand", CorrelateSettings(thresholds=0.3), embeddings="e")
-    said = report_of(work, "hand")["thresholds"]
-    assert said == {"rules": ["by hand", "by hand"], "sigma_cst": 0.3, "sigma_drm": 0.3}
+    message = report_of(work, "hand")["thresholds"]
+    assert message == {"rules": ["by hand", "by hand"], "sigma_cst": 0.3, "sigma_drm": 0.3}
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("auto", "must be calibrated, paper, or cosine distances as in 0.2,0.18, got 'auto'"),
         ("0.2,", "must be calibrated, paper, or cosine distances as in 0.2,0.18, got ''"),
@@ -141,22 +141,22 @@ def test_thresholds_of_the_paper_and_by_hand(tmp_path):
         ("nan", "must be cosine distances in 0..2, got nan"),
     ],
 )
-def test_invalid_thresholds_are_refused(value, said):
-    with pytest.raises(SettingsError, match=f"thresholds: {said}"):
+def test_invalid_thresholds_are_refused(value, message):
+    with pytest.raises(SettingsError, match=f"thresholds: {message}"):
         CorrelateSettings(thresholds=value)
 
 
 def test_threshold_evidence_is_plotted(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "i", CorrelateSettings(resamples=20), embeddings="e")
-    said = report_of(work)["thresholds"]
-    assert sum(said["evidence"]["curves"]["own"]) == pytest.approx(1, abs=0.03)
-    low, high = said["evidence"]["sigma_drm_interval"]
-    assert low <= said["sigma_drm"] <= high
+    message = report_of(work)["thresholds"]
+    assert sum(message["evidence"]["curves"]["own"]) == pytest.approx(1, abs=0.03)
+    low, high = message["evidence"]["sigma_drm_interval"]
+    assert low <= message["sigma_drm"] <= high
     plot = ElementTree.parse(work.identities("i") / "thresholds.svg")
     text = " ".join(element.text or "" for element in plot.iter())
-    assert f"{said['sigma_cst']:.3f}" in text
-    assert f"{said['sigma_drm']:.3f}" in text
+    assert f"{message['sigma_cst']:.3f}" in text
+    assert f"{message['sigma_drm']:.3f}" in text
     assert "simultaneous tracklets" in text
     assert "var(" not in (work.identities("i") / "thresholds.svg").read_text()
 
@@ -242,7 +242,7 @@ def test_missing_start_identities_are_refused(tmp_path):
 
 
 def test_all_pairs_find_people_beyond_the_sliding_range(tmp_path):
-    """With a sliding range of one identity hardly anybody is; an index finds as many as all pairs, and says so."""
+    """A sliding range of one identity finds few of them; an index finds as many as all pairs and reports its recall."""
     work = pretend(tmp_path)
     last = {}
     for pairs in ("sliding", "all", "approximate"):
@@ -258,12 +258,12 @@ def test_all_pairs_find_people_beyond_the_sliding_range(tmp_path):
 
 
 def test_recall_of_the_index_is_reported(tmp_path):
-    heard = []
+    notes = []
 
     class Heard(type(SILENT)):
         def note(self, text):
-            heard.append(text)
+            notes.append(text)
 
     settings = CorrelateSettings(pairs="approximate", recall=1.0)
     correlate(pretend(tmp_path), "i", settings, embeddings="e", progress=Heard())
-    assert "the index found 100.0% of links (of a sample)" in heard[-1]
+    assert "the index found 100.0% of links (of a sample)" in notes[-1]

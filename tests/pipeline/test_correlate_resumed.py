@@ -33,17 +33,17 @@ def same_but_for_time(work, one, other):
 
 
 class Stops:
-    """Ends the process, as it were, when it has heard some words."""
+    """Raises when a note contains some words."""
 
     def __init__(self, word):
         self.word = word
-        self.heard = []
+        self.notes = []
 
     def task(self, title, total):
         return kept.SILENT.task(title, total)
 
     def note(self, text):
-        self.heard.append(text)
+        self.notes.append(text)
         if self.word in text:
             raise KeyboardInterrupt
 
@@ -64,7 +64,7 @@ def test_finished_stage_is_not_repeated(tmp_path, after, monkeypatch):
     same_but_for_time(work, "calm", "stopped")
     stages = ["single-tracklet:", "single-video:", "cross-video:"]
     assert len(measured) == len(stages) - stages.index(after)
-    assert "goes on after" in again.heard[0]
+    assert "goes on after" in again.notes[0]
     assert not (work.identities("stopped") / "unfinished").exists()
 
 
@@ -149,9 +149,9 @@ def test_too_little_memory_reports_the_required_amount(tmp_path):
     with pytest.raises(
         SettingsError,
         match=r"memory: 100MB is too little for 1,440 crops in 240 tracklets; give \d+MB or more",
-    ) as told:
+    ) as error:
         correlate(work, "i", CorrelateSettings(memory="100MB"), embeddings="e")
-    enough = str(told.value).split()[-3]
+    enough = str(error.value).split()[-3]
     assert correlate(work, "i", CorrelateSettings(memory=enough), embeddings="e").counts["crops"] == 1440
     with pytest.raises(SettingsError, match=r"memory: must be an amount such as 4GB, 1.5GiB or 800MB, got 'plenty'"):
         correlate(work, "j", CorrelateSettings(memory="plenty"), embeddings="e")
@@ -161,9 +161,9 @@ def test_links_beyond_memory_report_the_required_amount(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.correlate.step._MIN_MEMORY_BYTES", 0)
     work = pretend(tmp_path)
     crowd = CorrelateSettings(thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
-    with pytest.raises(SettingsError, match="memory: 10MB is too little") as told:
+    with pytest.raises(SettingsError, match="memory: 10MB is too little") as error:
         correlate(work, "i", crowd, embeddings="e")
-    enough = str(told.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
+    enough = str(error.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
     with pytest.raises(SettingsError, match="pairs lie within 2 and would not fit in memory; give more memory"):
         correlate(work, "i", replace(crowd, memory=enough), embeddings="e")
     assert correlate(work, "i", replace(crowd, memory="4GB"), embeddings="e").counts["crops"] == 1440
@@ -202,16 +202,16 @@ class _LosesAWorker(Stops):
     """Kills a worker of this process's own Ray when the first piece of the last stage is done."""
 
     def __init__(self):
-        super().__init__("(never said)")
+        super().__init__("(never message)")
         self.killed = []
 
     @contextmanager
     def task(self, title, total):
         def tick(units):
             if title == "cross-video" and units and not self.killed:
-                workers = [pid for pid in descendants(os.getpid()) if told(pid, "cmdline").startswith("ray::")]
-                busy = [pid for pid in workers if "_piece" in told(pid, "cmdline")]
-                self.killed = (busy or [pid for pid in workers if "IDLE" in told(pid, "cmdline")])[:1]
+                workers = [pid for pid in descendants(os.getpid()) if read_proc(pid, "cmdline").startswith("ray::")]
+                busy = [pid for pid in workers if "_piece" in read_proc(pid, "cmdline")]
+                self.killed = (busy or [pid for pid in workers if "IDLE" in read_proc(pid, "cmdline")])[:1]
                 os.kill(self.killed[0], signal.SIGKILL)
 
         yield tick
@@ -220,7 +220,7 @@ class _LosesAWorker(Stops):
 def descendants(parent):
     children = {}
     for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
-        if status := told(pid, "stat"):
+        if status := read_proc(pid, "stat"):
             children.setdefault(int(status.rpartition(")")[2].split()[1]), []).append(pid)
     waiting, found = [parent], []
     while waiting:
@@ -230,7 +230,7 @@ def descendants(parent):
     return found
 
 
-def told(pid, what):
+def read_proc(pid, what):
     try:
         return Path(f"/proc/{pid}/{what}").read_text()
     except OSError:  # it is gone

@@ -15,7 +15,7 @@ from tests.data import trees
 
 @pytest.fixture
 def unchecked():
-    """Users run without the checks of annotations that tests add: what they are told then is tested here."""
+    """Users run without the checks of annotations that tests add: the resulting messages are tested here."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -348,7 +348,7 @@ def test_embeddings_from_files(tmp_path):
     assert (first["label"], second["label"], first["queries"], first["gallery"]) == ("a-query", "b-query", 8, 32)
     (difference,) = json.loads(found.read_text())["differences"]
     assert difference["mean_ap"]["mean"] == pytest.approx(second["mean_ap"] - first["mean_ap"])
-    assert "<img" not in found.with_suffix(".html").read_text()  # nobody said where the images are
+    assert "<img" not in found.with_suffix(".html").read_text()  # no paths of images are given
 
 
 def test_names_in_files_are_numbered_together(tmp_path):

@@ -27,7 +27,7 @@ from .ingest.test_videos import Listener, digests
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """Four people in two cameras, one image in PNG and one in grey; one crop of nobody."""
+    """Four people in two cameras, one image in PNG and one in grey; one discarded crop."""
     root = tmp_path_factory.mktemp("set")
     for i in range(24):
         ending = "png" if i == 5 else "jpg"
@@ -37,7 +37,7 @@ def work(tmp_path_factory):
     ingest([root], work, IngestSettings(workers=1))
     videos = read_table(work.crops / "videos.parquet")
     write_table(work.crops / "videos.parquet", {**videos, "name": ["b/film", "a/film"], "camera": ["door", "hall"]})
-    give(work, work.open_crops().crops["tracklet"] // 4, nobody=[3])
+    give(work, work.open_crops().crops["tracklet"] // 4, discarded=[3])
     return work
 
 
@@ -91,12 +91,12 @@ def test_coco_keeps_video_and_camera_names(work, tmp_path):
     assert [video.camera for video in again.open_crops().videos] == ["door", "hall"]
 
 
-def give(work, identity, nobody=()):
+def give(work, identity, discarded=()):
     """Identities as `correlate` would leave them, for the parts of it that an export reads."""
     from reappear.store import write_table, write_text
 
     identity = np.array(identity)
-    identity[list(nobody)] = -1
+    identity[list(discarded)] = -1
     folder = work.identities("round0")
     write_table(folder / "identities.parquet", {"identity": identity})
     record = json.loads((work.crops / "record.json").read_text())
@@ -157,12 +157,12 @@ def test_market1501_names_are_parsable(work, tmp_path):
 
 def test_coco_has_tracks_and_videos(work, tmp_path):
     export_data(work, tmp_path / "out", ExportDataSettings(to="coco"), identities="round0")
-    told = json.loads((tmp_path / "out" / "annotations.json").read_text())
-    assert [video["id"] for video in told["videos"]] == [0, 1]
-    assert {image["video_id"] for image in told["images"]} == {0, 1}
-    assert told["annotations"][0].keys() >= {"track_id", "identity_id", "bbox", "category_id", "image_id"}
-    assert told["annotations"][0]["bbox"] == [0, 0, 16, 32]
-    assert len({image["id"] for image in told["images"]}) == len(told["annotations"]) == 23
+    result = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [video["id"] for video in result["videos"]] == [0, 1]
+    assert {image["video_id"] for image in result["images"]} == {0, 1}
+    assert result["annotations"][0].keys() >= {"track_id", "identity_id", "bbox", "category_id", "image_id"}
+    assert result["annotations"][0]["bbox"] == [0, 0, 16, 32]
+    assert len({image["id"] for image in result["images"]}) == len(result["annotations"]) == 23
 
 
 def test_parquet_has_image_features_of_datasets(work, tmp_path):
@@ -265,33 +265,33 @@ def test_label_issues_are_wrong_labels(noisy, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["export-data", str(noisy.root), "--to", "label-issues", "--out", str(tmp_path / "s"), "--quiet"])
     assert not stopped.value.code
-    told = csv.read_csv(tmp_path / "s" / "label_issues.csv").to_pydict()
+    result = csv.read_csv(tmp_path / "s" / "label_issues.csv").to_pydict()
     by_reason = {
         reason: {
             (given, suggested)
-            for given, suggested, why in zip(told["given"], told["suggested"], told["reason"], strict=True)
+            for given, suggested, why in zip(result["given"], result["suggested"], result["reason"], strict=True)
             if why == reason
         }
-        for reason in told["reason"]
+        for reason in result["reason"]
     }
     assert by_reason == {
         "moved to another": {("p0", "p1")},
         "identity merged": {("p5", "p4")},
         "identity split": {("p2", "p2 (2)")},
     }
-    moved = told["reason"].index("moved to another")
-    assert told["path"][moved] == "im/3.jpg"
-    assert told["distance_given"][moved] == pytest.approx(1, abs=0.1)
-    assert told["distance_suggested"][moved] == pytest.approx(0, abs=0.1)
+    moved = result["reason"].index("moved to another")
+    assert result["path"][moved] == "im/3.jpg"
+    assert result["distance_given"][moved] == pytest.approx(1, abs=0.1)
+    assert result["distance_suggested"][moved] == pytest.approx(0, abs=0.1)
     for reason in by_reason:
-        scores = [score for score, why in zip(told["score"], told["reason"], strict=True) if why == reason]
+        scores = [score for score, why in zip(result["score"], result["reason"], strict=True) if why == reason]
         assert scores == sorted(scores, reverse=True)
-    assert told["reason"][0] == "moved to another"  # though others have higher scores
-    assert told["reason"].count("identity merged") == 12
-    assert told["reason"].count("identity split") == 6
+    assert result["reason"][0] == "moved to another"  # though others have higher scores
+    assert result["reason"].count("identity merged") == 12
+    assert result["reason"].count("identity split") == 6
     assert "crops have a label issue" in capsys.readouterr().err
     parquet = read_table(tmp_path / "s" / "label_issues.parquet")
-    assert parquet["crop"].tolist() == told["crop"]
+    assert parquet["crop"].tolist() == result["crop"]
 
 
 def test_label_issues_interleave_kinds_by_precision():

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def home(tiny_world, tmp_path_factory):
-    """A run on two films of one name, and evaluations, under a folder that names somebody."""
+    """A run on two videos of one name, and evaluations, in a folder with a user name."""
     home = tmp_path_factory.mktemp("home") / MARKER
     for number, film in enumerate(sorted((tiny_world / "films").glob("*.mp4"))[:2]):
         (home / "films" / f"c{number}").mkdir(parents=True)

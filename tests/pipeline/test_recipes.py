@@ -1,4 +1,4 @@
-"""Each recipe is whole, and says of itself what is so."""
+"""Each recipe is complete, and its description is correct."""
 
 import re
 from pathlib import Path
@@ -62,10 +62,10 @@ def test_every_backbone_has_the_papers_recipe(name: str) -> None:
 )
 def test_cost_in_a_recipe_is_measured(name: str) -> None:
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    said, hours = re.search(r"([\d.]+) GMACs for an image in a step, ([\d.]+) GPU-hours", text).groups()
+    message, hours = re.search(r"([\d.]+) GMACs for an image in a step, ([\d.]+) GPU-hours", text).groups()
     whole, part = describe_model(name).gmacs, describe_model(name, height=128, width=64).gmacs
     gmacs = 2 * whole + 3 * (2 * whole + 8 * part)  # teacher; student there and, at twice the cost, back
-    assert float(said) == pytest.approx(gmacs, abs=0.051)
+    assert float(message) == pytest.approx(gmacs, abs=0.051)
     assert float(hours) == pytest.approx(gmacs * 2e9 * 3_898_086 * 100 / 100e12 / 3600, rel=0.05, abs=0.51)
 
 

@@ -339,9 +339,9 @@ def test_identities_are_shown_with_links_and_moves(works: list[Workspace]) -> No
         members = set(np.flatnonzero(identity == int(person.title.split()[1].rstrip(":"))).tolist())
         strips = [strip for of in person.cameras.values() for strip in of]
         assert {int(strip.title.split()[1]) for strip in strips} == members
-        told = [(int(strip.title.split()[1]), strip.link) for strip in strips if strip.link]
-        assert len(told) == len(members) - 1  # the links of a tree that holds all together
-        for tracklet, (distance, other, _) in told:
+        result = [(int(strip.title.split()[1]), strip.link) for strip in strips if strip.link]
+        assert len(result) == len(members) - 1  # the links of a tree that holds all together
+        for tracklet, (distance, other, _) in result:
             assert known[min(tracklet, other), max(tracklet, other)] == distance
             assert other in members
 
@@ -434,10 +434,10 @@ def test_estimated_noise_is_marked(tmp_path: Path) -> None:
     plain["stages"][1] |= {"noise_error": 0.0421, "noise_sample": 4096}
     del plain["stages"][2]["noise"]
     path.write_text(json.dumps(plain))
-    said = report([work], tmp_path / "sampled", SMALL)
-    text = Page(said.read_text()).text
+    message = report([work], tmp_path / "sampled", SMALL)
+    text = Page(message.read_text()).text
     assert "4,096 identities drawn at random were compared with all others; standard error up to 0.042" in text
-    assert plain["stages"][2]["name"] not in read(said.with_suffix(".json"))["noise"]["round0"]
+    assert plain["stages"][2]["name"] not in read(message.with_suffix(".json"))["noise"]["round0"]
 
 
 def test_collapse_is_reported(page: Page) -> None:

@@ -139,8 +139,8 @@ def test_contradictions_are_reported(work, capsys):
     review(work, "same", ReviewTarget([0, 1]))
     review(work, "different", ReviewTarget([0, 1]))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
-    said = capsys.readouterr().err
-    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; decision ignored" in said
+    message = capsys.readouterr().err
+    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; decision ignored" in message
     report = read_identities(work.identities("after")).report
     assert report["review"]["overruled"] == ["line 1 (same): tracklets 0 and 1 are not one person by line 2"]
 
@@ -195,7 +195,7 @@ def test_invalid_log_line_fails_correlate(work):
 
 
 @pytest.mark.parametrize(
-    ("kind", "looked", "error", "said"),
+    ("kind", "looked", "error", "message"),
     [
         (
             "twin",
@@ -221,8 +221,8 @@ def test_invalid_log_line_fails_correlate(work):
         ),
     ],
 )
-def test_invalid_decisions_are_refused(work, kind, looked, error, said):
-    with pytest.raises(error, match=said):
+def test_invalid_decisions_are_refused(work, kind, looked, error, message):
+    with pytest.raises(error, match=message):
         review(work, kind, looked)
     assert not work.review.exists()
 
@@ -311,7 +311,7 @@ class TestExplain:
         assert crop in [row["crop"] for row in explain(work, tracklet=int(origin[crop])).left]
 
     @pytest.mark.parametrize(
-        ("asked", "said"),
+        ("asked", "message"),
         [
             ({"identity": 999}, "has no identity 999; they are numbered from 0"),
             ({"identity": -1}, "has no identity -1"),
@@ -322,8 +322,8 @@ class TestExplain:
             ({"identity": 0, "identities": "nobody"}, r"holds no identities 'nobody' \(there: before\)"),
         ],
     )
-    def test_missing_items_are_refused(self, work, asked, said):
-        with pytest.raises(InputError, match=said):
+    def test_missing_items_are_refused(self, work, asked, message):
+        with pytest.raises(InputError, match=message):
             explain(work, **asked)
 
     def test_newest_identities_are_explained_by_default(self, work):

@@ -78,7 +78,7 @@ def test_unset_fields_keep_the_outer_default(recipe):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"strid": 2}, "unknown setting 'strid'; did you mean stride\\?"),
         ({"crop.paddin": 2}, r"unknown setting 'crop.paddin'; did you mean crop.padding\?"),
@@ -92,8 +92,8 @@ def test_unset_fields_keep_the_outer_default(recipe):
         ({"crop": 3}, "crop"),
     ],
 )
-def test_wrong_settings_are_named(given, said):
-    with pytest.raises(SettingsError, match=said):
+def test_wrong_settings_are_named(given, message):
+    with pytest.raises(SettingsError, match=message):
         resolve(Job, {}, given)
 
 
@@ -204,7 +204,7 @@ def test_override_text():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: [", "is not YAML"),
         ("- 1", "must hold `name: value` lines"),
@@ -224,9 +224,9 @@ def test_override_text():
         ("base: [1]", "base must be the path of a recipe"),
     ],
 )
-def test_bad_recipes(tmp_path, text, said):
+def test_bad_recipes(tmp_path, text, message):
     (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         load_recipe(tmp_path / "r.yaml")
 
 

@@ -19,7 +19,7 @@ from tests.data.trees import draw
 
 from .test_record import tree
 
-MINE = "mine, and nobody else's"
+MINE = "a file of the user"
 
 
 @pytest.fixture(scope="module")

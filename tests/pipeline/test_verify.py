@@ -93,7 +93,7 @@ def test_unknown_file_is_only_noted(finished, capsys):
     assert verify_folder(finished).extra == ("mine.txt",)
     _, findings = doctor(capsys, finished.parents[1])
     assert findings["embeddings/e"]["ok"]
-    assert "mine.txt" in findings["embeddings/e"]["says"]
+    assert "mine.txt" in findings["embeddings/e"]["detail"]
 
 
 def test_record_of_an_older_version_is_not_verifiable(finished, capsys):
@@ -104,7 +104,7 @@ def test_record_of_an_older_version_is_not_verifiable(finished, capsys):
     assert not verify_folder(finished).verifiable
     _, findings = doctor(capsys, finished.parents[1])
     assert findings["embeddings/e"]["ok"]
-    assert "not verifiable" in findings["embeddings/e"]["says"]
+    assert "not verifiable" in findings["embeddings/e"]["detail"]
 
 
 def test_unfinished_folders_are_not_listed(finished, tmp_path):

@@ -48,17 +48,17 @@ def test_old_file_stays_when_the_block_fails(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [
         (errno.ENOSPC, "the disk is full; free some space and run the same command again"),
         (errno.EROFS, "the disk is read-only"),
         (errno.EACCES, "permission denied"),
     ],
 )
-def test_disk_errors_have_advice(tmp_path, number, said):
-    with pytest.raises(StorageError, match=said), disk_errors(tmp_path):
+def test_disk_errors_have_advice(tmp_path, number, message):
+    with pytest.raises(StorageError, match=message), disk_errors(tmp_path):
         raise OSError(number, os.strerror(number), str(tmp_path / "x"))
-    with pytest.raises(StorageError, match=said), disk_errors(tmp_path):
+    with pytest.raises(StorageError, match=message), disk_errors(tmp_path):
         raise OSError(f"[Errno {number}] Error writing: {os.strerror(number)}")  # as Arrow raises it
 
 

@@ -56,7 +56,7 @@ def test_concurrent_writers_wait(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{}\n", "line 2 is not a decision"),
         ("[1]\n", "line 2 is not a decision"),
@@ -75,12 +75,12 @@ def test_concurrent_writers_wait(tmp_path):
         ('{"decision": "same", "tracklets": [1, 2], "footage": "beef"}\n', "line 2 refers to other crops"),
     ],
 )
-def test_invalid_line_is_named_and_the_log_unchanged(tmp_path, line, said):
+def test_invalid_line_is_named_and_the_log_unchanged(tmp_path, line, message):
     log = tmp_path / "review.jsonl"
     log.write_text(LINE + line)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_decisions(log, footage="f00d")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         append_decision(log, Decision("same", (1, 2)), footage="f00d")
     assert log.read_text() == LINE + line
 

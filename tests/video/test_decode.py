@@ -214,17 +214,17 @@ def test_damage_in_the_middle_is_skipped(tmp_path, images):
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("text.mp4", b"hello, I am a text\n" * 50, "is not a video"),
         ("empty.mp4", b"", "is an empty file"),
         ("junk.avi", bytes(range(256)) * 40, "is not a video"),
     ],
 )
-def test_non_videos_are_refused_in_one_line(tmp_path, name, data, said):
+def test_non_videos_are_refused_in_one_line(tmp_path, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         open_footage(path)
     assert name in str(error.value)
     assert "\n" not in str(error.value)

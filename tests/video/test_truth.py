@@ -21,7 +21,7 @@ def test_each_true_person_is_matched_once_above_minimum_iou():
     truth = boxes([0, 0, 1], [5, 6, 5], shifted(0, 30, 0))
     frame = np.array([1, 0, 0, 0, 2])
     found = match_truth(truth, frame, shifted(3, 1, 0, 36, 0))
-    # Frame 1: IoU 7/13. Frame 0: the closer of two is person 5, the other nobody; 36 is too far from 30.
+    # Frame 1: IoU 7/13. Frame 0: the closer of two is person 5, the other none; 36 is too far from 30.
     assert found.tolist() == [5, -1, 5, -1, -1]
 
 

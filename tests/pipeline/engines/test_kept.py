@@ -50,7 +50,7 @@ def at_once(monkeypatch):
 def test_finished_items_are_not_repeated(tmp_path, function):
     calls = []
     work = Kept(LOCAL, tmp_path, "work").map(function, calls, range(6))
-    for _ in range(4):  # the fourth is under way when the process dies: nobody knows yet whether it is kept
+    for _ in range(4):  # the fourth is under way when the process dies: it may or may not be kept
         next(work)
     work.close()
     assert calls == [0, 1, 2, 3]

@@ -12,7 +12,7 @@ MB = 10**6
 
 
 @pytest.mark.parametrize(
-    ("said", "size"),
+    ("message", "size"),
     [
         ("4GB", 4_000_000_000),
         ("4 gb", 4_000_000_000),
@@ -24,14 +24,14 @@ MB = 10**6
         ("1000000B", 1_000_000),
     ],
 )
-def test_amounts_of_memory(said, size):
-    assert parse_memory(said) == size
+def test_amounts_of_memory(message, size):
+    assert parse_memory(message) == size
 
 
-@pytest.mark.parametrize("said", ["", "much", "-1", "0", "4 XB", "4GB 2", 4e9, "1e3GB", "nan"])
-def test_invalid_memory_amounts_are_refused(said):
+@pytest.mark.parametrize("message", ["", "much", "-1", "0", "4 XB", "4GB 2", 4e9, "1e3GB", "nan"])
+def test_invalid_memory_amounts_are_refused(message):
     with pytest.raises(SettingsError, match="memory: must be an amount such as 4GB"):
-        parse_memory(said)
+        parse_memory(message)
 
 
 @pytest.mark.parametrize("size", [1, 999_999_999, 1_000_000_001, 2**40])

@@ -126,7 +126,7 @@ def together(work):
 
 
 def test_people_of_the_second_part_are_later(tmp_path):
-    """Everybody is in view for the same seconds of his part; nobody of one part is seen with one of the other."""
+    """All people of a part are simultaneous; no person of one part is seen with one of the other."""
     halves = [(WALKERS[0], Walker(8, 150, 130, -2.5, (40, 200, 60))), (Walker(3, 60, 70, 2.5, (9, 9, 9)), WALKERS[1])]
     lines = []
     for i, people in enumerate(halves):
@@ -201,7 +201,7 @@ def test_equal_content_is_one_video(tmp_path):
 
 
 def bad_footage(folder: Path) -> dict[str, str]:
-    """One bad video of each kind, by name, and what must be said of it."""
+    """One bad video of each kind, by name, and the expected message."""
     write_sequence(folder / "rate").joinpath("seqinfo.ini").write_text("[Sequence]\nframeRate=nan")
     (write_sequence(folder / "boxes", seed=1) / "gt" / "gt.txt").write_text("1,1,0,0,nan,9\n")
     (write_sequence(folder / "negative", seed=2) / "gt" / "gt.txt").write_text("1,1,0,0,-5,9\n")

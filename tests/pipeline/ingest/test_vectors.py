@@ -115,7 +115,7 @@ def test_again_is_already_done_and_other_labels_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("vectors", "text", "said"),
+    ("vectors", "text", "message"),
     [
         (np.eye(3), "label\n1\n2\n", "v.csv has 2 lines for 3 vectors in .*v.npy"),
         (np.eye(2), "name,kind\n1,2\n1,2\n", "neither a column identity nor a column tracklet; it has name, kind"),
@@ -128,9 +128,9 @@ def test_again_is_already_done_and_other_labels_are_refused(tmp_path):
         (np.array([[object()]]), "label\n1\n", "cannot be read as a .npy"),
     ],
 )
-def test_mismatched_input_is_one_line(tmp_path, vectors, text, said):
+def test_mismatched_input_is_one_line(tmp_path, vectors, text, message):
     sources = write(tmp_path, vectors, text)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         ingest(sources, Workspace(tmp_path / "w"), IngestSettings())
     assert "\n" not in str(error.value)
 
