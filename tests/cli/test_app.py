@@ -192,9 +192,9 @@ def test_wrong_usage_exits_with_2(capsys, tmp_path, monkeypatch, arguments, mess
     ("arguments", "message"),
     [
         (["ingest", "nowhere.mp4", "--out", "w"], "nowhere.mp4 does not exist"),
-        (["embed", "nowhere"], "nowhere holds no crops yet; run `reappear ingest VIDEOS --out nowhere` first"),
-        (["correlate", "nowhere"], "nowhere holds no crops yet"),
-        (["pretrain", "nowhere"], "nowhere holds no crops yet"),
+        (["embed", "nowhere"], "nowhere has no crops yet; run `reappear ingest VIDEOS --out nowhere` first"),
+        (["correlate", "nowhere"], "nowhere has no crops yet"),
+        (["pretrain", "nowhere"], "nowhere has no crops yet"),
         (["evaluate", "nowhere", "--out", "w"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
     ],

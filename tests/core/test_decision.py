@@ -11,9 +11,9 @@ from reappear.core import Decision, InputError
         ({"kind": "different", "tracklets": (1, 2), "others": (3,)}, "different takes two tracklets or more"),
         ({"kind": "same", "tracklets": (1, 2), "crops": (3,)}, "same takes two tracklets or more"),
         ({"kind": "split", "tracklets": (1, 2)}, "split takes tracklets, and the others that they are taken from"),
-        ({"kind": "split", "tracklets": (1, 2), "others": (2,)}, "split: a number is named twice"),
+        ({"kind": "split", "tracklets": (1, 2), "others": (2,)}, "split: a number is given twice"),
         ({"kind": "reject"}, "reject takes tracklets or crops"),
-        ({"kind": "reject", "crops": (4, 4)}, "reject: a number is named twice"),
+        ({"kind": "reject", "crops": (4, 4)}, "reject: a number is given twice"),
         ({"kind": "reject", "tracklets": (-1,)}, "reject: numbers must be 0 or more"),
     ],
 )

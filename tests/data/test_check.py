@@ -83,7 +83,7 @@ def test_complete_set_exits_with_0(tmp_path, reappear):
     draw(tmp_path / "ann" / "a.png")
     code, out, _ = reappear("data", "check", "folder", tmp_path, "--images", "--quiet")
     assert code == 0
-    assert "nothing is published of this layout" in out
+    assert "no published counts" in out
     (tmp_path / "ann" / "b.png").write_text("no image")
     code, out, _ = reappear("data", "check", "folder", tmp_path, "--images", "--quiet")
     assert code == 1

@@ -77,7 +77,7 @@ def test_correlate_improves_on_tracklets_and_reports_scores(tmp_path):
     assert len(found.links["first"]) == sum(stage["tracklets_merged"] for stage in stages)
     assert len(found.links["first"]) == stages[0]["identities"] - stages[-1]["identities"]
     gone = int((found.assignment.tracklet < 0).sum())
-    assert record.dropped["unlike its tracklet, and like no other of its video"] == gone
+    assert record.dropped["outliers without a matching tracklet in their video"] == gone
     assert stages[1]["crops_discarded"] - stages[2]["crops_moved"] == gone
 
     vectors, _ = read_embeddings(work.embeddings("e"))
@@ -107,7 +107,7 @@ def test_without_truth_there_are_no_scores(tmp_path):
 def test_crops_without_embeddings_are_discarded_first(tmp_path):
     work = pretend(tmp_path, empty=[*range(CROPS), 100])
     record = correlate(work, "i", CorrelateSettings(), embeddings="e")
-    assert record.dropped["could not be embedded"] == CROPS + 1
+    assert record.dropped["no embedding"] == CROPS + 1
     found = read_identities(work.identities("i")).assignment
     assert found.identity[0] == -1
     assert found.tracklet[100] == -1

@@ -136,7 +136,7 @@ def test_vectors_that_are_not_finite_become_zero_and_are_counted(work, monkeypat
 
 
 def test_invalid_inputs_are_refused(work, tmp_path):
-    with pytest.raises(InputError, match="holds no crops yet"):
+    with pytest.raises(InputError, match="has no crops yet"):
         embed(Workspace(tmp_path / "none"), "x", EmbedSettings())
     embed(work, "x", EmbedSettings())
     assert embed(work, "x", EmbedSettings()).already_done

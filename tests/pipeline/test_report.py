@@ -449,7 +449,7 @@ def test_invalid_workspaces_are_one_line(tmp_path: Path) -> None:
     work = build(tmp_path / "work", people=4)
     with pytest.raises(InputError, match="needs a workspace"):
         report([], tmp_path, SMALL)
-    with pytest.raises(InputError, match="holds no crops yet"):
+    with pytest.raises(InputError, match="has no crops yet"):
         report([Workspace(tmp_path / "nothing")], tmp_path, SMALL)
     with pytest.raises(InputError, match="given twice"):
         report([work, work], tmp_path, SMALL)

@@ -158,7 +158,7 @@ def test_decision_overrides_simultaneity_with_a_note(work, capsys):
     ]
     review(work, "same", ReviewTarget(list(pairs[0])))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
-    assert "1 pairs of tracklets are one person by decision, though seen at the same time" in capsys.readouterr().err
+    assert "1 pairs of simultaneous tracklets are one person by decision" in capsys.readouterr().err
     identity = identity_of(work, "after")
     assert identity[pairs[0][0]] == identity[pairs[0][1]]
 
@@ -204,12 +204,12 @@ def test_invalid_log_line_fails_correlate(work):
             "unknown decision 'twin'; known: same, different, merge, split, reject",
         ),
         ("same", ReviewTarget([0]), SettingsError, "same needs 2 numbers or more, got 1"),
-        ("same", ReviewTarget([3, 3]), SettingsError, "same: a number is named twice"),
-        ("same", ReviewTarget([0, 1], crops=True), SettingsError, "same is about tracklets; only reject takes --crops"),
+        ("same", ReviewTarget([3, 3]), SettingsError, "same: a number is given twice"),
+        ("same", ReviewTarget([0, 1], crops=True), SettingsError, "same takes tracklets; only reject takes --crops"),
         ("same", ReviewTarget([0, 1], identities="before"), SettingsError, "leave --identities out"),
         ("merge", ReviewTarget([0, 1]), SettingsError, "merge needs --identities NAME: which identities you look at"),
         ("split", ReviewTarget([0]), SettingsError, "split needs --identities NAME"),
-        ("reject", ReviewTarget([0], crops=True, identities="before"), SettingsError, "not of both"),
+        ("reject", ReviewTarget([0], crops=True, identities="before"), SettingsError, "exclude each other"),
         ("same", ReviewTarget([0, 999]), InputError, "there is no tracklet 999; they are numbered 0 to "),
         ("reject", ReviewTarget([-1], crops=True), InputError, "there is no crop -1; they are numbered 0 to "),
         ("merge", ReviewTarget([0, 999], identities="before"), InputError, "has no identity 999"),
@@ -217,7 +217,7 @@ def test_invalid_log_line_fails_correlate(work):
             "merge",
             ReviewTarget([0, 1], identities="befor"),
             InputError,
-            r"holds no identities 'befor' \(there: before\)",
+            r"has no identities 'befor' \(available: before\)",
         ),
     ],
 )
@@ -230,10 +230,10 @@ def test_invalid_decisions_are_refused(work, kind, looked, error, message):
 def test_split_separates_tracklets_of_an_identity(work):
     before = identity_of(work)
     big = np.flatnonzero(before == largest(before)).tolist()
-    with pytest.raises(InputError, match=r"these are all tracklets of identity \d+; name those to take out"):
+    with pytest.raises(InputError, match=r"these are all tracklets of identity \d+"):
         review(work, "split", ReviewTarget(big, identities="before"))
     other = int(np.flatnonzero(before != before[big[0]])[0])
-    with pytest.raises(InputError, match="are not of one identity of before"):
+    with pytest.raises(InputError, match="belong to several identities of before"):
         review(work, "split", ReviewTarget([big[0], other], identities="before"))
     made = review(work, "split", ReviewTarget(big[:2], identities="before"))
     assert made.others == tuple(big[2:])
@@ -317,9 +317,9 @@ class TestExplain:
             ({"identity": -1}, "has no identity -1"),
             ({"tracklet": 999}, "there is no tracklet 999; they are numbered 0 to "),
             ({"crop": 99999}, "there is no crop 99999; they are numbered 0 to "),
-            ({}, "give an identity, or --tracklet, or --crop: one of them"),
-            ({"identity": 0, "crop": 0}, "one of them"),
-            ({"identity": 0, "identities": "nobody"}, r"holds no identities 'nobody' \(there: before\)"),
+            ({}, "exactly one of"),
+            ({"identity": 0, "crop": 0}, "exactly one of"),
+            ({"identity": 0, "identities": "nobody"}, r"has no identities 'nobody' \(available: before\)"),
         ],
     )
     def test_missing_items_are_refused(self, work, asked, message):
@@ -332,7 +332,7 @@ class TestExplain:
 
     def test_explain_without_identities_is_refused(self, tmp_path):
         made = report_fixture.build(tmp_path, parts=("crops",))
-        with pytest.raises(InputError, match="holds no identities yet; run `reappear correlate"):
+        with pytest.raises(InputError, match="has no identities yet; run `reappear correlate"):
             explain(made, identity=0)
 
     def test_contact_sheet_has_a_row_per_tracklet(self, work, tmp_path):
@@ -341,7 +341,7 @@ class TestExplain:
         assert picture.shape[0] == 136 * len(why.tracklets)
         rows = picture.reshape(len(why.tracklets), 136, -1, 3)
         assert (rows[:, 40:90, 90:140] < 250).any(axis=(1, 2, 3)).all()
-        with pytest.raises(InputError, match=r"sheet\.gif: a picture is a \.jpg or \.png file"):
+        with pytest.raises(InputError, match=r"sheet\.gif: must be a \.jpg or \.png file"):
             draw_sheet(work, why, tmp_path / "sheet.gif")
 
     def test_workspace_without_images_has_no_contact_sheet(self, tmp_path):

@@ -47,7 +47,7 @@ class Decision:
     def __post_init__(self) -> None:
         named = (*self.tracklets, *self.others)
         if len(set(named)) < len(named) or len(set(self.crops)) < len(self.crops):
-            raise InputError(f"{self.kind}: a number is named twice")
+            raise InputError(f"{self.kind}: a number is given twice")
         if min((*named, *self.crops), default=0) < 0:
             raise InputError(f"{self.kind}: numbers must be 0 or more")
         enough = {

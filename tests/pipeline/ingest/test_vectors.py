@@ -82,7 +82,7 @@ def test_vectors_are_correlated_and_scored(tmp_path, capsys):
     assert found.assignment.identities == 8
     assert main_exit(["run", str(tmp_path / "v.npy"), "--out", str(tmp_path / "w2"), "--quiet"]) == 0
     assert (tmp_path / "w2" / "report.html").exists()
-    assert "without images there is nothing to train on" in capsys.readouterr().err
+    assert "no model is trained" in capsys.readouterr().err
     for command in ("embed", "pretrain"):
         assert main_exit([command, str(tmp_path / "w"), "--name", "x"]) == 1
         assert "embeddings but no images" in capsys.readouterr().err

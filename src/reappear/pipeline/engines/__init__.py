@@ -1,4 +1,4 @@
-"""Where a step has its work done, how much memory it may take for that, and what it keeps against a kill."""
+"""Engines of a step: local or Ray, with bounded memory, and resumable."""
 
 from .choose import open_engine
 from .device import choose_products
