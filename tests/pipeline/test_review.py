@@ -195,7 +195,7 @@ def test_invalid_log_line_fails_correlate(work):
 
 
 @pytest.mark.parametrize(
-    ("kind", "looked", "error", "message"),
+    ("kind", "target", "error", "message"),
     [
         (
             "twin",
@@ -206,8 +206,8 @@ def test_invalid_log_line_fails_correlate(work):
         ("same", ReviewTarget([0]), SettingsError, "same needs 2 numbers or more, got 1"),
         ("same", ReviewTarget([3, 3]), SettingsError, "same: a number is given twice"),
         ("same", ReviewTarget([0, 1], crops=True), SettingsError, "same takes tracklets; only reject takes --crops"),
-        ("same", ReviewTarget([0, 1], identities="before"), SettingsError, "leave --identities out"),
-        ("merge", ReviewTarget([0, 1]), SettingsError, "merge needs --identities NAME: which identities you look at"),
+        ("same", ReviewTarget([0, 1], identities="before"), SettingsError, "omit --identities"),
+        ("merge", ReviewTarget([0, 1]), SettingsError, "merge needs --identities NAME"),
         ("split", ReviewTarget([0]), SettingsError, "split needs --identities NAME"),
         ("reject", ReviewTarget([0], crops=True, identities="before"), SettingsError, "exclude each other"),
         ("same", ReviewTarget([0, 999]), InputError, "there is no tracklet 999; they are numbered 0 to "),
@@ -221,9 +221,9 @@ def test_invalid_log_line_fails_correlate(work):
         ),
     ],
 )
-def test_invalid_decisions_are_refused(work, kind, looked, error, message):
+def test_invalid_decisions_are_refused(work, kind, target, error, message):
     with pytest.raises(error, match=message):
-        review(work, kind, looked)
+        review(work, kind, target)
     assert not work.review.exists()
 
 
