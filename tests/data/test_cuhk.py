@@ -20,7 +20,7 @@ def test_halves_of_cuhk03(tmp_path):
 
 def test_missing_half_is_refused(tmp_path):
     fill(tmp_path, ["detected/query/0002_c1_1.png"])
-    with pytest.raises(InputError, match=r"labeled is not there, only .*detected; read that half"):
+    with pytest.raises(InputError, match=r"labeled is not there, only .*detected"):
         read("cuhk03_np_labeled", tmp_path)
 
 

@@ -32,5 +32,5 @@ def test_missing_parts_are_named(tmp_path):
     with pytest.raises(SettingsError, match=r"split: must be one of 0\.\.1, or none, got 10"):
         read("prid2011", tmp_path, split=10)
     (tmp_path / "splits_prid2011.json").unlink()
-    with pytest.raises(InputError, match=r"splits_prid2011\.json is missing; copy it, or read with split=None"):
+    with pytest.raises(InputError, match=r"splits_prid2011\.json is missing"):
         read("prid2011", tmp_path)

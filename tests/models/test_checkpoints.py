@@ -104,7 +104,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest
     torch.save({"model": _model(0).state_dict(), "extra": _Burglar()}, tmp_path / "evil.pth")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(_Burglar()))
     for name in ("evil.pth", "plain.pkl"):
-        with pytest.raises(InputError, match="could run code hidden in it; save its state_dict alone"):
+        with pytest.raises(InputError, match="could run code hidden in it"):
             load_checkpoint(_model(1), tmp_path / name)
     assert not (tmp_path / "burgled").exists()
 

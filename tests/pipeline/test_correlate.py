@@ -202,7 +202,7 @@ def test_every_setting_has_an_effect(tmp_path, changed):
 
 def test_invalid_input_is_named(tmp_path):
     work = pretend(tmp_path / "short", rows=100)
-    with pytest.raises(InputError, match="holds 100 rows for 1440 crops; embed these crops anew"):
+    with pytest.raises(InputError, match="holds 100 rows for 1440 crops"):
         correlate(work, "i", CorrelateSettings(), embeddings="e")
     with pytest.raises(InputError, match=r"holds no embeddings 'absent' \(there: e\)"):
         correlate(work, "i", CorrelateSettings(), embeddings="absent")

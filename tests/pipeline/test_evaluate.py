@@ -206,7 +206,7 @@ def test_folder_of_people_without_cameras(tmp_path):
 
 
 def test_unrecognised_sets_are_refused(tmp_path):
-    with pytest.raises(InputError, match="nowhere does not exist; give the folder of a data set, or two"):
+    with pytest.raises(InputError, match="nowhere does not exist"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "nowhere"])
     with pytest.raises(InputError, match="unknown data set layout 'market1500'; did you mean market1501"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[f"market1500:{tmp_path}"])
@@ -259,7 +259,7 @@ def test_models_and_sets_in_one_table_reuse_embeddings(tmp_path, monkeypatch):
 def test_result_names_are_distinct(tmp_path):
     data = crowd(tmp_path / "set")
     settings = EvaluateSettings(split="cross-camera")
-    with pytest.raises(SettingsError, match="the model color is given twice; name each once"):
+    with pytest.raises(SettingsError, match="the model color is given twice"):
         evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "color"])
     with pytest.raises(SettingsError, match="several evaluations cannot have one name"):
         evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "cnn6"], name="mine")
@@ -322,9 +322,7 @@ def test_splits_of_a_set_are_its_options(tmp_path):
 
 def test_two_sets_of_one_name(tmp_path):
     data = [crowd(tmp_path / place / "set") for place in ("here", "there")]
-    with pytest.raises(
-        SettingsError, match="two data sets have the name set; rename a folder, or evaluate each with its own"
-    ):
+    with pytest.raises(SettingsError, match="two data sets have the name set"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera"), data=data)
 
 

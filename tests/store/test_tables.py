@@ -30,5 +30,5 @@ def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.parquet cannot be read"):
         read_table(path)
     write_table(path, {"n": np.arange(3)})
-    with pytest.raises(InputError, match="has no column m; it has n"):
+    with pytest.raises(InputError, match="has no column m"):
         read_table(path, "m")

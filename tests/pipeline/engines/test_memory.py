@@ -72,5 +72,5 @@ def test_full_disk_is_reported_immediately(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StorageError, match=f"cannot write {tmp_path}: the disk is full; free some space"):
+    with pytest.raises(StorageError, match=f"cannot write {tmp_path}: the disk is full"):
         Bounded(LOCAL, tmp_path, 0, 0).zeros(10, 10)
