@@ -1,15 +1,14 @@
-"""What a guard against chains is worth, at the same thresholds.
+"""Compares guards against chains at equal thresholds.
 
 python benchmarks/chaining.py [--data FOLDER --extractor FILE] [--seeds N] [--quick]
 
-Worlds: tracklets of synthetic people as vectors, told apart easily, with effort, and hardly, with swapped crops,
-identity switches, split tracklets and clutter; and, with DATA (Market-1501's layout) and an EXTRACTOR that
-`reappear embed` takes, real people, a tracklet for each person and camera. Of DATA, identities sorted by number, only
-the first 567 are used.
+Data: tracklets of synthetic people as vectors with low, medium and high difficulty, with swapped crops, identity
+switches, split tracklets and background; and, with DATA (Market-1501 layout) and an EXTRACTOR of `reappear embed`,
+real people, one tracklet per person and camera. Only the first 567 identities of DATA, sorted by number, are used.
 
-σ_cst is calibrated. σ_drm is calibrated and then set shorter and longer by a factor, since no calibration is always
-right. All three stages run, with constraints. Told are pairwise and B-cubed F1 in percent, and the crops of the
-largest identity.
+σ_cst is calibrated. σ_drm is calibrated and multiplied by several factors, because calibrations can be wrong. All three
+stages run, with constraints. Reported: pairwise and B-cubed F1 in percent, and the size of the largest identity in
+crops.
 """
 
 import argparse
@@ -23,7 +22,7 @@ import numpy as np
 
 from reappear.core import Assignment, TrackletSet, generator, lengths_to_offsets, unit_rows
 from reappear.data import read
-from reappear.denoise import calibrate, cross_video, single_tracklet, single_video
+from reappear.denoise import Rules, calibrate, cross_video, single_tracklet, single_video
 from reappear.metrics import score_identities
 from reappear.models.extractors import extractor_settings_for
 from reappear.synthetic import TrackletPlan, embedded_tracklets
@@ -38,12 +37,12 @@ GUARDS: dict[str, dict[str, object]] = {
 }
 FACTORS = (0.7, 1.0, 1.2, 1.4, 1.7, 2.0)
 SYNTHETIC = {
-    "easy": {"spread": 0.35, "camera_shift": 0.3},
-    "middling": {"spread": 0.7, "camera_shift": 0.5},
-    "hard": {"spread": 0.9, "camera_shift": 0.6},
+    "easy": {"noise": 0.35, "camera_shift": 0.3},
+    "middling": {"noise": 0.7, "camera_shift": 0.5},
+    "hard": {"noise": 0.9, "camera_shift": 0.6},
 }
 TRAINING = 567
-APART = 1.25  # seconds between people who set out before a camera; each stays for a second a crop
+INTERVAL = 1.25  # seconds between starts of tracklets in a camera; one second per crop
 
 World = tuple[TrackletSet, np.ndarray]
 
@@ -75,7 +74,7 @@ def main() -> None:
 
 def synthetic(name: str, seed: int, people: int) -> World:
     plan = TrackletPlan(
-        people=people, cameras=4, visits=2, crops=8, swapped=0.05, split=0.2, nobody=0.03, switched=0.02, seed=seed
+        people=people, cameras=4, visits=2, crops=8, swapped=0.05, split=0.2, background=0.03, switched=0.02, seed=seed
     )
     tracklets, truth = embedded_tracklets(plan, dimensions=32, **SYNTHETIC[name])
     return tracklets, truth.truth
@@ -97,7 +96,7 @@ def pictures(paths: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def real(rows: np.ndarray, person: np.ndarray, camera: np.ndarray, seed: int, people: int) -> World:
-    """Some of the training identities; in each camera they set out in an order of their own."""
+    """Random training identities, in a random order for each camera."""
     rng = generator(seed, "chaining")
     some = rng.choice(np.unique(person)[:TRAINING], people, replace=False)
     crops, video, start, lengths = [], [], [], []
@@ -107,7 +106,7 @@ def real(rows: np.ndarray, person: np.ndarray, camera: np.ndarray, seed: int, pe
             if len(mine):
                 crops.append(mine)
                 video.append(eye)
-                start.append(place * APART)
+                start.append(place * INTERVAL)
                 lengths.append(len(mine))
     order, begin, length = np.concatenate(crops), np.array(start), np.array(lengths)
     offsets = lengths_to_offsets(length)
@@ -115,7 +114,7 @@ def real(rows: np.ndarray, person: np.ndarray, camera: np.ndarray, seed: int, pe
 
 
 def compared(name: str, worlds: list[World]) -> list[dict[str, object]]:
-    """A row for each guard and factor."""
+    """One row per guard and factor."""
     found: dict[tuple[str, float], list[tuple[float, float, int]]] = {}
     for tracklets, truth in worlds:
         start = Assignment.untouched(tracklets)
@@ -124,9 +123,9 @@ def compared(name: str, worlds: list[World]) -> list[dict[str, object]]:
         for factor in FACTORS:
             sigma = min(2.0, factor * chosen.sigma_drm)
             for guard, rule in GUARDS.items():
-                rules = {"sigma_drm": sigma, "constraints": True, **rule}
-                inside = single_video(tracklets, clean, sigma_cst=chosen.sigma_cst, **rules)
-                identity = cross_video(tracklets, inside, **rules).crop_identity
+                linked = {"sigma_drm": sigma, "rules": Rules(constraints=True, **rule)}
+                inside = single_video(tracklets, clean, sigma_cst=chosen.sigma_cst, **linked)
+                identity = cross_video(tracklets, inside, **linked).crop_identity
                 scores = score_identities(truth, identity)
                 largest = int(np.bincount(identity[identity >= 0]).max())
                 found.setdefault((guard, factor), []).append((scores.pairwise_f1, scores.bcubed_f1, largest))

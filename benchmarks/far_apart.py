@@ -1,17 +1,17 @@
-"""People who come back farther than r_s from where they were: the sliding range against all pairs.
+"""Compares the sliding range with all pairs for people who reappear farther than r_s apart.
 
 python benchmarks/far_apart.py [--seeds N] [--folder DIR] [--quick]
 
-Two worlds, in each of which everybody passes two cameras once, so that a person comes back after as many others as
-chance will have it, and nobody between them leads from one time to the other:
+Two worlds in which everyone passes two cameras once, so that a person reappears after a random number of others and no
+third tracklet connects the two:
 
-    films     the drawn synthetic world: 300 people, r_s = 100; found, tracked and embedded by colour
+    films     the rendered synthetic world: 300 people, r_s = 100; detected, tracked and embedded by colour
     vectors   5000 people as tracklets of vectors (d = 64), r_s = 1000, with swapped crops, identity switches, split
-              tracklets and clutter
+              tracklets and background
 
-Only commands are used: `synthesize`, `ingest`, `embed`, and `correlate --pairs all | sliding | approximate`, the first
-with thresholds calibrated, the others with the same. The distance of two is counted in identities after the second
-stage, as r_s is. Found is which share of the pairs of one person, one before each camera, ends as one identity. The
+It runs the commands `synthesize`, `ingest`, `embed`, and `correlate --pairs all | sliding | approximate`, the first
+with calibrated thresholds, the others with the same. Distances are counted in identities after the second stage, as
+r_s is. Reported: share of pairs of one person, one per camera, that end in one identity. The
 figure is docs/images/far-apart.svg.
 """
 
@@ -83,15 +83,15 @@ def reappear(*arguments: object) -> None:
 
 def film(work: Path, people: int, seed: int) -> None:
     world = work.with_name(f"{work.name}-world")
-    plan = {"people": people, "probe-people": 0, "cameras": 2, "films": 1, "appearances": 2, "returns": 0, "seed": seed}
+    plan = {"people": people, "test-people": 0, "cameras": 2, "films": 1, "appearances": 2, "returns": 0, "seed": seed}
     reappear("synthesize", "--out", world, *(f"--{name}={value}" for name, value in plan.items()))
     reappear("ingest", world / "films", "--out", work, "--camera", "prefix", "--truth-ids", "global")
     reappear("embed", work)
 
 
 def write_vectors(work: Path, people: int, seed: int) -> None:
-    plan = TrackletPlan(people=people, cameras=2, swapped=0.05, split=0.2, nobody=0.03, switched=0.02, seed=seed)
-    world, truth = embedded_tracklets(plan, dimensions=64, spread=0.35, camera_shift=0.3)
+    plan = TrackletPlan(people=people, cameras=2, swapped=0.05, split=0.2, background=0.03, switched=0.02, seed=seed)
+    world, truth = embedded_tracklets(plan, dimensions=64, noise=0.35, camera_shift=0.3)
     owner = offsets_to_owner(truth.offsets)
     place = np.arange(len(owner)) - truth.offsets[owner]
     step = ((truth.end - truth.start) / np.maximum(np.diff(truth.offsets) - 1, 1))[owner]
@@ -151,7 +151,7 @@ def identities(work: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def majority(group: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """The commonest label, -1 or more, of each group; -1 where there is none."""
+    """The most frequent label, -1 or more, of each group; -1 for none."""
     pairs, count = np.unique(np.stack([group, label]), axis=1, return_counts=True)
     out = np.full(int(group.max()) + 1, -1)
     rising = np.argsort(count, kind="stable")
@@ -190,7 +190,7 @@ def share(found: np.ndarray) -> float | None:
 
 
 def draw(found: dict[str, Any]) -> None:
-    """Lines of what is found by distance, a panel for each world, in greys that stand on light and on dark."""
+    """Plots the share found by distance, one panel per world, in greys legible on light and dark."""
     grey, style = "#7a828c", {"sliding": ("#d1603d", "-"), "all": ("#4a86c5", "-"), "approximate": ("#b58a2b", ":")}
     plain = {"svg.fonttype": "none", "svg.hashsalt": "reappear", "font.size": 9.5, "text.color": grey}
     axes_style = {f"{name}.color": grey for name in ("xtick", "ytick")} | {

@@ -1,14 +1,14 @@
-"""Precision of each kind of label issue: wrong labels are put into a set of real people, and looked for.
+"""Measures the precision of each kind of label issue on a set of real people with injected label errors.
 
 python benchmarks/label_noise.py DATA EXTRACTOR --film FILM [--seeds 5] [--cache FOLDER] [--quick]
 
-DATA has Market-1501's layout; EXTRACTOR is a network that `reappear embed` takes; FILM is of a static camera. For each
-seed, 250 people are drawn of positions 1 to 567 (sorted by number; the last 200 are kept for tests elsewhere). Then 5 %
-of crops get the label of another person of their camera, 2 % are replaced by crops of people who are not in the set and
-2 % by cuts from the empty scene of FILM, a tenth of the people are split into two labels, and a tenth are merged in
-pairs. A line of `export-data --to label-issues` is right if the crop is not of
-the person whom its label mostly shows, or if the label suggested is mostly of that same person. The precisions, pooled
-over seeds, are those that `pipeline/label_issues.py` orders its lines by.
+DATA has the Market-1501 layout; EXTRACTOR is a network for `reappear embed`; FILM is a video of a static camera. For
+each seed, 250 people are drawn from positions 1 to 567 (sorted by number; the last 200 are reserved for other tests).
+Then 5 % of crops get the label of another person of their camera, 2 % are replaced by crops of people who are not in
+the set and 2 % by crops of the empty background of FILM, a tenth of the people are split into two labels, and a tenth
+are merged in pairs. A line of `export-data --to label-issues` is correct if the crop does not show the main person of
+its label, or if the suggested label mostly shows the same person. `pipeline/label_issues.py` orders its lines by these
+precisions, pooled over seeds.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main() -> None:
 def run(
     rows: np.ndarray, person: np.ndarray, camera: np.ndarray, clutter: np.ndarray, rng: np.random.Generator
 ) -> tuple[list[str], list[bool], np.ndarray]:
-    """The kind of each line of label issues, whether it is right, and its score."""
+    """Kind, correctness and score of each label issue."""
     drawn = rng.permutation(np.unique(person)[PART])
     inside, outside = (np.isin(person, some) for some in (drawn[:PEOPLE], drawn[PEOPLE : PEOPLE + STRANGERS]))
     mine = np.flatnonzero(inside)

@@ -1,10 +1,10 @@
-"""Linking against what the machine can do: a sliding range, all pairs, an index, and a GPU where there is one.
+"""Compares linking with the peak rate of the machine: sliding range, all pairs, an index, and a GPU if available.
 
     python benchmarks/linking.py             # all sizes, about 8 minutes on two cores, 3 GB of disk for a while
     python benchmarks/linking.py --quick     # a tenth of them, half a minute
 
-Each run is a process of its own, so that its memory is its own. Centroids are read from a file mapped into memory, as
-`reappear correlate --memory` keeps them, and stand for people who come back two or three times. The machine's rate of
+Each run is a separate process, for its peak memory. Centroids are memory-mapped, as in `reappear correlate --memory`,
+and represent people who appear two or three times. The machine's rate of
 float32 matrix products is measured in the same process, between the runs, by square products of 2048.
 """
 
@@ -33,7 +33,7 @@ SLIDING, ALL, INDEX, GPU = (20_000, 100_000, 500_000), (20_000, 50_000), (20_000
 
 
 def centroids(path: Path, count: int, kind: str = "float32") -> None:
-    """Unit rows of people of whom each 2000 in a row hold about 800, in 48 directions around a common mean."""
+    """Unit rows around a common mean in 48 directions; 2000 consecutive rows have about 800 people."""
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((48, WIDTH), np.float32) / 48**0.5
     middle = 0.65 * rng.standard_normal(WIDTH, np.float32)
@@ -58,7 +58,7 @@ class Counted(Blas):
 
 
 class Watch:
-    """The largest memory of the process that is no mapped file, looked at a hundred times a second."""
+    """Samples the peak anonymous memory of the process, a hundred times a second."""
 
     def __init__(self) -> None:
         self._begun = self._most = self._now()
@@ -75,7 +75,7 @@ class Watch:
 
     @property
     def mb(self) -> float:
-        """Beyond what there was when the watch was made."""
+        """MB above the level at the start."""
         return round(self._most - self._begun, 1)
 
     def _look(self) -> None:
@@ -102,12 +102,12 @@ def product_rate() -> float:
 
 
 def kernels() -> str:
-    """For which processor the BLAS of numpy works; OPENBLAS_CORETYPE may say for another than is there."""
+    """CPU kernel of numpy's BLAS; OPENBLAS_CORETYPE can override it."""
     return next(str(library["architecture"]) for library in threadpool_info() if library["user_api"] == "blas")
 
 
 def one_exact(path: Path, reach: int | None, repeats: int) -> dict[str, Any]:
-    """Links of one file; the shortest of some runs, each between two measurements of the machine."""
+    """Times links of one file: the minimum over runs, each between two measurements of the machine."""
     centers = np.load(path, mmap_mode="r")
     count = len(centers)
     centers.max()  # the file is in memory before the clock starts
@@ -173,7 +173,7 @@ def has_gpu() -> bool:
 
 
 def line(x: list[float], y: list[float]) -> dict[str, float]:
-    """The best straight line, weighted so that relative errors count."""
+    """Least-squares line of relative errors."""
     slope, start = np.polyfit(x, y, 1, w=1 / np.asarray(y))
     worst = max(abs(slope * n + start - t) / t for n, t in zip(x, y, strict=True))
     return {"seconds_for_each_1000": slope * 1000, "seconds_at_0": start, "largest_relative_error": worst}

@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine it ran on, times, peak memory, and where its figures are kept."""
+"""Shared by all benchmarks: description of the machine, times, peak memory, and result files."""
 
 import gc
 import importlib.metadata
@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
 
 
 def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
-    """The shortest of some runs: what the work costs when nothing disturbs it."""
+    """The minimum time over several runs."""
     best = float("inf")
     for _ in range(repeats):
         gc.collect()
@@ -67,7 +67,7 @@ def peak_mb() -> float:
 
 
 def apart(*arguments: str) -> dict[str, Any]:
-    """Runs this same script in a fresh process, for a peak memory of its own; its last line of output is JSON."""
+    """Runs this script in a fresh process, for its own peak memory; its last line of output is JSON."""
     done = subprocess.run([sys.executable, sys.argv[0], *arguments], check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 

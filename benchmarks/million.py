@@ -1,22 +1,20 @@
-"""A million synthetic tracklets (d = 256) to identities on two cores within 4 GB, killed and gone on with on the way.
+"""Correlates a million synthetic tracklets (d = 256) on two cores within 4 GB, with a kill and a resume.
 
     python benchmarks/million.py [--tracklets N] [--folder DIR] [--memory 4GB]
 
-The world is 1000 sites of four cameras. At each site 100 people pass every camera twice; tracklets are cut in two,
-show the wrong person, change from one person to another, or show nobody. All of a person's tracklets lie within the
-sliding range. Vectors and labels are written site by site, and then only commands are used:
+The world is 1000 sites of four cameras. At each site 100 people pass every camera twice; tracklets are split,
+have swapped crops, identity switches, or background. All tracklets of a person are within the sliding range.
+Vectors and labels are written site by site, then only commands are run:
 
     reappear ingest world.npy       crops and embeddings without images
     reappear correlate              killed by SIGKILL while it links across videos
-    reappear correlate              the same again, to the end
+    reappear correlate              the same again, to its end
 
-A world of a tenth the size is then killed and gone on with in the same way, and once more left alone: what both wrote
-must be the same bytes.
+A world of a tenth of the size is then run with and without a kill; both outputs must be byte-identical.
 
-The kernel holds each `correlate`, which is one process, to `--memory` (RLIMIT_DATA): it refuses it more of its own,
-touched or not, and the command would end. Pages of mapped files are not in that limit, so memory is read too, from
-/proc/PID/status: `peak_mb` is the kernel's own high-water mark of all that was resident, such pages and the program
-included; `anonymous_mb` is the most that was seen, every 0.1 s, of memory that is not backed by a file.
+The kernel limits the private memory of `correlate`, a single process, to `--memory` (RLIMIT_DATA). Mapped files are not
+part of that limit, so memory is also read from /proc/PID/status: `peak_mb` is the peak resident memory, including
+mapped files and the program; `anonymous_mb` is the peak of memory not backed by a file, sampled every 0.1 s.
 """
 
 import argparse
@@ -57,7 +55,7 @@ def plan(site: int) -> TrackletPlan:
         crops=CROPS,
         swapped=0.03,
         switched=0.02,
-        nobody=0.02,
+        background=0.02,
         split=0.25,
         seed=site,
     )
@@ -71,7 +69,7 @@ def film(folder: Path, tracklets: int) -> int:
     with (folder / "world.npy").open("wb") as file, pq.ParquetWriter(folder / "world.parquet", schema) as table:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (rows, WIDTH)})
         for site in range(sites):
-            world, truth = embedded_tracklets(plan(site), dimensions=WIDTH, spread=0.6, camera_shift=0.4)
+            world, truth = embedded_tracklets(plan(site), dimensions=WIDTH, noise=0.6, camera_shift=0.4)
             world.embeddings.astype("<f2").tofile(file)
             owner = offsets_to_owner(truth.offsets)
             place = np.arange(len(owner)) - truth.offsets[owner]
@@ -90,7 +88,7 @@ def film(folder: Path, tracklets: int) -> int:
 def command(
     *arguments: object, limit: int = resource.RLIM_INFINITY, until: Callable[[], bool] = lambda: False
 ) -> dict[str, Any]:
-    """Runs a command of reappear with so many bytes of its own at most, or lets it run `until` it is to be killed."""
+    """Runs a command of reappear with limited private memory, or kills it when `until` is true."""
     begun = time.perf_counter()
     told: dict[str, float] = {"peak_mb": 0.0, "anonymous_mb": 0.0}
     line = [sys.executable, "-m", "reappear", *map(str, arguments)]
@@ -120,7 +118,7 @@ def status(pid: int) -> dict[str, float]:
 
 
 class Linking:
-    """Tells when the last stage has been under way for some time."""
+    """True once the last stage has run for some time."""
 
     def __init__(self, partial: Path, seconds: float) -> None:
         self._before = partial / "unfinished" / "after-03" / "report.json"
@@ -128,14 +126,14 @@ class Linking:
         self._since: float | None = None
 
     def __call__(self) -> bool:
-        """Whether it is time."""
+        """Whether to kill now."""
         if self._since is None and self._before.exists():
             self._since = time.monotonic()
         return self._since is not None and time.monotonic() - self._since >= self._seconds
 
 
 def run(folder: Path, tracklets: int, memory: str) -> dict[str, Any]:
-    """From vectors to identities, with a kill on the way."""
+    """Runs from vectors to identities, with a kill."""
     begun = time.perf_counter()
     crops = film(folder, tracklets)
     figures: dict[str, Any] = {"filming": {"seconds": round(time.perf_counter() - begun, 1)}}
@@ -166,7 +164,7 @@ def run(folder: Path, tracklets: int, memory: str) -> dict[str, Any]:
 
 
 def compare(folder: Path, tracklets: int, memory: str) -> dict[str, Any]:
-    """Whether a run that was killed and gone on with writes what one does that nothing disturbed."""
+    """Whether a killed and resumed run gives the same bytes as an uninterrupted one."""
     run(folder, tracklets, memory)
     command("correlate", folder / "work", "--memory", memory, "--name", "calm", limit=parse_memory(memory))
     killed, calm = (folder / "work" / "identities" / name for name in ("killed", "calm"))

@@ -1,21 +1,19 @@
-"""What each stage does about noise put into clean tracklets of real people, by thresholds.
+"""Measures each denoising stage on clean tracklets of real people with injected noise, by thresholds.
 
 python benchmarks/noise_injection.py DATA EXTRACTOR --film FILM [--part test|validation] [--cache FOLDER] [--quick]
 
-DATA has Market-1501's layout; EXTRACTOR is a network that `reappear embed` takes; FILM is of a static camera.
-A tracklet is a person before a camera, a camera is a video, and on its time line somebody sets out each 1.25 s. Then
-crops change places between tracklets seen at the same time, tracklets are cut in two, and cuts from the empty scene of
-FILM (the median of its frames: whoever walks is gone) are put in. Identities are sorted by number: the last 200 are the
-test part; choices were made on others. "calibrated + constraints" is what `reappear correlate` does by default: people
-seen at the same time, and the guard against chains. With some 500 tracklets, r_s = 1000 compares all pairs, so that
-`global_link` would be the same as cross-video.
+DATA has the Market-1501 layout; EXTRACTOR is a network for `reappear embed`; FILM is a video of a static camera. A
+tracklet is a person in a camera, a camera is a video, and a tracklet starts every 1.25 s. Then crops are swapped
+between simultaneous tracklets, tracklets are split, and crops of the empty background of FILM (the median of its
+frames) are added. Identities are sorted by number: the last 200 are the test part; choices were made on others.
+"calibrated + constraints" is the default of `reappear correlate`: cannot-link constraints and the guard against chains.
+With some 500 tracklets, r_s = 1000 compares all pairs, so that `global_link` equals cross-video.
 """
 
 import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import measure
@@ -23,7 +21,16 @@ import numpy as np
 
 from reappear.core import Assignment, TrackletSet, generator, lengths_to_offsets, unit_rows
 from reappear.data import read
-from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate, cross_video, noise_score, single_tracklet, single_video
+from reappear.denoise import (
+    SIGMA_CST,
+    SIGMA_DRM,
+    Rules,
+    calibrate,
+    cross_video,
+    noise_score,
+    single_tracklet,
+    single_video,
+)
 from reappear.denoise.constraints import overlapping_pairs
 from reappear.metrics import score_identities
 from reappear.models.extractors import extractor_settings_for
@@ -32,12 +39,12 @@ from reappear.video import open_footage
 PARTS = {"test": slice(567, 767), "validation": slice(367, 567)}
 SWAPPED = (0.05, 0.1, 0.2)
 SPLIT, BACKGROUND = 0.3, 0.05
-EACH, APART = 1.0, 1.25  # seconds between crops of a tracklet, and between people who set out
+CROP_INTERVAL, TRACKLET_INTERVAL = 1.0, 1.25  # seconds between crops of a tracklet, and between starts of tracklets
 STAGES = ("start", "single-tracklet", "single-video", "cross-video")
-RULES: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "calibrated": {},
-    "calibrated + constraints": {"constraints": True, "guard": "diameter"},
+RULES = {
+    "paper": Rules(),
+    "calibrated": Rules(),
+    "calibrated + constraints": Rules(constraints=True, guard="diameter"),
 }
 
 
@@ -82,7 +89,7 @@ def embedded_people(data: Path, extractor: str, cache: Path) -> tuple[np.ndarray
 
 
 def embedded_clutter(film: Path, extractor: str, cache: Path) -> np.ndarray:
-    """Unit rows of 500 cuts as large as people, at random places of the empty scene."""
+    """Unit rows of 500 person-sized crops at random places of the background."""
     frames = [frame.image for frame in open_footage(film).frames(stride=10)]
     scene = np.median(frames, axis=0).astype(np.uint8)
     rng = generator(0, "clutter")
@@ -117,7 +124,7 @@ def run(
     swapped: float,
     rng: np.random.Generator,
 ) -> dict[tuple[str, str], dict[str, float | None]]:
-    """Figures by thresholds and stage."""
+    """Scores by thresholds and stage."""
     tracklets, truth, wrong = noisy(rows, person, camera, clutter, swapped, rng)
     start = Assignment.untouched(tracklets)
     chosen = calibrate(tracklets, start, resamples=0)
@@ -125,8 +132,8 @@ def run(
     for rule, rules in RULES.items():
         cst, drm = (SIGMA_CST, SIGMA_DRM) if rule == "paper" else (chosen.sigma_cst, chosen.sigma_drm)
         first = single_tracklet(tracklets, start, sigma_cst=cst)
-        second = single_video(tracklets, first, sigma_cst=cst, sigma_drm=drm, **rules)
-        third = cross_video(tracklets, second, sigma_drm=drm, **rules)
+        second = single_video(tracklets, first, sigma_cst=cst, sigma_drm=drm, rules=rules)
+        third = cross_video(tracklets, second, sigma_drm=drm, rules=rules)
         for stage, assignment in zip(STAGES, (start, first, second, third), strict=True):
             out[rule, stage] = figures(tracklets, assignment, truth, wrong, cst, drm)
     return out
@@ -140,16 +147,16 @@ def noisy(
     swapped: float,
     rng: np.random.Generator,
 ) -> tuple[TrackletSet, np.ndarray, np.ndarray]:
-    """Tracklets of people as clean as the data set has them, and then the noise.
+    """Clean tracklets with injected noise.
 
     Returns:
-        The tracklets; the person on each crop (-1 = nobody); whether it is another than the tracklet's.
+        The tracklets; the person on each crop (-1 = background); whether it differs from that of the tracklet.
     """
     pieces = []
     for eye in np.unique(camera):
         present = rng.permutation(np.unique(person[camera == eye]))
         for place, who in enumerate(present.tolist()):
-            pieces.append((int(eye), place * APART, np.flatnonzero((camera == eye) & (person == who))))
+            pieces.append((int(eye), place * TRACKLET_INTERVAL, np.flatnonzero((camera == eye) & (person == who))))
     crops = [list(crop) for _, _, crop in pieces]
     owner = [int(person[crop[0]]) for _, _, crop in pieces]
     swap(crops, overlapping(pieces), round(swapped * len(rows)), rng)
@@ -169,8 +176,8 @@ def noisy(
         middle = [(count + int(rng.integers(0, 2))) // 2] if number in cut else []
         for low, high in zip([0, *middle], [*middle, count], strict=True):
             video.append(eye)
-            begin.append(start + low * EACH)
-            end.append(start + (high - 1) * EACH)
+            begin.append(start + low * CROP_INTERVAL)
+            end.append(start + (high - 1) * CROP_INTERVAL)
             held.append(crops[number][low:high])
             mine.append(owner[number])
     order = np.concatenate(held)
@@ -189,12 +196,14 @@ def overlapping(pieces: list[tuple[int, float, np.ndarray]]) -> np.ndarray:
     video, start, size = (
         np.array([f(piece) for piece in pieces]) for f in (lambda p: p[0], lambda p: p[1], lambda p: len(p[2]))
     )
-    whole = TrackletSet(np.ones((0, 1)), video, start, start + (size - 1) * EACH, np.zeros(len(pieces) + 1, np.int64))
+    whole = TrackletSet(
+        np.ones((0, 1)), video, start, start + (size - 1) * CROP_INTERVAL, np.zeros(len(pieces) + 1, np.int64)
+    )
     return overlapping_pairs(whole, np.ones(len(pieces), bool), 1.0)
 
 
 def swap(crops: list[list[int]], pairs: np.ndarray, wanted: int, rng: np.random.Generator) -> None:
-    """Exchanges crops of tracklets seen at the same time until so many are in the wrong one; none moves twice."""
+    """Swaps crops between simultaneous tracklets until this many are in a wrong one; none moves twice."""
     left = [list(range(len(crop))) for crop in crops]
     done = 0
     while done + 2 <= wanted:
@@ -225,7 +234,7 @@ def figures(
 
 
 def spread(each: list[dict[str, float | None]]) -> dict[str, list[float] | None]:
-    """Mean and standard deviation of each figure over the seeds; none where a seed has none."""
+    """Mean and standard deviation of each score over seeds; none if a seed has none."""
     out: dict[str, list[float] | None] = {}
     for key in each[0]:
         values = [one[key] for one in each]
@@ -254,7 +263,7 @@ def print_table(table: list[dict]) -> None:
 
 
 def verdicts(table: list[dict]) -> list[str]:
-    """Whether the last rule is the best, and whether each stage improves on the one before it."""
+    """Whether the last rule is best, and whether each stage improves on the previous one."""
     of = {(row["swapped"], row["thresholds"], row["stage"]): row for row in table}
     *others, ours = RULES
     out = []

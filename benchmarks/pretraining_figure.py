@@ -1,8 +1,8 @@
-"""mAP over steps of each arm, from the results that `benchmarks/pretraining_table.py` wrote.
+"""Plots mAP over steps of each arm, from the results of `benchmarks/pretraining_table.py`.
 
     python benchmarks/pretraining_figure.py docs/images/pretraining.svg
 
-A panel for each result that is there; lines are means over seeds, bands reach from the least to the largest.
+One panel per available result; lines are means over seeds, bands are ranges.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""What identities are worth to pre-training: random < moco, dino < tracklet < CION on true identities?
+"""Compares labels and methods of pre-training: random < moco, dino < tracklet < CION on true identities?
 
-Where CION on correlated identities falls is told beside it.
+CION on correlated identities is reported beside it.
 
     python benchmarks/pretraining_table.py OUT --crops CUHK03_NP --extractor WEIGHTS [--part test|validation]
     python benchmarks/pretraining_table.py OUT --world
@@ -8,9 +8,9 @@ Where CION on correlated identities falls is told beside it.
            [--moco NAME=VALUE ...] (of its method) [--quick]
 
 `--crops` is a folder that holds `bounding_box_train` in Market-1501's names. Its identities are sorted by number:
-positions 1-567 are trained on, with tracklet = identity × camera, and 568-767 are scored, one camera asking for the
-other. Nothing is chosen on those; for choices, `--part validation` trains on 1-467 and scores on 468-567.
-`--world` films the synthetic world instead, and scores on people who are never in the films.
+positions 1-567 are for training, with tracklet = identity × camera, and 568-767 for scores, with queries from one
+camera and the gallery from the other. Nothing is chosen on those; for choices, `--part validation` trains on 1-467 and
+scores on 468-567. `--world` uses the synthetic world instead, and scores on people who are not in the videos.
 
 Every arm of a seed sees as many steps and images, from the same random weights, in the same views; `moco_lup` alone
 has LUP's. Crops are decoded once and held.
@@ -117,9 +117,9 @@ def workspaces(asked: argparse.Namespace) -> list[tuple[int, Workspace, Path]]:
             work, sources, scored = Workspace(folder / "work"), [folder / "train"], folder / "scored"
         else:
             world, work = asked.out / f"world{seed}", Workspace(asked.out / f"work{seed}")
-            small = {"people": 24, "probe_people": 12, "films": 2, "cameras": 2} if asked.quick else {}
+            small = {"people": 24, "test_people": 12, "films": 2, "cameras": 2} if asked.quick else {}
             synthesize(world, SynthesizeSettings(seed=seed, **small), progress=TELL)
-            sources, scored = [world / "films"], world / "probe"
+            sources, scored = [world / "films"], world / "test"
             ingested = IngestSettings(camera="prefix", truth_ids="global")
         ingest(sources, work, ingested, progress=TELL)
         if "correlated" in asked.arms:

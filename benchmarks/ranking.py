@@ -1,9 +1,9 @@
-"""Ranking a gallery: time and memory beside the matrix product alone, and beside sorting every row.
+"""Compares time and memory of ranking with the matrix product alone, and with sorting every row.
 
     python benchmarks/ranking.py             # both sizes, about 4 minutes on two cores
     python benchmarks/ranking.py --quick     # a tenth of them, seconds
 
-Each size runs in a process of its own, so that its peak memory is its own. The features alone are 0.2 and 0.8 GB.
+Each size runs in its own process, for its peak memory. The features take 0.2 and 0.8 GB.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SIZES = {"market1501": (3368, 19732, 751, 6), "msmt17": (11659, 82161, 3060, 15)
 
 
 def crowd(name: str, part: int) -> dict[str, np.ndarray]:
-    """Features of people in noise, drawn piece by piece: mAP about a half."""
+    """Random features of people with noise, drawn in chunks: mAP about a half."""
     queries, images, people, cameras = (max(2, size // part) for size in SIZES[name])
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((people, WIDTH), np.float32)
@@ -39,7 +39,7 @@ def crowd(name: str, part: int) -> dict[str, np.ndarray]:
 
 
 def product(query: np.ndarray, gallery: np.ndarray, memory_mb: int) -> None:
-    """The matrix product alone, in the blocks that ranking takes."""
+    """The matrix product alone, in the blocks of ranking."""
     step = max(1, (memory_mb << 20) // (8 * len(gallery)))
     room = np.empty((step, len(gallery)), np.float32)
     for begin in range(0, len(query), step):
@@ -63,7 +63,7 @@ def sorting(data: dict[str, np.ndarray]) -> float:
 
 
 def alone(what: str, name: str, part: int, memory_mb: int) -> dict[str, float]:
-    """One way, in this process."""
+    """One variant, in this process."""
     data = crowd(name, part)
     held = peak_mb()
     repeats = 3 if name == "market1501" else 1

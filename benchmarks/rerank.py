@@ -1,9 +1,9 @@
-"""k-reciprocal re-ranking: sparse and in blocks beside the dense matrices of the published algorithm.
+"""Compares sparse, blocked k-reciprocal re-ranking with the dense published algorithm.
 
     python benchmarks/rerank.py             # 3,368 queries and 15,913 images, about 2 minutes on two cores, 7 GB
     python benchmarks/rerank.py --quick     # a tenth of both, seconds
 
-Each way runs in a process of its own, so that its peak memory is its own. `published` keeps to the matrices and loops
+Each variant runs in its own process, for its peak memory. `published` has the matrices and loops
 of the public code: all distances, divided by the largest of their column and transposed, all orders, the encoding
 of every image as a row of all images.
 """
@@ -23,7 +23,7 @@ K1, K2, WEIGHT = 20, 6, 0.3
 
 
 def crowd(part: int) -> tuple[np.ndarray, np.ndarray]:
-    """People whose images are mostly each other's neighbours, as a trained network sees them."""
+    """Features of people whose images are mostly mutual neighbours, as from a trained network."""
     rng = np.random.default_rng(0)
     count, people = (QUERIES + IMAGES) // part, PEOPLE // part
     rows = rng.standard_normal((people, WIDTH), np.float32)[rng.integers(people, size=count)]

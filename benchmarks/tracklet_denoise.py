@@ -1,11 +1,11 @@
-"""Eq. 4 over many tracklets, beside its literal loops.
+"""Compares Eq. 4 over many tracklets with literal loops.
 
     python benchmarks/tracklet_denoise.py             # 100,000 of 30 crops, about 2 minutes, 5 GB of disk for a while
     python benchmarks/tracklet_denoise.py --quick     # 2,000 of them, seconds
 
-The crops are read from a float16 file mapped into memory, as a workspace keeps them; one in twenty shows somebody else.
-The literal loops (tests/references/denoise.py, and the same in numpy) take a sample of the tracklets, and their time is
-scaled to all. On the sample all three must take the same crops out.
+The crops are read from a float16 file mapped into memory, as a workspace keeps them; one in twenty shows another
+person. The literal loops (tests/references/denoise.py, and the same in numpy) run on a sample of the tracklets, and
+their time is scaled. On the sample all three must remove the same crops.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def tracklet_set(embeddings: np.ndarray) -> TrackletSet:
 
 
 def in_numpy(x: np.ndarray) -> np.ndarray:
-    """Eq. 4 for one tracklet, each mean by numpy: which crops stay."""
+    """Eq. 4 for one tracklet with numpy means: mask of kept crops."""
     here = np.ones(len(x), bool)
     while here.sum() > 1:
         rows = np.flatnonzero(here)

@@ -26,7 +26,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
 
 from reappear.core import generator
-from reappear.synthetic import imagine, shoot_probe
+from reappear.synthetic import WorldSettings, generate_world, render_test_images
 from reappear.train.batch import ViewBatch
 from reappear.train.views import ViewSettings
 
@@ -36,12 +36,16 @@ CUTTER = ViewSettings().build(height=256, width=128, local_height=128, local_wid
 
 def photographs(count: int) -> list[bytes]:
     """Crops of people, 100 to 400 pixels high, as JPEG."""
-    world = imagine(people=2, probe_people=max(4, count // 6), cameras=2, films=1, shots=6, size=(896, 640))
-    shots = [shot.image for film in world.probe for shot in shoot_probe(world, film)]
-    if len(shots) < count:
-        raise SystemExit(f"the world gave {len(shots)} crops, not {count}; ask for fewer")
-    chosen = np.linspace(0, len(shots) - 1, count).astype(int)
-    return [cv2.imencode(".jpg", shots[i][..., ::-1])[1].tobytes() for i in chosen]
+    world = generate_world(
+        WorldSettings(
+            people=2, test_people=max(4, count // 6), cameras=2, films=1, test_images=6, width=896, height=640
+        )
+    )
+    images = [one.image for film in world.test_films for one in render_test_images(world, film)]
+    if len(images) < count:
+        raise SystemExit(f"the world has {len(images)} crops, not {count}; ask for fewer")
+    chosen = np.linspace(0, len(images) - 1, count).astype(int)
+    return [cv2.imencode(".jpg", images[i][..., ::-1])[1].tobytes() for i in chosen]
 
 
 def public_views() -> list[transforms.Compose]:

@@ -1,9 +1,9 @@
-"""The 32 backbones side by side: sizes, the cost of pre-training them, and one step of CION on this machine.
+"""Compares the 32 backbones: sizes, cost of pre-training, and one step of CION on this machine.
 
     python benchmarks/zoo.py            # all, about ten minutes on one core; rewrites the table in docs/zoo.md
     python benchmarks/zoo.py 'vit_*'    # some, to look at; writes nothing
 
-Each runs in a process of its own. A step shows 2 people × 2 images in 2 global views (256×128) and 2 local ones
+Each runs in its own process. A step shows 2 people × 2 images in 2 global views (256×128) and 2 local ones
 (128×64) to teacher and student, with 1,024 prototypes, and ends with the optimiser and the teacher's move. Then the
 backbone is saved and loaded, and must give the same features.
 """

@@ -24,7 +24,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory) -> Path:
-    """Twelve people in the films of two cameras, and six others in the probe set; filmed once for all test workers."""
+    """Twelve people in the films of two cameras, and six others in the test set; rendered once for all test workers."""
     from reappear.core import WorkspaceError
     from reappear.pipeline.synthesize import SynthesizeSettings, synthesize
 
@@ -32,7 +32,7 @@ def tiny_world(tmp_path_factory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     folder = shared / "tiny_world"
-    settings = SynthesizeSettings(people=12, probe_people=6, cameras=2, films=2, appearances=3, workers=1)
+    settings = SynthesizeSettings(people=12, test_people=6, cameras=2, films=2, appearances=3, workers=1)
     while True:
         try:
             synthesize(folder, settings)

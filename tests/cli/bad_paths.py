@@ -120,7 +120,7 @@ def check(lines: list[str]) -> list[str]:
                 code = _call(words, Path(place) / "message")
                 message = (Path(place) / "message").read_text(errors="replace").strip().splitlines()
                 own = [row for row in message if row.startswith("reappear: ")]
-                if code not in (1, 2) or "fault of reappear" in " ".join(message) or (code == 1 and len(own) != 1):
+                if code not in (1, 2) or "bug in reappear" in " ".join(message) or (code == 1 and len(own) != 1):
                     wrong.append(f"{line}, {kind}: exit {code}: {' | '.join(message)[-300:]}")
     return wrong
 

@@ -122,7 +122,7 @@ def test_help_shows_the_default_of_every_other_option(capsys, monkeypatch, comma
         assert re.search(r"default: |required\]|[Ii]f not given|repeatable", text), parameter.opts
 
 
-def test_help_of_run_begins_with_what_people_use_first(capsys, monkeypatch):
+def test_help_of_run_starts_with_the_most_used_settings(capsys, monkeypatch):
     out = help_of(capsys, monkeypatch, "run")
     common = out[out.index("Common options:") : out.index("Other options:")]
     found = re.findall(r"^  (?:-\w, )?--([\w.-]+)", common, flags=re.MULTILINE)
@@ -144,7 +144,7 @@ def test_help_of_run_begins_with_what_people_use_first(capsys, monkeypatch):
         (["set"], False),
     ],
 )
-def test_a_yes_may_be_left_unsaid(monkeypatch, arguments, meant):
+def test_boolean_options_need_no_value(monkeypatch, arguments, meant):
     from reappear.pipeline import evaluate as step
 
     asked = []
@@ -192,14 +192,14 @@ def test_wrong_usage_exits_with_2(capsys, tmp_path, monkeypatch, arguments, mess
     ("arguments", "message"),
     [
         (["ingest", "nowhere.mp4", "--out", "w"], "nowhere.mp4 does not exist"),
-        (["embed", "nowhere"], "nowhere holds no crops yet; run `reappear ingest VIDEOS --out nowhere` first"),
-        (["correlate", "nowhere"], "nowhere holds no crops yet"),
-        (["pretrain", "nowhere"], "nowhere holds no crops yet"),
+        (["embed", "nowhere"], "nowhere has no crops yet; run `reappear ingest VIDEOS --out nowhere` first"),
+        (["correlate", "nowhere"], "nowhere has no crops yet"),
+        (["pretrain", "nowhere"], "nowhere has no crops yet"),
         (["evaluate", "nowhere", "--out", "w"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_done_exits_with_1_in_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+def test_failed_command_exits_with_1_and_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, _, err = reappear(capsys, *arguments)
     assert code == 1
@@ -207,29 +207,29 @@ def test_what_cannot_be_done_exits_with_1_in_one_line(capsys, tmp_path, monkeypa
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):
+def test_unexpected_errors_are_reported_as_bugs(capsys, monkeypatch):
     def broken(*arguments: object, **more: object) -> None:
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.delenv("REAPPEAR_DEBUG", raising=False)
-    monkeypatch.setattr("reappear.cli.doctor.examine", broken)
+    monkeypatch.setattr("reappear.cli.doctor.check_machine", broken)
     code, _, err = reappear(capsys, "doctor")
     assert code == 1
-    assert "unexpected ZeroDivisionError: division by zero (a fault of reappear" in err
+    assert "unexpected ZeroDivisionError: division by zero (a bug in reappear" in err
 
 
-def test_desktop_opencv_without_libgl_is_one_line_with_the_fix(capsys, monkeypatch):
+def test_desktop_opencv_without_libgl_is_one_line_with_advice(capsys, monkeypatch):
     def broken(*arguments: object, **more: object) -> None:
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
-    monkeypatch.setattr("reappear.cli.doctor.examine", broken)
+    monkeypatch.setattr("reappear.cli.doctor.check_machine", broken)
     code, _, err = reappear(capsys, "doctor")
     assert code == 1
     assert len(err.splitlines()) == 1
     assert "pip install --force-reinstall --no-deps opencv-python-headless" in err
 
 
-def test_no_requirement_brings_the_desktop_build_of_opencv():
+def test_no_requirement_installs_desktop_opencv():
     """Where both builds are asked for, the one that wins is left to chance, and the desktop one needs libGL."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = [name for extra in project["optional-dependencies"].values() for name in extra]
@@ -260,8 +260,8 @@ def test_doctor_finds_an_unwritable_folder_and_a_missing_package(monkeypatch, tm
 
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     monkeypatch.setitem(doctor._NEEDED, "no_such_package", "no-such-package")
-    found = {finding.what: finding for finding in doctor.examine(tmp_path)}
+    found = {finding.what: finding for finding in doctor.check_machine(tmp_path)}
     assert not found["disk"].ok
-    assert "choose another folder" in found["disk"].says
+    assert "choose another folder" in found["disk"].detail
     assert not found["no_such_package"].ok
-    assert "pip install no-such-package" in found["no_such_package"].says
+    assert "pip install no-such-package" in found["no_such_package"].detail

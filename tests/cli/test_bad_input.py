@@ -21,7 +21,7 @@ def reappear(*arguments: str | Path) -> tuple[int, str, str]:
 
 
 def film(path: Path, frames: int, size: tuple[int, int] = (320, 240)) -> Path:
-    """A grey film in which nobody is."""
+    """A grey video without people."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=10)
         stream.width, stream.height = size
@@ -40,7 +40,7 @@ def good(tiny_world) -> Path:
     return sorted((tiny_world / "films").glob("*.mp4"))[0]
 
 
-def test_a_bad_file_among_good_ones_is_skipped_named_and_counted(good, tmp_path):
+def test_bad_file_among_good_ones_is_skipped_and_counted(good, tmp_path):
     batch = tmp_path / "batch"
     batch.mkdir()
     shutil.copy(good, batch / "a_good.mp4")
@@ -64,12 +64,12 @@ def test_a_bad_file_among_good_ones_is_skipped_named_and_counted(good, tmp_path)
         (lambda folder: folder / "nowhere", "does not exist"),
         (lambda folder: folder, "no video"),
         (lambda folder: (folder / "x.mp4").write_text("no video") and folder / "x.mp4", "x.mp4"),
-        (lambda folder: film(folder / "x.mp4", 20), "nobody was found"),
-        (lambda folder: film(folder / "x.mp4", 1), "nobody was found"),
+        (lambda folder: film(folder / "x.mp4", 20), "no person was found"),
+        (lambda folder: film(folder / "x.mp4", 1), "no person was found"),
     ],
-    ids=["missing", "empty folder", "text", "nobody", "one frame"],
+    ids=["missing", "empty folder", "text", "no people", "one frame"],
 )
-def test_nothing_usable_exits_with_1_in_one_line(tmp_path, make, message):
+def test_unusable_inputs_exit_with_1_and_one_line(tmp_path, make, message):
     (tmp_path / "in").mkdir()
     code, _, err = reappear("run", make(tmp_path / "in"), "--out", tmp_path / "w")
     assert code == 1
@@ -79,7 +79,7 @@ def test_nothing_usable_exits_with_1_in_one_line(tmp_path, make, message):
     assert not (tmp_path / "w" / "crops").exists()
 
 
-def test_a_detector_file_of_the_wrong_kind_is_named(good, tmp_path):
+def test_detector_file_of_wrong_kind_is_refused(good, tmp_path):
     (tmp_path / "fake.onnx").write_bytes(b"not a network")
     yolox = ["--detector", "yolox", "--detector.weights", tmp_path / "fake.onnx"]
     code, _, err = reappear("ingest", good, "--out", tmp_path / "w", *yolox)
@@ -88,7 +88,7 @@ def test_a_detector_file_of_the_wrong_kind_is_named(good, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_disk_is_one_line_and_work_continues_when_there_is_space(good, tmp_path):
+def test_full_disk_is_one_line_and_the_step_can_be_resumed(good, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     small = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]

@@ -33,7 +33,7 @@ def finished(out: Path) -> dict[Path, int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ten_kills_change_nothing_and_nothing_finished_is_done_again(tiny_world, tmp_path):
+def test_ten_kills_change_no_result_and_repeat_no_finished_work(tiny_world, tmp_path):
     films = tiny_world / "films"
     begun = time.monotonic()
     assert start(films, tmp_path / "calm").wait() == 0, (tmp_path / "calm.log").read_text()

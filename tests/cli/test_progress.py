@@ -13,7 +13,7 @@ class Clock:
         return self.now
 
 
-def test_plain_lines_tell_what_is_done_and_what_is_left(monkeypatch):
+def test_plain_lines_show_progress_and_time_left(monkeypatch):
     clock, out = Clock(), io.StringIO()
     monkeypatch.setattr("reappear.cli.progress.time.monotonic", clock)
     with PlainLines(out).task("crops", 100) as advance:
@@ -24,7 +24,7 @@ def test_plain_lines_tell_what_is_done_and_what_is_left(monkeypatch):
     assert out.getvalue() == "crops: 40/100, 30.0 s left\ncrops: 40 in 20.0 s\n"
 
 
-def test_an_unknown_total_has_no_eta(monkeypatch):
+def test_unknown_total_has_no_eta(monkeypatch):
     clock, out = Clock(), io.StringIO()
     monkeypatch.setattr("reappear.cli.progress.time.monotonic", clock)
     with PlainLines(out).task("frames", None) as advance:

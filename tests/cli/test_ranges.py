@@ -165,7 +165,7 @@ def test_numbers_outside_of_settings(capsys, tmp_path, monkeypatch, command, val
     monkeypatch.chdir(tmp_path)
     code, err = call(capsys, *[value if word == "N" else word for word in command])
     assert code == (1 if value == "0" and command[0] != "models" else 2), err
-    assert "a fault of reappear" not in err
+    assert "a bug in reappear" not in err
 
 
 def call(capsys, *arguments: str) -> tuple[int, str]:
@@ -217,7 +217,7 @@ SMALL = {
     "ingest": {"detector.study_frames": "20", "workers": "1"},
     "pretrain": {"steps": "2", "images_per_step": "24", "method.head_hidden": "16", "method.prototypes": "8"},
     "evaluate": {"bootstrap": "2"},
-    "synthesize": dict.fromkeys(("people", "probe_people", "cameras", "films", "appearances", "workers"), "1"),
+    "synthesize": dict.fromkeys(("people", "test_people", "cameras", "films", "appearances", "workers"), "1"),
 }
 NETWORKS = {"onnx": "{}/embedding.onnx", "openvino": "{}/openvino.xml", "yolox": "{}/yolox.onnx", "model": "cnn6"}
 # Work that is as long as the number says.
@@ -261,7 +261,7 @@ def test_steps_end_in_order_with_extreme_values_in_range(capsys, inputs, tmp_pat
         out = tmp_path / str(len(seen))
         options = [f"--set={name}={value}" for name, value in given.items()]
         code, err = call(capsys, *ARGUMENTS[command](inputs, out), *options)
-        if code not in (0, 1, 2) or "a fault of reappear" in err or "Traceback" in err:
+        if code not in (0, 1, 2) or "a bug in reappear" in err or "Traceback" in err:
             failed.append(f"{path} {given[path]}: {code} {err.strip().splitlines()[-1:]}")
         shutil.rmtree(out, ignore_errors=True)
     assert seen

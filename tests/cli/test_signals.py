@@ -12,7 +12,7 @@ import pytest
 from tests.pipeline.pretrain_fixture import make_workspace
 
 LINE = "reappear: stopped; the same command continues"
-SMALL = ("--workers", "2", "--people", "30", "--probe-people", "2", "--films", "1")
+SMALL = ("--workers", "2", "--people", "30", "--test-people", "2", "--films", "1")
 
 
 def start(*arguments: str | Path, **more: object) -> "subprocess.Popen[str]":
@@ -45,7 +45,7 @@ def films_begun(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(("number", "whom"), [(signal.SIGINT, "group"), (signal.SIGTERM, "parent")])
-def test_stopped_while_workers_film(tmp_path: Path, number: signal.Signals, whom: str) -> None:
+def test_signal_while_workers_render(tmp_path: Path, number: signal.Signals, whom: str) -> None:
     process = start("synthesize", "--out", tmp_path / "world", *SMALL)
     wait_for(lambda: len(films_begun(tmp_path)) == 2, process)
     workers = films_begun(tmp_path)
@@ -57,7 +57,7 @@ def test_stopped_while_workers_film(tmp_path: Path, number: signal.Signals, whom
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_training_with_workers_is_saved_when_its_group_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+def test_training_is_saved_when_its_process_group_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     """As `timeout`, Slurm and Kubernetes do."""
     make_workspace(tmp_path)
     tiny = ["--backbone", "cnn6", "--set", "arguments={width: 4}", "--images-per-step", "12", "--workers", "1"]
@@ -70,7 +70,7 @@ def test_training_with_workers_is_saved_when_its_group_is_stopped(tmp_path: Path
     assert len(list((tmp_path / "models" / "m.partial" / "checkpoints").glob("step-*.pt"))) == 1
 
 
-def test_killed_worker_is_one_line(tmp_path: Path) -> None:
+def test_killed_worker_is_reported_in_one_line(tmp_path: Path) -> None:
     process = start("synthesize", "--out", tmp_path / "world", *SMALL)
     wait_for(lambda: len(films_begun(tmp_path)) == 2, process)
     worker = films_begun(tmp_path)[0]
@@ -98,7 +98,7 @@ main()
     "command", [["explain", "w"], ["export-data", "w", "--out", "x"]], ids=["without settings", "with settings"]
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_every_command_stops_with_one_line(command: list[str], number: signal.Signals) -> None:
+def test_signal_ends_every_command_with_one_line(command: list[str], number: signal.Signals) -> None:
     script = [sys.executable, "-c", _INSIDE, *command]
     assert_stopped(
         subprocess.Popen(

@@ -3,7 +3,7 @@ import json
 from tests.cli.test_app import reappear
 
 
-def test_a_table_of_those_that_a_pattern_names(capsys):
+def test_pattern_gives_a_table(capsys):
     code, out, _ = reappear(capsys, "models", "vit_*")
     assert code == 0
     lines = out.splitlines()
@@ -13,7 +13,7 @@ def test_a_table_of_those_that_a_pattern_names(capsys):
     assert "one image of 256×128; FLOPs are twice that" in out
 
 
-def test_the_card_of_one(capsys):
+def test_name_gives_a_card(capsys):
     code, out, _ = reappear(capsys, "models", "resnet50_ibn", "--height", "384")
     assert code == 0
     assert "2048, from a map of 2048×24×8" in out
@@ -21,7 +21,7 @@ def test_the_card_of_one(capsys):
     assert "ResNet50_IBN.pth" in out
 
 
-def test_a_model_of_timm_has_a_card_without_what_is_not_known(capsys):
+def test_card_of_a_timm_model_omits_unknown_fields(capsys):
     code, out, _ = reappear(capsys, "models", "resnet26")
     assert code == 0
     assert out.startswith("resnet26\n")
@@ -37,7 +37,7 @@ def test_json(capsys):
     assert found["market1501"] == [81.0, 92.0]
 
 
-def test_what_is_not_there_and_what_does_not_fit(capsys):
+def test_unknown_names_and_sizes_are_refused(capsys):
     assert reappear(capsys, "models", "vit_smal")[::2] == (
         1,
         "reappear: no model is called 'vit_smal'; did you mean vit_small?\n",

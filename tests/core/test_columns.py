@@ -7,7 +7,7 @@ from reappear.core import Detections, InputError, Tracks, lengths_to_offsets, of
 
 
 @given(st.lists(st.integers(0, 5)))
-def test_offsets_and_owners_say_the_same(lengths):
+def test_offsets_and_owners_agree(lengths):
     offsets = lengths_to_offsets(np.array(lengths, np.int64))
     owner = offsets_to_owner(offsets)
     assert len(owner) == sum(lengths)
@@ -16,7 +16,7 @@ def test_offsets_and_owners_say_the_same(lengths):
 
 
 @pytest.mark.parametrize("offsets", [[], [1, 3], [0, 2], [0, 3, 2, 3]])
-def test_offsets_that_do_not_cut_the_rows(offsets):
+def test_invalid_offsets_are_refused(offsets):
     with pytest.raises(InputError, match="must rise from 0 to the number of rows"):
         Tracks(np.arange(3), np.zeros((3, 4)), np.ones(3), np.array(offsets, np.int64))
 

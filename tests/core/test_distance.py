@@ -4,7 +4,7 @@ import pytest
 from reappear.core import InputError, cosine_distance, unit_rows
 
 
-def test_distance_is_one_minus_the_cosine_of_any_lengths():
+def test_distance_is_one_minus_cosine_for_any_lengths():
     found = cosine_distance(np.array([[2.0, 0.0]]), np.array([[5.0, 0.0], [0.0, 0.1], [-1.0, 0.0], [3.0, 3.0]]))
     assert found[0].tolist() == pytest.approx([0, 1, 2, 1 - np.sqrt(0.5)], abs=1e-6)
 
@@ -16,7 +16,7 @@ def test_unit_rows_are_float32_of_length_one():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_rows_without_a_direction_are_refused(value):
+def test_zero_and_nonfinite_rows_are_refused(value):
     rows = np.ones((4, 2))
     rows[2] = value
     with pytest.raises(InputError, match="gallery: 1 rows are zero or not finite, first row 2"):

@@ -5,7 +5,7 @@ def _add(shared: int, item: int) -> int:
     return shared + item
 
 
-def test_results_come_in_the_order_of_the_items_as_the_work_goes_on():
+def test_results_are_ordered_and_lazy():
     taken = []
 
     def items():

@@ -13,13 +13,13 @@ def test_only_regular_files_are_read(path: str) -> None:
         read_bytes(Path(path), max_bytes=10)
 
 
-def test_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+def test_named_pipe_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="regular"):
         read_bytes(tmp_path / "pipe", max_bytes=10)
 
 
-def test_size_is_bounded_by_what_is_read(tmp_path: Path) -> None:
+def test_size_limit_counts_bytes_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert read_bytes(tmp_path / "file", max_bytes=5) == b"12345"
     with pytest.raises(InputError, match="larger than 4"):
@@ -28,7 +28,7 @@ def test_size_is_bounded_by_what_is_read(tmp_path: Path) -> None:
         read_bytes(Path("/proc/self/status"), max_bytes=4)  # states a size of 0
 
 
-def test_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+def test_byte_order_mark_is_removed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xef\xbb\xbf[1]")
     assert read_text(tmp_path / "file") == "[1]"
     assert read_json(tmp_path / "file") == [1]
@@ -58,7 +58,7 @@ def test_paths_inside_are_as_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "../a", ".a", "q.partial", "q.tmp", "a\nb", "x" * 201])
-def test_names_that_could_leave_the_workspace_or_hide_in_it_are_refused(name: str) -> None:
+def test_names_that_leave_the_workspace_or_are_hidden_are_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="--name"):
         check_name(name, "--name")
 

@@ -15,6 +15,6 @@ def test_rows_of_one_split():
     assert set(some.split) == {"query"}
 
 
-def test_unknown_splits_are_named():
+def test_unknown_splits_are_refused():
     with pytest.raises(InputError, match=r"must be one of train, query, gallery, got \['test'\]"):
         table(["train", "test"])

@@ -34,7 +34,7 @@ def model(path, *tensors, constants=(), branches=(), functions=()):
     return path
 
 
-def test_external_data_is_found_wherever_a_tensor_may_be(tmp_path):
+def test_external_data_is_found_in_nested_tensors(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("a.data", "b.data", "c.data", "sub/d.data"):
         (tmp_path / name).write_bytes(bytes(8))
@@ -54,14 +54,14 @@ def test_external_data_is_found_wherever_a_tensor_may_be(tmp_path):
     }
 
 
-def test_saved_by_the_onnx_package(tmp_path):
+def test_external_data_saved_by_the_onnx_package(tmp_path):
     tensor = numpy_helper.from_array(np.arange(5000, dtype=np.float32), "w")
     made = helper.make_model(helper.make_graph([], "graph", [], [], [tensor]))
     onnx.save(made, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data")
     assert onnx_files(tmp_path / "m.onnx")["weights/m.onnx.data"] == tmp_path / "m.onnx.data"
 
 
-def test_missing_external_data_is_named(tmp_path):
+def test_missing_external_data_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"m\.onnx keeps weights in m\.data.*m\.data does not exist"):
         onnx_files(model(tmp_path / "m.onnx", external("a", "m.data")))
 
@@ -76,7 +76,7 @@ def test_external_data_outside_the_folder_is_refused(tmp_path, location):
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "folder", "text", "cut"])
-def test_what_is_no_model_is_listed_alone(tmp_path, kind):
+def test_damaged_model_has_no_external_files(tmp_path, kind):
     path = tmp_path / "m.onnx"
     if kind == "folder":
         path.mkdir()

@@ -48,7 +48,7 @@ class Filter:
         ({"table": 3}, ["table: must be a path"]),
     ],
 )
-def test_values_are_checked_wherever_settings_are_made(wrong, facts):
+def test_values_are_checked_on_construction(wrong, facts):
     with pytest.raises(SettingsError) as caught:
         Filter(**{"table": Path("t.csv")} | wrong)
     assert all(fact in str(caught.value) for fact in facts), caught.value
@@ -58,7 +58,7 @@ def test_values_are_checked_wherever_settings_are_made(wrong, facts):
             dataclasses.replace(Filter(table=Path("t.csv")), **wrong)
 
 
-def test_what_must_be_given_is_named():
+def test_missing_required_setting_is_named():
     with pytest.raises(SettingsError, match=r"^table: must be given, a path$"):
         Filter()
 
@@ -72,7 +72,7 @@ def test_defaults_obey_their_ranges():
         Odd()
 
 
-def test_settings_reach_other_processes():
+def test_settings_can_be_pickled():
     made = Filter(table=Path("t.csv"), gain=2)
     assert pickle.loads(pickle.dumps(made)) == made
 
@@ -96,9 +96,9 @@ def test_ranges_in_words(hint, words):
     assert expected(hint).endswith(words)
 
 
-def test_silence_listens_to_anything_and_says_nothing(capsys):
+def test_silent_progress_ignores_everything(capsys):
     with SILENT.task("work", None) as advance:
         advance(3)
     SILENT.note("done")
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "")
+    message = capsys.readouterr()
+    assert (message.out, message.err) == ("", "")

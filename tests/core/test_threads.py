@@ -20,7 +20,7 @@ def threads(request):
         yield request.param
 
 
-def test_results_come_in_the_order_of_the_items_as_the_work_goes_on(threads):
+def test_results_are_ordered_and_lazy(threads):
     taken = []
 
     def items():
@@ -35,7 +35,7 @@ def test_results_come_in_the_order_of_the_items_as_the_work_goes_on(threads):
     assert list(thread_map(str, [])) == []
 
 
-def test_pieces_are_done_at_the_same_time_each_with_one_thread_of_blas():
+def test_items_run_in_parallel_with_one_blas_thread_each():
     meeting = threading.Barrier(2, timeout=30)
 
     def meet(item):
@@ -47,14 +47,14 @@ def test_pieces_are_done_at_the_same_time_each_with_one_thread_of_blas():
         assert blas_threads() == {2}
 
 
-def test_a_piece_may_have_pieces_of_its_own(threads):
+def test_thread_map_can_be_nested(threads):
     sums = thread_map(lambda item: sum(thread_map(lambda inner: item * inner, range(5))), range(8))
     assert list(sums) == [10 * item for item in range(8)]
     assert blas_threads() == {threads}
 
 
 @pytest.mark.parametrize("wrong", [ValueError, KeyboardInterrupt])
-def test_an_error_ends_the_work(threads, wrong):
+def test_error_in_an_item_is_raised(threads, wrong):
     done = []
 
     def fail(item):
@@ -68,7 +68,7 @@ def test_an_error_ends_the_work(threads, wrong):
     assert blas_threads() == {threads}
 
 
-def test_who_has_seen_enough_leaves_nothing_at_work(threads):
+def test_closing_early_cancels_pending_items(threads):
     begun, ended = [], []
 
     def slow(item):
@@ -85,7 +85,7 @@ def test_who_has_seen_enough_leaves_nothing_at_work(threads):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_process_starts_threads_of_its_own():
+def test_forked_process_has_its_own_threads():
     with threadpool_limits(2, "blas"):
         assert list(thread_map(str, range(3))) == ["0", "1", "2"]
         context = multiprocessing.get_context("fork")

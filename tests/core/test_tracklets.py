@@ -11,7 +11,7 @@ def tracklets(video=(0, 0, 1), offsets=(0, 2, 3, 5)):
     )
 
 
-def test_untouched_is_one_person_for_each_tracklet():
+def test_untouched_assignment_has_one_identity_per_tracklet():
     start = Assignment.untouched(tracklets())
     assert start.tracklet.tolist() == start.crop_identity.tolist() == [0, 0, 1, 2, 2]
     assert start.identities == len(tracklets()) == 3
@@ -24,17 +24,17 @@ def test_discarded_crops_and_merged_tracklets():
 
 
 @pytest.mark.parametrize("tracklet", [[-2], [1]])
-def test_crops_of_tracklets_that_are_not_there(tracklet):
+def test_crops_of_missing_tracklets_are_refused(tracklet):
     with pytest.raises(InputError, match=r"Assignment.tracklet: must lie in -1..0"):
         Assignment(np.array(tracklet), np.array([0]))
 
 
-def test_videos_in_pieces_are_refused():
+def test_unsorted_videos_are_refused():
     with pytest.raises(InputError, match="tracklets of one video must be consecutive"):
         tracklets(video=(0, 1, 0))
 
 
-def test_offsets_must_fit(unchecked):
+def test_offsets_must_match(unchecked):
     with pytest.raises(InputError, match="3 tracklets need 4 offsets, got 3"):
         tracklets(offsets=(0, 2, 5))
     with pytest.raises(InputError, match="must rise from 0 to the number of rows"):

@@ -18,7 +18,7 @@ def test_cion_al(tmp_path):
     ]
 
 
-def test_the_name_that_the_public_code_has_and_paths_from_above(tmp_path):
+def test_cion_al_under_its_public_file_name_and_parent_paths(tmp_path):
     fill(tmp_path, ["CION_AL/sec0/0.jpg"])
     (tmp_path / "CION_AL" / "cinoal_annos.json").write_text('[{"file_path": "CION_AL/sec0/0.jpg", "id": 4}]')
     assert read("cion_al", tmp_path).identity.tolist() == [4]
@@ -30,7 +30,7 @@ def test_synth_pedes(tmp_path):
     assert table.identity.tolist() == [0, 0, 7, 7]
 
 
-def test_images_that_are_listed_and_not_there(tmp_path):
+def test_listed_but_missing_images_are_skipped(tmp_path):
     cion_al(tmp_path)
     (tmp_path / "sec0" / "1.jpg").unlink()
     table = read("cion_al", tmp_path)
@@ -38,7 +38,7 @@ def test_images_that_are_listed_and_not_there(tmp_path):
     assert len(table) == 2
 
 
-def test_objects_come_one_by_one_however_the_file_is_cut(tmp_path, monkeypatch):
+def test_json_objects_are_streamed_at_any_chunk_size(tmp_path, monkeypatch):
     entries = [
         {"id": i, "file_path": f'a "quoted" }}, [name] {i}.jpg', "more": {"deep": [1, {"x": None}]}} for i in range(50)
     ]
@@ -51,7 +51,7 @@ def test_objects_come_one_by_one_however_the_file_is_cut(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "must hold one JSON array of objects"),
         ('{"id": 1}', "must hold one JSON array of objects"),
@@ -63,17 +63,17 @@ def test_objects_come_one_by_one_however_the_file_is_cut(tmp_path, monkeypatch):
         ('[{"file_path": "a.jpg", "id": 1}]', "none of its 1 images is there"),
     ],
 )
-def test_what_is_no_annotation_is_one_line(tmp_path, text, said):
+def test_invalid_annotation_is_one_line(tmp_path, text, message):
     cion_al(tmp_path)
     (tmp_path / "cional_annos.json").write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("cion_al", tmp_path)
 
 
-def test_bytes_that_are_no_text(tmp_path):
+def test_non_utf8_annotation_is_refused(tmp_path):
     (tmp_path / "cional_annos.json").write_bytes(b'[{"file_path": "\xff"}]')
     with pytest.raises(InputError, match="is not UTF-8 text"):
         read("cion_al", tmp_path)
     (tmp_path / "cional_annos.json").unlink()
-    with pytest.raises(InputError, match=r"cional_annos\.json is missing; it lists the images"):
+    with pytest.raises(InputError, match=r"cional_annos\.json is missing"):
         read("cion_al", tmp_path)

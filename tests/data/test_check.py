@@ -8,7 +8,7 @@ from reappear.data import READERS, Counts, Layout, check, read, scan
 from .trees import draw, fill, market1501
 
 
-def test_counts_leave_out_junk_and_people_nobody_asks_for(tmp_path):
+def test_counts_exclude_junk_and_distractors(tmp_path):
     market1501(tmp_path)
     table = read("market1501", tmp_path)
     published = {
@@ -22,7 +22,7 @@ def test_counts_leave_out_junk_and_people_nobody_asks_for(tmp_path):
     assert found.complete
 
 
-def test_what_is_off_is_said_split_by_split(tmp_path):
+def test_differences_are_reported_by_split(tmp_path):
     fill(tmp_path, [f"campus/{person:04d}001.png" for person in range(1, 972) if person not in (5, 6, 7, 400)])
     table = read("cuhk01", tmp_path)
     found = check(table, READERS["cuhk01"], tmp_path)
@@ -35,13 +35,13 @@ def test_what_is_off_is_said_split_by_split(tmp_path):
     assert not found.complete
 
 
-def test_every_published_count_is_of_a_split_and_has_a_place():
+def test_published_counts_name_a_split_and_a_source():
     for layout in READERS.values():
         assert layout.published.keys() == layout.places.keys()
         assert set("+".join(layout.published or ["train"]).split("+")) <= {"train", "query", "gallery"}
 
 
-def test_images_that_cannot_be_read_are_found(tmp_path):
+def test_unreadable_images_are_found(tmp_path):
     for name in ("0001001.png", "0001002.jpg", "0001003.jpg", "0001004.png", "0002001.jpg"):
         draw(tmp_path / "campus" / name, size=(32, 64))
     whole = (tmp_path / "campus" / "0001002.jpg").read_bytes()
@@ -59,13 +59,13 @@ def reappear(capsys):
     def call(*arguments):
         with pytest.raises(SystemExit) as stopped:
             main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
+        message = capsys.readouterr()
+        return int(stopped.value.code or 0), message.out, message.err
 
     return call
 
 
-def test_the_command_says_what_is_missing(tmp_path, reappear):
+def test_command_lists_what_is_missing(tmp_path, reappear):
     market1501(tmp_path)
     code, out, _ = reappear("data", "check", "market1501", tmp_path)
     assert code == 1
@@ -74,23 +74,23 @@ def test_the_command_says_what_is_missing(tmp_path, reappear):
     assert out.strip().endswith("not complete")
     code, out, _ = reappear("data", "check", "market1501", tmp_path, "--json")
     assert code == 1
-    told = json.loads(out)
-    assert told["complete"] is False
-    assert {"split": "query", "what": "images", "found": 1, "published": 3368} in told["counts"]
+    result = json.loads(out)
+    assert result["complete"] is False
+    assert {"split": "query", "what": "images", "found": 1, "published": 3368} in result["counts"]
 
 
-def test_a_whole_set_exits_with_0(tmp_path, reappear):
+def test_complete_set_exits_with_0(tmp_path, reappear):
     draw(tmp_path / "ann" / "a.png")
     code, out, _ = reappear("data", "check", "folder", tmp_path, "--images", "--quiet")
     assert code == 0
-    assert "nothing is published of this layout" in out
+    assert "no published counts" in out
     (tmp_path / "ann" / "b.png").write_text("no image")
     code, out, _ = reappear("data", "check", "folder", tmp_path, "--images", "--quiet")
     assert code == 1
     assert f"unreadable: {tmp_path / 'ann' / 'b.png'}: not an image" in out
 
 
-def test_the_list_names_every_layout(reappear):
+def test_list_contains_every_layout(reappear):
     code, out, _ = reappear("data", "list")
     assert code == 0
     assert all(name in out for name in READERS)
@@ -98,14 +98,14 @@ def test_the_list_names_every_layout(reappear):
     assert json.loads(out)["cion_al"]["published"]["train"]["images"] == 3_898_086
 
 
-def test_a_wrong_name_is_one_line(reappear, tmp_path):
+def test_unknown_layout_is_one_line(reappear, tmp_path):
     code, _, err = reappear("data", "check", "mar", tmp_path)
     assert code == 1
     assert err == "reappear: unknown data set layout 'mar'; did you mean mars? known: " + ", ".join(READERS) + "\n"
 
 
 @pytest.mark.real
-def test_copies_with_parts_left_out(real_data, reappear):
+def test_incomplete_copies_are_reported(real_data, reappear):
     code, out, _ = reappear("data", "check", "cuhk03_np", real_data / "cuhk03_np")
     assert code == 1
     assert "ok   train    images            7,365 of      7,365" in out

@@ -74,7 +74,7 @@ def mars(root: Path, names: list[str]) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A set in `a/set` with one image, and an image beside it that is nobody's business."""
+    """A set in `a/set` with one image, and an image beside it outside the set."""
     root = tmp_path / "a" / "set"
     (root / "sub").mkdir(parents=True)
     for path in (
@@ -106,7 +106,7 @@ def test_files_outside_the_set_are_never_read(root: Path, write, names: list[str
 
 
 @pytest.mark.parametrize("write", [annotations, synth_pedes, coco, table, msmt17, mars])
-def test_a_set_of_files_outside_is_refused_and_says_why(root: Path, write) -> None:
+def test_set_with_only_outside_files_is_refused(root: Path, write) -> None:
     layout = write(root, ["../secret.jpg"])
     with pytest.raises(InputError, match="none of") as caught:
         read(layout, root)
@@ -124,7 +124,7 @@ def test_images_are_regular_files(tmp_path: Path, path: str) -> None:
         read_image(str(tmp_path / path))
 
 
-def test_size_that_a_tar_states_is_not_allocated(tmp_path: Path) -> None:
+def test_declared_size_in_a_tar_is_not_allocated(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"x" * 1024)
     for size in (10**12, 10**30):
         with pytest.raises(InputError, match="larger than"):
@@ -133,7 +133,7 @@ def test_size_that_a_tar_states_is_not_allocated(tmp_path: Path) -> None:
         read_image(f"{tmp_path}/a.tar@{10**30}+5")
 
 
-def test_numbers_of_more_than_64_bits_are_left_out(root: Path) -> None:
+def test_integers_beyond_64_bits_are_skipped(root: Path) -> None:
     entries = [{"file_path": "inside.jpg", "id": 2**63}, {"file_path": "insi/inside.jpg", "id": 3}]
     (root / "cional_annos.json").write_text(json.dumps(entries))
     found = read("cion_al", root)

@@ -6,7 +6,7 @@ from reappear.data import read, recognise
 from .trees import cuhk01, cuhk03_np, fill, rows
 
 
-def test_the_halves_of_cuhk03(tmp_path):
+def test_halves_of_cuhk03(tmp_path):
     cuhk03_np(tmp_path)
     assert rows(read("cuhk03_np", tmp_path), tmp_path, "identity", "camera", "split") == [
         ("detected/bounding_box_train/0001_c1_0.png", 1, 1, "train"),
@@ -18,13 +18,13 @@ def test_the_halves_of_cuhk03(tmp_path):
     assert len(read("cuhk03_np_labeled", tmp_path / "labeled")) == 6
 
 
-def test_a_half_that_is_not_there(tmp_path):
+def test_missing_half_is_refused(tmp_path):
     fill(tmp_path, ["detected/query/0002_c1_1.png"])
-    with pytest.raises(InputError, match=r"labeled is not there, only .*detected; read that half"):
+    with pytest.raises(InputError, match=r"labeled is not there, only .*detected"):
         read("cuhk03_np_labeled", tmp_path)
 
 
-def test_cuhk01_names_say_person_and_camera(tmp_path):
+def test_cuhk01_file_names_give_person_and_camera(tmp_path):
     cuhk01(tmp_path)
     fill(tmp_path, ["campus/0003005.png", "campus/notes.txt"])
     table = read("cuhk01", tmp_path)
@@ -50,11 +50,11 @@ def test_cuhk01_names_say_person_and_camera(tmp_path):
         (["0001_c3s1_000001_00.png"], False),
     ],
 )
-def test_cuhk01_without_its_folder_is_recognised_by_all_of_its_first_names(tmp_path, names, known):
+def test_cuhk01_is_recognised_without_its_folder(tmp_path, names, known):
     fill(tmp_path, names)
     assert recognise(tmp_path) == (["cuhk01"] if known else [])
 
 
-def test_cuhk01_in_the_names_of_market(tmp_path):
+def test_cuhk01_with_market1501_names(tmp_path):
     fill(tmp_path, ["0485_c2s1_000001_00.png"])
     assert rows(read("cuhk01", tmp_path), tmp_path, "identity", "camera") == [("0485_c2s1_000001_00.png", 485, 2)]

@@ -38,7 +38,7 @@ def test_files_members_and_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("gone.jpg", r"gone\.jpg does not exist"),
         ("gone.tar@0+5", r"gone\.tar does not exist"),
@@ -46,21 +46,21 @@ def test_files_members_and_rows(tmp_path):
         ("a.parquet@7", r"a\.parquet has no row 7; it has 1"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, path, said):
+def test_unreadable_image_is_named(tmp_path, path, message):
     pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_image(f"{tmp_path}/{path}")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
-def test_an_image_has_a_size_if_it_is_whole(kind):
+def test_image_size_of_complete_files(kind):
     whole = picture(kind)
     assert image_size(whole) == (20, 40)
     with pytest.raises(InputError, match="damaged or cut off"):
         image_size(whole[: len(whole) // 2])
 
 
-def test_what_is_no_image():
+def test_non_images_are_refused():
     with pytest.raises(InputError, match="not an image"):
         image_size(b"hello")
     with pytest.raises(InputError, match="an empty file"):

@@ -7,38 +7,38 @@ from reappear.core import InputError
 from reappear.data import read_labels
 
 
-def test_numbers_stay_and_text_is_numbered_in_order(tmp_path):
+def test_integers_are_kept_and_text_is_encoded_in_order(tmp_path):
     (tmp_path / "a.csv").write_text(
         "label,camera,time,path,other\n7,door,0.5,x.jpg,1\n-1,,,y.jpg,2\n7,attic,2,zz.jpg,3\n"
     )
-    told = read_labels(tmp_path / "a.csv", labels=("identity", "camera"), times=("time",))
-    assert told.keys() == {"identity", "camera", "time", "path"}
-    assert told["identity"].number.tolist() == [7, -1, 7]
-    assert told["identity"].names == []
-    assert told["identity"].name(7) == "7"
-    assert told["camera"].number.tolist() == [1, -1, 0]
-    assert told["camera"].names == ["attic", "door"]
-    assert np.array_equal(told["time"], [0.5, np.nan, 2], equal_nan=True)
-    assert told["path"].tolist() == ["x.jpg", "y.jpg", "zz.jpg"]
+    result = read_labels(tmp_path / "a.csv", labels=("identity", "camera"), times=("time",))
+    assert result.keys() == {"identity", "camera", "time", "path"}
+    assert result["identity"].number.tolist() == [7, -1, 7]
+    assert result["identity"].names == []
+    assert result["identity"].name(7) == "7"
+    assert result["camera"].number.tolist() == [1, -1, 0]
+    assert result["camera"].names == ["attic", "door"]
+    assert np.array_equal(result["time"], [0.5, np.nan, 2], equal_nan=True)
+    assert result["path"].tolist() == ["x.jpg", "y.jpg", "zz.jpg"]
 
 
-def test_a_table_of_many_pieces_is_one(tmp_path, monkeypatch):
+def test_table_is_read_in_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.data.labels._PIECE", 1000)
     names = [f"p{i % 700}" for i in range(2000)]
     (tmp_path / "a.csv").write_text("identity\n" + "\n".join(names) + "\n")
-    told = read_labels(tmp_path / "a.csv", labels=("identity",))["identity"]
-    assert [told.names[i] for i in told.number] == names
+    result = read_labels(tmp_path / "a.csv", labels=("identity",))["identity"]
+    assert [result.names[i] for i in result.number] == names
 
 
-def test_parquet_says_the_same_as_csv(tmp_path):
+def test_parquet_equals_csv(tmp_path):
     pq.write_table(pa.table({"identity": [3, None, 5], "time": [1, None, 3]}), tmp_path / "a.parquet")
-    told = read_labels(tmp_path / "a.parquet", labels=("identity",), times=("time",))
-    assert told["identity"].number.tolist() == [3, -1, 5]
-    assert np.array_equal(told["time"], [1, np.nan, 3], equal_nan=True)
+    result = read_labels(tmp_path / "a.parquet", labels=("identity",), times=("time",))
+    assert result["identity"].number.tolist() == [3, -1, 5]
+    assert np.array_equal(result["time"], [1, np.nan, 3], equal_nan=True)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"", "a.csv cannot be read as a table: Empty CSV file"),
         (b"identity,time\n1,soon\n", "cannot be read as a table: .*soon"),
@@ -49,13 +49,13 @@ def test_parquet_says_the_same_as_csv(tmp_path):
         (b"identity\n\xff\xfe\n", "cannot be read as a table"),
     ],
 )
-def test_what_is_no_table_is_one_line(tmp_path, text, said):
+def test_invalid_table_is_one_line(tmp_path, text, message):
     (tmp_path / "a.csv").write_bytes(text)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         read_labels(tmp_path / "a.csv", labels=("identity", "camera"), times=("time",))
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_table(tmp_path):
+def test_missing_table_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.csv does not exist"):
         read_labels(tmp_path / "nowhere.csv", labels=("identity",))

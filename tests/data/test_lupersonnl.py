@@ -6,7 +6,7 @@ from reappear.data import read
 from .trees import fill, lupersonnl, rows
 
 
-def test_people_count_within_their_video(tmp_path):
+def test_identities_are_scoped_to_their_video(tmp_path):
     lupersonnl(tmp_path)
     assert rows(read("lupersonnl", tmp_path), tmp_path, "identity", "camera", "sequence") == [
         ("de/berlin/aaaa/000001_0000007_00.jpg", 0, 0, 0),
@@ -16,14 +16,14 @@ def test_people_count_within_their_video(tmp_path):
     ]
 
 
-def test_names_of_its_database_hold_the_video(tmp_path):
+def test_database_names_contain_the_video(tmp_path):
     fill(tmp_path, ["00001_000003_12_0.jpg", "00001_000003_13_0.jpg", "00002_000003_1_0.jpg", "cat.jpg", "x.txt"])
     table = read("lupersonnl", tmp_path)
     assert [row[1:] for row in rows(table, tmp_path, "identity", "camera")] == [(0, 0), (0, 0), (1, 1)]
     assert len(table.skipped) == 2
 
 
-def test_a_database_is_to_be_unpacked(tmp_path):
+def test_packed_database_is_refused(tmp_path):
     fill(tmp_path, ["lmdb/data.mdb", "keys.pkl"])
     with pytest.raises(InputError, match=r"\(2 files skipped\); unpack the LMDB into files first"):
         read("lupersonnl", tmp_path)

@@ -7,7 +7,7 @@ from reappear.data import read
 from .trees import fill
 
 
-def test_names_say_person_camera_and_sequence(tmp_path):
+def test_file_names_give_person_camera_and_sequence(tmp_path):
     fill(
         tmp_path,
         [
@@ -32,7 +32,7 @@ def test_names_say_person_camera_and_sequence(tmp_path):
     assert table.where("query").path.tolist() == [str(tmp_path / "query/0001_c2s3_000000_00.jpg")]
 
 
-def test_strange_files_are_skipped_with_a_reason(tmp_path):
+def test_other_files_are_skipped_with_a_reason(tmp_path):
     fill(
         tmp_path,
         ["query/0001_c1s1_0_0.jpg", "query/Thumbs.db", "query/cat.jpg", "query/0002x.jpg", "query/.hidden.jpg"],
@@ -46,16 +46,16 @@ def test_strange_files_are_skipped_with_a_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         (["readme.txt"], "holds none of bounding_box_train, query, bounding_box_test"),
         (["mine/query/0001_c1s1_0_0.jpg"], "did you mean .*/mine"),
         (["query/cat.jpg"], r"holds no image named as in Market-1501 \(1 files skipped\)"),
     ],
 )
-def test_what_is_not_market(tmp_path, files, said):
+def test_other_folders_are_not_market1501(tmp_path, files, message):
     fill(tmp_path, files)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("market1501", tmp_path)
 
 

@@ -8,7 +8,7 @@ from reappear.data import read
 from .trees import mars, rows
 
 
-def test_tracklets_are_as_the_matrices_say(tmp_path):
+def test_tracklets_follow_the_matrices(tmp_path):
     mars(tmp_path)
     assert rows(read("mars", tmp_path), tmp_path, "identity", "camera", "sequence", "split") == [
         ("bbox_train/0001/0001C1T0001F001.jpg", 1, 1, 0, "train"),
@@ -25,7 +25,7 @@ def put(name, **matrices):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (
             put("tracks_test_info.mat", track_test_info=[[3, 9, 1, 1]] * 4),
@@ -46,15 +46,15 @@ def put(name, **matrices):
         (lambda info: [path.unlink() for path in info.glob("*.txt")], "MARS needs its info folder"),
     ],
 )
-def test_damage_is_one_line(tmp_path, spoil, said):
+def test_damaged_set_is_one_line(tmp_path, spoil, message):
     mars(tmp_path)
     spoil(tmp_path / "info")
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         read("mars", tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_one_part_alone(tmp_path):
+def test_single_part_is_read(tmp_path):
     mars(tmp_path)
     for path in (tmp_path / "info").glob("t*_test*"):
         path.unlink()

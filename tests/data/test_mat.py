@@ -14,7 +14,7 @@ from reappear.data.mat import read_mat
 )
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (5, 4), (400, 7), (0, 4)])
 @pytest.mark.parametrize("key", ["k", "a_name_of_some_length"])
-def test_numbers_are_those_of_scipy(tmp_path, kind, compressed, shape, key):
+def test_matrices_equal_those_of_scipy(tmp_path, kind, compressed, shape, key):
     value = np.random.default_rng(0).integers(0, 120, shape).astype(kind)
     others = {"text": "abc", "cell": np.array([1, "a"], object), "z": 1j * np.ones(3), "s": {"x": [1.0, 2.0]}}
     savemat(tmp_path / "a.mat", {**others, key: value, "last": [[1]]}, do_compression=compressed)
@@ -25,7 +25,7 @@ def test_numbers_are_those_of_scipy(tmp_path, kind, compressed, shape, key):
             read_mat(tmp_path / "a.mat", other)
 
 
-def test_type_number_that_ends_the_process_in_scipy_is_one_line(tmp_path):
+def test_type_number_that_crashes_scipy_is_refused(tmp_path):
     out = io.BytesIO()
     savemat(out, {"k": np.ones((3, 4))})
     data = bytearray(out.getvalue())
@@ -36,7 +36,7 @@ def test_type_number_that_ends_the_process_in_scipy_is_one_line(tmp_path):
         read_mat(tmp_path / "a.mat", "k")
 
 
-def test_a_matrix_that_expands_is_refused(tmp_path):
+def test_decompression_bomb_is_refused(tmp_path):
     savemat(tmp_path / "a.mat", {"k": np.zeros((1 << 22, 1))}, do_compression=True)
     assert (tmp_path / "a.mat").stat().st_size < 1 << 20
     with pytest.raises(InputError, match="more than"):

@@ -7,7 +7,7 @@ from .trees import msmt17, rows
 
 
 @pytest.mark.parametrize("folders", [("train", "test"), ("mask_train_v2", "mask_test_v2")], ids=["V1", "V2"])
-def test_lists_names_and_numbers(tmp_path, folders):
+def test_msmt17_lists_give_names_and_numbers(tmp_path, folders):
     msmt17(tmp_path, *folders)
     train, test = folders
     assert rows(read("msmt17", tmp_path), tmp_path, "identity", "camera", "sequence", "split") == [
@@ -19,7 +19,7 @@ def test_lists_names_and_numbers(tmp_path, folders):
     ]
 
 
-def test_an_image_that_is_listed_and_not_there(tmp_path):
+def test_listed_but_missing_image_is_skipped(tmp_path):
     msmt17(tmp_path)
     gone = tmp_path / "test/0005/0005_000_15_0303noon_0001_0.jpg"
     gone.unlink()
@@ -29,7 +29,7 @@ def test_an_image_that_is_listed_and_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda root: (root / "list_query.txt").write_text("one/path.jpg\n"), "list_query.txt:1: must be a path and a"),
         (lambda root: (root / "test").rename(root / "tset"), "list_query.txt, but neither test nor mask_test_v2"),
@@ -37,8 +37,8 @@ def test_an_image_that_is_listed_and_not_there(tmp_path):
         (lambda root: [p.unlink() for p in root.glob("*.txt")], "holds none of list_train.txt"),
     ],
 )
-def test_what_is_not_msmt17(tmp_path, spoil, said):
+def test_other_folders_are_not_msmt17(tmp_path, spoil, message):
     msmt17(tmp_path)
     spoil(tmp_path)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("msmt17", tmp_path)

@@ -6,7 +6,7 @@ from reappear.data import read
 from .trees import prid2011, rows
 
 
-def test_a_split_names_its_people(tmp_path):
+def test_split_selects_its_people(tmp_path):
     prid2011(tmp_path)
     table = read("prid2011", tmp_path)
     assert rows(table, tmp_path / "prid_2011/multi_shot", "identity", "camera", "sequence", "split")[::2] == [
@@ -20,17 +20,17 @@ def test_a_split_names_its_people(tmp_path):
     assert set(other.identity[other.split == "query"].tolist()) == {1}
 
 
-def test_everybody_of_both_cameras(tmp_path):
+def test_no_split_reads_people_of_both_cameras(tmp_path):
     prid2011(tmp_path)
     table = read("prid2011", tmp_path, split=None)
     assert set(table.identity.tolist()) == {1, 2, 3}
     assert set(table.split.tolist()) == {"train"}
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_parts_are_named(tmp_path):
     prid2011(tmp_path)
     with pytest.raises(SettingsError, match=r"split: must be one of 0\.\.1, or none, got 10"):
         read("prid2011", tmp_path, split=10)
     (tmp_path / "splits_prid2011.json").unlink()
-    with pytest.raises(InputError, match=r"splits_prid2011\.json is missing; copy it, or read with split=None"):
+    with pytest.raises(InputError, match=r"splits_prid2011\.json is missing"):
         read("prid2011", tmp_path)

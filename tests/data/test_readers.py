@@ -19,7 +19,7 @@ def tree(request, tmp_path):
     return request.param, root
 
 
-def test_a_table_of_files_that_are_there(tree):
+def test_readers_list_existing_files(tree):
     name, root = tree
     table = read(name, root)
     assert len(table)
@@ -30,12 +30,12 @@ def test_a_table_of_files_that_are_there(tree):
     assert again.path.tolist() == table.path.tolist()
 
 
-def test_a_set_is_recognised_as_what_it_is(tree):
+def test_layouts_are_recognised(tree):
     name, root = tree
     assert recognise(root) in ([name], ["cuhk03_np", "cuhk03_np_labeled"])
 
 
-def test_a_sequence_of_videos_is_one_tracklet(tree):
+def test_video_sequences_are_tracklets(tree):
     name, root = tree
     if READERS[name].video:
         table = read(name, root)
@@ -44,7 +44,7 @@ def test_a_sequence_of_videos_is_one_tracklet(tree):
             assert len({*zip(table.identity[mine], table.camera[mine], table.split[mine], strict=True)}) == 1
 
 
-def test_it_is_found_under_the_names_that_people_use(tree, tmp_path, monkeypatch):
+def test_sets_are_found_under_common_folder_names(tree, tmp_path, monkeypatch):
     name, root = tree
     for known in READERS[name].folders:
         sets = tmp_path / known.replace("/", "_")
@@ -56,13 +56,13 @@ def test_it_is_found_under_the_names_that_people_use(tree, tmp_path, monkeypatch
         (sets / known).rename(root)
 
 
-def test_half_a_set_is_found_by_its_name_alone(tmp_path):
+def test_incomplete_set_is_found_by_its_name(tmp_path):
     fill(tmp_path / "cuhk03-np", ["bounding_box_train/0001_c1_0.png"])  # looks like Market-1501
     assert locate("cuhk03_np", tmp_path) == tmp_path / "cuhk03-np"
     assert len(read("cuhk03_np", tmp_path)) == 1
 
 
-def test_no_set_at_all(tree, tmp_path):
+def test_missing_set_is_refused(tree, tmp_path):
     name, _ = tree
     fill(tmp_path / "other", ["a.txt"])
     with pytest.raises(InputError) as error:
@@ -71,25 +71,25 @@ def test_no_set_at_all(tree, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_an_option_that_a_set_does_not_have(tree):
+def test_unknown_option_is_refused(tree):
     name, root = tree
-    with pytest.raises(SettingsError, match=f"{name} has no option boxes; it has "):
+    with pytest.raises(SettingsError, match=f"{name} has no option boxes"):
         read(name, root, boxes="labeled")
 
 
-def test_wrong_names_and_places(tmp_path, monkeypatch):
+def test_unknown_names_and_folders_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="did you mean market1501"):
         read("market", tmp_path)
     with pytest.raises(InputError, match="known: market1501, msmt17"):
         read("imagenet", tmp_path)
-    with pytest.raises(InputError, match="is not a folder; give the folder that holds the data set"):
+    with pytest.raises(InputError, match="is not a folder"):
         read("market1501", tmp_path / "absent")
     monkeypatch.setenv("REAPPEAR_DATASETS", str(tmp_path / "absent"))
     with pytest.raises(InputError, match="absent is not a folder; say where market1501 is, or set REAPPEAR_DATASETS"):
         read("market1501")
 
 
-def test_nothing_is_recognised_where_nothing_is(tmp_path):
+def test_empty_folder_is_not_recognised(tmp_path):
     assert recognise(tmp_path) == []
 
 
@@ -101,7 +101,7 @@ def test_nothing_is_recognised_where_nothing_is(tmp_path):
         ("folder", ["-1/a.jpg", "99999999999999999999/a.jpg"], [-1, 0]),
     ],
 )  # fmt: skip
-def test_minus_one_is_junk_and_no_number_wraps(tmp_path, name, files, expected):
+def test_minus_one_is_junk_without_integer_overflow(tmp_path, name, files, expected):
     fill(tmp_path, files)
     table = read(name, tmp_path)
     assert table.identity.tolist() == expected

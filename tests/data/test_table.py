@@ -22,7 +22,7 @@ def test_numbers_and_splits(tmp_path):
     assert read("table", tmp_path).path.tolist() == table.path.tolist()
 
 
-def test_names_instead_of_numbers_in_parquet(tmp_path):
+def test_text_identities_in_parquet(tmp_path):
     fill(tmp_path, ["a.jpg", "b.jpg"])
     pq.write_table(
         pa.table({"path": ["a.jpg", "b.jpg", "gone.jpg"], "label": ["zoe", "ann", "ann"]}), tmp_path / "t.parquet"
@@ -35,7 +35,7 @@ def test_names_instead_of_numbers_in_parquet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("path,camera\na.jpg,1\n", "has no column identity; it has path, camera"),
         ("file,person\na.jpg,1\n", "has no column path and no column identity; it has file, person"),
@@ -45,16 +45,16 @@ def test_names_instead_of_numbers_in_parquet(tmp_path):
         ("path,identity\nb.jpg,1\n", "none of its 1 images is there"),
     ],
 )
-def test_what_does_not_fit_is_one_line(tmp_path, text, said):
+def test_mismatched_input_is_one_line(tmp_path, text, message):
     fill(tmp_path, ["a.jpg"])
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read("table", tmp_path / "t.csv")
 
 
-def test_which_table(tmp_path):
-    with pytest.raises(InputError, match=r"must hold one \.csv or \.parquet, got none; name the file"):
+def test_ambiguous_tables_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"must hold one \.csv or \.parquet, got none"):
         read("table", tmp_path)
     fill(tmp_path, ["a.csv", "b.csv"])
-    with pytest.raises(InputError, match=r"got a\.csv, b\.csv; name the file"):
+    with pytest.raises(InputError, match=r"got a\.csv, b\.csv"):
         read("table", tmp_path)

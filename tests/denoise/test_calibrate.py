@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reappear.core import LOCAL, Assignment, SettingsError
-from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate, cross_video, single_tracklet, single_video
+from reappear.denoise import SIGMA_CST, SIGMA_DRM, Rules, calibrate, cross_video, single_tracklet, single_video
 from reappear.denoise.evidence import MOST, any_pairs, between_parts, to_rest
 from reappear.denoise.false_links import Joins, Tail
 from reappear.denoise.groups import Groups, centroids
@@ -41,7 +41,7 @@ def test_thresholds_follow_the_extractor_and_find_people(seed, spread):
     chosen = calibrate(world, start, resamples=30)
     assert chosen.notes == ()
     assert chosen.parts_linked > 0.8
-    assert chosen.apart_linked < 0.01
+    assert chosen.simultaneous_linked < 0.01
     assert chosen.false_links <= 0.2
     for sigma, (low, high) in (
         (chosen.sigma_cst, chosen.sigma_cst_interval),
@@ -50,14 +50,14 @@ def test_thresholds_follow_the_extractor_and_find_people(seed, spread):
         assert low <= sigma <= high
     assert np.ptp(chosen.sigma_drm_interval) < 0.5 * chosen.sigma_drm
     cleaned = single_tracklet(world, start, sigma_cst=chosen.sigma_cst)
-    inside = single_video(world, cleaned, sigma_cst=chosen.sigma_cst, sigma_drm=chosen.sigma_drm, constraints=True)
-    found = cross_video(world, inside, sigma_drm=chosen.sigma_drm, constraints=True)
+    inside = single_video(world, cleaned, sigma_cst=chosen.sigma_cst, sigma_drm=chosen.sigma_drm, rules=Rules(True))
+    found = cross_video(world, inside, sigma_drm=chosen.sigma_drm, rules=Rules(True))
     before, after = (score_identities(truth, a.crop_identity) for a in (start, found))
     assert after.pairwise_f1 > before.pairwise_f1 + 0.2
     assert after.bcubed_f1 > before.bcubed_f1 + 0.2
 
 
-def test_noisier_crops_ask_for_a_wider_threshold():
+def test_noisier_crops_give_a_larger_sigma_cst():
     near, far = (
         calibrate(w, Assignment.untouched(w), resamples=0).sigma_cst
         for w, _ in (street(0, spread=s) for s in (0.1, 0.8))
@@ -65,7 +65,7 @@ def test_noisier_crops_ask_for_a_wider_threshold():
     assert near < far
 
 
-def test_more_false_links_borne_mean_a_wider_threshold():
+def test_more_false_links_give_a_larger_sigma_drm():
     world, _ = street(1)
     start = Assignment.untouched(world)
     few, many = (calibrate(world, start, false_links=share, resamples=0) for share in (0.02, 0.5))
@@ -75,7 +75,7 @@ def test_more_false_links_borne_mean_a_wider_threshold():
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.05, 0.2])
-def test_strangers_in_tracklets_are_counted_and_taken_out(wrong):
+def test_impostors_in_tracklets_are_estimated_and_removed(wrong):
     world, truth = street(3, spread=0.6, wrong=wrong, crops=8)
     start = Assignment.untouched(world)
     found = calibrate(world, start, impostors=0.8, resamples=0)
@@ -91,21 +91,21 @@ def test_strangers_in_tracklets_are_counted_and_taken_out(wrong):
 
 
 @pytest.mark.parametrize("bearable", [0.1, 0.2, 0.4])
-def test_false_links_are_foretold_through_chains(bearable):
+def test_false_links_are_predicted_through_chains(bearable):
     """People look so alike that links chain them."""
-    told, true = [], []
+    predicted, true = [], []
     for seed in range(4):
         world, truth = street(seed, videos=10, width=10, spread=0.4, view=0.3, wrong=0.0)
         start = Assignment.untouched(world)
         found = calibrate(world, start, false_links=bearable, sigma_cst=2.0, resamples=0)
         joined = cross_video(world, start, sigma_drm=found.sigma_drm)
-        told.append(found.false_links)
+        predicted.append(found.false_links)
         true.append(1 - score_identities(truth, joined.crop_identity).pairwise_precision)
-    assert bearable / 2 < np.mean(told) <= bearable
-    assert np.mean(true) == pytest.approx(np.mean(told), abs=0.1)
+    assert bearable / 2 < np.mean(predicted) <= bearable
+    assert np.mean(true) == pytest.approx(np.mean(predicted), abs=0.1)
 
 
-def test_an_outlying_join_ends_it():
+def test_outlying_join_ends_the_search():
     """No link at all where already the shortest joins are of two people."""
     impostors = [Tail(low=0.1, share_at_low=0.01, exponent=2.0)]
     joins = Joins(np.linspace(0.3, 0.5, 30), np.full(30, 4.0), within=10.0, compared=100_000)
@@ -118,14 +118,14 @@ def test_an_outlying_join_ends_it():
     assert share == 0
 
 
-def test_a_join_counts_with_all_pairs_it_puts_together():
+def test_join_counts_all_pairs_of_crops():
     links = Links(np.array([0, 1, 3]), np.array([1, 2, 4]), np.array([0.1, 0.2, 0.3], np.float32))
     joins = Joins.along(links, np.array([2, 1, 3, 1, 1]), compared=10)
     assert joins.pairs.tolist() == [2, 9, 1]
     assert joins.within == 1 + 0 + 3
 
 
-def test_the_same_seed_draws_the_same_tracklets():
+def test_same_seed_draws_the_same_tracklets():
     world, _ = street(0)
     start = Assignment.untouched(world)
     one, same, other = (calibrate(world, start, resamples=10, seed=seed) for seed in (0, 0, 1))
@@ -134,7 +134,7 @@ def test_the_same_seed_draws_the_same_tracklets():
     assert one.sigma_cst_interval != other.sigma_cst_interval
 
 
-def test_no_resamples_no_intervals():
+def test_intervals_need_resamples():
     world, _ = street(0, people=60)
     found = calibrate(world, Assignment.untouched(world), resamples=0)
     assert np.isnan([*found.sigma_cst_interval, *found.sigma_drm_interval]).all()
@@ -165,12 +165,12 @@ def test_distances_are_those_of_the_crops():
     assert len(between_parts(short, Groups.of(short.origin, len(short)), LOCAL)) == len(short)
 
 
-def test_by_hand_stays_by_hand():
+def test_given_threshold_is_not_calibrated():
     world, _ = street(1)
     assert calibrate(world, Assignment.untouched(world), sigma_cst=0.123).sigma_cst == 0.123
 
 
-def test_too_little_evidence_is_said():
+def test_too_little_evidence_is_noted():
     world, _ = street(0, people=6, videos=1)
     found = calibrate(world, Assignment.untouched(world))
     assert found.sigma_cst == SIGMA_CST
@@ -179,18 +179,18 @@ def test_too_little_evidence_is_said():
     assert "18 crops can be compared" in found.notes[0]
     assert "200 and 1000 are needed: sigma_cst is the paper's 0.2" in found.notes[0]
     assert "too few to calibrate" in found.notes[1]
-    assert "50 such pairs or 1000 of any are needed: sigma_drm is the paper's 0.18" in found.notes[1]
+    assert "50 such pairs or 1000 of any are needed" in found.notes[1]
     assert np.isnan([found.crops_wrong, found.outside_wrong, found.false_links, *found.sigma_drm_interval]).all()
 
 
-def test_nobody_seen_together_is_said():
+def test_missing_simultaneous_tracklets_are_noted():
     world, _ = street(0)
-    apart = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, np.arange(len(world)) * 100.0)
-    found = calibrate(apart, Assignment.untouched(apart), resamples=0)
-    assert found.apart == 0
-    assert np.isnan(found.apart_linked)
+    consecutive = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, np.arange(len(world)) * 100.0)
+    found = calibrate(consecutive, Assignment.untouched(consecutive), resamples=0)
+    assert found.simultaneous == 0
+    assert np.isnan(found.simultaneous_linked)
     assert len(found.notes) == 2
-    assert all("0 pairs of tracklets are seen at the same time, 50 are needed" in note for note in found.notes)
+    assert all("0 pairs of simultaneous tracklets, 50" in note for note in found.notes)
     assert found.sigma_cst != SIGMA_CST
     assert found.sigma_drm != SIGMA_DRM
 
@@ -206,7 +206,7 @@ def test_of_few_tracklets_each_pair_counts_once():
     assert (many[:, 0] < many[:, 1]).all()
 
 
-def test_a_few_people_who_come_often_do_not_pass_for_strangers():
+def test_frequent_people_do_not_count_as_impostors():
     """Six people in forty videos: every sixth pair is one person, so that the bulk says nothing about impostors."""
     world, truth = street(4, people=6, videos=40, crops=5, wrong=0.0)
     start = Assignment.untouched(world)
@@ -218,13 +218,13 @@ def test_a_few_people_who_come_often_do_not_pass_for_strangers():
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
-def test_an_extractor_that_says_nothing_is_found_out(noise):
+def test_uninformative_extractor_is_noted(noise):
     world, _ = street(0, people=60)
     x = np.eye(8)[0] + noise * np.random.default_rng(0).normal(size=(len(world.embeddings), 8))
     alike = tracklet_set(x.astype(np.float16), np.diff(world.offsets), world.video, world.start, world.end)
     found = calibrate(alike, Assignment.untouched(alike), resamples=0)
     assert any("does not separate these people" in note for note in found.notes)
-    assert any("sigma_cst is 2, which takes none out" in note for note in found.notes)
+    assert any("sigma_cst is 2" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("wrong", [{"impostors": 0.0}, {"impostors": 1.0}, {"false_links": 0.0}, {"resamples": -1}])

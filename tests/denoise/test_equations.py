@@ -75,7 +75,7 @@ def test_single_tracklet_again_changes_nothing(tracklets, sigma):
 
 @few
 @given(worlds, st.sampled_from([0.05, 0.2, 0.5, 1.0]))
-def test_a_clean_tracklet_is_consistent(tracklets, sigma):
+def test_clean_tracklet_is_consistent(tracklets, sigma):
     """A crop is never nearer to the mean of the others than to the mean of all: Eq. 4 leaves Eq. 1 nothing to count."""
     cleaned = single_tracklet(tracklets, Assignment.untouched(tracklets), sigma_cst=sigma)
     assert noise_terms(tracklets, cleaned, sigma_cst=sigma).inconsistent == 0
@@ -83,7 +83,7 @@ def test_a_clean_tracklet_is_consistent(tracklets, sigma):
 
 @few
 @given(worlds, sigmas, st.integers(0, 8))
-def test_a_wider_range_never_splits_an_identity(tracklets, drm, radius):
+def test_wider_range_never_splits_an_identity(tracklets, drm, radius):
     start = Assignment.untouched(tracklets)
     narrow = cross_video(tracklets, start, sigma_drm=drm, radius=radius).identity
     wide = cross_video(tracklets, start, sigma_drm=drm, radius=radius + 3).identity
@@ -93,7 +93,7 @@ def test_a_wider_range_never_splits_an_identity(tracklets, drm, radius):
 
 @few
 @given(worlds, sigmas)
-def test_a_range_of_all_nodes_is_every_pair(tracklets, drm):
+def test_range_of_all_nodes_is_every_pair(tracklets, drm):
     start = Assignment.untouched(tracklets)
     count = len(tracklets)
     whole = cross_video(tracklets, start, sigma_drm=drm, radius=count)

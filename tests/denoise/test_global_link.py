@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import Assignment, SettingsError
-from reappear.denoise import Approximate, Trace, cross_video, global_link, single_tracklet, single_video
+from reappear.denoise import Approximate, Rules, Trace, cross_video, global_link, single_tracklet, single_video
 from reappear.denoise.approximate import approximate_links
 from reappear.denoise.linking import find_links
 
@@ -18,11 +18,11 @@ few = settings(max_examples=30, deadline=None, derandomize=True)
 
 @few
 @given(worlds, sigmas, st.booleans())
-def test_it_is_cross_video_with_a_radius_of_all(tracklets, drm, constraints):
+def test_global_link_equals_cross_video_with_full_radius(tracklets, drm, constraints):
     start = single_video(tracklets, single_tracklet(tracklets, Assignment.untouched(tracklets)), sigma_drm=0.05)
     mine, theirs = Trace(), Trace()
-    found = global_link(tracklets, start, sigma_drm=drm, constraints=constraints, trace=mine)
-    whole = cross_video(tracklets, start, sigma_drm=drm, radius=len(tracklets), constraints=constraints, trace=theirs)
+    found = global_link(tracklets, start, sigma_drm=drm, rules=Rules(constraints), trace=mine)
+    whole = cross_video(tracklets, start, sigma_drm=drm, radius=len(tracklets), rules=Rules(constraints), trace=theirs)
     assert found.identity.tolist() == whole.identity.tolist()
     assert found.tracklet.tolist() == start.tracklet.tolist()
     for name, column in mine.link_columns().items():
@@ -31,7 +31,7 @@ def test_it_is_cross_video_with_a_radius_of_all(tracklets, drm, constraints):
     assert list(mine.vetoed.values()) == list(theirs.vetoed.values())
 
 
-def test_it_finds_who_comes_back_after_the_sliding_range():
+def test_global_link_finds_people_beyond_the_sliding_range():
     x = np.eye(50, dtype=np.float32)[np.r_[0:50, 0:50]]
     world = tracklet_set(x, np.ones(100, int), video=np.repeat([0, 1], 50))
     start = Assignment.untouched(world)
@@ -40,7 +40,7 @@ def test_it_finds_who_comes_back_after_the_sliding_range():
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
-def test_an_index_finds_what_it_is_asked_for_and_nothing_else(kind):
+def test_index_reaches_its_recall_without_false_links(kind):
     x = unit(np.random.default_rng(0).normal(size=(4000, 32)).repeat(2, axis=0) + 0.02 * crowd(0, 8000, 32))
     x = x.astype(kind)
     whole = find_links(x, 0.15)
@@ -57,7 +57,7 @@ def test_an_index_finds_what_it_is_asked_for_and_nothing_else(kind):
 
 @few
 @given(st.integers(0, 1000), st.integers(1, 60), sigmas)
-def test_a_search_of_all_cells_is_exact(seed, count, sigma):
+def test_search_of_all_cells_is_exact(seed, count, sigma):
     """A recall of 1 on all rows leaves nothing out."""
     x = crowd(seed, count)
     whole = find_links(x, sigma)
@@ -68,7 +68,7 @@ def test_a_search_of_all_cells_is_exact(seed, count, sigma):
     assert recall in (None, 1)
 
 
-def test_the_trace_says_how_much_an_index_found():
+def test_trace_has_the_recall_of_the_index():
     x = crowd(3, 300)
     world, trace = tracklet_set(x[x.any(1)], np.ones(int(x.any(1).sum()), int)), Trace()
     found = global_link(world, Assignment.untouched(world), approximate=Approximate(recall=1.0), trace=trace)
@@ -77,15 +77,15 @@ def test_the_trace_says_how_much_an_index_found():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"recall": 0.0}, "recall: must be more than 0 and at most 1, got 0.0"),
         ({"recall": 1.1}, "recall: must be more than 0 and at most 1, got 1.1"),
         ({"sample": 0}, "sample: must be 1 or more, got 0"),
     ],
 )
-def test_what_an_index_cannot_do(wrong, said):
-    with pytest.raises(SettingsError, match=said):
+def test_invalid_index_settings_are_refused(wrong, message):
+    with pytest.raises(SettingsError, match=message):
         Approximate(**wrong)
     world = tracklet_set(np.eye(2, dtype=np.float32), [1, 1])
     with pytest.raises(SettingsError, match="sigma_drm: must be a cosine distance"):

@@ -6,7 +6,7 @@ from reappear.core import LOCAL
 from reappear.denoise import groups
 
 
-def test_a_mapped_matrix_gives_its_memory_back(tmp_path):
+def test_mapped_matrix_releases_its_pages(tmp_path):
     rows = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float16)
     np.save(tmp_path / "v.npy", rows)
     mapped = np.load(tmp_path / "v.npy", mmap_mode="r")
@@ -34,7 +34,7 @@ def resident(path):
                for line in lines if line.endswith(str(path)))  # fmt: skip
 
 
-def test_all_rows_of_a_matrix_are_the_matrix(monkeypatch):
+def test_reading_all_rows_gives_the_matrix(monkeypatch):
     monkeypatch.setattr(groups, "_BLOCK_BYTES", 40)
     matrix = np.arange(20, dtype=np.float32).reshape(5, 4)
     assert groups.rows_of(matrix, np.arange(5), LOCAL) is matrix

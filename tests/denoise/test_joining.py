@@ -49,7 +49,7 @@ def pairs_of(links):
 
 @few
 @given(graphs())
-def test_a_veto_is_the_literal_one_in_any_order_of_links(graph):
+def test_cannot_link_equals_the_reference_in_any_order(graph):
     count, links, cannot_link, random = graph
     groups, kept, refused = literal.join(count, links, cannot_link)
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_a_veto_is_the_literal_one_in_any_order_of_links(graph):
 
 @few
 @given(graphs())
-def test_who_refuses_a_link_lies_in_the_groups_it_would_have_joined(graph):
+def test_refusing_pair_is_in_the_joined_groups(graph):
     count, links, cannot_link, _ = graph
     made = join(count, as_links(links), constraint(count, cannot_link))
     for first, second, row in zip(made.refused.first, made.refused.second, made.witness, strict=True):
@@ -74,7 +74,7 @@ def test_who_refuses_a_link_lies_in_the_groups_it_would_have_joined(graph):
 
 @few
 @given(graphs(), st.integers(0, 1000), st.sampled_from([0.05, 0.2, 0.4, 0.8, 1.5, 2.0]))
-def test_a_diameter_is_the_literal_one_with_and_without_vetoes(graph, seed, limit):
+def test_diameter_guard_equals_the_reference(graph, seed, limit):
     count, links, cannot_link, random = graph
     x = np.random.default_rng(seed).normal(size=(count, 3))
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_a_diameter_is_the_literal_one_with_and_without_vetoes(graph, seed, limi
         assert pairs_of(made.refused) == set(refused)
 
 
-def test_a_diameter_spares_those_that_need_no_look(monkeypatch):
+def test_diameter_guard_skips_small_components(monkeypatch):
     looked = []
     monkeypatch.setattr(Diameter, "refuses", lambda _, first, second: looked.append((first[:], second[:])) or False)
     x = at(0, 1, 2, 60, 75, 90)
@@ -98,7 +98,7 @@ def test_a_diameter_spares_those_that_need_no_look(monkeypatch):
     assert looked == [([3], [4]), ([3, 4], [5])]
 
 
-def test_a_chain_breaks_where_it_grows_too_long():
+def test_diameter_guard_breaks_long_chains():
     x = at(0, 4, 9, 15, 22)
     links = as_links([(i, i + 1, cos_distance(i + 4)) for i in range(4)])
     made = join(5, links, None, Diameter(x, cos_distance(10)))
@@ -109,20 +109,20 @@ def test_a_chain_breaks_where_it_grows_too_long():
 
 @few
 @given(graphs(most=10))
-def test_a_cut_goes_through_links_whose_ends_share_too_little(graph):
+def test_cut_guard_removes_links_with_few_shared_neighbours(graph):
     count, links, _, _ = graph
     expected = [literal.shared(count, links, a, b) < 0.6 for a, b, _ in links]
     assert weak(count, as_links(links)).tolist() == expected
 
 
-def test_a_cut_parts_two_crowds_that_one_link_joins(monkeypatch):
+def test_cut_guard_separates_groups_joined_by_one_link(monkeypatch):
     monkeypatch.setattr("reappear.denoise.guard._ROWS", 3)
     crowds = [(a, b, 0.1) for low in (0, 5) for b in range(low, low + 5) for a in range(low, b)]
     found = weak(10, as_links([*crowds, (4, 5, 0.05)]))
     assert np.flatnonzero(found).tolist() == [len(crowds)]
 
 
-def test_many_links_in_a_torn_component_go_by_groups():
+def test_rebuilding_a_component_drops_inner_links():
     """Two dense groups of 150 nodes with one cannot-link pair: 45,000 links, few of which are tried."""
     rng = np.random.default_rng(0)
     x = at(*rng.uniform(0, 8, 150), *rng.uniform(9, 17, 150))
@@ -135,6 +135,6 @@ def test_many_links_in_a_torn_component_go_by_groups():
 
 
 @pytest.mark.parametrize("max_diameter", [0.5, float("nan")])
-def test_no_group_is_narrower_than_a_link(max_diameter):
+def test_group_diameter_is_at_least_its_links(max_diameter):
     with pytest.raises(SettingsError, match=r"max_diameter: must be 1 \(complete linkage\) or more, got"):
         Rules(guard="diameter", max_diameter=max_diameter)

@@ -95,7 +95,7 @@ class Rough(Blas):
 
 @few
 @given(centers, thresholds, reaches)
-def test_links_are_those_of_a_double_loop(x, sigma, reach):
+def test_links_equal_a_double_loop(x, sigma, reach):
     links = find_links(x, sigma, reach=reach)
     expected = literal_links(x, sigma, reach)
     assert list(zip(links.first.tolist(), links.second.tolist(), strict=True)) == [pair[:2] for pair in expected]
@@ -121,7 +121,7 @@ def test_rough_products_change_no_bit(x, sigma, reach):
 
 @few
 @given(centers, thresholds, reaches)
-def test_thinned_links_hold_the_same_together(x, sigma, reach):
+def test_thinned_links_give_the_same_components(x, sigma, reach):
     whole = find_links(x, sigma, reach=reach)
     thinned = find_links(x, sigma, reach=reach, engine=Local(memory_bytes=128 * 3), products=tiled(16, 4, 8))
     same_bits(thinned, shortest_forest(len(x), whole).in_order() if len(whole) > 3 else whole)
@@ -137,11 +137,11 @@ def test_thinned_links_do_not_depend_on_tiles(x, sigma, reach, most, block, heig
     same_bits(small, large)
 
 
-def test_links_that_may_not_be_thinned_must_fit():
+def test_links_that_cannot_be_thinned_must_fit_in_memory():
     x = np.ones((40, 4), np.float32) / 2
     with pytest.raises(
         SettingsError,
-        match=r"sigma_drm: more than 100 pairs lie within 0\.1 .*; give more memory, lower it, or link wit",
+        match=r"sigma_drm: more than 100 pairs lie within 0\.1 .*",
     ):
         find_links(x, 0.1, thin=False, engine=Local(memory_bytes=128 * 100))
     assert len(find_links(x, 0.1, thin=False, engine=Local(memory_bytes=128 * 780))) == 780
@@ -170,7 +170,7 @@ class Backwards:
     memory_bytes, zeros = LOCAL.memory_bytes, LOCAL.zeros
 
 
-def test_an_engine_changes_no_bit():
+def test_engine_changes_no_bit():
     x = crowd(1, 500)
     for reach in (None, 40):
         mine = find_links(x, 0.2, reach=reach)
@@ -178,7 +178,7 @@ def test_an_engine_changes_no_bit():
         assert count_pairs(x, 0.2, reach=reach, engine=Backwards(), products=tiled(64, 32, 32)) == len(mine)
 
 
-def test_rows_are_read_from_a_map_of_float16_and_never_copied_whole(tmp_path):
+def test_float16_memory_map_is_not_copied(tmp_path):
     count, width = 20_000, 64
     half = crowd(2, count, width).astype(np.float16)
     np.save(tmp_path / "centers.npy", half)
@@ -191,7 +191,7 @@ def test_rows_are_read_from_a_map_of_float16_and_never_copied_whole(tmp_path):
     same_bits(links, find_links(to_unit(half.astype(np.float32)), 0.1, reach=50))
 
 
-def test_nothing_links_to_nothing():
+def test_empty_input_has_no_links():
     for count in (0, 1):
         assert len(find_links(np.ones((count, 3), np.float32), 2.0)) == 0
         assert count_pairs(np.ones((count, 3), np.float32), 2.0) == 0

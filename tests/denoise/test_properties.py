@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from reappear.core import Assignment, InputError, TrackletSet, lengths_to_offsets
 from reappear.denoise import (
+    Rules,
     calibrate,
     cross_video,
     global_link,
@@ -67,7 +68,7 @@ class TestEnds:
 
     @few
     @given(worlds)
-    def test_sigma_cst_of_two_takes_out_opposites_alone(self, tracklets):
+    def test_sigma_cst_of_two_removes_only_opposites(self, tracklets):
         gone = np.flatnonzero(clean(tracklets, 2.0).tracklet < 0)
         x = tracklets.embeddings
         for crop in gone:
@@ -76,14 +77,14 @@ class TestEnds:
 
     @few
     @given(worlds, st.integers(1, 3))
-    def test_sigma_drm_of_two_joins_everybody(self, tracklets, radius):
+    def test_sigma_drm_of_two_merges_everything(self, tracklets, radius):
         start = Assignment.untouched(tracklets)
         assert cross_video(tracklets, start, sigma_drm=2.0, radius=radius).identities == 1
         assert single_video(tracklets, start, sigma_drm=2.0).identities == len(np.unique(tracklets.video))
 
     @few
     @given(worlds)
-    def test_sigma_drm_of_zero_joins_copies_alone(self, tracklets):
+    def test_sigma_drm_of_zero_merges_only_copies(self, tracklets):
         """Those whose crops have one mean direction, up to what float32 tells apart."""
         start = Assignment.untouched(tracklets)
         identity = cross_video(tracklets, start, sigma_drm=0.0, radius=everywhere).identity
@@ -117,14 +118,14 @@ class TestEnds:
 
     @few
     @given(worlds, sigmas)
-    def test_a_tracklet_of_one_crop_stays_as_it_is(self, tracklets, sigma):
+    def test_tracklet_of_one_crop_stays_as_it_is(self, tracklets, sigma):
         alone = np.diff(tracklets.offsets)[tracklets.origin] == 1
         left = clean(tracklets, sigma).tracklet
         assert left[alone].tolist() == tracklets.origin[alone].tolist()
 
     @few
     @given(seeds, st.integers(2, 600), st.sampled_from([0.01, 0.2, 2.0]))
-    def test_copies_never_leave_each_other(self, seed, copies, sigma):
+    def test_copies_stay_together(self, seed, copies, sigma):
         """Also by the way of long tracklets."""
         x = np.random.default_rng(seed).normal(size=8)
         world = tracklet_set(np.tile(x / np.linalg.norm(x), (copies, 1)).astype(np.float32), [copies])
@@ -198,19 +199,19 @@ class TestOrders:
 class TestRepetition:
     @few
     @given(worlds, sigmas)
-    def test_linking_again_only_ever_joins(self, tracklets, drm):
+    def test_linking_again_never_splits(self, tracklets, drm):
         once = cross_video(tracklets, Assignment.untouched(tracklets), sigma_drm=drm)
         assert refines(once.identity, cross_video(tracklets, once, sigma_drm=drm).identity)
 
     @few
     @given(worlds, sigmas)
-    def test_repeated_merging_is_done_when_it_is_done(self, tracklets, drm):
+    def test_repeated_merging_is_idempotent(self, tracklets, drm):
         once = single_video(tracklets, Assignment.untouched(tracklets), sigma_drm=drm, merge="repeat")
         again = single_video(tracklets, once, sigma_drm=drm, merge="repeat")
         assert again.identity.tolist() == once.identity.tolist()
 
     @pytest.mark.parametrize("stage", [single_video, cross_video, global_link])
-    def test_linking_once_may_not_be_done(self, stage):
+    def test_linking_once_is_not_idempotent(self, stage):
         """A third lies near the middle of two, and near neither: no stage that links is idempotent, as printed."""
         a, b, up = np.deg2rad([0, 20, 19])
         crops = [[np.cos(a), np.sin(a), 0], [np.cos(b), np.sin(b), 0]]
@@ -224,14 +225,14 @@ class TestRepetition:
 class TestWider:
     @few
     @given(worlds, sigmas, sigmas)
-    def test_a_wider_sigma_cst_takes_out_a_part_of_the_same_crops(self, tracklets, one, other):
+    def test_larger_sigma_cst_removes_a_subset(self, tracklets, one, other):
         """Who deviates most does not depend on the threshold."""
         wide, narrow = (clean(tracklets, sigma).tracklet < 0 for sigma in (max(one, other), min(one, other)))
         assert not (wide & ~narrow).any()
 
     @few
     @given(worlds, sigmas, sigmas, st.integers(1, 5))
-    def test_a_wider_sigma_drm_never_splits_an_identity(self, tracklets, one, other, radius):
+    def test_larger_sigma_drm_never_splits_an_identity(self, tracklets, one, other, radius):
         start = clean(tracklets)
         low, high = min(one, other), max(one, other)
         for stage in (
@@ -251,19 +252,21 @@ class TestWider:
 
     @few
     @given(worlds, sigmas)
-    def test_rules_only_ever_keep_apart(self, tracklets, drm):
+    def test_rules_never_merge_more(self, tracklets, drm):
         rng = np.random.default_rng(len(tracklets))
         begin = rng.uniform(0, 20, len(tracklets))
         timed = TrackletSet(tracklets.embeddings, tracklets.video, begin, begin + 5, tracklets.offsets)
         free = cross_video(timed, clean(timed), sigma_drm=drm)
         for rules in ({"constraints": True}, {"guard": "diameter"}, {"guard": "cut"}):
-            assert refines(cross_video(timed, clean(timed), sigma_drm=drm, **rules).identity, free.identity)
+            assert refines(
+                cross_video(timed, clean(timed), sigma_drm=drm, rules=Rules(**rules)).identity, free.identity
+            )
 
 
 class TestGeometry:
     @few
     @given(seeds, sigmas)
-    def test_turning_the_space_and_lengthening_crops_change_nothing(self, seed, sigma):
+    def test_rotation_and_scaling_change_nothing(self, seed, sigma):
         world, _ = gaussian(seed, spread=0.5)
         rng = np.random.default_rng(seed)
         turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
@@ -278,7 +281,7 @@ class TestGeometry:
 
     @few
     @given(seeds, st.sampled_from([0.05, 0.18, 0.4]))
-    def test_strangers_elsewhere_change_nothing_here(self, seed, drm):
+    def test_other_videos_do_not_change_single_video(self, seed, drm):
         world, _ = gaussian(seed, spread=0.5)
         wide = np.concatenate([np.pad(world.embeddings, ((0, 0), (0, 1))), np.eye(7, dtype=np.float32)[[6, 6]]])
         more = tracklet_set(wide, [*np.diff(world.offsets), 2], [*world.video, 9])
@@ -291,7 +294,7 @@ class TestGeometry:
 
 @few
 @given(worlds, st.sampled_from([0.0, np.nan, np.inf]), seeds)
-def test_a_crop_without_an_embedding_is_refused_by_name(tracklets, value, seed):
+def test_crop_without_an_embedding_is_refused(tracklets, value, seed):
     """Wherever it lies; discarded ones are passed over in `test_stages.py`."""
     row = seed % len(tracklets.embeddings)
     x = tracklets.embeddings.copy()

@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import Assignment, Decision, InputError
-from reappear.denoise import ReviewConstraints, Trace, apply_review, cross_video, reject, single_tracklet, single_video
+from reappear.denoise import (
+    ReviewConstraints,
+    Rules,
+    Trace,
+    apply_review,
+    cross_video,
+    reject,
+    single_tracklet,
+    single_video,
+)
 from reappear.denoise.constraints import is_reliable
 from reappear.denoise.joining import components
 from reappear.denoise.links import Links
@@ -21,10 +30,10 @@ def world(*degrees, video=None, start=None):
     return tracklet_set(at(*degrees), [1] * count, video=np.array(video), start=start)
 
 
-def decisions(*said):
+def decisions(*message):
     """("same", 1, 2), ("split", (1,), (2, 3)), ("reject", 1), ... in the order they are made."""
     out = []
-    for line, (kind, *numbers) in enumerate(said, 1):
+    for line, (kind, *numbers) in enumerate(message, 1):
         if kind == "split":
             out.append(Decision("split", *map(tuple, numbers), line=line))
         else:
@@ -32,37 +41,37 @@ def decisions(*said):
     return out
 
 
-def constraints_of(tracklets, *said):
-    return ReviewConstraints.of(decisions(*said), tracklets)
+def constraints_of(tracklets, *message):
+    return ReviewConstraints.of(decisions(*message), tracklets)
 
 
 def run(tracklets, found, *, trace=None, constraints=True, sigma_drm=0.1):
     """All stages, as correlate folds them."""
     trace = Trace() if trace is None else trace
-    rules = {"constraints": constraints, "review": found, "sigma_drm": sigma_drm}
+    linked = {"rules": Rules(constraints, review=found), "sigma_drm": sigma_drm}
     out = reject(Assignment.untouched(tracklets), found, trace)
     out = single_tracklet(tracklets, out, trace=trace)
-    out = single_video(tracklets, out, trace=trace, **rules)
-    out = cross_video(tracklets, out, trace=trace, **rules)
+    out = single_video(tracklets, out, trace=trace, **linked)
+    out = cross_video(tracklets, out, trace=trace, **linked)
     return apply_review(tracklets, out, review=found, overlap=1.0 if constraints else None, trace=trace)
 
 
 class TestVerdicts:
-    def test_the_later_decision_holds(self):
+    def test_later_decision_overrides_earlier(self):
         five = world(0, 0, 0, 0, 0)
-        for said, same, different, overruled in [
+        for message, same, different, overruled in [
             ((("same", 0, 1), ("different", 1, 0)), [], [[1, 0]], ["line 1 (same)"]),
             ((("different", 0, 1), ("same", 0, 1)), [[0, 1]], [], ["line 1 (different)"]),
             ((("same", 0, 1), ("same", 1, 2), ("different", 0, 2)), [[1, 2]], [[0, 2]], ["line 1 (same)"]),
             ((("different", 0, 2), ("same", 0, 1), ("same", 1, 2)), [[1, 2], [0, 1]], [], ["line 1 (different)"]),
             ((("merge", 0, 1, 2), ("split", (2,), (0, 1))), [[0, 1]], [[2, 0], [2, 1]], ["line 1 (merge)"]),
         ]:
-            found = constraints_of(five, *said)
+            found = constraints_of(five, *message)
             assert sorted(found.same.tolist()) == sorted(same)
             assert found.different.tolist() == different
             assert [text.split(":")[0] for text in found.overruled] == overruled
 
-    def test_what_contradicts_is_said_in_words(self):
+    def test_contradictions_are_described(self):
         found = constraints_of(world(0, 0, 0), ("same", 0, 1), ("reject", 2), ("same", 2, 1), ("different", 0, 1))
         assert found.overruled == (
             "line 1 (same): tracklets 0 and 1 are not one person by line 4",
@@ -71,7 +80,7 @@ class TestVerdicts:
         assert not found.rejected.any()
         assert found.counts == {"same": 2, "reject": 1, "different": 1}
 
-    def test_who_is_rejected_later_is_nobody(self):
+    def test_later_rejection_overrides_same(self):
         found = constraints_of(world(0, 0, 0), ("same", 0, 1, 2), ("reject", 1))
         assert found.same.tolist() == [[0, 2]]
         assert found.rejected.tolist() == [False, True, False]
@@ -82,11 +91,11 @@ class TestVerdicts:
         found = ReviewConstraints.of([Decision("reject", (), (), (1,), line=1)], tracklets)
         assert found.rejected.tolist() == [False, True, False, False]
 
-    def test_different_means_each_from_each(self):
+    def test_different_applies_to_all_pairs(self):
         assert constraints_of(world(0, 0, 0), ("different", 0, 1, 2)).different.tolist() == [[0, 1], [0, 2], [1, 2]]
 
     @pytest.mark.parametrize(
-        ("decision", "said"),
+        ("decision", "message"),
         [
             (
                 Decision("same", (0, 7), line=3),
@@ -96,19 +105,19 @@ class TestVerdicts:
             (Decision("reject", crops=(3,), line=2), "line 2 of the review: there is no crop 3; .* 0 to 2"),
         ],
     )
-    def test_numbers_of_nothing(self, decision, said):
-        with pytest.raises(InputError, match=said):
+    def test_unknown_numbers_are_refused(self, decision, message):
+        with pytest.raises(InputError, match=message):
             ReviewConstraints.of([decision], world(0, 0, 0))
 
-    def test_who_is_apart_from_one_is_apart_from_all_that_are_the_same(self):
+    def test_cannot_link_extends_to_merged_tracklets(self):
         """0 and 1 are one person; 1 and 2 are seen at the same time; 3 is not 0 by decision."""
         four = world(0, 0, 0, 0, video=[0, 1, 1, 2], start=[0, 0, 0, 0])
         cannot_link = constraints_of(four, ("same", 0, 1), ("different", 0, 3)).cannot_link(four, np.ones(4, bool), 0.5)
-        told = {
-            (*sorted(pair), said)
-            for pair, said in zip(cannot_link.pairs.tolist(), cannot_link.decided.tolist(), strict=True)
+        result = {
+            (*sorted(pair), message)
+            for pair, message in zip(cannot_link.pairs.tolist(), cannot_link.decided.tolist(), strict=True)
         }
-        assert told == {(0, 2, False), (1, 2, False), (0, 3, True), (1, 3, True)}
+        assert result == {(0, 2, False), (1, 2, False), (0, 3, True), (1, 3, True)}
 
 
 @st.composite
@@ -125,7 +134,7 @@ def logs(draw, tracklets):
 class TestProperties:
     @few
     @given(logs(8), st.randoms())
-    def test_decisions_are_consistent_and_said_twice_change_nothing(self, log, random):
+    def test_decisions_are_consistent_and_idempotent(self, log, random):
         log = decisions(*log)
         eight = world(*range(8))
         found = ReviewConstraints.of(log, eight)
@@ -142,7 +151,7 @@ class TestProperties:
 
     @few
     @given(logs(8))
-    def test_the_last_decision_always_holds(self, log):
+    def test_last_decision_is_always_applied(self, log):
         log = decisions(*log)
         if not log:
             return
@@ -154,17 +163,17 @@ class TestProperties:
         elif last.kind == "reject":
             assert found.rejected[list(last.tracklets)].all()
         else:
-            told = {frozenset(pair) for pair in found.different.tolist()}
+            result = {frozenset(pair) for pair in found.different.tolist()}
             wanted = (
                 [(a, b) for a in last.tracklets for b in last.others]
                 if last.others
                 else [(a, b) for a in last.tracklets for b in last.tracklets if a < b]
             )
-            assert {frozenset(pair) for pair in wanted} <= told
+            assert {frozenset(pair) for pair in wanted} <= result
 
     @few
     @given(st.data(), st.integers(0, 1000), st.booleans())
-    def test_identities_are_as_decided_and_else_as_seen(self, data, seed, constraints):
+    def test_undecided_pairs_follow_distances(self, data, seed, constraints):
         tracklets, _ = gaussian(seed, people=4, videos=3, spread=0.8, share=1.0)
         start = np.random.default_rng(seed).uniform(0, 20, len(tracklets))
         tracklets = tracklet_set(tracklets.embeddings, np.diff(tracklets.offsets), tracklets.video, start, start + 5)
@@ -192,13 +201,13 @@ class TestProperties:
 
 
 class TestStages:
-    def test_what_looks_apart_is_joined_and_what_looks_alike_is_parted(self):
+    def test_decisions_override_distances(self):
         four = world(0, 1, 90, 91)
         assert run(four, constraints_of(four)).identity.tolist() == [0, 0, 1, 1]
         assert run(four, constraints_of(four, ("same", 1, 2))).identity.tolist() == [0, 0, 0, 0]
         assert run(four, constraints_of(four, ("different", 0, 1), ("same", 1, 2))).identity.tolist() == [0, 1, 1, 1]
 
-    def test_a_decision_is_worth_more_than_what_is_seen_at_the_same_time(self):
+    def test_decision_overrides_simultaneity(self):
         both = world(0, 60, video=[0, 0], start=[0, 0.2])
         both = tracklet_set(both.embeddings, [1, 1], video=[0, 0], start=[0, 0], end=[4, 4])
         found = constraints_of(both, ("same", 0, 1))
@@ -206,8 +215,8 @@ class TestStages:
         assert found.contradicted(both, 1.0) == 1
         assert constraints_of(both, ("different", 0, 1)).contradicted(both, 1.0) == 0
 
-    def test_a_split_goes_through_an_identity_found_before(self):
-        """0-1-2-3 in a row are one identity; 3 was not meant to be in it, and takes nobody along."""
+    def test_split_applies_to_earlier_identities(self):
+        """0-1-2-3 in a row are one identity; 3 was not meant to be in it, and takes no other along."""
         four = world(0, 4, 8, 12)
         trace = Trace()
         before = cross_video(four, Assignment.untouched(four), sigma_drm=0.004, trace=trace)
@@ -216,16 +225,16 @@ class TestStages:
         after = apply_review(four, before, review=found, overlap=None, trace=trace)
         assert after.identity.tolist() == [0, 0, 0, 1]
         assert len(trace.link_columns()["first"]) == 2
-        again = cross_video(four, after, sigma_drm=0.1, review=found)
+        again = cross_video(four, after, sigma_drm=0.1, rules=Rules(review=found))
         assert again.identity.tolist() == [0, 0, 0, 1]
 
-    def test_identities_of_unknown_origin_hold_together_as_far_as_they_may(self):
+    def test_identities_without_links_stay_together_where_allowed(self):
         four = world(0, 90, 180, 270)
         given = Assignment(np.arange(4), np.array([0, 0, 0, 0]))
         after = apply_review(four, given, review=constraints_of(four, ("split", (3,), (0, 1, 2))), overlap=None)
         assert after.identity.tolist() == [0, 0, 0, 1]
 
-    def test_settling_twice_changes_nothing(self):
+    def test_apply_review_is_idempotent(self):
         for seed in range(5):
             tracklets, _ = gaussian(seed)
             trace = Trace()
@@ -237,23 +246,27 @@ class TestStages:
             assert twice.identity.tolist() == once.identity.tolist()
             assert len(trace.link_columns()["first"]) == len(links["first"])
 
-    def test_a_refused_link_names_who_decided(self):
+    def test_refused_link_has_its_reason(self):
         two = world(0, 1)
         trace = Trace()
         run(two, constraints_of(two, ("different", 0, 1)), trace=trace)
         refused = trace.refused_columns()
         assert refused["stage"].tolist() == ["cross-video"]
         assert refused["reason"].tolist() == ["review"]
-        assert (refused["apart_first"][0], refused["apart_second"][0]) == (0, 1)
+        assert (refused["cannot_link_first"][0], refused["cannot_link_second"][0]) == (0, 1)
 
-    def test_the_guard_is_named_too(self):
+    def test_link_refused_by_the_guard_is_recorded(self):
         chain = world(0, 4, 9, 13.5)
         trace = Trace()
         made = cross_video(
-            chain, Assignment.untouched(chain), sigma_drm=0.005, guard="diameter", max_diameter=1.0, trace=trace
+            chain,
+            Assignment.untouched(chain),
+            sigma_drm=0.005,
+            rules=Rules(guard="diameter", max_diameter=1.0),
+            trace=trace,
         )
         assert made.identity.tolist() == [0, 0, 1, 1]
         assert trace.guarded == {"cross-video": 1}
         refused = trace.refused_columns()
         assert (refused["first"][0], refused["second"][0], refused["reason"][0]) == (1, 2, "guard")
-        assert refused["apart_first"].tolist() == [-1]
+        assert refused["cannot_link_first"].tolist() == [-1]

@@ -15,7 +15,7 @@ def street():
     return world, single_tracklet(world, Assignment.untouched(world), sigma_cst=0.5)
 
 
-def test_a_sample_of_all_is_exact(street):
+def test_sample_of_all_is_exact(street):
     world, assignment = street
     sigmas = {"sigma_cst": 0.3, "sigma_drm": 0.2}
     found = sampled_noise(world, assignment, **sigmas)
@@ -27,7 +27,7 @@ def test_a_sample_of_all_is_exact(street):
     assert exact.similar_pairs > 100
 
 
-def test_samples_are_right_on_average_and_know_how_far_off_they_are(street):
+def test_sampled_noise_is_unbiased_with_valid_standard_error(street):
     world, assignment = street
     truth = noise_score(world, assignment, sigma_cst=0.3, sigma_drm=0.2)
     drawn = [sampled_noise(world, assignment, sigma_cst=0.3, sigma_drm=0.2, rows=60, seed=s) for s in range(200)]
@@ -38,13 +38,13 @@ def test_samples_are_right_on_average_and_know_how_far_off_they_are(street):
     assert 0.9 < np.mean(np.abs(off) < 2 * error) < 0.99
 
 
-def test_the_same_seed_draws_the_same(street):
+def test_same_seed_draws_the_same(street):
     world, assignment = street
     assert sampled_noise(world, assignment, rows=30) == sampled_noise(world, assignment, rows=30)
     assert sampled_noise(world, assignment, rows=30) != sampled_noise(world, assignment, rows=30, seed=1)
 
 
-def test_pieces_are_cut_without_a_trace(street, monkeypatch):
+def test_block_size_does_not_change_the_sample(street, monkeypatch):
     world, assignment = street
     whole = sampled_noise(world, assignment, rows=50)
     module = sys.modules[sampled_noise.__module__]
@@ -62,14 +62,14 @@ def test_pieces_are_cut_without_a_trace(street, monkeypatch):
     assert pieces == [-(-whole.identities // 37)]
 
 
-def test_nobody_left_is_no_noise(street):
+def test_noise_without_identities_is_zero(street):
     world, _ = street
     gone = Assignment(np.full(len(world.embeddings), -1), np.full(len(world), -1))
     found = sampled_noise(world, gone)
     assert (found.score, found.error, found.rows) == (0.0, 0.0, 0)
 
 
-def test_a_sample_of_one_has_no_error_to_tell(street):
+def test_sample_of_one_has_no_standard_error(street):
     world, assignment = street
     with pytest.raises(SettingsError, match="rows: must be 2 or more, got 1"):
         sampled_noise(world, assignment, rows=1)

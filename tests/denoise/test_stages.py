@@ -7,13 +7,14 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from reappear.core import Assignment, InputError, SettingsError
-from reappear.denoise import Trace, cross_video, noise_score, noise_terms, single_tracklet, single_video
+from reappear.denoise import Rules, Trace, cross_video, noise_score, noise_terms, single_tracklet, single_video
 from reappear.denoise.constraints import overlapping_pairs
+from reappear.denoise.rules import NO_RULES
 
 from .worlds import at, cos_distance, gaussian, tracklet_set
 
 
-def test_the_stranger_leaves_and_goes_home():
+def test_outlier_moves_to_its_own_tracklet():
     world = tracklet_set(at(0, 2, 90, 88, 91, 89), [3, 3])
     trace = Trace()
     cleaned = single_tracklet(world, Assignment.untouched(world), trace=trace)
@@ -29,7 +30,7 @@ def test_the_stranger_leaves_and_goes_home():
     assert moves["distance"].tolist() == pytest.approx([cos_distance(89), cos_distance(90 - 268 / 3)], abs=1e-5)
 
 
-def test_threads_change_no_bit_of_what_leaves():
+def test_removal_does_not_depend_on_threads():
     world, _ = gaussian(3, people=40, videos=4, longest=30, width=20)  # batches of about equal length
 
     def outliers(threads):
@@ -43,7 +44,7 @@ def test_threads_change_no_bit_of_what_leaves():
     assert outliers(1) == outliers(2)
 
 
-def test_a_crop_never_returns_to_its_own_tracklet_nor_leaves_its_video():
+def test_crop_never_returns_to_its_own_tracklet_nor_leaves_its_video():
     alone = tracklet_set(at(0, 2, 40), [3])
     cleaned = single_tracklet(alone, Assignment.untouched(alone))
     assert cleaned.tracklet.tolist() == [0, 0, -1]
@@ -62,7 +63,7 @@ def test_tracklets_of_one_and_two_crops():
     assert fewest.identity.tolist() == [-1, -1]
 
 
-def test_a_long_tracklet_takes_the_other_way_to_the_same_end():
+def test_long_tracklet_algorithm_gives_the_same_result():
     """Above 512 crops inner products are taken when needed instead of all at once."""
     rng = np.random.default_rng(0)
     good = rng.normal(size=(600, 8)) * 0.1 + np.eye(8)[0]
@@ -77,14 +78,14 @@ def test_a_long_tracklet_takes_the_other_way_to_the_same_end():
     assert distance.max() < 0.2
 
 
-def test_a_tracklet_without_crops_takes_none():
+def test_empty_tracklet_receives_no_crops():
     world = tracklet_set(at(0, 90, 180), [1, 1, 1])
     start = Assignment(np.array([-1, -1, 2]), np.array([-1, -1, 0]))
     found = single_video(world, start, sigma_cst=1.5, sigma_drm=0.0)
     assert found.tracklet.tolist() == [-1, 2, 2]
 
 
-def test_names_of_identities_do_not_matter():
+def test_identity_numbers_do_not_matter():
     world, _ = gaussian(7)
     start = Assignment.untouched(world)
     renamed = Assignment(start.tracklet, np.random.default_rng(0).permutation(len(world)))
@@ -109,7 +110,7 @@ def test_merging_is_transitive():
     assert found.identity.tolist() == [0, 0, 0, 1]
 
 
-def test_repeated_merging_looks_at_new_centroids():
+def test_repeated_merging_uses_new_centroids():
     """Two nodes 20 degrees apart; a third is 21.4 from each, but 19 from the middle between them."""
     ten, nineteen = np.deg2rad([10, 19])
     x = [[np.cos(ten), np.sin(ten), 0], [np.cos(ten), -np.sin(ten), 0], [np.cos(nineteen), 0, np.sin(nineteen)]]
@@ -120,15 +121,15 @@ def test_repeated_merging_looks_at_new_centroids():
     assert single_video(world, start, sigma_drm=sigma, merge="repeat").identity.tolist() == [0, 0, 0]
 
 
-def test_identities_across_videos_come_after_those_inside():
+def test_single_video_refuses_identities_across_videos():
     world = tracklet_set(at(0, 90, 0), [1, 1, 1], video=[0, 0, 1])
     joined = cross_video(world, Assignment.untouched(world))
     assert joined.identity.tolist() == [0, 1, 0]
-    with pytest.raises(InputError, match="identity 0 lies in several videos; run it before cross_video"):
+    with pytest.raises(InputError, match="identity 0 lies in several videos"):
         single_video(world, joined)
 
 
-def test_the_range_counts_identities_in_the_order_of_their_first_tracklet():
+def test_range_counts_identities_in_the_order_of_their_first_tracklet():
     world = tracklet_set(at(0, 60, 120, 0), [1, 1, 1, 1], video=[0, 1, 2, 3])
     start = Assignment.untouched(world)
     assert cross_video(world, start, radius=2).identity.tolist() == [0, 1, 2, 3]
@@ -141,8 +142,8 @@ def test_noise_counts_each_pair_twice():
     terms = noise_terms(world, Assignment.untouched(world))
     assert (terms.identities, terms.inconsistent, terms.similar_pairs) == (3, 0, 3)
     assert noise_score(world, Assignment.untouched(world)) == 2.0  # M - 1, its most for consistent identities
-    nobody = Assignment(np.full(3, -1), np.full(3, -1))
-    assert noise_score(world, nobody) == 0.0
+    empty = Assignment(np.full(3, -1), np.full(3, -1))
+    assert noise_score(world, empty) == 0.0
 
 
 def test_noise_of_many_nodes_goes_by_tiles():
@@ -173,7 +174,7 @@ def test_noise_of_many_identities_is_exact_and_holds_no_table_of_pairs():
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 @pytest.mark.parametrize("stage", [single_tracklet, single_video, cross_video, noise_score])
-def test_a_crop_without_an_embedding_is_refused_but_not_if_discarded(stage, value):
+def test_crop_without_an_embedding_is_refused_but_not_if_discarded(stage, value):
     x = at(0, 1, 2, 3)
     x[1] = value
     world = tracklet_set(x, [2, 2])
@@ -183,7 +184,7 @@ def test_a_crop_without_an_embedding_is_refused_but_not_if_discarded(stage, valu
 
 
 @pytest.mark.parametrize(
-    ("stage", "wrong", "said"),
+    ("stage", "wrong", "message"),
     [
         (single_tracklet, {"sigma_cst": 2.1}, "sigma_cst: must be a cosine distance in 0..2, got 2.1"),
         (single_tracklet, {"minimum_crops": 0}, "minimum_crops: must be 1 or more, got 0"),
@@ -192,14 +193,14 @@ def test_a_crop_without_an_embedding_is_refused_but_not_if_discarded(stage, valu
         (noise_score, {"sigma_cst": float("nan")}, "sigma_cst: must be a cosine distance in 0..2, got nan"),
     ],
 )
-def test_settings_out_of_range(stage, wrong, said):
+def test_settings_out_of_range(stage, wrong, message):
     world, _ = gaussian(0)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         stage(world, Assignment.untouched(world), **wrong)
 
 
 @pytest.mark.parametrize("stage", [single_tracklet, single_video, cross_video])
-def test_nothing_in_nothing_out(stage):
+def test_empty_input_gives_empty_output(stage):
     empty = tracklet_set(np.zeros((0, 3), np.float32), [])
     assert stage(empty, Assignment.untouched(empty)).identities == 0
 
@@ -213,46 +214,46 @@ def test_float16_gives_what_float32_of_the_same_numbers_gives():
         assert left.identity.tolist() == right.identity.tolist()
 
 
-def run_all(world, **constraints):
+def run_all(world, rules=NO_RULES):
     first = single_tracklet(world, Assignment.untouched(world))
-    second = single_video(world, first, **constraints)
-    return first, second, cross_video(world, second, **constraints)
+    second = single_video(world, first, rules=rules)
+    return first, second, cross_video(world, second, rules=rules)
 
 
 class TestConstraints:
-    def test_people_seen_together_are_never_joined(self):
+    def test_simultaneous_tracklets_are_not_linked(self):
         together = tracklet_set(at(0, 1), [1, 1], start=[0, 1], end=[4, 5])
         start = Assignment.untouched(together)
         assert single_video(together, start).identity.tolist() == [0, 0]
-        assert single_video(together, start, constraints=True).identity.tolist() == [0, 1]
-        assert single_video(together, start, constraints=True, overlap=3.5).identity.tolist() == [0, 0]
+        assert single_video(together, start, rules=Rules(constraints=True)).identity.tolist() == [0, 1]
+        assert single_video(together, start, rules=Rules(constraints=True, overlap=3.5)).identity.tolist() == [0, 0]
 
-    def test_a_chain_breaks_at_its_weakest_link(self):
+    def test_chain_is_split_at_its_weakest_link(self):
         """0 and 1 are seen together; 2, of another video, is like both and more like 1."""
         world = tracklet_set(at(0, 20, 12), [1, 1, 1], video=[0, 0, 1], start=[0, 0, 0], end=[4, 4, 4])
         trace = Trace()
-        found = cross_video(world, Assignment.untouched(world), constraints=True, trace=trace)
+        found = cross_video(world, Assignment.untouched(world), rules=Rules(constraints=True), trace=trace)
         assert found.identity.tolist() == [0, 1, 1]
         assert trace.vetoed == {"cross-video": 2}  # 0-2 and 0-1
         links = trace.link_columns()
         assert list(zip(links["first"].tolist(), links["second"].tolist(), strict=True)) == [(1, 2)]
         assert links["distance"].tolist() == pytest.approx([cos_distance(8)], abs=1e-6)
 
-    def test_no_identity_holds_two_who_were_seen_together(self):
+    def test_no_identity_has_simultaneous_tracklets(self):
         free, held = 0, 0
         for seed in range(24):
             world, _ = gaussian(seed, people=6, videos=4, spread=0.8)
             start = np.random.default_rng(seed).uniform(0, 20, len(world))
             world = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, start, start + 5)
             free += self.clashes(world, run_all(world)[-1])
-            held += self.clashes(world, run_all(world, constraints=True)[-1])
+            held += self.clashes(world, run_all(world, Rules(constraints=True))[-1])
         assert free > 10
         assert held == 0
 
-    def test_unknown_times_tell_nothing_and_cost_nothing(self):
+    def test_unknown_times_give_no_constraints(self):
         unknown = np.full(2, np.nan)
         together = tracklet_set(at(0, 1), [1, 1], start=unknown, end=unknown)
-        found = single_video(together, Assignment.untouched(together), constraints=True, overlap=0.0)
+        found = single_video(together, Assignment.untouched(together), rules=Rules(constraints=True, overlap=0.0))
         assert found.identity.tolist() == [0, 0]
         count = 20_000  # all pairs of them would be 200 million
         many = tracklet_set(np.ones((count, 2), np.float32), np.ones(count, int), start=np.full(count, np.nan))
@@ -269,28 +270,28 @@ class TestConstraints:
                     count += sure
         return count
 
-    def test_a_tracklet_that_lost_half_its_crops_vetoes_nothing(self):
+    def test_unreliable_tracklet_gives_no_constraint(self):
         """0 and 1 are seen together, but of 1 only a crop of the other is left."""
         world = tracklet_set(at(0, 1, 2, 90, 91, 1), [3, 3], start=[0, 0], end=[4, 4])
         start = Assignment(np.array([0, 0, 0, -1, -1, 1]), np.array([0, 1]))
-        assert cross_video(world, start, constraints=True).identity.tolist() == [0, 0]
+        assert cross_video(world, start, rules=Rules(constraints=True)).identity.tolist() == [0, 0]
         most = Assignment(np.array([0, 0, 0, -1, 1, 1]), np.array([0, 1]))
-        assert cross_video(world, most, sigma_drm=1.0, constraints=True).identity.tolist() == [0, 1]
+        assert cross_video(world, most, sigma_drm=1.0, rules=Rules(constraints=True)).identity.tolist() == [0, 1]
 
-    def test_without_clashes_constraints_change_nothing(self):
+    def test_constraints_without_conflicts_change_nothing(self):
         world, _ = gaussian(3)
-        for free, held in zip(run_all(world), run_all(world, constraints=True), strict=True):
+        for free, held in zip(run_all(world), run_all(world, Rules(constraints=True)), strict=True):
             assert free.identity.tolist() == held.identity.tolist()
 
 
 class TestTrace:
     @pytest.mark.parametrize("constraints", [False, True])
-    def test_links_hold_identities_together_and_no_more(self, constraints):
+    def test_links_form_a_spanning_forest(self, constraints):
         world, _ = gaussian(5, people=6, videos=4)
         trace = Trace()
         cleaned = single_tracklet(world, Assignment.untouched(world), trace=trace)
-        inside = single_video(world, cleaned, constraints=constraints, trace=trace)
-        found = cross_video(world, inside, constraints=constraints, trace=trace)
+        inside = single_video(world, cleaned, rules=Rules(constraints), trace=trace)
+        found = cross_video(world, inside, rules=Rules(constraints), trace=trace)
         links = trace.link_columns()
         assert len(links["first"]) == cleaned.identities - found.identities
         assert (found.identity[links["first"]] == found.identity[links["second"]]).all()
@@ -303,7 +304,7 @@ class TestTrace:
         assert (moves["distance"][left] >= 0.2 - 1e-6).all()
         assert (moves["distance"][back] < 0.2).all()
 
-    def test_an_empty_trace_is_an_empty_table(self):
+    def test_empty_trace_is_an_empty_table(self):
         assert {name: len(column) for name, column in Trace().link_columns().items()} == dict.fromkeys(
             ("stage", "first", "second", "distance"), 0
         )

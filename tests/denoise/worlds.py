@@ -25,7 +25,7 @@ def cos_distance(degrees):
 
 
 def gaussian(seed, *, people=5, videos=2, width=6, spread=0.4, wrong=0.15, longest=6, share=0.7):
-    """People who walk through videos as tracklets, with a share of crops that show somebody else."""
+    """People who walk through videos as tracklets, with a share of crops that show another person."""
     rng = np.random.default_rng(seed)
     center = rng.normal(size=(people, width))
     rows, lengths, video, person = [], [], [], []

@@ -1,4 +1,4 @@
-"""What the documents tell people to type works, and what they point at is there."""
+"""Commands in the documentation work, and its links exist."""
 
 import json
 import os
@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(document):
+def test_links_in_documents_exist(document):
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith(("http://", "https://", "mailto:")):
@@ -37,7 +37,7 @@ def test_every_command_in_the_documents_exists():
             assert name in COMMANDS, f"{document.name}: reappear {name}"
 
 
-def test_the_tutorial_runs_as_written(tmp_path):
+def test_tutorial_runs_as_written(tmp_path):
     environment = dict(os.environ)
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ PARSERS: dict[str, set[str]] = {
 }
 
 
-def test_parsers_are_called_by_their_guards_alone() -> None:
+def test_parsers_are_called_only_inside_guards() -> None:
     root = Path(reappear.__file__).parent
     texts = {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
     texts = {file: re.sub(r"model\.eval\(|\.eval\(\)", "", text) for file, text in texts.items()}  # of torch

@@ -14,11 +14,11 @@ def run(count: int, *names: str) -> None:
     assert done.returncode == 0, f"exit {done.returncode} after:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
 
 
-def test_some_damages_of_every_kind_of_file() -> None:
+def test_some_corruptions_of_every_file_kind() -> None:
     run(20, *READERS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
-def test_five_hundred_damages(name: str) -> None:
+def test_five_hundred_corruptions(name: str) -> None:
     run(500, name)

@@ -21,7 +21,7 @@ CONFIG = {
 }
 
 
-def test_a_model_goes_to_disk_and_comes_back_the_same(tmp_path: Path) -> None:
+def test_model_round_trip(tmp_path: Path) -> None:
     model = create_model("cnn6", width=4).to(memory_format=torch.channels_last)
     model(torch.randn(4, 3, 32, 16))
     save_model(tmp_path / "m", model, CONFIG, card="# A card\n")
@@ -34,7 +34,7 @@ def test_a_model_goes_to_disk_and_comes_back_the_same(tmp_path: Path) -> None:
         torch.testing.assert_close(back(images), model.eval()(images))
 
 
-def test_files_of_a_model_are_as_readable_as_any_other(tmp_path: Path) -> None:
+def test_model_files_follow_the_umask(tmp_path: Path) -> None:
     save_model(tmp_path / "m", create_model("cnn6", width=4), CONFIG, card="")
     (tmp_path / "m" / "plain").touch()
     assert len({path.stat().st_mode for path in (tmp_path / "m").iterdir()}) == 1
@@ -61,7 +61,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path
         assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_must_be_whole(tmp_path: Path) -> None:
+def test_incomplete_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs mean, std"):
         save_model(
             tmp_path, create_model("cnn6"), {k: v for k, v in CONFIG.items() if k not in ("mean", "std")}, card=""
@@ -78,7 +78,7 @@ def test_a_configuration_must_be_whole(tmp_path: Path) -> None:
         (json.dumps({**CONFIG, "architecture": "cnn66"}), "no model is called 'cnn66'"),
     ],
 )
-def test_folders_that_hold_no_model(tmp_path: Path, config: str | None, message: str) -> None:
+def test_folders_without_a_model_are_refused(tmp_path: Path, config: str | None, message: str) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(InputError, match=message):

@@ -16,7 +16,7 @@ def test_logits_are_cosines_with_the_prototypes() -> None:
     torch.testing.assert_close(head(features).detach(), torch.tensor(expected), atol=1e-6, rtol=1e-5)
 
 
-def test_the_length_of_a_prototype_is_no_matter() -> None:
+def test_logits_do_not_depend_on_prototype_length() -> None:
     torch.manual_seed(0)
     head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10)
     features = torch.randn(5, 6)
@@ -39,7 +39,7 @@ def test_logits_keep_full_precision_under_autocast() -> None:
 
 
 @pytest.mark.parametrize(("layers", "norm"), [(1, False), (2, True), (3, False), (3, True)])
-def test_the_mlp_is_dinos(layers: int, norm: bool) -> None:
+def test_mlp_equals_dino(layers: int, norm: bool) -> None:
     head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10, layers=layers, batch_norm=norm)
     kinds = [type(module) for module in head.mlp]
     hidden = [nn.Linear, *([nn.BatchNorm1d] if norm else []), nn.GELU]

@@ -16,7 +16,7 @@ def test_importing_models_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_list_holds_the_zoo_and_all_else_when_asked() -> None:
+def test_list_has_the_zoo_and_optionally_everything() -> None:
     assert len(list_models()) == 32
     everything = list_models(everything=True)
     assert everything[:34] == [*list_models(), *OWN]
@@ -28,27 +28,27 @@ def test_list_holds_the_zoo_and_all_else_when_asked() -> None:
     assert reappear.list_models is list_models
 
 
-def test_a_name_that_is_timms_too_is_the_zoos_unless_asked() -> None:
+def test_zoo_names_take_precedence_over_timm() -> None:
     assert create_model("resnet18").layer4[0].conv1.stride == (1, 1)
     assert create_model("timm:resnet18").layer4[0].conv1.stride == (2, 2)
 
 
 @pytest.mark.parametrize("name", [*OWN, "mobilenetv3_small_050", "edgenext_xx_small"])
-def test_every_backbone_gives_as_many_features_as_it_says(name: str) -> None:
+def test_every_backbone_has_its_declared_width(name: str) -> None:
     model = create_model(name).eval()
     with torch.no_grad():
         assert model(torch.zeros(2, 3, 64, 32)).shape == (2, model.num_features)
 
 
 @pytest.mark.slow
-def test_what_is_listed_can_be_built() -> None:
+def test_listed_models_can_be_built() -> None:
     names = list_models(everything=True)
     for name in names[::60]:
         with torch.device("meta"):
             assert create_model(name).num_features > 0
 
 
-def test_stripes_keep_above_and_below_apart() -> None:
+def test_stripes_are_pooled_separately() -> None:
     torch.manual_seed(0)
     model = create_model("stripes4", width=4, stripes=2).eval()
     image = torch.rand(1, 3, 64, 32)

@@ -30,7 +30,7 @@ def backbone(request: pytest.FixtureRequest) -> nn.Module:
     return model
 
 
-def test_every_size_gives_a_vector_and_a_map(backbone: nn.Module) -> None:
+def test_every_input_size_gives_a_vector_and_a_map(backbone: nn.Module) -> None:
     for height, width in SIZES:
         images = torch.randn(1, 3, height, width)
         with torch.no_grad():
@@ -41,7 +41,7 @@ def test_every_size_gives_a_vector_and_a_map(backbone: nn.Module) -> None:
         assert maps.shape[1] == backbone.num_features or type(backbone).__name__ in ("GhostNet", "SmallCNN")
 
 
-def test_an_image_has_one_feature_whoever_stands_beside_it(backbone: nn.Module) -> None:
+def test_features_do_not_depend_on_the_batch(backbone: nn.Module) -> None:
     images = torch.randn(3, 3, 128, 64)
     with torch.no_grad():
         together, again = backbone(images), backbone(images)
@@ -57,7 +57,7 @@ def test_training_drops_no_features(backbone: nn.Module) -> None:
     assert not getattr(backbone, "drop_rate", 0.0)
 
 
-def test_a_gradient_reaches_every_parameter(backbone: nn.Module) -> None:
+def test_every_parameter_has_a_gradient(backbone: nn.Module) -> None:
     torch.manual_seed(0)
     backbone.zero_grad()
     features = backbone(torch.randn(2, 3, 128, 64))
@@ -67,7 +67,7 @@ def test_a_gradient_reaches_every_parameter(backbone: nn.Module) -> None:
     backbone.zero_grad()
 
 
-def test_pooling_makes_the_feature_of_the_map(backbone: nn.Module) -> None:
+def test_pooled_map_is_the_feature(backbone: nn.Module) -> None:
     images = torch.randn(2, 3, 128, 64)
     with torch.no_grad():
         features, maps = backbone(images), feature_map(backbone, images)
@@ -117,13 +117,13 @@ def test_ibn_is_instance_norm_beside_batch_norm() -> None:
     torch.testing.assert_close(out[:, 3:], nn.BatchNorm2d(3)(maps[:, 3:]))
 
 
-def test_ibn_stands_in_three_stages() -> None:
+def test_ibn_is_in_three_stages() -> None:
     model = create_model("resnet18_ibn")
     where = {name.split(".")[0] for name, module in model.named_modules() if isinstance(module, IBN)}
     assert where == {"layer1", "layer2", "layer3"}
 
 
-def test_volo_is_timms_at_the_size_it_is_made_for() -> None:
+def test_volo_equals_timm_at_its_native_size() -> None:
     torch.manual_seed(0)
     ours = create_model("volo_d1").eval()
     timms = timm.create_model("volo_d1_224", img_size=(256, 128), num_classes=0).eval()
@@ -147,12 +147,12 @@ def test_checkpointing_changes_no_gradient() -> None:
         torch.testing.assert_close(without, with_it)
 
 
-def test_vit_draws_its_class_token_as_wide_as_its_other_weights() -> None:
+def test_vit_class_token_has_the_deviation_of_other_weights() -> None:
     torch.manual_seed(0)
     assert 0.015 < create_model("vit_small").cls_token.std().item() < 0.025
 
 
-def test_repvit_squeezes_as_mobilenet_does() -> None:
+def test_repvit_uses_mobilenet_squeeze_excite() -> None:
     with torch.device("meta"):
         model = create_model("repvit_m0_9")
     squeezes = [module for module in model.modules() if hasattr(module, "gate")]
@@ -160,13 +160,13 @@ def test_repvit_squeezes_as_mobilenet_does() -> None:
     assert {type(s.gate).__name__ for s in squeezes} <= {"HardSigmoid", "Hardsigmoid"}
 
 
-def test_a_card_needs_no_weights_and_no_zoo() -> None:
+def test_description_needs_no_weights() -> None:
     assert describe_model("resnet50", height=384).feature_map == (2048, 24, 8)
     other = describe_model("timm:resnet50")
     assert (other.feature_map, other.made_from, other.checkpoint) == ((2048, 8, 4), None, None)
 
 
-def test_sizes_and_networks_that_do_not_fit_raise_errors() -> None:
+def test_invalid_sizes_and_networks_are_refused() -> None:
     with pytest.raises(SettingsError, match="vit_base_patch32_224 does not take images of 256x128"):
         describe_model("vit_base_patch32_224")
     with pytest.raises(InputError, match="no model is called"):

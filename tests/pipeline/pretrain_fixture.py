@@ -29,7 +29,7 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 def make_workspace(root: Path, *, people: int = 8, cameras: int = 2, crops: int = 3) -> Workspace:
-    """`people` x `cameras` tracklets of `crops` crops; the last crop is of nobody. `found` are true."""
+    """`people` x `cameras` tracklets of `crops` crops; the last crop has no identity. `found` are true."""
     work = Workspace(root)
     rows: dict[str, list[int]] = {name: [] for name in ("video", "tracklet", "shard", "offset", "size", "truth")}
     with ShardWriter(shard_path(work.crops, 0)) as shard:
@@ -38,10 +38,10 @@ def make_workspace(root: Path, *, people: int = 8, cameras: int = 2, crops: int 
                 for shot in range(crops):
                     data = jpeg(paint(person, camera=camera, shot=shot))
                     offset, size = shard.add(f"{len(rows['size'])}.jpg", data)
-                    nobody = (camera, person, shot) == (cameras - 1, people - 1, crops - 1)
+                    unlabelled = (camera, person, shot) == (cameras - 1, people - 1, crops - 1)
                     tracklet = camera * people + person
                     for name, value in zip(
-                        rows, (camera, tracklet, 0, offset, size, -1 if nobody else person), strict=True
+                        rows, (camera, tracklet, 0, offset, size, -1 if unlabelled else person), strict=True
                     ):
                         rows[name].append(value)
     columns = {name: np.array(values) for name, values in rows.items()}

@@ -321,7 +321,7 @@ def _model(work: Workspace, name: str, number: int, seed: int) -> None:
 
 def _evaluation(work: Workspace, name: str, level: float, seed: int) -> None:
     random = generator(seed, "evaluation", name)
-    images = work.root / "probe"
+    images = work.root / "test"
     people, queries = 16, []
     images.mkdir(exist_ok=True)
     gallery = []

@@ -56,7 +56,7 @@ def report_of(work, name="i"):
     return json.loads((work.identities(name) / "report.json").read_text())
 
 
-def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path):
+def test_correlate_improves_on_tracklets_and_reports_scores(tmp_path):
     work = pretend(tmp_path)
     record = correlate(work, "i", CorrelateSettings(), embeddings="e")
     report = report_of(work)
@@ -69,7 +69,7 @@ def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path)
     assert noise == sorted(noise, reverse=True)
     assert noise[-1] < noise[0]
     assert report["thresholds"]["rules"] == ["calibrated", "calibrated"]
-    assert report["thresholds"]["evidence"]["apart"] > 50
+    assert report["thresholds"]["evidence"]["simultaneous"] > 50
     assert report["embeddings"] == {"name": "e", "extractor": "pretended", "rows": 1440, "width": WIDTH}
 
     found = read_identities(work.identities("i"))
@@ -77,7 +77,7 @@ def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path)
     assert len(found.links["first"]) == sum(stage["tracklets_merged"] for stage in stages)
     assert len(found.links["first"]) == stages[0]["identities"] - stages[-1]["identities"]
     gone = int((found.assignment.tracklet < 0).sum())
-    assert record.dropped["unlike its tracklet, and like no other of its video"] == gone
+    assert record.dropped["outliers without a matching tracklet in their video"] == gone
     assert stages[1]["crops_discarded"] - stages[2]["crops_moved"] == gone
 
     vectors, _ = read_embeddings(work.embeddings("e"))
@@ -86,7 +86,7 @@ def test_identities_beat_one_for_each_tracklet_and_the_report_says_how(tmp_path)
     assert noise[-1] == pytest.approx(noise_score(tracklets, found.assignment, **sigmas))
 
 
-def test_truth_scores_and_decides_nothing(tmp_path):
+def test_ground_truth_does_not_change_identities(tmp_path):
     work = pretend(tmp_path)
     crops = work.open_crops()
     vectors, _ = read_embeddings(work.embeddings("e"))
@@ -104,10 +104,10 @@ def test_without_truth_there_are_no_scores(tmp_path):
     assert all("scores" not in stage for stage in report_of(work)["stages"])
 
 
-def test_crops_without_embeddings_are_left_out_first(tmp_path):
+def test_crops_without_embeddings_are_discarded_first(tmp_path):
     work = pretend(tmp_path, empty=[*range(CROPS), 100])
     record = correlate(work, "i", CorrelateSettings(), embeddings="e")
-    assert record.dropped["could not be embedded"] == CROPS + 1
+    assert record.dropped["no embedding"] == CROPS + 1
     found = read_identities(work.identities("i")).assignment
     assert found.identity[0] == -1
     assert found.tracklet[100] == -1
@@ -117,21 +117,21 @@ def test_crops_without_embeddings_are_left_out_first(tmp_path):
 def test_thresholds_of_the_paper_and_by_hand(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "paper", CorrelateSettings(thresholds="paper", constraints=False), embeddings="e")
-    said = report_of(work, "paper")["thresholds"]
-    assert said == {"rules": ["paper", "paper"], "sigma_cst": 0.2, "sigma_drm": 0.18}
+    message = report_of(work, "paper")["thresholds"]
+    assert message == {"rules": ["paper", "paper"], "sigma_cst": 0.2, "sigma_drm": 0.18}
     assert not (work.identities("paper") / "thresholds.svg").exists()
     correlate(work, "half", CorrelateSettings(thresholds="calibrated, 0.05"), embeddings="e")
-    said = report_of(work, "half")["thresholds"]
-    assert said["rules"] == ["calibrated", "by hand"]
-    assert said["sigma_drm"] == 0.05
-    assert said["sigma_cst"] not in (0.2, 0.05)
+    message = report_of(work, "half")["thresholds"]
+    assert message["rules"] == ["calibrated", "by hand"]
+    assert message["sigma_drm"] == 0.05
+    assert message["sigma_cst"] not in (0.2, 0.05)
     correlate(work, "hand", CorrelateSettings(thresholds=0.3), embeddings="e")
-    said = report_of(work, "hand")["thresholds"]
-    assert said == {"rules": ["by hand", "by hand"], "sigma_cst": 0.3, "sigma_drm": 0.3}
+    message = report_of(work, "hand")["thresholds"]
+    assert message == {"rules": ["by hand", "by hand"], "sigma_cst": 0.3, "sigma_drm": 0.3}
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("auto", "must be calibrated, paper, or cosine distances as in 0.2,0.18, got 'auto'"),
         ("0.2,", "must be calibrated, paper, or cosine distances as in 0.2,0.18, got ''"),
@@ -141,23 +141,23 @@ def test_thresholds_of_the_paper_and_by_hand(tmp_path):
         ("nan", "must be cosine distances in 0..2, got nan"),
     ],
 )
-def test_thresholds_that_are_none(value, said):
-    with pytest.raises(SettingsError, match=f"thresholds: {said}"):
+def test_invalid_thresholds_are_refused(value, message):
+    with pytest.raises(SettingsError, match=f"thresholds: {message}"):
         CorrelateSettings(thresholds=value)
 
 
-def test_the_evidence_is_drawn(tmp_path):
+def test_threshold_evidence_is_plotted(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "i", CorrelateSettings(resamples=20), embeddings="e")
-    said = report_of(work)["thresholds"]
-    assert sum(said["evidence"]["curves"]["own"]) == pytest.approx(1, abs=0.03)
-    low, high = said["evidence"]["sigma_drm_interval"]
-    assert low <= said["sigma_drm"] <= high
+    message = report_of(work)["thresholds"]
+    assert sum(message["evidence"]["curves"]["own"]) == pytest.approx(1, abs=0.03)
+    low, high = message["evidence"]["sigma_drm_interval"]
+    assert low <= message["sigma_drm"] <= high
     plot = ElementTree.parse(work.identities("i") / "thresholds.svg")
     text = " ".join(element.text or "" for element in plot.iter())
-    assert f"{said['sigma_cst']:.3f}" in text
-    assert f"{said['sigma_drm']:.3f}" in text
-    assert "two seen together" in text
+    assert f"{message['sigma_cst']:.3f}" in text
+    assert f"{message['sigma_drm']:.3f}" in text
+    assert "simultaneous tracklets" in text
     assert "var(" not in (work.identities("i") / "thresholds.svg").read_text()
 
 
@@ -169,7 +169,7 @@ def test_the_evidence_is_drawn(tmp_path):
         ("cross_video", ["single-tracklet", "single-video"]),
     ],
 )
-def test_stages_can_be_left_out(tmp_path, off, left):
+def test_stages_can_be_disabled(tmp_path, off, left):
     work = pretend(tmp_path)
     correlate(work, "i", CorrelateSettings(**{off: False}), embeddings="e")
     assert [stage["name"] for stage in report_of(work)["stages"]] == [BASELINE, *left]
@@ -189,7 +189,7 @@ def test_stages_can_be_left_out(tmp_path, off, left):
         {"resamples": 5},
     ],
 )
-def test_every_setting_does_something(tmp_path, changed):
+def test_every_setting_has_an_effect(tmp_path, changed):
     work = pretend(tmp_path)
     vectors, _ = read_embeddings(work.embeddings("e"))
     tracklets = work.open_crops().tracklet_set(vectors)
@@ -200,9 +200,9 @@ def test_every_setting_does_something(tmp_path, changed):
     assert not (same and plain.report["thresholds"] == other.report["thresholds"])
 
 
-def test_mistakes_are_named(tmp_path):
+def test_invalid_input_is_named(tmp_path):
     work = pretend(tmp_path / "short", rows=100)
-    with pytest.raises(InputError, match="holds 100 rows for 1440 crops; embed these crops anew"):
+    with pytest.raises(InputError, match="holds 100 rows for 1440 crops"):
         correlate(work, "i", CorrelateSettings(), embeddings="e")
     with pytest.raises(InputError, match=r"holds no embeddings 'absent' \(there: e\)"):
         correlate(work, "i", CorrelateSettings(), embeddings="absent")
@@ -212,7 +212,7 @@ def test_mistakes_are_named(tmp_path):
     work = pretend(tmp_path / "whole")
 
 
-def test_done_once_and_refused_on_other_settings(tmp_path):
+def test_finished_step_is_reused_and_refused_with_other_settings(tmp_path):
     work = pretend(tmp_path)
     assert not correlate(work, "i", CorrelateSettings(), embeddings="e").already_done
     assert correlate(work, "i", CorrelateSettings(), embeddings="e").already_done
@@ -220,7 +220,7 @@ def test_done_once_and_refused_on_other_settings(tmp_path):
         correlate(work, "i", CorrelateSettings(radius=5), embeddings="e")
 
 
-def test_a_later_round_goes_on_from_the_one_before(tmp_path):
+def test_later_round_starts_from_earlier_identities(tmp_path):
     work = pretend(tmp_path)
     correlate(work, "first", CorrelateSettings(thresholds="calibrated,0.01"), embeddings="e")
     correlate(work, "second", CorrelateSettings(thresholds="calibrated,0.1"), embeddings="e", start="first")
@@ -235,14 +235,14 @@ def test_a_later_round_goes_on_from_the_one_before(tmp_path):
     assert len(after.moves["crop"]) == len(before.moves["crop"])
 
 
-def test_a_round_that_was_never_done_cannot_be_gone_on_from(tmp_path):
+def test_missing_start_identities_are_refused(tmp_path):
     work = pretend(tmp_path)
     with pytest.raises(InputError, match="no identities 'nowhere'"):
         correlate(work, "i", CorrelateSettings(), embeddings="e", start="nowhere")
 
 
-def test_people_who_come_back_late_are_found_among_all_pairs(tmp_path):
-    """With a sliding range of one identity hardly anybody is; an index finds as many as all pairs, and says so."""
+def test_all_pairs_find_people_beyond_the_sliding_range(tmp_path):
+    """A sliding range of one identity finds few of them; an index finds as many as all pairs and reports its recall."""
     work = pretend(tmp_path)
     last = {}
     for pairs in ("sliding", "all", "approximate"):
@@ -257,13 +257,13 @@ def test_people_who_come_back_late_are_found_among_all_pairs(tmp_path):
     assert "recall" not in last["all"]
 
 
-def test_the_share_that_an_index_found_is_said(tmp_path):
-    heard = []
+def test_recall_of_the_index_is_reported(tmp_path):
+    notes = []
 
     class Heard(type(SILENT)):
         def note(self, text):
-            heard.append(text)
+            notes.append(text)
 
     settings = CorrelateSettings(pairs="approximate", recall=1.0)
     correlate(pretend(tmp_path), "i", settings, embeddings="e", progress=Heard())
-    assert "the index found 100.0% of links (of a sample)" in heard[-1]
+    assert "the index found 100.0% of links (of a sample)" in notes[-1]

@@ -33,23 +33,23 @@ def same_but_for_time(work, one, other):
 
 
 class Stops:
-    """Ends the process, as it were, when it has heard some words."""
+    """Raises when a note contains some words."""
 
     def __init__(self, word):
         self.word = word
-        self.heard = []
+        self.notes = []
 
     def task(self, title, total):
         return kept.SILENT.task(title, total)
 
     def note(self, text):
-        self.heard.append(text)
+        self.notes.append(text)
         if self.word in text:
             raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("after", ["single-tracklet:", "single-video:", "cross-video:"])
-def test_a_stage_that_was_finished_is_not_done_again(tmp_path, after, monkeypatch):
+def test_finished_stage_is_not_repeated(tmp_path, after, monkeypatch):
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(), embeddings="e")
     with pytest.raises(KeyboardInterrupt):
@@ -64,11 +64,11 @@ def test_a_stage_that_was_finished_is_not_done_again(tmp_path, after, monkeypatc
     same_but_for_time(work, "calm", "stopped")
     stages = ["single-tracklet:", "single-video:", "cross-video:"]
     assert len(measured) == len(stages) - stages.index(after)
-    assert "goes on after" in again.heard[0]
+    assert "goes on after" in again.notes[0]
     assert not (work.identities("stopped") / "unfinished").exists()
 
 
-def test_a_stage_that_was_half_finished_goes_on_with_its_next_block(tmp_path, monkeypatch):
+def test_interrupted_stage_continues_with_the_next_block(tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "_EVERY", 0.0)
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(noise="sampled"), embeddings="e")
@@ -90,7 +90,7 @@ def _write_and_stop(self, first, results):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_identities_are_the_same(tmp_path):
+def test_kill_at_any_moment_gives_the_same_identities(tmp_path):
     work = pretend(tmp_path, people=2000)
     command = [sys.executable, "-m", "reappear", "correlate", str(tmp_path), "--embeddings", "e"]
     begun = time.monotonic()
@@ -110,7 +110,7 @@ def test_killed_at_any_moment_the_identities_are_the_same(tmp_path):
     same_but_for_time(work, "calm", "killed")
 
 
-def test_matrices_in_files_change_nothing(tmp_path, monkeypatch):
+def test_matrices_in_files_give_the_same_identities(tmp_path, monkeypatch):
     work = pretend(tmp_path)
     correlate(work, "calm", CorrelateSettings(), embeddings="e")
     monkeypatch.setattr(
@@ -126,7 +126,7 @@ def test_matrices_in_files_change_nothing(tmp_path, monkeypatch):
     same_but_for_time(work, "calm", "mapped")
 
 
-def test_a_sample_tells_how_sure_it_is(tmp_path):
+def test_sampled_noise_has_a_standard_error(tmp_path):
     work = pretend(tmp_path)
     for how in ("exact", "sampled", "none"):
         correlate(work, how, CorrelateSettings(noise=how), embeddings="e")
@@ -144,32 +144,32 @@ def test_a_sample_tells_how_sure_it_is(tmp_path):
     )  # fmt: skip
 
 
-def test_too_little_memory_says_how_much_is_needed(tmp_path):
+def test_too_little_memory_reports_the_required_amount(tmp_path):
     work = pretend(tmp_path)
     with pytest.raises(
         SettingsError,
         match=r"memory: 100MB is too little for 1,440 crops in 240 tracklets; give \d+MB or more",
-    ) as told:
+    ) as error:
         correlate(work, "i", CorrelateSettings(memory="100MB"), embeddings="e")
-    enough = str(told.value).split()[-3]
+    enough = str(error.value).split()[-3]
     assert correlate(work, "i", CorrelateSettings(memory=enough), embeddings="e").counts["crops"] == 1440
     with pytest.raises(SettingsError, match=r"memory: must be an amount such as 4GB, 1.5GiB or 800MB, got 'plenty'"):
         correlate(work, "j", CorrelateSettings(memory="plenty"), embeddings="e")
 
 
-def test_links_that_find_no_room_ask_for_more_memory(tmp_path, monkeypatch):
+def test_links_beyond_memory_report_the_required_amount(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.correlate.step._MIN_MEMORY_BYTES", 0)
     work = pretend(tmp_path)
     crowd = CorrelateSettings(thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
-    with pytest.raises(SettingsError, match="memory: 10MB is too little") as told:
+    with pytest.raises(SettingsError, match="memory: 10MB is too little") as error:
         correlate(work, "i", crowd, embeddings="e")
-    enough = str(told.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
-    with pytest.raises(SettingsError, match="pairs lie within 2 and would not fit in memory; give more memory"):
+    enough = str(error.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
+    with pytest.raises(SettingsError, match="pairs lie within 2 and would not fit in memory"):
         correlate(work, "i", replace(crowd, memory=enough), embeddings="e")
     assert correlate(work, "i", replace(crowd, memory="4GB"), embeddings="e").counts["crops"] == 1440
 
 
-def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
+def test_full_disk_keeps_finished_work(tmp_path, monkeypatch):
     work = pretend(tmp_path)
     calm = correlate(work, "calm", CorrelateSettings(), embeddings="e")
     with monkeypatch.context() as patch:
@@ -178,7 +178,7 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
             lambda engine, folder, limit, memory_bytes: Bounded(engine, folder, 0, memory_bytes),
         )
         patch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
-        with pytest.raises(StorageError, match="the disk is full; free some space and run the same command again"):
+        with pytest.raises(StorageError, match="the disk is full"):
             correlate(work, "full", CorrelateSettings(), embeddings="e")
     assert correlate(work, "full", CorrelateSettings(), embeddings="e").counts == calm.counts
     same_but_for_time(work, "calm", "full")
@@ -186,7 +186,7 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_cluster_finds_the_same_identities_also_where_a_worker_is_lost(tmp_path, killed, monkeypatch):
+def test_cluster_with_a_lost_worker_gives_the_same_identities(tmp_path, killed, monkeypatch):
     monkeypatch.setattr(kept, "_MANY", 1)
     monkeypatch.setattr(BLAS, "block", 256)  # many pieces, of which few are done when the worker is lost
     work = pretend(tmp_path, people=8000)
@@ -202,16 +202,16 @@ class _LosesAWorker(Stops):
     """Kills a worker of this process's own Ray when the first piece of the last stage is done."""
 
     def __init__(self):
-        super().__init__("(never said)")
+        super().__init__("(never message)")
         self.killed = []
 
     @contextmanager
     def task(self, title, total):
         def tick(units):
             if title == "cross-video" and units and not self.killed:
-                workers = [pid for pid in descendants(os.getpid()) if told(pid, "cmdline").startswith("ray::")]
-                busy = [pid for pid in workers if "_piece" in told(pid, "cmdline")]
-                self.killed = (busy or [pid for pid in workers if "IDLE" in told(pid, "cmdline")])[:1]
+                workers = [pid for pid in descendants(os.getpid()) if read_proc(pid, "cmdline").startswith("ray::")]
+                busy = [pid for pid in workers if "_piece" in read_proc(pid, "cmdline")]
+                self.killed = (busy or [pid for pid in workers if "IDLE" in read_proc(pid, "cmdline")])[:1]
                 os.kill(self.killed[0], signal.SIGKILL)
 
         yield tick
@@ -220,7 +220,7 @@ class _LosesAWorker(Stops):
 def descendants(parent):
     children = {}
     for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
-        if status := told(pid, "stat"):
+        if status := read_proc(pid, "stat"):
             children.setdefault(int(status.rpartition(")")[2].split()[1]), []).append(pid)
     waiting, found = [parent], []
     while waiting:
@@ -230,7 +230,7 @@ def descendants(parent):
     return found
 
 
-def told(pid, what):
+def read_proc(pid, what):
     try:
         return Path(f"/proc/{pid}/{what}").read_text()
     except OSError:  # it is gone

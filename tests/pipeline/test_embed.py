@@ -58,7 +58,7 @@ def work(tmp_path):
     return make_crops(tmp_path)
 
 
-def test_vectors_are_the_extractor_s_at_unit_length_and_zero_for_what_cannot_be_read(work):
+def test_vectors_are_unit_length_and_zero_for_unreadable_images(work):
     record = embed(work, "c", EmbedSettings())
     vectors, meta = read_embeddings(work.embeddings("c"))
     assert vectors.dtype == np.float16
@@ -70,7 +70,7 @@ def test_vectors_are_the_extractor_s_at_unit_length_and_zero_for_what_cannot_be_
     assert sorted(path.name for path in work.embeddings("c").iterdir()) == ["meta.json", "record.json", "vectors.npy"]
 
 
-def test_the_batch_changes_nothing(work):
+def test_batch_size_does_not_change_vectors(work):
     embed(work, "a", EmbedSettings(batch=7))
     embed(work, "b", EmbedSettings(batch=64))
     assert np.array_equal(read_embeddings(work.embeddings("a"))[0], read_embeddings(work.embeddings("b"))[0])
@@ -91,7 +91,7 @@ def test_flip_adds_the_vector_of_the_mirrored_crop(work, monkeypatch):
     assert np.allclose(flip[:, :2], np.sqrt(0.5), atol=1e-3)
 
 
-def test_finished_blocks_are_not_done_again(work, monkeypatch):
+def test_finished_blocks_are_not_repeated(work, monkeypatch):
     embed(work, "whole", EmbedSettings(batch=5))
     monkeypatch.setattr(module, "_BLOCK", 10)
     ticks = []
@@ -135,8 +135,8 @@ def test_vectors_that_are_not_finite_become_zero_and_are_counted(work, monkeypat
     assert not read_embeddings(work.embeddings("sick"))[0][0].any()
 
 
-def test_refusals(work, tmp_path):
-    with pytest.raises(InputError, match="holds no crops yet"):
+def test_invalid_inputs_are_refused(work, tmp_path):
+    with pytest.raises(InputError, match="has no crops yet"):
         embed(Workspace(tmp_path / "none"), "x", EmbedSettings())
     embed(work, "x", EmbedSettings())
     assert embed(work, "x", EmbedSettings()).already_done
@@ -148,7 +148,7 @@ def test_refusals(work, tmp_path):
 @pytest.mark.parametrize(
     "extractor", [ColorSettings(), ModelSettings(name="resnet18", height=64, width=32)], ids=["color", "network"]
 )
-def test_a_cluster_embeds_to_the_same_bits(work, extractor):
+def test_cluster_gives_bit_identical_vectors(work, extractor):
     embed(work, "here", EmbedSettings(extractor=extractor, batch=7))
     embed(work, "there", EmbedSettings(extractor=extractor, batch=7, engine=RaySettings(workers=2)))
     here, there = (work.embeddings(name) / "vectors.npy" for name in ("here", "there"))
@@ -157,7 +157,7 @@ def test_a_cluster_embeds_to_the_same_bits(work, extractor):
     assert embed(work, "here", engine).already_done, "the engine changes nothing"
 
 
-def test_an_extractor_is_loaded_once_where_it_is_used_and_never_sent():
+def test_extractor_is_loaded_once_per_worker():
     embedder = module._Embedder(ColorSettings(), flip=True)
     assert embedder.extractor is embedder.extractor
     sent = pickle.loads(pickle.dumps(embedder))
@@ -165,7 +165,7 @@ def test_an_extractor_is_loaded_once_where_it_is_used_and_never_sent():
     assert (sent.settings, sent.flip) == (ColorSettings(), True)
 
 
-def test_a_workspace_may_be_moved(work, tmp_path_factory):
+def test_workspace_may_be_moved(work, tmp_path_factory):
     network = create_model("cnn6", width=4)
     config = {"architecture": "cnn6", "arguments": {"width": 4}, "height": 32, "width": 16}
     save_model(work.model("small"), network, config | {"mean": [0.5] * 3, "std": [0.5] * 3}, card="")

@@ -15,7 +15,7 @@ from tests.data import trees
 
 @pytest.fixture
 def unchecked():
-    """Users run without the checks of annotations that tests add: what they are told then is tested here."""
+    """Users run without the checks of annotations that tests add: the resulting messages are tested here."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -107,14 +107,14 @@ def no_readable_query(data):
         (no_readable_query, "no image of the query can be read, first .*0001_c1s1_000000_00.jpg"),
     ],
 )
-def test_mistakes_are_named(tmp_path, build, message):
+def test_invalid_input_is_named(tmp_path, build, message):
     build(tmp_path / "set")
     with pytest.raises(InputError, match=message) as caught:
         evaluate_one(Workspace(tmp_path / "work"), "color", EvaluateSettings(), data=tmp_path / "set")
     assert "\n" not in str(caught.value)
 
 
-def test_one_camera_is_fine_where_cameras_do_not_count(tmp_path):
+def test_no_camera_protocol_works_with_one_camera(tmp_path):
     one_camera(tmp_path / "set")
     work = Workspace(tmp_path / "work")
     evaluate_one(work, "color", EvaluateSettings(protocol="no-camera"), data=tmp_path / "set")
@@ -153,7 +153,7 @@ def read_evaluations(path):
         ({"split": "cross-camera", "identities": "2-4"}, 6, 12),
     ],
 )
-def test_training_images_are_divided_by_a_rule(tmp_path, change, queries, gallery):
+def test_training_images_are_split_by_rule(tmp_path, change, queries, gallery):
     data = crowd(tmp_path / "set", cameras=(1, 2, 3))
     (scores,) = read_evaluations(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data]))
     assert (scores["queries"], scores["gallery"]) == (queries, gallery)
@@ -179,13 +179,13 @@ def test_training_images_are_divided_by_a_rule(tmp_path, change, queries, galler
         ({"split": "cross-camera", "query_camera": 4}, SettingsError, "query_camera: must be one of 1, 2, got 4"),
     ],
 )
-def test_rules_that_make_no_sense(tmp_path, change, kind, message):
+def test_invalid_split_rules_are_refused(tmp_path, change, kind, message):
     data = crowd(tmp_path / "set")
     with pytest.raises(kind, match=message):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data])
 
 
-def test_a_folder_of_people_without_cameras(tmp_path):
+def test_folder_of_people_without_cameras(tmp_path):
     for path in sorted((crowd(tmp_path / "named", people=3, cameras=(1,), shots=3)).rglob("*.png")):
         person = tmp_path / "set" / f"anna{path.name[:4]}"
         person.mkdir(parents=True, exist_ok=True)
@@ -205,8 +205,8 @@ def test_a_folder_of_people_without_cameras(tmp_path):
     assert read_evaluations(named) == [scores]
 
 
-def test_what_is_no_set(tmp_path):
-    with pytest.raises(InputError, match="nowhere does not exist; give the folder of a data set, or two"):
+def test_unrecognised_sets_are_refused(tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[tmp_path / "nowhere"])
     with pytest.raises(InputError, match="unknown data set layout 'market1500'; did you mean market1501"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[f"market1500:{tmp_path}"])
@@ -217,7 +217,7 @@ def test_what_is_no_set(tmp_path):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(), data=[])
 
 
-def test_models_and_sets_in_one_table_and_nothing_twice(tmp_path, monkeypatch):
+def test_models_and_sets_in_one_table_reuse_embeddings(tmp_path, monkeypatch):
     from reappear.pipeline.evaluate import vectors
 
     data = [crowd(tmp_path / "near"), crowd(tmp_path / "far", people=8)]
@@ -256,10 +256,10 @@ def test_models_and_sets_in_one_table_and_nothing_twice(tmp_path, monkeypatch):
     assert "http" not in text.replace("http-equiv", "")
 
 
-def test_names_are_kept_apart(tmp_path):
+def test_result_names_are_distinct(tmp_path):
     data = crowd(tmp_path / "set")
     settings = EvaluateSettings(split="cross-camera")
-    with pytest.raises(SettingsError, match="the model color is given twice; name each once"):
+    with pytest.raises(SettingsError, match="the model color is given twice"):
         evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "color"])
     with pytest.raises(SettingsError, match="several evaluations cannot have one name"):
         evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "cnn6"], name="mine")
@@ -322,9 +322,7 @@ def test_splits_of_a_set_are_its_options(tmp_path):
 
 def test_two_sets_of_one_name(tmp_path):
     data = [crowd(tmp_path / place / "set") for place in ("here", "there")]
-    with pytest.raises(
-        SettingsError, match="two data sets have the name set; rename a folder, or evaluate each with its own"
-    ):
+    with pytest.raises(SettingsError, match="two data sets have the name set"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera"), data=data)
 
 
@@ -348,7 +346,7 @@ def test_embeddings_from_files(tmp_path):
     assert (first["label"], second["label"], first["queries"], first["gallery"]) == ("a-query", "b-query", 8, 32)
     (difference,) = json.loads(found.read_text())["differences"]
     assert difference["mean_ap"]["mean"] == pytest.approx(second["mean_ap"] - first["mean_ap"])
-    assert "<img" not in found.with_suffix(".html").read_text()  # nobody said where the images are
+    assert "<img" not in found.with_suffix(".html").read_text()  # no paths of images are given
 
 
 def test_names_in_files_are_numbered_together(tmp_path):
@@ -388,7 +386,7 @@ def test_names_in_files_are_numbered_together(tmp_path):
         (b"no zip", {}, "q.npz .*an .npz file"),
     ],
 )
-def test_what_is_wrong_with_files_is_said_in_one_line(tmp_path, query, gallery, message, unchecked):
+def test_invalid_npz_files_are_one_line(tmp_path, query, gallery, message, unchecked):
     for name, change, plain in (
         ("q", query, {k: v[::4] for k, v in arrays(0).items()}),
         ("g", gallery, arrays(2)),
@@ -402,7 +400,7 @@ def test_what_is_wrong_with_files_is_said_in_one_line(tmp_path, query, gallery, 
     assert "\n" not in str(caught.value)
 
 
-def test_files_come_in_pairs_and_alone(tmp_path):
+def test_npz_files_in_pairs_and_single(tmp_path):
     work = Workspace(tmp_path / "work")
     with pytest.raises(SettingsError, match=r"embeddings come in pairs, query.npz gallery.npz; got 1 files"):
         evaluate(work, EvaluateSettings(), data=["q.npz"])
@@ -418,7 +416,7 @@ def own_images(scores):
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_embeddings_that_stand_in_both_files_are_not_their_own_answers(tmp_path, named):
+def test_shared_embeddings_are_not_their_own_match(tmp_path, named):
     """By features; and where features differ in their last bits, as from another batch, by paths."""
     everything = arrays(0, cameras=False) | {"paths": np.array([f"{i}.jpg" for i in range(32)])}
     queries = {k: v[::2] for k, v in everything.items()}
@@ -442,7 +440,7 @@ def test_embeddings_that_stand_in_both_files_are_not_their_own_answers(tmp_path,
         assert not (lists["top"] == np.arange(0, 32, 2)[:, None]).any()
 
 
-def test_a_file_against_itself_ranks_each_row_against_the_others(tmp_path):
+def test_file_against_itself_excludes_the_query(tmp_path):
     np.savez(tmp_path / "all.npz", **arrays(0, cameras=False))
     found = read_evaluations(evaluate(Workspace(tmp_path / "work"), NO_CAMERA, data=[tmp_path / "all.npz"] * 2))[0]
     assert own_images(found) == [32]
@@ -478,7 +476,7 @@ def test_queries_copied_into_the_gallery_change_nothing_without_cameras(tmp_path
         assert not (own & same).any()
 
 
-def test_a_copy_under_another_number_is_not_ranked_either(tmp_path):
+def test_copy_under_another_identity_is_excluded(tmp_path):
     data = market(tmp_path / "set")
     shutil.copy(data / "query" / "0001_c1s1_000000_00.jpg", data / "bounding_box_test" / "0002_c2s1_000007_00.jpg")
     work = Workspace(tmp_path / "work")
@@ -488,14 +486,14 @@ def test_a_copy_under_another_number_is_not_ranked_either(tmp_path):
         assert lists["ap"][0] == 1  # whose picture it is; to person 2 it is an answer
 
 
-def test_queries_in_the_gallery_are_no_neighbours_to_re_rank_by(tmp_path):
+def test_rerank_refuses_queries_in_the_gallery(tmp_path):
     np.savez(tmp_path / "all.npz", **arrays(0, cameras=False))
     with pytest.raises(InputError, match="32 queries are in the gallery"):
         evaluate(Workspace(tmp_path / "work"), replace(NO_CAMERA, rerank=True), data=[tmp_path / "all.npz"] * 2)
 
 
 @pytest.mark.real
-def test_two_networks_on_people_they_do_not_know(tmp_path, real_data):
+def test_two_networks_on_unseen_people(tmp_path, real_data):
     weights = real_data / "weights"
     settings = EvaluateSettings(split="cross-camera", protocol="cross-camera", identities="568-607", bootstrap=100)
     models = ["color", str(weights / "osnet_x0_25_msmt17.onnx")]

@@ -27,7 +27,7 @@ from .ingest.test_videos import Listener, digests
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """Four people in two cameras, one image in PNG and one in grey; one crop of nobody."""
+    """Four people in two cameras, one image in PNG and one in grey; one discarded crop."""
     root = tmp_path_factory.mktemp("set")
     for i in range(24):
         ending = "png" if i == 5 else "jpg"
@@ -37,7 +37,7 @@ def work(tmp_path_factory):
     ingest([root], work, IngestSettings(workers=1))
     videos = read_table(work.crops / "videos.parquet")
     write_table(work.crops / "videos.parquet", {**videos, "name": ["b/film", "a/film"], "camera": ["door", "hall"]})
-    give(work, work.open_crops().crops["tracklet"] // 4, nobody=[3])
+    give(work, work.open_crops().crops["tracklet"] // 4, discarded=[3])
     return work
 
 
@@ -52,7 +52,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_column_comes_back_but_those_that_are_said_to_be_lost(work, tmp_path, kind):
+def test_documented_columns_round_trip(work, tmp_path, kind):
     """Each field of the table, whichever there are, by image."""
     export_data(work, tmp_path / "out", ExportDataSettings(to=kind), identities="round0")
     back, own = read(kind, tmp_path / "out"), read("workspace", work.root, identities="round0")
@@ -78,7 +78,7 @@ def pixels(data):
         return np.asarray(image.convert("RGB")).tobytes()
 
 
-def test_video_and_camera_names_come_back_with_coco(work, tmp_path):
+def test_coco_keeps_video_and_camera_names(work, tmp_path):
     export_data(work, tmp_path / "out", ExportDataSettings(to="coco"), identities="round0")
     found = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert found["videos"] == [
@@ -91,12 +91,12 @@ def test_video_and_camera_names_come_back_with_coco(work, tmp_path):
     assert [video.camera for video in again.open_crops().videos] == ["door", "hall"]
 
 
-def give(work, identity, nobody=()):
+def give(work, identity, discarded=()):
     """Identities as `correlate` would leave them, for the parts of it that an export reads."""
     from reappear.store import write_table, write_text
 
     identity = np.array(identity)
-    identity[list(nobody)] = -1
+    identity[list(discarded)] = -1
     folder = work.identities("round0")
     write_table(folder / "identities.parquet", {"identity": identity})
     record = json.loads((work.crops / "record.json").read_text())
@@ -104,7 +104,7 @@ def give(work, identity, nobody=()):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_out_and_in_again_it_is_the_same(work, tmp_path, kind):
+def test_export_round_trip(work, tmp_path, kind):
     record = export_data(work, tmp_path / "out", ExportDataSettings(to=kind), identities="round0")
     assert recognise(tmp_path / "out") == [kind]
     back, own = read(kind, tmp_path / "out"), read("workspace", work.root, identities="round0")
@@ -135,7 +135,7 @@ def test_out_and_in_again_it_is_the_same(work, tmp_path, kind):
     assert sorted(got, key=repr) == sorted(wanted, key=repr)
 
 
-def test_cion_al_is_as_its_loader_wants_it(work, tmp_path):
+def test_cion_al_meets_its_loader(work, tmp_path):
     export_data(work, tmp_path / "out", ExportDataSettings(to="cion_al"), identities="round0")
     entries = json.loads((tmp_path / "out" / "cional_annos.json").read_text())
     ids = [entry["id"] for entry in entries]
@@ -147,7 +147,7 @@ def test_cion_al_is_as_its_loader_wants_it(work, tmp_path):
             assert image.mode == "RGB"
 
 
-def test_market_names_are_what_others_parse(work, tmp_path):
+def test_market1501_names_are_parsable(work, tmp_path):
     export_data(work, tmp_path / "out", ExportDataSettings(to="market1501"), identities="round0")
     names = sorted(path.name for path in (tmp_path / "out" / "bounding_box_train").iterdir())
     assert names[0] == "0001_c1s1_000000_00.jpg"
@@ -157,15 +157,15 @@ def test_market_names_are_what_others_parse(work, tmp_path):
 
 def test_coco_has_tracks_and_videos(work, tmp_path):
     export_data(work, tmp_path / "out", ExportDataSettings(to="coco"), identities="round0")
-    told = json.loads((tmp_path / "out" / "annotations.json").read_text())
-    assert [video["id"] for video in told["videos"]] == [0, 1]
-    assert {image["video_id"] for image in told["images"]} == {0, 1}
-    assert told["annotations"][0].keys() >= {"track_id", "identity_id", "bbox", "category_id", "image_id"}
-    assert told["annotations"][0]["bbox"] == [0, 0, 16, 32]
-    assert len({image["id"] for image in told["images"]}) == len(told["annotations"]) == 23
+    result = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [video["id"] for video in result["videos"]] == [0, 1]
+    assert {image["video_id"] for image in result["images"]} == {0, 1}
+    assert result["annotations"][0].keys() >= {"track_id", "identity_id", "bbox", "category_id", "image_id"}
+    assert result["annotations"][0]["bbox"] == [0, 0, 16, 32]
+    assert len({image["id"] for image in result["images"]}) == len(result["annotations"]) == 23
 
 
-def test_parquet_is_shown_as_images_by_others(work, tmp_path):
+def test_parquet_has_image_features_of_datasets(work, tmp_path):
     export_data(work, tmp_path / "out", ExportDataSettings(to="parquet"), identities="given")
     schema = pq.read_schema(tmp_path / "out" / "images-00000.parquet")
     features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
@@ -182,7 +182,7 @@ def test_webdataset_has_labels_beside_images(work, tmp_path):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_an_interrupted_export_goes_on(work, tmp_path, kind, monkeypatch):
+def test_interrupted_export_is_resumed(work, tmp_path, kind, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.export_data._BLOCK", 5)
     export_data(work, tmp_path / "whole", ExportDataSettings(to=kind), identities="round0")
 
@@ -214,7 +214,7 @@ def stopping(most):
     return task()
 
 
-def test_where_something_is_nothing_is_written(work, tmp_path):
+def test_existing_target_is_refused(work, tmp_path):
     settings = ExportDataSettings(to="coco")
     export_data(work, tmp_path / "out", settings, identities="round0")
     assert export_data(work, tmp_path / "out", settings, identities="round0").already_done
@@ -225,7 +225,7 @@ def test_where_something_is_nothing_is_written(work, tmp_path):
         export_data(work, tmp_path / "mine", settings, identities="round0")
 
 
-def test_what_cannot_be_exported_is_said(work, tmp_path):
+def test_invalid_exports_are_refused(work, tmp_path):
     with pytest.raises(InputError, match=r"has no identities 'x'; there are tracklet, given, true, round0"):
         export_data(work, tmp_path / "a", ExportDataSettings(), identities="x")
     with pytest.raises(InputError, match="no crop has an identity"):
@@ -236,7 +236,7 @@ def test_what_cannot_be_exported_is_said(work, tmp_path):
     (tmp_path / "v.csv").write_text("label\n1\n1\n2\n2\n")
     vectors = Workspace(tmp_path / "w")
     ingest([tmp_path / "v.npy"], vectors, IngestSettings())
-    with pytest.raises(InputError, match="holds embeddings without images"):
+    with pytest.raises(InputError, match="embeddings but no images"):
         export_data(vectors, tmp_path / "d", ExportDataSettings(), identities="given")
 
 
@@ -261,40 +261,40 @@ def noisy(tmp_path):
     return work
 
 
-def test_suspects_are_the_labels_that_are_wrong(noisy, tmp_path, capsys):
+def test_label_issues_are_wrong_labels(noisy, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["export-data", str(noisy.root), "--to", "label-issues", "--out", str(tmp_path / "s"), "--quiet"])
     assert not stopped.value.code
-    told = csv.read_csv(tmp_path / "s" / "label_issues.csv").to_pydict()
+    result = csv.read_csv(tmp_path / "s" / "label_issues.csv").to_pydict()
     by_reason = {
         reason: {
             (given, suggested)
-            for given, suggested, why in zip(told["given"], told["suggested"], told["reason"], strict=True)
+            for given, suggested, why in zip(result["given"], result["suggested"], result["reason"], strict=True)
             if why == reason
         }
-        for reason in told["reason"]
+        for reason in result["reason"]
     }
     assert by_reason == {
         "moved to another": {("p0", "p1")},
         "identity merged": {("p5", "p4")},
         "identity split": {("p2", "p2 (2)")},
     }
-    moved = told["reason"].index("moved to another")
-    assert told["path"][moved] == "im/3.jpg"
-    assert told["distance_given"][moved] == pytest.approx(1, abs=0.1)
-    assert told["distance_suggested"][moved] == pytest.approx(0, abs=0.1)
+    moved = result["reason"].index("moved to another")
+    assert result["path"][moved] == "im/3.jpg"
+    assert result["distance_given"][moved] == pytest.approx(1, abs=0.1)
+    assert result["distance_suggested"][moved] == pytest.approx(0, abs=0.1)
     for reason in by_reason:
-        scores = [score for score, why in zip(told["score"], told["reason"], strict=True) if why == reason]
+        scores = [score for score, why in zip(result["score"], result["reason"], strict=True) if why == reason]
         assert scores == sorted(scores, reverse=True)
-    assert told["reason"][0] == "moved to another"  # though others have higher scores
-    assert told["reason"].count("identity merged") == 12
-    assert told["reason"].count("identity split") == 6
+    assert result["reason"][0] == "moved to another"  # though others have higher scores
+    assert result["reason"].count("identity merged") == 12
+    assert result["reason"].count("identity split") == 6
     assert "crops have a label issue" in capsys.readouterr().err
     parquet = read_table(tmp_path / "s" / "label_issues.parquet")
-    assert parquet["crop"].tolist() == told["crop"]
+    assert parquet["crop"].tolist() == result["crop"]
 
 
-def test_first_lines_hold_most_of_the_precise_kinds_and_the_best_of_all():
+def test_label_issues_interleave_kinds_by_precision():
     """Of four kinds with a hundred label issues each, the scores of the imprecise ones the highest."""
     from reappear.pipeline.label_issues import PRECISION, _turn
 
@@ -324,7 +324,7 @@ def test_newest_identities_are_the_default(noisy, tmp_path):
 FORMULAS = ["=1+1", "'=1", "+a", "-b", "@c", "anna", "'anna", "''-d", "-5x", '=HYPERLINK("http://a","b")']
 
 
-def test_labels_and_paths_are_no_formulas_to_a_spreadsheet_and_read_back_as_they_were(tmp_path):
+def test_csv_formulas_are_escaped_and_restored(tmp_path):
     """Two people under each label, so that all labels are doubtful."""
     vectors = np.repeat(np.eye(2 * len(FORMULAS), dtype=np.float32), 6, axis=0)
     np.save(tmp_path / "v.npy", vectors)
@@ -352,7 +352,7 @@ def test_labels_and_paths_are_no_formulas_to_a_spreadsheet_and_read_back_as_they
 
 @given(st.lists(st.text(st.sampled_from("'=+-@\t\rab \",;1"), max_size=6), min_size=1, max_size=8))
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_survives_csv(tmp_path, texts):
+def test_any_text_round_trips_through_csv(tmp_path, texts):
     assert [restore_formula(escape_formula(text)) for text in texts] == texts
     assert not any(escape_formula(text)[:1] in tuple("=+-@\t\r") for text in texts)
     plain = [text.replace("\r", "") for text in texts]
@@ -362,7 +362,7 @@ def test_any_text_survives_csv(tmp_path, texts):
     assert back["time"].tolist() == [-1.5] * len(plain)
 
 
-def test_of_videos_only_what_left_its_tracklet_is_suspect(tmp_path):
+def test_videos_only_have_tracklet_issues(tmp_path):
     people = np.eye(4, dtype=np.float32)
     vectors = np.stack([people[0]] * 4 + [people[3]] + [people[1]] * 4 + [people[0]] + [people[0]] * 4)
     np.save(tmp_path / "v.npy", vectors)

@@ -31,7 +31,7 @@ from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.outputs import hash_outputs
 from reappear.pipeline.pretrain import PretrainSettings, pretrain
 from reappear.pipeline.record import OWN_FILES, read_record
-from reappear.pipeline.review import Looked, review
+from reappear.pipeline.review import ReviewTarget, review
 from reappear.pipeline.workspace import Workspace
 from reappear.store import FileHashes
 from reappear.video.detectors import MotSettings
@@ -134,7 +134,7 @@ def test_every_field_of_sides_is_in_their_hash(images, field):
     assert hash_value(dataclasses.replace(split, **{field: changed}), root=root) != hash_value(split, root=root)
 
 
-def test_a_moved_set_is_the_same_set(images, tmp_path):
+def test_moved_set_has_the_same_hash(images, tmp_path):
     root = Path(images.path[0]).parent
     moved = root.rename(tmp_path / "moved")
     paths = np.array([str(moved / Path(path).name) for path in images.path])
@@ -163,7 +163,7 @@ UNREAD = {evaluated: {"names", "cameras"}, validated: {"skipped"}, ingested: set
 
 
 @pytest.mark.parametrize("step", [evaluated, ingested, validated])
-def test_every_field_of_a_set_makes_a_step_run_anew(images, read_as, tmp_path, step):
+def test_change_of_any_field_changes_the_input(images, read_as, tmp_path, step):
     call = step(images, Workspace(tmp_path / "w"))
     assert not call().already_done
     assert call().already_done
@@ -176,7 +176,7 @@ def test_every_field_of_a_set_makes_a_step_run_anew(images, read_as, tmp_path, s
     assert runs_anew(call)
 
 
-def test_labels_do_not_make_images_be_embedded_again(images, read_as, tmp_path):
+def test_changed_labels_do_not_recompute_embeddings(images, read_as, tmp_path):
     work = Workspace(tmp_path / "w")
     data = f"made_up:{Path(images.path[0]).parent}"
     evaluate_one(work, "wrong", EvaluateSettings(bootstrap=10), data=data)
@@ -189,7 +189,7 @@ def test_labels_do_not_make_images_be_embedded_again(images, read_as, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
-def test_images_inside_other_files_count_by_content(images, tmp_path, kind):
+def test_images_inside_archives_are_hashed_by_content(images, tmp_path, kind):
     path = tmp_path / f"images.{kind}"
     path.write_bytes(bytes(100))
     names = [f"{path}@0+50", f"{path}@50+50"] if kind == "tar" else [f"{path}@0", f"{path}@1"]
@@ -256,7 +256,7 @@ def changes(folder: Path):
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_every_column_of_what_other_steps_wrote(work, tmp_path, name):
+def test_every_column_of_step_outputs_is_hashed(work, tmp_path, name):
     step, folders = STEPS[name]
     out = tmp_path / "out"
     assert not step(work, out).already_done
@@ -283,7 +283,7 @@ def csv_of(columns):
     return "\n".join([",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))])
 
 
-def test_every_column_of_given_embeddings(tmp_path):
+def test_every_column_of_external_embeddings_is_hashed(tmp_path):
     vectors, labels = tmp_path / "v.npy", tmp_path / "v.csv"
     np.save(vectors, np.eye(4, dtype=np.float32))
     columns = {
@@ -311,7 +311,7 @@ def test_every_column_of_given_embeddings(tmp_path):
     assert runs_anew(call)
 
 
-def test_every_array_of_evaluated_files(tmp_path):
+def test_every_array_of_npz_files_is_hashed(tmp_path):
     arrays = {
         "features": np.eye(4, dtype=np.float32),
         "ids": np.array([1, 1, 2, 2]),
@@ -337,7 +337,7 @@ def test_every_array_of_evaluated_files(tmp_path):
     assert call().already_done
 
 
-def test_every_file_of_a_video(tmp_path):
+def test_every_file_of_a_video_is_hashed(tmp_path):
     film = tmp_path / "films" / "a.mp4"
     film.parent.mkdir()
     write_film(film, pictures(10))
@@ -396,7 +396,7 @@ EXTRACTORS = {
 
 
 @pytest.mark.parametrize("kind", EXTRACTORS)
-def test_every_file_of_an_extractor(work, images, tmp_path, kind):
+def test_every_file_of_an_extractor_is_hashed(work, images, tmp_path, kind):
     extractor = EXTRACTORS[kind](tmp_path)
     calls = [
         lambda: embed(work, "new", EmbedSettings(extractor=extractor)),
@@ -416,7 +416,7 @@ def test_every_file_of_an_extractor(work, images, tmp_path, kind):
     assert all(call().already_done for call in calls)
 
 
-def test_initial_weights_and_decisions(work, tmp_path):
+def test_initial_weights_and_decisions_are_hashed(work, tmp_path):
     init = model_folder(tmp_path / "m")
 
     def train():
@@ -431,11 +431,11 @@ def test_initial_weights_and_decisions(work, tmp_path):
     with (init / "model.safetensors").open("ab") as file:
         file.write(b" ")
     assert runs_anew(train)
-    review(work, "different", Looked([0, 1]))
+    review(work, "different", ReviewTarget([0, 1]))
     assert runs_anew(link)
 
 
-def test_a_new_correlate_under_the_old_name_is_another_input(work, tmp_path):
+def test_new_identities_under_an_old_name_are_another_input(work, tmp_path):
     data = f"workspace,identities=i:{work.root}"
     settings = EvaluateSettings(bootstrap=10, protocol="no-camera", split="first-image")
     calls = [
@@ -451,13 +451,13 @@ def test_a_new_correlate_under_the_old_name_is_another_input(work, tmp_path):
     assert [runs_anew(call) for call in calls] == [True] * 3
 
 
-def test_a_moved_workspace_goes_on_where_it_was(work, tmp_path):
+def test_moved_workspace_continues(work, tmp_path):
     moved = Workspace(work.root.rename(tmp_path / "moved"))
     assert embed(moved, "e", EmbedSettings()).already_done
     assert correlate(moved, "i", CorrelateSettings(thresholds="0.3,0.3"), embeddings="e").already_done
 
 
-def test_texts_beside_the_data_are_no_input(work):
+def test_text_files_are_not_hashed(work):
     """Such as report.json, which holds the seconds that stages took."""
     report = work.identities("i") / "report.json"
     report.write_text(json.dumps({**json.loads(report.read_text()), "seconds": 1}))

@@ -367,7 +367,7 @@ def test_bad_settings_raise_one_line_errors(
 def test_labels_that_are_not_there(work: Workspace, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no identities 'lost'; labels are instance, tracklet, given, true, found"):
         pretrain(work, "m", TINY, labels="lost")
-    with pytest.raises(InputError, match="holds no crops yet"):
+    with pytest.raises(InputError, match="has no crops yet"):
         pretrain(Workspace(tmp_path), "m", TINY, labels="instance")
 
 

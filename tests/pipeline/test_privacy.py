@@ -25,12 +25,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def home(tiny_world, tmp_path_factory):
-    """A run on two films of one name, and evaluations, under a folder that names somebody."""
+    """A run on two videos of one name, and evaluations, in a folder with a user name."""
     home = tmp_path_factory.mktemp("home") / MARKER
     for number, film in enumerate(sorted((tiny_world / "films").glob("*.mp4"))[:2]):
         (home / "films" / f"c{number}").mkdir(parents=True)
         shutil.copy(film, home / "films" / f"c{number}" / "film.mp4")
-    shutil.copytree(tiny_world / "probe", home / "probe")
+    shutil.copytree(tiny_world / "test", home / "test")
     work = Workspace(home / "w" / "work")
     training = PretrainSettings(
         backbone="cnn6",
@@ -43,7 +43,7 @@ def home(tiny_world, tmp_path_factory):
         steps=2,
         images_per_step=8,
         method=CionSettings(curriculum=((0.0, 2),), head_hidden=16, head_bottleneck=8, prototypes=16),
-        validation=home / "probe",
+        validation=home / "test",
         device="cpu",
     )
     settings = RunSettings(
@@ -55,7 +55,7 @@ def home(tiny_world, tmp_path_factory):
     )
     run([home / "films"], work, settings)
     models = ["color", str(work.model("round0"))]
-    evaluate(work, EvaluateSettings(bootstrap=10), data=[home / "probe"], models=models)
+    evaluate(work, EvaluateSettings(bootstrap=10), data=[home / "test"], models=models)
     np.savez(home / "q.npz", features=np.eye(4), ids=np.arange(4), paths=[f"{home}/{i}.jpg" for i in range(4)])
     np.savez(home / "g.npz", features=np.eye(4) + 0.1, ids=np.arange(4))
     other = Workspace(home / "v" / "work")
@@ -78,13 +78,13 @@ def home(tiny_world, tmp_path_factory):
 
 def handed_on(home):
     """What people send to others: all of an export, models but for their records, and pages, numbers and lists."""
-    files = [path for path in home.rglob("*") if path.is_file() and not path.is_relative_to(home / "probe")]
+    files = [path for path in home.rglob("*") if path.is_file() and not path.is_relative_to(home / "test")]
     found = [path for path in files if path.suffix in (".html", ".csv", ".json") or path.parent.parent.name == "models"]
     found = [path for path in found if path.name != "record.json"]
     return [*found, *(path for path in files if path.is_relative_to(home / "out"))]
 
 
-def test_nothing_that_is_handed_on_names_a_folder_of_this_machine(home):
+def test_shared_outputs_contain_no_local_folders(home):
     paths = handed_on(home)
     names = {path.name for path in paths}
     assert names >= {
@@ -99,6 +99,6 @@ def test_nothing_that_is_handed_on_names_a_folder_of_this_machine(home):
     assert [str(path.relative_to(home)) for path in paths if MARKER.encode() in path.read_bytes()] == []
 
 
-def test_films_and_workspaces_of_one_name_are_told_apart_by_their_nearest_folders(home):
+def test_equal_video_and_workspace_names_get_parent_folders(home):
     assert Workspace(home / "w" / "work").open_crops().video_names == ["c0/film", "c1/film"]
     assert json.loads((home / "both" / "report.json").read_text())["runs"] == ["w/work", "v/work"]

@@ -1,4 +1,4 @@
-"""Each recipe is whole, and says of itself what is so."""
+"""Each recipe is complete, and its description is correct."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_is_one_of_pretrain_and_names_itself(path: Path) -> None:
+def test_every_recipe_is_valid_and_named(path: Path) -> None:
     settings = resolve(PretrainSettings, load_recipe(path))
     for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
         assert FOLDER.parents[1] / command == path
@@ -60,18 +60,18 @@ def test_every_backbone_has_the_papers_recipe(name: str) -> None:
     "name",
     [name if name == "resnet50_ibn" else pytest.param(name, marks=pytest.mark.slow) for name in list_models()],
 )
-def test_the_cost_that_a_recipe_names_is_counted(name: str) -> None:
+def test_cost_in_a_recipe_is_measured(name: str) -> None:
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    said, hours = re.search(r"([\d.]+) GMACs for an image in a step, ([\d.]+) GPU-hours", text).groups()
+    message, hours = re.search(r"([\d.]+) GMACs for an image in a step, ([\d.]+) GPU-hours", text).groups()
     whole, part = describe_model(name).gmacs, describe_model(name, height=128, width=64).gmacs
     gmacs = 2 * whole + 3 * (2 * whole + 8 * part)  # teacher; student there and, at twice the cost, back
-    assert float(said) == pytest.approx(gmacs, abs=0.051)
+    assert float(message) == pytest.approx(gmacs, abs=0.051)
     assert float(hours) == pytest.approx(gmacs * 2e9 * 3_898_086 * 100 / 100e12 / 3600, rel=0.05, abs=0.51)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
-def test_a_step_at_full_image_size_then_saved_and_loaded(work: Workspace, tmp_path: Path, name: str) -> None:
+def test_step_at_full_image_size_then_saved_and_loaded(work: Workspace, tmp_path: Path, name: str) -> None:
     settings = resolve(PretrainSettings, load_recipe(FOLDER / f"{name}.yaml"), SMALL)
     record = pretrain(work, name, settings, labels="true")
     assert record.counts["steps"] == 1

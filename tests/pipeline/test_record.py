@@ -26,7 +26,7 @@ def once(folder: Path, work=None, knobs: Knobs | None = None, **inputs) -> Recor
     return run_step(folder, step="try", settings=knobs or Knobs(), inputs=inputs, work=work)
 
 
-def test_a_step_is_done_once_and_recorded(tmp_path):
+def test_step_runs_once_and_is_recorded(tmp_path):
     calls = []
 
     def work(staging: Path) -> Outcome:
@@ -51,7 +51,7 @@ def test_step_without_output_fails_and_leaves_no_folder(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_every_step_says_how_much_it_made():
+def test_every_step_reports_its_amount():
     """So that none succeeds with nothing in its folder."""
     files = Path(record.__file__).parent.rglob("*.py")
     calls = [
@@ -65,7 +65,7 @@ def test_every_step_says_how_much_it_made():
     assert not silent
 
 
-def test_a_kill_after_the_record_costs_nothing(tmp_path):
+def test_kill_after_the_record_loses_nothing(tmp_path):
     made = once(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "out.partial")
 
@@ -76,7 +76,7 @@ def test_a_kill_after_the_record_costs_nothing(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["record.json"]
 
 
-def test_another_setting_is_refused_by_name_and_changes_nothing(tmp_path):
+def test_changed_setting_is_refused_by_name(tmp_path):
     once(tmp_path / "out")
     before = (tmp_path / "out" / "record.json").read_bytes()
     with pytest.raises(WorkspaceError, match=r"another loud \(1, now 2\)"):
@@ -84,7 +84,7 @@ def test_another_setting_is_refused_by_name_and_changes_nothing(tmp_path):
     assert (tmp_path / "out" / "record.json").read_bytes() == before
 
 
-def test_another_input_is_refused_by_name(tmp_path):
+def test_changed_input_is_refused_by_name(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     once(tmp_path / "out", source=tmp_path / "a.txt")
     (tmp_path / "a.txt").write_text("b")
@@ -92,7 +92,7 @@ def test_another_input_is_refused_by_name(tmp_path):
         once(tmp_path / "out", source=tmp_path / "a.txt")
 
 
-def test_a_step_that_fails_leaves_nothing_under_its_name_and_its_work_aside(tmp_path):
+def test_failed_step_leaves_only_a_partial_folder(tmp_path):
     def fails(staging: Path) -> Outcome:
         (staging / "half.txt").write_text("half")
         raise InputError("no")
@@ -117,7 +117,7 @@ def fails_half_way(staging: Path) -> Outcome:
 @pytest.mark.parametrize(
     ("changed", "named"), [({"knobs": Knobs(loud=2)}, r"loud \(1, now 2\)"), ({"source": "b"}, "input: source")]
 )
-def test_work_begun_with_other_settings_or_inputs_is_refused_by_name_and_stays(tmp_path, changed, named):
+def test_unfinished_work_with_other_settings_is_refused_and_kept(tmp_path, changed, named):
     with pytest.raises(InputError):
         once(tmp_path / "out", fails_half_way, **{"source": "a"})
     before = tree(tmp_path)
@@ -128,7 +128,7 @@ def test_work_begun_with_other_settings_or_inputs_is_refused_by_name_and_stays(t
     assert read_record(tmp_path / "out").counts == {"half": 1}
 
 
-def test_finished_work_without_its_name_is_refused_under_other_settings(tmp_path):
+def test_unrenamed_finished_work_is_refused_with_other_settings(tmp_path):
     once(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "out.partial")
     before = tree(tmp_path)
@@ -137,7 +137,7 @@ def test_finished_work_without_its_name_is_refused_under_other_settings(tmp_path
     assert {name: before[name] for name in before} == {name: tree(tmp_path)[name] for name in before}
 
 
-def test_a_failure_before_any_work_leaves_nothing(tmp_path):
+def test_early_failure_leaves_nothing(tmp_path):
     def fails(staging: Path) -> Outcome:
         raise InputError("no")
 
@@ -147,7 +147,7 @@ def test_a_failure_before_any_work_leaves_nothing(tmp_path):
     once(tmp_path / "out", knobs=Knobs(loud=2))
 
 
-def test_a_killed_call_that_had_done_nothing_gives_way_to_other_settings(tmp_path):
+def test_empty_unfinished_work_is_replaced(tmp_path):
     staging = tmp_path / "out.partial"
     staging.mkdir()
     begun = {"step": "try", "fingerprint": "0", "settings": {"loud": 3}, "inputs": {}}
@@ -157,7 +157,7 @@ def test_a_killed_call_that_had_done_nothing_gives_way_to_other_settings(tmp_pat
     assert (tmp_path / "out").is_dir()
 
 
-def test_begin_anew_clears_what_the_step_names_and_nothing_else(tmp_path):
+def test_restart_removes_only_files_of_the_step(tmp_path):
     with pytest.raises(InputError):
         once(tmp_path / "out", fails_half_way)
     (tmp_path / "out.partial" / "mine.txt").write_text("mine")
@@ -173,7 +173,7 @@ STRANGERS = ["precious.txt", "lock", "begun.json", "seconds.json", "record.json"
 
 @pytest.mark.parametrize("place", ["out", "out.partial"])
 @pytest.mark.parametrize("name", STRANGERS)
-def test_a_folder_that_no_step_made_is_refused_and_stays_as_it_is(tmp_path, place, name):
+def test_foreign_folder_is_refused_and_kept(tmp_path, place, name):
     path = tmp_path / place / name
     path.parent.mkdir(parents=True)
     path.write_text('{"step": "mine"}')
@@ -183,7 +183,7 @@ def test_a_folder_that_no_step_made_is_refused_and_stays_as_it_is(tmp_path, plac
     assert tree(tmp_path) == before
 
 
-def test_files_and_links_in_the_way_are_refused_and_stay(tmp_path):
+def test_files_and_links_at_the_target_are_refused_and_kept(tmp_path):
     for k, name in enumerate(("out", "out.partial")):
         for kind in ("file", "dangling", "link"):
             room = tmp_path / f"{k}{kind}"
@@ -200,7 +200,7 @@ def test_files_and_links_in_the_way_are_refused_and_stay(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["q.partial", "q.tmp"])
-def test_a_name_of_unfinished_work_is_refused(tmp_path, name):
+def test_name_of_unfinished_work_is_refused(tmp_path, name):
     with pytest.raises(SettingsError, match=name):
         once(tmp_path / name)
     assert not tree(tmp_path)
@@ -215,40 +215,40 @@ def tree(folder: Path) -> dict[str, bytes | str]:
     }
 
 
-def test_an_input_folder_is_known_by_its_record(tmp_path):
+def test_input_folder_is_identified_by_its_record(tmp_path):
     made = once(tmp_path / "first")
     second = once(tmp_path / "second", first=tmp_path / "first")
     assert second.inputs == {"first": made.fingerprint}
 
 
-def test_a_missing_input_is_named(tmp_path):
+def test_missing_input_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"missing.txt does not exist"):
         once(tmp_path / "out", source=tmp_path / "missing.txt")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x"}'])
-def test_a_damaged_record_says_what_to_do(tmp_path, text):
+def test_damaged_record_has_advice(tmp_path, text):
     once(tmp_path / "out")
     (tmp_path / "out" / "record.json").write_text(text)
     with pytest.raises(InputError, match=r"damaged.*run its step again"):
         read_record(tmp_path / "out")
 
 
-def test_a_folder_that_is_no_step_is_refused(tmp_path):
+def test_folder_without_record_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(WorkspaceError, match="holds no finished work"):
         once(tmp_path / "out")
 
 
-def test_a_full_disk_is_one_clear_line(tmp_path):
+def test_full_disk_is_a_storage_error(tmp_path):
     def fills(staging: Path) -> Outcome:
         raise OSError(28, "No space left on device", str(staging / "big"))
 
-    with pytest.raises(StorageError, match=r"big: the disk is full; free some space and run the same command again"):
+    with pytest.raises(StorageError, match=r"big: the disk is full"):
         once(tmp_path / "out", fills)
 
 
-def test_the_record_holds_what_reproduction_needs(tmp_path):
+def test_record_has_what_reproduction_needs(tmp_path):
     once(tmp_path / "out", knobs=Knobs(name="y"))
     plain = json.loads((tmp_path / "out" / "record.json").read_text())
     assert plain["settings"] == {"loud": 1, "name": "y"}
@@ -277,7 +277,7 @@ run_step(Path(sys.argv[1]), step="try", settings=Knobs(), inputs={}, work=work)
 """
 
 
-def test_two_processes_never_work_in_one_folder_and_a_killed_one_lets_go(tmp_path):
+def test_folder_lock_excludes_processes_and_is_released_on_kill(tmp_path):
     script = tmp_path / "slow.py"
     script.write_text(SLOW_STEP)
     child = subprocess.Popen([sys.executable, str(script), str(tmp_path / "out")])

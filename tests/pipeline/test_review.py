@@ -14,7 +14,7 @@ from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.explain import explain
 from reappear.pipeline.record import Outcome, run_step
 from reappear.pipeline.report import ReportSettings, report
-from reappear.pipeline.review import Looked, review
+from reappear.pipeline.review import ReviewTarget, review
 from reappear.pipeline.sheet import draw_sheet
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_decisions, read_identities, write_embeddings, write_table
@@ -52,19 +52,19 @@ def largest(identity):
     return int(np.argmax(np.bincount(identity[identity >= 0])))
 
 
-def test_every_decision_holds_afterwards(work):
+def test_every_decision_is_applied(work):
     before = identity_of(work)
     big = largest(before)
     inside = np.flatnonzero(before == big).tolist()
     others = np.flatnonzero((before != big) & (before >= 0))
     a, b = int(others[0]), int(others[before[others] != before[others[0]]][0])
     c, d = np.flatnonzero(before == before[others[-1]])[:2].tolist()
-    review(work, "split", Looked(inside[:1], identities="before"), who="anna", note="another coat")
-    review(work, "same", Looked([a, b]))
-    review(work, "different", Looked([c, d]))
+    review(work, "split", ReviewTarget(inside[:1], identities="before"), who="anna", note="another coat")
+    review(work, "same", ReviewTarget([a, b]))
+    review(work, "different", ReviewTarget([c, d]))
     free = [t for t in range(len(before)) if t not in {a, b, c, d, *inside}]
-    review(work, "reject", Looked(free[:1]))
-    review(work, "reject", Looked([5], crops=True))
+    review(work, "reject", ReviewTarget(free[:1]))
+    review(work, "reject", ReviewTarget([5], crops=True))
     found, record = decided(work)
     after = found.assignment.identity
     assert all(after[inside[0]] != after[t] for t in inside[1:])
@@ -82,22 +82,24 @@ def test_every_decision_holds_afterwards(work):
     assert set(record.inputs) == {"crops", "embeddings", "review"}
 
 
-def test_identities_are_merged_and_rejected_by_the_tracklets_they_hold(work):
+def test_identity_decisions_are_stored_as_tracklets(work):
     before = identity_of(work)
-    made = review(work, "merge", Looked([0, 1], identities="before"))
+    made = review(work, "merge", ReviewTarget([0, 1], identities="before"))
     assert made.tracklets == tuple(np.flatnonzero((before == 0) | (before == 1)).tolist())
-    assert review(work, "reject", Looked([2], identities="before")).tracklets == tuple(np.flatnonzero(before == 2))
+    assert review(work, "reject", ReviewTarget([2], identities="before")).tracklets == tuple(
+        np.flatnonzero(before == 2)
+    )
     after = decided(work)[0].assignment
     assert len(np.unique(after.identity[list(made.tracklets)])) == 1
 
 
-def test_a_log_is_an_input_and_replaying_it_again_gives_the_same(work):
-    review(work, "same", Looked([0, 1]))
+def test_log_is_an_input_and_replay_is_deterministic(work):
+    review(work, "same", ReviewTarget([0, 1]))
     first, _ = decided(work, "one")
     again, _ = decided(work, "two")
     assert again.assignment.identity.tolist() == first.assignment.identity.tolist()
     assert decided(work, "one")[1].already_done
-    review(work, "same", Looked([0, 2]))
+    review(work, "same", ReviewTarget([0, 2]))
     with pytest.raises(WorkspaceError, match="was made with another input: review"):
         decided(work, "one")
     without, record = decided(work, "none", review="none")
@@ -105,7 +107,7 @@ def test_a_log_is_an_input_and_replaying_it_again_gives_the_same(work):
     assert "review" not in record.inputs
 
 
-def test_a_log_of_another_name(work, tmp_path):
+def test_other_log_file_can_be_used(work, tmp_path):
     (tmp_path / "mine.jsonl").write_text('{"decision": "same", "tracklets": [0, 1]}\n')
     found, _ = decided(work, review=str(tmp_path / "mine.jsonl"))
     assert found.assignment.identity[0] == found.assignment.identity[1]
@@ -113,10 +115,10 @@ def test_a_log_of_another_name(work, tmp_path):
         decided(work, "other", review=str(tmp_path / "not.jsonl"))
 
 
-def test_a_later_round_parts_what_an_earlier_one_joined(work):
+def test_later_round_splits_earlier_identities(work):
     before = identity_of(work)
     inside = np.flatnonzero(before == largest(before)).tolist()
-    review(work, "split", Looked(inside[-1:], identities="before"))
+    review(work, "split", ReviewTarget(inside[-1:], identities="before"))
     found, _ = decided(work, start="before")
     after = found.assignment.identity
     assert all(after[inside[-1]] != after[t] for t in inside[:-1])
@@ -131,19 +133,19 @@ def test_a_later_round_parts_what_an_earlier_one_joined(work):
     assert len(found.links["first"]) == len(held) - found.assignment.identities
 
 
-def test_contradictions_are_told(work, capsys):
+def test_contradictions_are_reported(work, capsys):
     from reappear.cli.progress import listener
 
-    review(work, "same", Looked([0, 1]))
-    review(work, "different", Looked([0, 1]))
+    review(work, "same", ReviewTarget([0, 1]))
+    review(work, "different", ReviewTarget([0, 1]))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
-    said = capsys.readouterr().err
-    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; decision ignored" in said
+    message = capsys.readouterr().err
+    assert "line 1 (same): tracklets 0 and 1 are not one person by line 2; decision ignored" in message
     report = read_identities(work.identities("after")).report
     assert report["review"]["overruled"] == ["line 1 (same): tracklets 0 and 1 are not one person by line 2"]
 
 
-def test_what_was_seen_gives_way_to_a_decision_and_that_is_told(work, capsys):
+def test_decision_overrides_simultaneity_with_a_note(work, capsys):
     from reappear.cli.progress import listener
 
     rows = work.open_crops().tracklets
@@ -154,26 +156,26 @@ def test_what_was_seen_gives_way_to_a_decision_and_that_is_told(work, capsys):
         if rows["video"][a] == rows["video"][b]
         and min(rows["end"][a], rows["end"][b]) - max(rows["start"][a], rows["start"][b]) >= 1
     ]
-    review(work, "same", Looked(list(pairs[0])))
+    review(work, "same", ReviewTarget(list(pairs[0])))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
-    assert "1 pairs of tracklets are one person by decision, though seen at the same time" in capsys.readouterr().err
+    assert "1 pairs of simultaneous tracklets are one person by decision" in capsys.readouterr().err
     identity = identity_of(work, "after")
     assert identity[pairs[0][0]] == identity[pairs[0][1]]
 
 
-def test_the_report_tells_of_decisions(work, tmp_path):
+def test_report_shows_decisions(work, tmp_path):
     before = identity_of(work)
     a = np.flatnonzero(before == largest(before))
     b = int(np.flatnonzero(before != largest(before))[0])
-    review(work, "same", Looked([int(a[0]), b]))
-    review(work, "reject", Looked([5], crops=True))
+    review(work, "same", ReviewTarget([int(a[0]), b]))
+    review(work, "reject", ReviewTarget([5], crops=True))
     shutil.rmtree(work.identities("before"))
     decided(work)
     page = report([work], tmp_path, ReportSettings(identities=60, projected=0))
     text = page.read_text()
-    assert "What people decided" in text
-    assert '<th scope="row">people\'s decisions' in text.replace("&#39;", "'")
-    assert '<div class="link">decided' in text
+    assert "Review decisions" in text
+    assert '<th scope="row">review decisions' in text
+    assert '<div class="link">by review' in text
     assert ">nan" not in text
     assert json.loads((tmp_path / "report.json").read_text())["review"]["after"]["work"] == {
         "decisions": {"same": 1, "reject": 1},
@@ -181,8 +183,8 @@ def test_the_report_tells_of_decisions(work, tmp_path):
     }
 
 
-def test_a_broken_log_stops_correlate_with_its_line(work):
-    review(work, "same", Looked([0, 1]))
+def test_invalid_log_line_fails_correlate(work):
+    review(work, "same", ReviewTarget([0, 1]))
     with work.review.open("a") as log:
         log.write("same 0 1\n")
     with pytest.raises(InputError, match=r"review\.jsonl line 2 is not JSON"):
@@ -193,48 +195,53 @@ def test_a_broken_log_stops_correlate_with_its_line(work):
 
 
 @pytest.mark.parametrize(
-    ("kind", "looked", "error", "said"),
+    ("kind", "target", "error", "message"),
     [
         (
             "twin",
-            Looked([0, 1]),
+            ReviewTarget([0, 1]),
             SettingsError,
             "unknown decision 'twin'; known: same, different, merge, split, reject",
         ),
-        ("same", Looked([0]), SettingsError, "same needs 2 numbers or more, got 1"),
-        ("same", Looked([3, 3]), SettingsError, "same: a number is named twice"),
-        ("same", Looked([0, 1], crops=True), SettingsError, "same is about tracklets; only reject takes --crops"),
-        ("same", Looked([0, 1], identities="before"), SettingsError, "leave --identities out"),
-        ("merge", Looked([0, 1]), SettingsError, "merge needs --identities NAME: which identities you look at"),
-        ("split", Looked([0]), SettingsError, "split needs --identities NAME"),
-        ("reject", Looked([0], crops=True, identities="before"), SettingsError, "not of both"),
-        ("same", Looked([0, 999]), InputError, "there is no tracklet 999; they are numbered 0 to "),
-        ("reject", Looked([-1], crops=True), InputError, "there is no crop -1; they are numbered 0 to "),
-        ("merge", Looked([0, 999], identities="before"), InputError, "has no identity 999"),
-        ("merge", Looked([0, 1], identities="befor"), InputError, r"holds no identities 'befor' \(there: before\)"),
+        ("same", ReviewTarget([0]), SettingsError, "same needs 2 numbers or more, got 1"),
+        ("same", ReviewTarget([3, 3]), SettingsError, "same: a number is given twice"),
+        ("same", ReviewTarget([0, 1], crops=True), SettingsError, "same takes tracklets; only reject takes --crops"),
+        ("same", ReviewTarget([0, 1], identities="before"), SettingsError, "omit --identities"),
+        ("merge", ReviewTarget([0, 1]), SettingsError, "merge needs --identities NAME"),
+        ("split", ReviewTarget([0]), SettingsError, "split needs --identities NAME"),
+        ("reject", ReviewTarget([0], crops=True, identities="before"), SettingsError, "exclude each other"),
+        ("same", ReviewTarget([0, 999]), InputError, "there is no tracklet 999; they are numbered 0 to "),
+        ("reject", ReviewTarget([-1], crops=True), InputError, "there is no crop -1; they are numbered 0 to "),
+        ("merge", ReviewTarget([0, 999], identities="before"), InputError, "has no identity 999"),
+        (
+            "merge",
+            ReviewTarget([0, 1], identities="befor"),
+            InputError,
+            r"has no identities 'befor' \(available: before\)",
+        ),
     ],
 )
-def test_decisions_that_make_no_sense(work, kind, looked, error, said):
-    with pytest.raises(error, match=said):
-        review(work, kind, looked)
+def test_invalid_decisions_are_refused(work, kind, target, error, message):
+    with pytest.raises(error, match=message):
+        review(work, kind, target)
     assert not work.review.exists()
 
 
-def test_a_split_takes_some_out_of_one(work):
+def test_split_separates_tracklets_of_an_identity(work):
     before = identity_of(work)
     big = np.flatnonzero(before == largest(before)).tolist()
-    with pytest.raises(InputError, match=r"these are all tracklets of identity \d+; name those to take out"):
-        review(work, "split", Looked(big, identities="before"))
+    with pytest.raises(InputError, match=r"these are all tracklets of identity \d+"):
+        review(work, "split", ReviewTarget(big, identities="before"))
     other = int(np.flatnonzero(before != before[big[0]])[0])
-    with pytest.raises(InputError, match="are not of one identity of before"):
-        review(work, "split", Looked([big[0], other], identities="before"))
-    made = review(work, "split", Looked(big[:2], identities="before"))
+    with pytest.raises(InputError, match="belong to several identities of before"):
+        review(work, "split", ReviewTarget([big[0], other], identities="before"))
+    made = review(work, "split", ReviewTarget(big[:2], identities="before"))
     assert made.others == tuple(big[2:])
     assert read_decisions(work.review, footage=json.loads((work.crops / "record.json").read_text())["fingerprint"])
 
 
 class TestExplain:
-    def test_an_identity_its_tracklet_and_its_crop_are_one_explanation(self, work):
+    def test_identity_tracklet_and_crop_give_the_same_explanation(self, work):
         found = read_identities(work.identities("before"))
         big = largest(found.assignment.identity)
         why = explain(work, identity=big)
@@ -246,20 +253,20 @@ class TestExplain:
         assert explain(work, tracklet=inside[0]) == explain(work, crop=crop) == why
         assert json.loads(json.dumps(why.plain()))["identity"] == big
 
-    def test_all_that_was_noted_is_told(self, work):
+    def test_explanation_contains_all_records(self, work):
         before = identity_of(work)
         inside = np.flatnonzero(before == largest(before)).tolist()
-        review(work, "split", Looked(inside[:1], identities="before"), who="anna", note="another coat")
+        review(work, "split", ReviewTarget(inside[:1], identities="before"), who="anna", note="another coat")
         stranger = int(np.flatnonzero(before != before[inside[0]])[0])
-        review(work, "same", Looked([inside[1], stranger]))
+        review(work, "same", ReviewTarget([inside[1], stranger]))
         found, _ = decided(work)
         why = explain(work, tracklet=inside[1])
-        assert any(row["reason"] == "review" and inside[0] in row["apart"] for row in why.refused)
+        assert any(row["reason"] == "review" and inside[0] in row["cannot_link"] for row in why.refused)
         assert {row["distance"] for row in why.links if row["stage"] == "review"} == {None}
         assert [row["line"] for row in why.decisions] == [1, 2]
         text = format_explanation(why)
         assert text.startswith(f"identity {why.identity} of after: {len(why.tracklets)} tracklets, ")
-        assert re.search(rf"tracklets {inside[0]} and \d+ are two people by decision|two people by decision", text)
+        assert re.search("different people by review", text)
         assert "decided  review" in text
         assert "(anna, " in text
         assert "another coat" in text
@@ -267,14 +274,14 @@ class TestExplain:
             assert re.search(rf"^ +(└─ )?{row['tracklet']}\b", text, re.M)
         assert found.refused["stage"].tolist()
 
-    def test_links_of_every_identity_make_one_tree(self, work):
+    def test_links_of_an_identity_form_a_tree(self, work):
         identity = identity_of(work)
         for number in range(identity.max() + 1):
             why = explain(work, identity=number)
-            tree = format_explanation(why).split("\nwhy one")[1].split("\n\n")[0] if why.links else ""
+            tree = format_explanation(why).split("\nlinks")[1].split("\n\n")[0] if why.links else ""
             assert tree.count("└─") == len(why.tracklets) - 1
 
-    def test_a_discarded_crop_says_where_it_was_lost(self, work):
+    def test_discarded_crop_is_explained(self, work):
         found = read_identities(work.identities("before"))
         lost = np.flatnonzero(found.assignment.tracklet == -1)
         assert len(lost)
@@ -284,10 +291,10 @@ class TestExplain:
         text = format_explanation(why)
         assert text.startswith("in no identity of before: 1 tracklet")
         assert re.search(
-            rf"crop {lost[0]} left tracklet \d+ at 0\.\d+ from the rest \(single-tracklet\), is in none", text
+            rf"crop {lost[0]} left tracklet \d+ at 0\.\d+ from the rest \(single-tracklet\), discarded", text
         )
 
-    def test_crops_that_came_and_went(self, work):
+    def test_moved_crops_are_explained(self, work):
         found = read_identities(work.identities("before"))
         origin = np.asarray(work.open_crops().crops["tracklet"])
         moved = np.flatnonzero((found.assignment.tracklet >= 0) & (found.assignment.tracklet != origin))
@@ -304,40 +311,40 @@ class TestExplain:
         assert crop in [row["crop"] for row in explain(work, tracklet=int(origin[crop])).left]
 
     @pytest.mark.parametrize(
-        ("asked", "said"),
+        ("asked", "message"),
         [
             ({"identity": 999}, "has no identity 999; they are numbered from 0"),
             ({"identity": -1}, "has no identity -1"),
             ({"tracklet": 999}, "there is no tracklet 999; they are numbered 0 to "),
             ({"crop": 99999}, "there is no crop 99999; they are numbered 0 to "),
-            ({}, "give an identity, or --tracklet, or --crop: one of them"),
-            ({"identity": 0, "crop": 0}, "one of them"),
-            ({"identity": 0, "identities": "nobody"}, r"holds no identities 'nobody' \(there: before\)"),
+            ({}, "exactly one of"),
+            ({"identity": 0, "crop": 0}, "exactly one of"),
+            ({"identity": 0, "identities": "nobody"}, r"has no identities 'nobody' \(available: before\)"),
         ],
     )
-    def test_what_is_not_there(self, work, asked, said):
-        with pytest.raises(InputError, match=said):
+    def test_missing_items_are_refused(self, work, asked, message):
+        with pytest.raises(InputError, match=message):
             explain(work, **asked)
 
-    def test_the_newest_is_meant_if_none_is_named(self, work):
+    def test_newest_identities_are_explained_by_default(self, work):
         decided(work, "after")
         assert explain(work, identity=0).identities == "after"
 
-    def test_nothing_correlated_yet(self, tmp_path):
+    def test_explain_without_identities_is_refused(self, tmp_path):
         made = report_fixture.build(tmp_path, parts=("crops",))
-        with pytest.raises(InputError, match="holds no identities yet; run `reappear correlate"):
+        with pytest.raises(InputError, match="has no identities yet; run `reappear correlate"):
             explain(made, identity=0)
 
-    def test_a_picture_has_a_row_for_each_tracklet(self, work, tmp_path):
+    def test_contact_sheet_has_a_row_per_tracklet(self, work, tmp_path):
         why = explain(work, identity=largest(identity_of(work)))
         picture = cv2.imread(str(draw_sheet(work, why, tmp_path / "sheet.png")))
         assert picture.shape[0] == 136 * len(why.tracklets)
         rows = picture.reshape(len(why.tracklets), 136, -1, 3)
         assert (rows[:, 40:90, 90:140] < 250).any(axis=(1, 2, 3)).all()
-        with pytest.raises(InputError, match=r"sheet\.gif: a picture is a \.jpg or \.png file"):
+        with pytest.raises(InputError, match=r"sheet\.gif: must be a \.jpg or \.png file"):
             draw_sheet(work, why, tmp_path / "sheet.gif")
 
-    def test_a_workspace_of_vectors_has_no_picture(self, tmp_path):
+    def test_workspace_without_images_has_no_contact_sheet(self, tmp_path):
         work = Workspace(tmp_path)
 
         def crops(staging):
@@ -360,5 +367,5 @@ class TestExplain:
         why = explain(work, tracklet=0)
         assert why.tracklets[0]["start"] is None
         assert "?" in format_explanation(why)
-        with pytest.raises(InputError, match="holds embeddings without images"):
+        with pytest.raises(InputError, match="embeddings but no images"):
             draw_sheet(work, why, tmp_path / "sheet.jpg")

@@ -9,7 +9,7 @@ from reappear.methods.cion.settings import CionSettings
 from reappear.pipeline.ingest import IngestSettings
 from reappear.pipeline.pretrain import PretrainSettings
 from reappear.pipeline.report import ReportSettings
-from reappear.pipeline.review import Looked, review
+from reappear.pipeline.review import ReviewTarget, review
 from reappear.pipeline.run import RunSettings, run
 from reappear.pipeline.workspace import Workspace
 from reappear.train.views import ViewSettings
@@ -62,7 +62,7 @@ def finished(work):
     }
 
 
-def test_more_rounds_and_fewer_go_on_from_what_is_there(films, tmp_path):
+def test_changed_number_of_rounds_reuses_finished_rounds(films, tmp_path):
     work = Workspace(tmp_path / "w")
     first = again(films, work, 1)
     after_one = finished(work)
@@ -76,11 +76,11 @@ def test_more_rounds_and_fewer_go_on_from_what_is_there(films, tmp_path):
     assert finished(work) == after_two
 
 
-def test_decisions_make_rounds_of_their_own_beside_the_earlier_ones(films, tmp_path):
+def test_decisions_create_new_rounds(films, tmp_path):
     work = Workspace(tmp_path / "w")
     again(films, work, 1)
     before = finished(work)
-    review(work, "different", Looked([0, 6]), who="anna")
+    review(work, "different", ReviewTarget([0, 6]), who="anna")
     decided = again(films, work, 1)
     assert list(decided["identities"]) == ["round0", "round0-review1"]
     assert decided["review"] == {"round0-review1": {"w": {"decisions": {"different": 1}, "overruled": []}}}
@@ -89,6 +89,6 @@ def test_decisions_make_rounds_of_their_own_beside_the_earlier_ones(films, tmp_p
     assert again(films, work, 1) == decided
     assert finished(work) == after
     assert work.newest_identities() == "round0-review1"
-    review(work, "same", Looked([0, 6]), who="ben")
+    review(work, "same", ReviewTarget([0, 6]), who="ben")
     assert list(again(films, work, 2)["identities"]) == ["round0", "round0-review1", "round0-review2", "round1-review2"]
     assert after.items() <= finished(work).items()

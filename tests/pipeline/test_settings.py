@@ -40,12 +40,12 @@ def test_defaults():
     assert resolve(Job) == Job()
 
 
-def test_a_recipe_and_overrides_later_wins():
+def test_overrides_take_precedence_over_the_recipe():
     job = resolve(Job, {"stride": 2, "crop": {"padding": 0.1}}, {"crop.padding": 0.2})
     assert (job.stride, job.crop.padding) == (2, 0.2)
 
 
-def test_a_kind_starts_from_its_own_defaults_in_any_order():
+def test_other_kind_starts_from_its_own_defaults():
     wanted = Job(detector=Network(weights=Path("w.onnx"), score=0.5))
     given = {"detector.score": 0.5, "detector": "network", "detector.weights": "w.onnx"}
     assert resolve(Job, {}, given) == wanted
@@ -53,7 +53,7 @@ def test_a_kind_starts_from_its_own_defaults_in_any_order():
     assert resolve(Job, {"detector": {"history": 5, "kind": "motion"}}, given) == wanted
 
 
-def test_a_field_of_the_default_part_can_be_set_alone():
+def test_single_field_of_a_default_part_can_be_set():
     assert resolve(Job, {}, {"detector.history": 9}).detector == Motion(history=9)
     assert resolve(Job, {"detector": {"history": 9}}).detector == Motion(history=9)
 
@@ -71,14 +71,14 @@ class Training:
 
 
 @pytest.mark.parametrize("recipe", [{}, {"colours": {"gray": 0.3}}])
-def test_what_is_not_set_keeps_the_default_of_the_whole_not_of_the_part(recipe):
+def test_unset_fields_keep_the_outer_default(recipe):
     colours = resolve(Training, recipe, {"colours.gray": 0.3}).colours
     assert colours == Colours(hue=0.5, gray=0.3, crop=Crop(padding=0.7))
     assert resolve(Training, recipe, {"colours.crop.padding": 0.9}).colours.hue == 0.5
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"strid": 2}, "unknown setting 'strid'; did you mean stride\\?"),
         ({"crop.paddin": 2}, r"unknown setting 'crop.paddin'; did you mean crop.padding\?"),
@@ -92,8 +92,8 @@ def test_what_is_not_set_keeps_the_default_of_the_whole_not_of_the_part(recipe):
         ({"crop": 3}, "crop"),
     ],
 )
-def test_wrong_settings_are_named(given, said):
-    with pytest.raises(SettingsError, match=said):
+def test_wrong_settings_are_named(given, message):
+    with pytest.raises(SettingsError, match=message):
         resolve(Job, {}, given)
 
 
@@ -136,12 +136,12 @@ class Typed:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_is_typed_for_a_text_setting_stays_text(text):
+def test_text_settings_are_not_parsed(text):
     made = resolve(Typed, {}, {"text": text, "word": text, "path": text})
     assert (made.text, made.word, made.path) == (text, text, Path(text))
 
 
-def test_words_of_yaml_stay_text_in_a_recipe_too(tmp_path):
+def test_yaml_words_stay_text_in_recipes(tmp_path):
     (tmp_path / "r.yaml").write_text("text: on\nword: 2026-01-01\npath: 010\n")
     assert resolve(Typed, load_recipe(tmp_path / "r.yaml")) == Typed(text="on", word="2026-01-01", path=Path("010"))
     (tmp_path / "r.yaml").write_text("word: null\npath:\nshare: ~\ntext: 'null'\n")
@@ -170,7 +170,7 @@ def test_words_of_yaml_stay_text_in_a_recipe_too(tmp_path):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["option", "recipe"])
-def test_a_value_is_read_as_the_type_of_its_setting(tmp_path, setting, text, value, place):
+def test_value_is_read_as_the_type_of_its_setting(tmp_path, setting, text, value, place):
     (tmp_path / "r.yaml").write_text(f"{setting}: {text}\n")
     recipe, given = (load_recipe(tmp_path / "r.yaml"), {}) if place == "recipe" else ({}, {setting: text})
     found = getattr(resolve(Typed, recipe, given), setting)
@@ -190,7 +190,7 @@ def test_a_value_is_read_as_the_type_of_its_setting(tmp_path, setting, text, val
         *[("free", text) for text in ("3", "*a")],
     ],
 )
-def test_what_is_no_value_of_the_type_is_refused(setting, text):
+def test_invalid_values_are_refused(setting, text):
     with pytest.raises(SettingsError, match=rf"^{setting}: must be .*, got ") as caught:
         resolve(Typed, {}, {setting: text})
     assert len(str(caught.value)) < 300
@@ -204,7 +204,7 @@ def test_override_text():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: [", "is not YAML"),
         ("- 1", "must hold `name: value` lines"),
@@ -224,15 +224,15 @@ def test_override_text():
         ("base: [1]", "base must be the path of a recipe"),
     ],
 )
-def test_bad_recipes(tmp_path, text, said):
+def test_bad_recipes(tmp_path, text, message):
     (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         load_recipe(tmp_path / "r.yaml")
 
 
 @pytest.mark.parametrize("place", ["recipe", "base"])
 @pytest.mark.parametrize("what", ["/dev/zero", "pipe", "folder", "latin1", "loop"])
-def test_a_recipe_is_a_regular_text_file(tmp_path, what, place):
+def test_recipe_is_a_regular_text_file(tmp_path, what, place):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin1").write_bytes(b"a: \xe4")
@@ -247,7 +247,7 @@ def test_tags_make_no_objects(tmp_path):
     assert load_recipe(tmp_path / "r.yaml") == {"a": ["exit 1"], "b": "3"}
 
 
-def test_a_chain_of_bases_is_bounded(tmp_path):
+def test_chain_of_bases_is_bounded(tmp_path):
     for i in range(40):
         (tmp_path / f"{i}.yaml").write_text(f"base: {i + 1}.yaml\n")
     with pytest.raises(SettingsError, match="chain of bases"):
@@ -261,7 +261,7 @@ def test_missing_and_empty_recipes(tmp_path):
     assert load_recipe(tmp_path / "empty.yaml") == {}
 
 
-def test_a_recipe_stands_on_its_base(tmp_path):
+def test_recipe_extends_its_base(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "first.yaml").write_text("a: 1\nb: 1\npart: {kind: x, c: 1, d: 1}\nother: {kind: x, c: 1}\n")
     (tmp_path / "second.yaml").write_text("base: deep/first.yaml\nb: 2\npart: {c: 2}\nother: {kind: y}\n")
@@ -274,7 +274,7 @@ def test_a_recipe_stands_on_its_base(tmp_path):
     }
 
 
-def test_a_recipe_that_is_its_own_base_or_has_none(tmp_path):
+def test_circular_or_missing_base_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("base: b.yaml\n")
     (tmp_path / "b.yaml").write_text("base: a.yaml\n")
     with pytest.raises(SettingsError, match=r"a\.yaml is its own base"):

@@ -19,7 +19,7 @@ from reappear.synthetic import World
 
 SMALL: dict[str, Any] = {
     "people": 3,
-    "probe_people": 2,
+    "test_people": 2,
     "cameras": 2,
     "films": 1,
     "appearances": 2,
@@ -45,13 +45,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_world_lies_where_the_other_steps_look(made: Path) -> None:
+def test_layout_of_a_synthetic_world(made: Path) -> None:
     names = list(contents(made))
     films = [name for name in names if name.startswith("films")]
     assert films == ["films/c0_00.gt.txt", "films/c0_00.mp4", "films/c1_00.gt.txt", "films/c1_00.mp4"]
     assert "world.yaml" in names
-    query = sorted(path.name for path in (made / "probe" / "query").iterdir())
-    gallery = sorted(path.name for path in (made / "probe" / "bounding_box_test").iterdir())
+    query = sorted(path.name for path in (made / "test" / "query").iterdir())
+    gallery = sorted(path.name for path in (made / "test" / "bounding_box_test").iterdir())
     keys = {tuple(name.split("s1_")[0].split("_")) for name in query}
     assert len(keys) == len(query) >= 3
     assert {person for person, _ in keys} <= {"0001", "0002"}
@@ -60,43 +60,43 @@ def test_a_world_lies_where_the_other_steps_look(made: Path) -> None:
     assert not set(query) & set(gallery)
 
 
-def test_ids_hold_across_films_and_exclude_the_probe(made: Path) -> None:
+def test_ids_are_the_same_in_all_films_and_test_people_are_not_in_films(made: Path) -> None:
     world = World.from_yaml((made / "world.yaml").read_text())
     ids = [set(np.loadtxt(path, delimiter=",")[:, 1].astype(int)) for path in sorted(made.glob("films/*.gt.txt"))]
     assert ids[0] == ids[1] == {1, 2, 3}
-    assert {person.id for person in world.probe_people}.isdisjoint(ids[0] | ids[1])
+    assert {person.id for person in world.test_people}.isdisjoint(ids[0] | ids[1])
 
 
-def test_the_description_films_the_same_world_again(made: Path, tmp_path: Path) -> None:
+def test_world_yaml_renders_the_same_files(made: Path, tmp_path: Path) -> None:
     world = World.from_yaml((made / "world.yaml").read_text())
-    step.film_world(world, tmp_path)
+    step.render_world(world, tmp_path)
     again = contents(tmp_path)
     assert again == {name: data for name, data in contents(made).items() if name != "world.yaml"}
 
 
-def test_another_seed_gives_other_truth(made: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_another_ground_truth(made: Path, tmp_path: Path) -> None:
     synthesize(
         tmp_path / "other",
-        SynthesizeSettings(**SMALL | {"seed": 1, "people": 1, "cameras": 1, "appearances": 1, "probe_people": 0}),
+        SynthesizeSettings(**SMALL | {"seed": 1, "people": 1, "cameras": 1, "appearances": 1, "test_people": 0}),
     )
     assert contents(tmp_path / "other")["films/c0_00.gt.txt"] != contents(made)["films/c0_00.gt.txt"]
-    assert not (tmp_path / "other" / "probe").exists()
+    assert not (tmp_path / "other" / "test").exists()
 
 
 @pytest.mark.slow
-def test_any_number_of_workers_films_the_same(made: Path, tmp_path: Path) -> None:
+def test_result_does_not_depend_on_workers(made: Path, tmp_path: Path) -> None:
     synthesize(tmp_path / "world", SynthesizeSettings(**SMALL | {"workers": 2}))
     assert contents(tmp_path / "world") == contents(made)
 
 
-def test_done_is_done_with_any_number_of_workers_and_refused_with_other_settings(made: Path) -> None:
+def test_finished_world_is_reused_with_other_workers_and_refused_with_other_settings(made: Path) -> None:
     assert synthesize(made, SynthesizeSettings(**SMALL | {"workers": 3})).already_done
     with pytest.raises(WorkspaceError, match="cast"):
         synthesize(made, SynthesizeSettings(**SMALL | {"cast": 0.3}))
 
 
 class Listener:
-    """Counts what is filmed."""
+    """Counts rendered frames."""
 
     def __init__(self) -> None:
         self.total, self.done, self.notes = 0, 0, list[str]()
@@ -114,20 +114,20 @@ class Listener:
         self.notes.append(text)
 
 
-def test_a_run_that_was_cut_off_continues_with_the_next_film(
+def test_interrupted_run_continues_with_the_next_film(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "world"
-    real, calls = step.record, list[str]()
+    real, calls = step.encode_film, list[str]()
 
-    def record(world: World, film: Any, video: Any) -> str:
+    def encode_film(world: World, film: Any, video: Any) -> str:
         calls.append(film.name)
         if len(calls) == 2:
             real(world, film, video)
             raise KeyboardInterrupt
         return real(world, film, video)
 
-    monkeypatch.setattr(step, "record", record)
+    monkeypatch.setattr(step, "encode_film", encode_film)
     with pytest.raises(KeyboardInterrupt):
         synthesize(folder, SynthesizeSettings(**SMALL))
     partial = folder.with_name("world.partial")
@@ -143,7 +143,7 @@ def test_a_run_that_was_cut_off_continues_with_the_next_film(
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_process_behind_and_continues(made: Path, tmp_path: Path) -> None:
+def test_killed_run_leaves_no_process_and_is_resumed(made: Path, tmp_path: Path) -> None:
     folder = tmp_path / "world"
     script = f"""
 from pathlib import Path
@@ -178,13 +178,13 @@ def _alive(group: int) -> bool:
     return False
 
 
-def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def record(world: World, film: Any, video: Any) -> str:
+def test_full_disk_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode_film(world: World, film: Any, video: Any) -> str:
         with Path("/dev/full").open("wb", buffering=0) as full:
             full.write(b"frame")
         return ""
 
-    monkeypatch.setattr(step, "record", record)
+    monkeypatch.setattr(step, "encode_film", encode_film)
     with pytest.raises(StorageError, match="disk is full") as error:
         synthesize(tmp_path / "world", SynthesizeSettings(**SMALL))
     assert isinstance(error.value.__cause__, OSError)

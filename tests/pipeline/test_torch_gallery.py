@@ -19,7 +19,7 @@ DEVICES = [
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("protocol", ["market", "cross-camera", "no-camera", "video", "cuhk03-single-gallery-shot"])
 @pytest.mark.parametrize("coarse", [False, True])
-def test_the_gpu_says_what_numpy_says(device, protocol, coarse):
+def test_torch_gallery_equals_numpy(device, protocol, coarse):
     """Ties, junk, distractors, people without a match: whatever numpy counts."""
     rng = np.random.default_rng(5)
     draw = (lambda n: rng.integers(-1, 2, (n, 4)) + 0.5) if coarse else (lambda n: rng.normal(size=(n, 4)))
@@ -47,7 +47,7 @@ def test_the_gpu_says_what_numpy_says(device, protocol, coarse):
     assert there_pairs.area == pytest.approx(here_pairs.area, abs=1e-3)
 
 
-def test_nobody_found_is_told_here_too():
+def test_queries_without_match_are_counted_on_torch():
     task = RetrievalTask.of(np.eye(2), np.eye(2) + 1, query_ids=np.array([1, 2]), gallery_ids=np.array([3, 4]))
     with pytest.raises(InputError, match="no query has a match"):
         rank_task(task, backend=partial(TorchGallery, device="cpu"))

@@ -19,7 +19,7 @@ from tests.data.trees import draw
 
 from .test_record import tree
 
-MINE = "mine, and nobody else's"
+MINE = "a file of the user"
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +68,18 @@ def names():
 
 @pytest.mark.parametrize("evil", ["../../evil", "q.partial", "a\nb", "x" * 300])
 @pytest.mark.parametrize(("command", "option"), list(names()))
-def test_no_name_leads_out_of_the_workspace(made, work, tmp_path, capsys, command, option, evil):
+def test_names_cannot_leave_the_workspace(made, work, tmp_path, capsys, command, option, evil):
     places = {"W": str(work), "SET": str(made[0]), "OUT": str(tmp_path / "out")}
     arguments = [places.get(word, word) for word in ARGUMENTS[command]]
     before = tree(tmp_path)
     code, _, err = reappear(capsys, command, *arguments, f"--{option}", evil)
     assert code in (1, 2)
-    assert "fault of reappear" not in err
+    assert "bug in reappear" not in err
     assert tree(tmp_path) == before
     assert not Path("/tmp/evil").exists()
 
 
-def test_names_of_results_are_checked_in_one_place(tmp_path):
+def test_result_names_are_checked(tmp_path):
     work = Workspace(tmp_path)
     for folder in (work.embeddings, work.identities, work.model, work.evaluation, work.vectors):
         assert folder("round 0+flip@set,split=3").parent.parent == tmp_path
@@ -128,7 +128,7 @@ def test_files_of_the_user_survive_every_command(made, work, tmp_path, capsys, c
     ]
     code, _, err = reappear(capsys, command, *arguments)
     assert code in (1, 2)
-    assert "fault of reappear" not in err
+    assert "bug in reappear" not in err
     assert len(err.strip().splitlines()[-1]) < 400
     assert str(path.name) in err
     after = tree(tmp_path)
@@ -153,7 +153,7 @@ def test_other_files_in_a_workspace_stay(made, tmp_path, capsys):
 
 
 class TestPages:
-    def test_a_page_of_ours_is_written_anew(self, tmp_path):
+    def test_own_page_is_replaced(self, tmp_path):
         page = '<!doctype html>\n<meta name="generator" content="reappear">\n'
         for number in (1, 2):
             require_own_page(tmp_path, "report")
@@ -161,7 +161,7 @@ class TestPages:
         assert (tmp_path / "report.html").read_text().endswith("2")
         assert '"number": 2' in (tmp_path / "report.json").read_text()
 
-    def test_on_a_full_disk_page_and_numbers_stay_as_they_were(self, tmp_path, monkeypatch):
+    def test_full_disk_keeps_page_and_numbers(self, tmp_path, monkeypatch):
         write_page(tmp_path, "report", {"number": 1}, "one")
         before = tree(tmp_path)
         write_text = Path.write_text
@@ -190,27 +190,27 @@ class TestModes:
         (folder / "v.csv").write_text("label\n1\n1\n2\n")
         return [folder / "v.npy", folder / "v.csv"]
 
-    def test_a_workspace_is_readable_for_its_owner_alone(self, tmp_path):
+    def test_new_workspace_is_readable_by_owner_only(self, tmp_path):
         ingest(self.vectors(tmp_path), Workspace(tmp_path / "deep" / "w"), IngestSettings())
         assert (tmp_path / "deep" / "w").stat().st_mode & 0o777 == 0o700
         assert (tmp_path / "deep").stat().st_mode & 0o777 == 0o755
 
-    def test_the_mode_of_a_folder_that_is_there_stays(self, tmp_path):
+    def test_existing_folder_keeps_its_mode(self, tmp_path):
         (tmp_path / "w").mkdir(mode=0o755)
         ingest(self.vectors(tmp_path), Workspace(tmp_path / "w"), IngestSettings())
         assert (tmp_path / "w").stat().st_mode & 0o777 == 0o755
 
-    def test_exports_follow_the_mask(self, work, tmp_path, capsys):
+    def test_exports_follow_the_umask(self, work, tmp_path, capsys):
         assert reappear(capsys, "export-data", str(work), "--out", str(tmp_path / "out"))[0] == 0
         assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
 
-    def test_a_name_of_unfinished_work_is_refused(self, tmp_path):
+    def test_name_of_unfinished_work_is_refused(self, tmp_path):
         with pytest.raises(SettingsError, match=r"w\.partial"):
             Workspace(tmp_path / "w.partial").make()
         assert not (tmp_path / "w.partial").exists()
 
 
-def test_a_page_that_cannot_be_read_is_not_ours(tmp_path):
+def test_unreadable_page_is_not_replaced(tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(WorkspaceError, match=r"report\.html"):
         require_own_page(tmp_path, "report")

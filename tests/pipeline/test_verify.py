@@ -48,7 +48,7 @@ def doctor(capsys, root):
     return int(stopped.value.code or 0), {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
 
 
-def test_every_output_is_recorded_and_whole(finished, capsys):
+def test_every_output_is_recorded(finished, capsys):
     found = verify_folder(finished)
     assert (found.damaged, found.extra, found.verifiable) == ({}, (), True)
     written = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()} - {"record.json"}
@@ -60,7 +60,7 @@ def test_every_output_is_recorded_and_whole(finished, capsys):
 
 @pytest.mark.parametrize("harm", [remove, shorten, flip])
 @pytest.mark.parametrize("name", ["vectors.npy", "meta.json", "sub/a.jpg"])
-def test_any_change_of_any_file_is_found(finished, capsys, name, harm):
+def test_any_change_of_a_file_is_found(finished, capsys, name, harm):
     harm(finished / name)
     found = verify_folder(finished)
     assert list(found.damaged) == [name]
@@ -69,14 +69,14 @@ def test_any_change_of_any_file_is_found(finished, capsys, name, harm):
     assert not findings[f"embeddings/e/{name}"]["ok"]
 
 
-def test_a_cut_record_is_found(finished, capsys):
+def test_truncated_record_is_found(finished, capsys):
     path = finished / "record.json"
     path.write_bytes(path.read_bytes()[:100])
     assert "record.json" in verify_folder(finished).damaged
     assert doctor(capsys, finished.parents[1])[0] == 1
 
 
-def test_every_bit_of_a_fingerprint_counts(finished):
+def test_every_character_of_a_checksum_is_compared(finished):
     plain = json.loads((finished / "record.json").read_text())
     for key, value in (
         ("step", "other"),
@@ -88,15 +88,15 @@ def test_every_bit_of_a_fingerprint_counts(finished):
         assert "record.json" in verify_folder(finished).damaged
 
 
-def test_a_file_of_somebody_else_is_a_note(finished, capsys):
+def test_unknown_file_is_only_noted(finished, capsys):
     (finished / "mine.txt").write_text("by hand")
     assert verify_folder(finished).extra == ("mine.txt",)
     _, findings = doctor(capsys, finished.parents[1])
     assert findings["embeddings/e"]["ok"]
-    assert "mine.txt" in findings["embeddings/e"]["says"]
+    assert "mine.txt" in findings["embeddings/e"]["detail"]
 
 
-def test_a_record_of_an_older_version_is_not_verifiable_and_no_error(finished, capsys):
+def test_record_of_an_older_version_is_not_verifiable(finished, capsys):
     plain = json.loads((finished / "record.json").read_text())
     del plain["outputs"]
     (finished / "record.json").write_text(json.dumps(plain))
@@ -104,10 +104,10 @@ def test_a_record_of_an_older_version_is_not_verifiable_and_no_error(finished, c
     assert not verify_folder(finished).verifiable
     _, findings = doctor(capsys, finished.parents[1])
     assert findings["embeddings/e"]["ok"]
-    assert "not verifiable" in findings["embeddings/e"]["says"]
+    assert "not verifiable" in findings["embeddings/e"]["detail"]
 
 
-def test_finished_folders_leave_out_unfinished_ones(finished, tmp_path):
+def test_unfinished_folders_are_not_listed(finished, tmp_path):
     partial = tmp_path / "w" / "embeddings" / "f.partial"
     partial.mkdir()
     (partial / "record.json").write_text("{}")

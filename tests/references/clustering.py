@@ -1,4 +1,4 @@
-"""Pairwise and B-cubed scores by looking at all pairs of crops; -1 = nobody, or discarded."""
+"""Pairwise and B-cubed scores by looking at all pairs of crops; -1 = no person, or discarded."""
 
 
 def same_person(truth, i, j):

@@ -22,7 +22,7 @@ from reappear.store import (
 )
 
 
-def test_a_file_appears_whole_when_the_block_ends_well(tmp_path):
+def test_file_appears_when_the_block_succeeds(tmp_path):
     path = tmp_path / "new" / "a.txt"
     with atomic_write(path) as staging:
         staging.write_text("half")
@@ -32,7 +32,7 @@ def test_a_file_appears_whole_when_the_block_ends_well(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
 
-def test_the_old_file_stays_when_the_block_fails(tmp_path):
+def test_old_file_stays_when_the_block_fails(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
@@ -48,17 +48,17 @@ def test_the_old_file_stays_when_the_block_fails(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [
         (errno.ENOSPC, "the disk is full; free some space and run the same command again"),
         (errno.EROFS, "the disk is read-only"),
         (errno.EACCES, "permission denied"),
     ],
 )
-def test_refusals_of_the_disk_say_what_to_do(tmp_path, number, said):
-    with pytest.raises(StorageError, match=said), disk_errors(tmp_path):
+def test_disk_errors_have_advice(tmp_path, number, message):
+    with pytest.raises(StorageError, match=message), disk_errors(tmp_path):
         raise OSError(number, os.strerror(number), str(tmp_path / "x"))
-    with pytest.raises(StorageError, match=said), disk_errors(tmp_path):
+    with pytest.raises(StorageError, match=message), disk_errors(tmp_path):
         raise OSError(f"[Errno {number}] Error writing: {os.strerror(number)}")  # as Arrow raises it
 
 
@@ -67,7 +67,7 @@ def test_other_errors_pass(tmp_path):
         (tmp_path / "none").read_text()
 
 
-def test_scratch_files_of_a_step_are_removed_or_were_not_there(tmp_path):
+def test_scratch_files_of_a_step_are_removed(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     for name in ("00001.json", "b/00002.json", "b/.00003.json.17.tmp"):
         (tmp_path / "a" / name).touch()
@@ -101,13 +101,13 @@ def test_other_files_in_a_scratch_folder_stay(tmp_path):
     ],
     ids=["numpy", "pillow", "torch", "safetensors", "sqlite", "arrow"],
 )
-def test_a_full_disk_is_recognised_whatever_library_writes(tmp_path, monkeypatch, error):
+def test_full_disk_is_recognised_for_every_library(tmp_path, monkeypatch, error):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 20, 1 << 20, 0))
     with pytest.raises(StorageError, match="the disk is full"), disk_errors(tmp_path / "new" / "file"):
         raise error
 
 
-def test_a_write_that_fails_for_no_stated_reason_has_its_text(tmp_path):
+def test_unknown_write_error_keeps_its_text(tmp_path):
     with pytest.raises(StorageError, match=r"14272 written"), disk_errors(tmp_path):
         raise OSError("95904 requested and 14272 written")
 

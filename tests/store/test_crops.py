@@ -42,7 +42,7 @@ def crops(tmp_path):
     return CropStore(tmp_path)
 
 
-def test_images_come_in_the_order_of_the_table(crops):
+def test_images_are_in_the_order_of_the_table(crops):
     assert len(crops) == 5
     assert list(crops.images()) == [bytes([i]) * (i + 1) for i in range(5)]
     assert crops.image(3) == bytes([3]) * 4

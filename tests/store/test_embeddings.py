@@ -5,7 +5,7 @@ from reappear.core import InputError
 from reappear.store import read_embeddings, write_embeddings
 
 
-def test_vectors_are_half_precision_and_not_read_until_used(tmp_path):
+def test_vectors_are_float16_memory_maps(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
     write_embeddings(tmp_path / "e", vectors, {"extractor": "color"})
     back, meta = read_embeddings(tmp_path / "e")
@@ -15,7 +15,7 @@ def test_vectors_are_half_precision_and_not_read_until_used(tmp_path):
     assert meta == {"extractor": "color", "rows": 7, "width": 5}
 
 
-def test_what_cannot_be_read_is_said(tmp_path):
+def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="is missing; run `reappear embed` first"):
         read_embeddings(tmp_path)
     write_embeddings(tmp_path, np.ones((2, 2), np.float32), {})

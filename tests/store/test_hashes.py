@@ -45,7 +45,7 @@ def test_unchanged_files_are_not_read_again(tmp_path, reads):
         assert len(reads) == 5
 
 
-def test_same_size_and_restored_times_are_seen(tmp_path, reads):
+def test_change_with_same_size_and_times_is_detected(tmp_path, reads):
     path = tmp_path / "a"
     path.write_bytes(b"old")
     status = path.stat()
@@ -58,7 +58,7 @@ def test_same_size_and_restored_times_are_seen(tmp_path, reads):
     assert store.sha256(path) == sha(b"new")
 
 
-def test_a_file_that_takes_the_place_of_another_is_seen(tmp_path):
+def test_replaced_file_is_detected(tmp_path):
     path, new = tmp_path / "a", tmp_path / "b"
     path.write_bytes(b"old")
     new.write_bytes(b"new")
@@ -69,7 +69,7 @@ def test_a_file_that_takes_the_place_of_another_is_seen(tmp_path):
     assert store.sha256(path) == sha(b"new")
 
 
-def test_hashes_of_files_that_just_changed_are_not_kept(tmp_path, reads, monkeypatch):
+def test_hashes_of_recent_files_are_not_cached(tmp_path, reads, monkeypatch):
     monkeypatch.setattr(hashes, "_RECENT", 2_000_000_000)
     path = tmp_path / "a"
     path.write_bytes(b"x")
@@ -79,7 +79,7 @@ def test_hashes_of_files_that_just_changed_are_not_kept(tmp_path, reads, monkeyp
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "folder", "other table", "read-only folder"])
-def test_a_damaged_database_costs_time_alone(tmp_path, kind):
+def test_damaged_database_only_costs_time(tmp_path, kind):
     path, database = tmp_path / "a", tmp_path / "sub" / "h.sqlite"
     path.write_bytes(b"x")
     database.parent.mkdir()
@@ -99,7 +99,7 @@ def test_a_damaged_database_costs_time_alone(tmp_path, kind):
     database.parent.chmod(0o700)
 
 
-def test_no_bit_of_the_database_can_make_a_hash_wrong(tmp_path):
+def test_corrupt_database_never_gives_a_wrong_hash(tmp_path):
     paths = [tmp_path / f"{i}" for i in range(8)]
     for path in paths:
         path.write_bytes(path.name.encode() * 100)
@@ -117,7 +117,7 @@ def test_no_bit_of_the_database_can_make_a_hash_wrong(tmp_path):
         assert list(FileHashes(database).each(names)) == wanted, length
 
 
-def test_several_at_once(tmp_path):
+def test_concurrent_hashing(tmp_path):
     paths = [tmp_path / f"{i}" for i in range(50)]
     for path in paths:
         path.write_bytes(path.name.encode())
@@ -135,7 +135,7 @@ def test_several_at_once(tmp_path):
     assert found == [[wanted] * 5] * 4
 
 
-def test_what_is_no_regular_file_is_never_opened(tmp_path):
+def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")

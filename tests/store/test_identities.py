@@ -4,7 +4,7 @@ from reappear.core import Assignment
 from reappear.store import Identities, read_identities, read_table, write_identities
 
 
-def test_identities_come_back_and_can_be_read_by_crop(tmp_path):
+def test_identities_round_trip(tmp_path):
     assignment = Assignment(np.array([0, 0, -1, 1, 2]), np.array([0, 1, 0]))
     links = {
         "stage": np.array(["cross_video"]),

@@ -9,7 +9,7 @@ from reappear.store import append_decision, read_decisions
 LINE = '{"decision": "same", "tracklets": [1, 2]}\n'
 
 
-def test_what_is_decided_comes_back_in_order(tmp_path):
+def test_decisions_are_read_in_order(tmp_path):
     log = tmp_path / "review.jsonl"
     made = [
         Decision("same", (12, 47), who="anna", when="2026-03-01T09:30:00+00:00", note="red bag\u2028both"),
@@ -27,7 +27,7 @@ def test_what_is_decided_comes_back_in_order(tmp_path):
     }
 
 
-def test_a_line_written_by_hand_needs_little(tmp_path):
+def test_optional_keys_may_be_missing(tmp_path):
     log = tmp_path / "review.jsonl"
     log.write_text(LINE)
     assert read_decisions(log, footage="f00d") == [Decision("same", (1, 2), line=1)]
@@ -40,7 +40,7 @@ def write_some(log, number):
         append_decision(log, Decision("same", (100 * number, 100 * number + tracklet + 1)), footage="f00d")
 
 
-def test_who_writes_at_the_same_time_waits(tmp_path):
+def test_concurrent_writers_wait(tmp_path):
     log = tmp_path / "review.jsonl"
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=write_some, args=(log, number)) for number in range(4)]
@@ -56,10 +56,10 @@ def test_who_writes_at_the_same_time_waits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
-        ("{}\n", "line 2 is no decision; it needs to look like"),
-        ("[1]\n", "line 2 is no decision"),
+        ("{}\n", "line 2 is not a decision"),
+        ("[1]\n", "line 2 is not a decision"),
         ('{"decision": "same", "tracklets": [1, 2]\n', "line 2 is not JSON"),
         ("\n", "line 2 is not JSON"),
         ('{"decision": "same", "tracklets": [1, 2]}', "line 2 is cut off; complete it, or remove it"),
@@ -72,19 +72,19 @@ def test_who_writes_at_the_same_time_waits(tmp_path):
         ('{"decision": "same", "tracklets": [1, 2], "who": 3}\n', "line 2: who must be text, got 3"),
         ('{"decision": "twin", "tracklets": [1, 2]}\n', "line 2: no decision 'twin'; known: same, different, merge"),
         ('{"decision": "same", "tracklets": [1]}\n', "line 2: same takes two tracklets or more"),
-        ('{"decision": "same", "tracklets": [1, 2], "footage": "beef"}\n', "line 2 is about other crops than these"),
+        ('{"decision": "same", "tracklets": [1, 2], "footage": "beef"}\n', "line 2 refers to other crops"),
     ],
 )
-def test_a_broken_line_is_named_and_nothing_is_added_to_it(tmp_path, line, said):
+def test_invalid_line_is_named_and_the_log_unchanged(tmp_path, line, message):
     log = tmp_path / "review.jsonl"
     log.write_text(LINE + line)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_decisions(log, footage="f00d")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         append_decision(log, Decision("same", (1, 2)), footage="f00d")
     assert log.read_text() == LINE + line
 
 
-def test_no_log(tmp_path):
+def test_missing_log_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist; check the path, or decide something with `reappear review`"):
         read_decisions(tmp_path / "review.jsonl", footage="f00d")

@@ -21,7 +21,7 @@ def write(folder, shard, named):
 
 @settings(max_examples=25, deadline=None)
 @given(blobs=st.lists(st.binary(max_size=2000), max_size=8), more=st.lists(st.binary(max_size=2000), max_size=4))
-def test_what_is_written_is_read_also_after_appending(tmp_path_factory, blobs, more):
+def test_members_are_read_also_after_appending(tmp_path_factory, blobs, more):
     folder = tmp_path_factory.mktemp("s")
     first = write(folder, 3, [(f"{i}.jpg", blob) for i, blob in enumerate(blobs)])
     second = write(folder, 3, [(f"more-{i}.jpg", blob) for i, blob in enumerate(more)])
@@ -32,14 +32,14 @@ def test_what_is_written_is_read_also_after_appending(tmp_path_factory, blobs, m
     assert [(offset, size) for _, offset, size in members(shard_path(folder, 3))] == [place for place, _ in everything]
 
 
-def test_a_shard_is_an_ordinary_tar(tmp_path):
+def test_shard_is_an_ordinary_tar(tmp_path):
     write(tmp_path, 0, [("a.jpg", b"abc"), ("b.jpg", b"")])
     with tarfile.open(shard_path(tmp_path, 0)) as tar:
         assert tar.getnames() == ["a.jpg", "b.jpg"]
         assert tar.extractfile("a.jpg").read() == b"abc"
 
 
-def test_a_shard_that_failed_leaves_the_old_one(tmp_path):
+def test_failed_write_keeps_the_old_shard(tmp_path):
     write(tmp_path, 0, [("a", b"abc")])
     before = shard_path(tmp_path, 0).read_bytes()
 
@@ -54,9 +54,9 @@ def test_a_shard_that_failed_leaves_the_old_one(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_missing_or_short_shard_is_named(tmp_path):
+def test_missing_or_short_shard_is_refused(tmp_path):
     reader = ShardReader(tmp_path)
-    with pytest.raises(InputError, match=r"shard-00001\.tar is missing; run ingest again"):
+    with pytest.raises(InputError, match=r"shard-00001\.tar is missing"):
         reader.read(1, 0, 1)
     ((offset, size),) = write(tmp_path, 0, [("a", b"abc")])
     with pytest.raises(InputError, match="shorter than its index says"):
@@ -69,7 +69,7 @@ def _read_many(reader, places, out):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_a_reader_opened_before_a_fork_reads_on_both_sides(tmp_path, method):
+def test_reader_works_before_and_after_a_fork(tmp_path, method):
     blobs = [bytes([i]) * 700 for i in range(20)]
     places = write(tmp_path, 0, [(str(i), blob) for i, blob in enumerate(blobs)])
     reader = ShardReader(tmp_path)
@@ -87,7 +87,7 @@ def test_a_reader_opened_before_a_fork_reads_on_both_sides(tmp_path, method):
     assert {blob for blobs_found in found for blob in blobs_found} == set(blobs)
 
 
-def test_a_reader_survives_pickling(tmp_path):
+def test_reader_survives_pickling(tmp_path):
     ((offset, size),) = write(tmp_path, 0, [("a", b"abc")])
     reader = ShardReader(tmp_path)
     reader.read(0, offset, size)
@@ -99,7 +99,7 @@ def _write_for_ever(folder):
         write(folder, 0, [("more", b"x" * 5000)])
 
 
-def test_killed_while_appending_it_loses_nothing_that_was_there(tmp_path):
+def test_kill_while_appending_keeps_existing_members(tmp_path):
     blobs = [bytes([i]) * 3000 for i in range(10)]
     places = write(tmp_path, 0, [(str(i), blob) for i, blob in enumerate(blobs)])
     context = multiprocessing.get_context("fork")

@@ -5,7 +5,7 @@ from reappear.core import InputError
 from reappear.store import read_table, write_table
 
 
-def test_columns_come_back_as_they_were(tmp_path):
+def test_columns_round_trip(tmp_path):
     path = tmp_path / "a.parquet"
     columns = {"n": np.arange(3), "x": np.array([0.5, -1, 2], np.float32), "ok": np.array([True, False, True])}
     write_table(path, {**columns, "name": ["a", "b", "ü"]})
@@ -22,7 +22,7 @@ def test_empty_columns_keep_their_type(tmp_path):
     assert read_table(tmp_path / "a.parquet")["n"].dtype == np.int64
 
 
-def test_what_cannot_be_read_is_said(tmp_path):
+def test_unreadable_files_are_refused(tmp_path):
     path = tmp_path / "a.parquet"
     with pytest.raises(InputError, match=r"a\.parquet is missing"):
         read_table(path)
@@ -30,5 +30,5 @@ def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(InputError, match=r"a\.parquet cannot be read"):
         read_table(path)
     write_table(path, {"n": np.arange(3)})
-    with pytest.raises(InputError, match="has no column m; it has n"):
+    with pytest.raises(InputError, match="has no column m"):
         read_table(path, "m")

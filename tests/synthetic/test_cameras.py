@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from reappear.synthetic import Camera, install
+from reappear.synthetic import Camera, draw_cameras
 
 
 def cameras(**settings: float) -> list[Camera]:
-    return install(3, **{"size": (240, 180), "rate": 8.0, "cast": 0.12, "degrade": 1.0, "seed": 0, **settings})
+    return draw_cameras(3, **{"size": (240, 180), "rate": 8.0, "cast": 0.12, "degrade": 1.0, "seed": 0, **settings})
 
 
-def test_the_farther_the_smaller_and_the_higher_in_the_picture() -> None:
+def test_farther_ground_is_higher_in_the_frame() -> None:
     for camera in cameras():
         z = np.linspace(camera.near, camera.wall, 9)
         assert (np.diff(camera.row(z)) < 0).all()
@@ -17,7 +17,7 @@ def test_the_farther_the_smaller_and_the_higher_in_the_picture() -> None:
 
 
 @pytest.mark.parametrize("cast", [0.0, 0.12, 0.4])
-def test_gains_lie_within_the_cast(cast: float) -> None:
+def test_gains_lie_within_cast(cast: float) -> None:
     gains = np.array([camera.gain for seed in range(10) for camera in cameras(cast=cast, seed=seed)])
     assert np.abs(gains - 1).max() <= cast + 1e-3
     assert np.abs(gains - 1).max() >= 0.8 * cast
@@ -29,14 +29,14 @@ def test_cameras_differ() -> None:
         assert len({getattr(camera, name) for camera in (a, b, c)}) == 3, name
 
 
-def test_degrade_0_leaves_detail_alone() -> None:
+def test_degrade_0_adds_no_blur_and_no_noise() -> None:
     (camera, *_) = cameras(degrade=0.0)
     scene = np.random.default_rng(0).integers(0, 256, (180, 240, 3), np.uint8)
     seen = camera.capture(scene, 0)
     assert all(len(np.unique(seen[scene[..., 0] == level][:, 0])) == 1 for level in (10, 100, 200))
 
 
-def test_noise_is_as_strong_as_said_and_new_in_each_frame() -> None:
+def test_noise_has_the_given_deviation_and_differs_between_frames() -> None:
     (camera, *_) = cameras()
     grey = np.full((180, 240, 3), 128, np.uint8)
     first, second = (camera.capture(grey, "film", number).astype(float) for number in (0, 1))

@@ -15,7 +15,7 @@ def times(stamps, rate=10.0):
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STAMP, max_size=60), st.floats(0.1, 500))
-def test_time_increases_whatever_the_stamps(stamps, rate):
+def test_times_always_increase(stamps, rate):
     found, _ = times(stamps, rate)
     assert np.isfinite(found).all()
     assert np.all(np.diff(found) > 0)
@@ -31,7 +31,7 @@ def test_increasing_stamps_are_kept(steps, start):
 
 
 @pytest.mark.parametrize("second", [0.0, -500.0, 0.35, 1e6])
-def test_a_new_run_of_stamps_begins_one_interval_later(second):
+def test_new_run_of_stamps_starts_one_interval_later(second):
     stamps = [0.1 * i for i in range(30)] + [second + 0.1 * i for i in range(20)]
     found, clock = times(stamps)
     assert np.allclose(found, np.arange(50) / 10)
@@ -39,13 +39,13 @@ def test_a_new_run_of_stamps_begins_one_interval_later(second):
 
 
 @pytest.mark.parametrize("stamp", [0.0, 7.5, None])
-def test_stamps_that_stand_still_or_are_missing_are_computed_from_the_rate(stamp):
+def test_repeated_or_missing_stamps_use_the_rate(stamp):
     found, clock = times([stamp] * 20)
     assert np.allclose(found, np.arange(20) / 10)
     assert clock.derived == (20 if stamp is None else 19)
 
 
-def test_frames_out_of_order_do_not_make_time_run_ahead():
+def test_reordered_frames_do_not_advance_time():
     order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12, 10, 11, 15]
     found, clock = times([0.1 * i for i in order])
     assert np.all(np.diff(found) > 0)

@@ -30,20 +30,20 @@ def choose(*tracklets, **rules):
     ("box", "reason"),
     [
         ((50, 50, 60, 80), "boxes that are too small"),
-        ((50, 50, 90, 95), "boxes of an odd shape"),
-        ((50, 40, 58, 100), "boxes of an odd shape"),
+        ((50, 50, 90, 95), "boxes with an unusual aspect ratio"),
+        ((50, 40, 58, 100), "boxes with an unusual aspect ratio"),
         ((1, 50, 21, 100), "boxes cut by the edge of the frame"),
         ((50, 101, 70, 149), "boxes cut by the edge of the frame"),
         ((179, 50, 202, 100), "boxes cut by the edge of the frame"),
     ],
 )
-def test_each_rule_leaves_out_and_counts(box, reason):
+def test_each_rule_drops_and_counts_boxes(box, reason):
     kept, dropped = choose([GOOD, box, GOOD])
     assert kept == [[0, 2]]
     assert dropped == {reason: 1}
 
 
-def test_a_box_that_another_covers_is_left_out_in_that_frame_alone():
+def test_covered_box_is_dropped_in_its_frame_only():
     near = (60.0, 50.0, 80.0, 100.0)  # covers half
     far = (100.0, 50.0, 120.0, 100.0)
     kept, dropped = choose([GOOD, GOOD, GOOD], [near, far, far])
@@ -52,17 +52,17 @@ def test_a_box_that_another_covers_is_left_out_in_that_frame_alone():
     assert choose([GOOD, GOOD, GOOD], [near, far, far], overlap=0.6)[1] == {}
 
 
-def test_the_border_rule_can_be_switched_off():
+def test_border_rule_can_be_switched_off():
     assert choose([(0, 50, 20, 100), (-9, 50, 15, 100)], border=-1) == ([[0, 1]], {})
 
 
-def test_a_tracklet_is_thinned_evenly_from_first_to_last():
+def test_crops_are_subsampled_evenly():
     kept, dropped = choose([GOOD] * 10)
     assert kept == [[0, 3, 6, 9]]
     assert dropped == {"boxes beyond what a tracklet keeps": 6}
 
 
-def test_short_tracklets_are_left_out_and_the_others_stay_in_order():
+def test_short_tracklets_are_dropped():
     kept, dropped = choose([GOOD], [(80, 50, 100, 100)] * 3, [(120, 50, 125, 60)] * 3, [(120, 50, 140, 100)] * 2)
     assert kept == [[1, 2, 3], [7, 8]]
     assert dropped == {"boxes that are too small": 3, "boxes of tracklets with too few": 1}
@@ -92,13 +92,13 @@ def image(height=60, width=80):
     return np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
 
 
-def test_a_crop_is_the_padded_box():
+def test_crop_is_the_padded_box():
     picture = image()
     crop = cut(picture, np.array([20, 10, 40, 50], np.float32), padding=0.1, max_height=100)
     assert np.array_equal(crop, picture[6:54, 18:42])
 
 
-def test_a_crop_ends_at_the_frame_and_is_never_empty():
+def test_crop_is_clamped_to_the_frame_and_never_empty():
     picture = image()
     assert np.array_equal(
         cut(picture, np.array([-9, -9, 200, 20], np.float32), padding=0.0, max_height=99), picture[:20]
@@ -107,12 +107,12 @@ def test_a_crop_ends_at_the_frame_and_is_never_empty():
         assert cut(picture, np.array(box, np.float32), padding=0.05, max_height=99).size > 0
 
 
-def test_a_tall_crop_is_scaled_down():
+def test_tall_crop_is_scaled_down():
     crop = cut(image(400, 300), np.array([0, 0, 150, 400], np.float32), padding=0.0, max_height=100)
     assert crop.shape == (100, 38, 3)
 
 
-def test_a_jpeg_keeps_the_colours_in_order():
+def test_jpeg_keeps_the_colours_in_order():
     red = np.zeros((32, 16, 3), np.uint8)
     red[..., 0] = 230
     back = cv2.imdecode(np.frombuffer(encode_jpeg(red, 95), np.uint8), cv2.IMREAD_COLOR_RGB)

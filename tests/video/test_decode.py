@@ -29,7 +29,7 @@ def test_frames_come_in_order_with_their_times_and_pixels(tmp_path, images):
     assert (footage.frames_read, footage.damage) == (30, "")
 
 
-def test_times_are_the_time_stamps_of_an_uneven_film_counted_from_its_first_frame(tmp_path, images):
+def test_times_are_relative_time_stamps_at_variable_rate(tmp_path, images):
     stamps = [5, 6, 9, 20, 21]
     footage = open_footage(write_film(tmp_path / "a.mkv", images[:5], times=stamps))
     assert np.allclose([frame.time for frame in footage.frames()], [0, 0.1, 0.4, 1.5, 1.6], atol=1e-3)
@@ -44,14 +44,14 @@ def test_stride_and_only_choose_frames(tmp_path, images):
     assert list(footage.frames(only=frozenset())) == []
 
 
-def test_a_raw_stream_without_time_stamps_is_timed_by_its_rate(tmp_path, images):
+def test_raw_stream_without_time_stamps_uses_its_rate(tmp_path, images):
     footage = open_footage(write_film(tmp_path / "a.264", images))
     assert footage.frames_stated == 0
     assert np.allclose([frame.time for frame in footage.frames()], np.arange(30) / footage.clock)
     assert footage.frames_read == 30
 
 
-def test_a_film_of_one_frame(tmp_path, images):
+def test_video_of_one_frame(tmp_path, images):
     footage = open_footage(write_film(tmp_path / "a.mp4", images[:1]))
     assert [frame.number for frame in footage.frames()] == [0]
 
@@ -78,7 +78,7 @@ def write_matrix(path, matrix):
 
 
 @pytest.mark.parametrize("way", _SHOWN)
-def test_pictures_are_turned_and_mirrored_as_the_file_asks_for(tmp_path, images, way):
+def test_frames_are_rotated_and_mirrored_by_the_display_matrix(tmp_path, images, way):
     matrix, shown = _SHOWN[way]
     path = write_film(tmp_path / "a.mp4", images[:3])
     write_matrix(path, matrix)
@@ -109,7 +109,7 @@ def write_streams(path, streams):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
-def test_the_best_video_stream_is_read(tmp_path, images, ending):
+def test_best_video_stream_is_read(tmp_path, images, ending):
     small = [np.ascontiguousarray(image[::2, ::2]) for image in images]
     large = [np.kron(images[0], np.ones((2, 2, 1), np.uint8))]
     main, none = Disposition.default, Disposition(0)
@@ -125,13 +125,13 @@ def test_the_best_video_stream_is_read(tmp_path, images, ending):
         assert [frame.number for frame in footage.frames()] == list(range(30))
 
 
-def test_a_cover_alone_is_no_video(tmp_path, images):
+def test_cover_picture_is_not_a_video(tmp_path, images):
     path = write_streams(tmp_path / "a.mp4", [(images[:1], Disposition.attached_pic)])
     with pytest.raises(InputError, match="cover picture"):
         open_footage(path)
 
 
-def test_joined_files_go_on_where_the_first_ends(tmp_path, images):
+def test_concatenated_files_have_increasing_times(tmp_path, images):
     parts = [write_film(tmp_path / f"{i}.ts", images[part]) for i, part in enumerate((slice(0, 18), slice(18, 30)))]
     joined = tmp_path / "joined.ts"
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -141,7 +141,7 @@ def test_joined_files_go_on_where_the_first_ends(tmp_path, images):
     assert [note for note in footage.notes if "once" in note] == footage.notes
 
 
-def test_time_stamps_that_wrap_around(tmp_path, images):
+def test_wrapping_time_stamps(tmp_path, images):
     path, wrapped = write_film(tmp_path / "a.ts", images), tmp_path / "b.ts"
     # 33 bits of 90 kHz: 1.5 s before they are full.
     with av.open(str(path)) as read, av.open(str(wrapped), "w", format="mpegts") as container:
@@ -154,7 +154,7 @@ def test_time_stamps_that_wrap_around(tmp_path, images):
     assert np.allclose([frame.time for frame in open_footage(wrapped).frames()], np.arange(30) / 10, atol=1e-3)
 
 
-def test_time_stamps_that_are_all_the_same(tmp_path, images):
+def test_constant_time_stamps(tmp_path, images):
     path = write_film(tmp_path / "a.ts", images)
     data = bytearray(path.read_bytes())
     for at in range(len(data) - 19):
@@ -169,7 +169,7 @@ def test_time_stamps_that_are_all_the_same(tmp_path, images):
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv", "a.ts", "a.264"])
-def test_a_whole_film_is_not_called_truncated(tmp_path, images, name):
+def test_complete_video_is_not_truncated(tmp_path, images, name):
     # The header of an AVI file counts ticks: 59 for 30 frames.
     times = None if name == "a.264" else [2 * i for i in range(30)]
     footage = open_footage(write_film(tmp_path / name, images, times=times))
@@ -188,7 +188,7 @@ def test_frames_may_change_their_size(tmp_path, images):
     assert any("2 sizes" in note for note in footage.notes)
 
 
-def test_a_truncated_film_gives_what_is_there_and_says_so(tmp_path, images):
+def test_truncated_video_is_read_to_its_end_and_noted(tmp_path, images):
     whole = write_film(tmp_path / "a.mp4", images, faststart=True).read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: int(0.6 * len(whole))])
@@ -199,7 +199,7 @@ def test_a_truncated_film_gives_what_is_there_and_says_so(tmp_path, images):
     assert "frames" in footage.damage or "ends" in footage.damage
 
 
-def test_a_film_with_a_damaged_middle_goes_on_after_it(tmp_path, images):
+def test_damage_in_the_middle_is_skipped(tmp_path, images):
     noisy = [np.random.default_rng(i).integers(0, 255, image.shape, np.uint8) for i, image in enumerate(images)]
     path = write_film(tmp_path / "a.mp4", noisy)
     data = bytearray(path.read_bytes())
@@ -214,23 +214,23 @@ def test_a_film_with_a_damaged_middle_goes_on_after_it(tmp_path, images):
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("text.mp4", b"hello, I am a text\n" * 50, "is not a video"),
         ("empty.mp4", b"", "is an empty file"),
         ("junk.avi", bytes(range(256)) * 40, "is not a video"),
     ],
 )
-def test_what_is_no_video_is_refused_in_one_line(tmp_path, name, data, said):
+def test_non_videos_are_refused_in_one_line(tmp_path, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         open_footage(path)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_sound_without_pictures_is_refused(tmp_path):
+def test_audio_file_is_refused(tmp_path):
     import wave
 
     path = tmp_path / "a.wav"
@@ -243,7 +243,7 @@ def test_sound_without_pictures_is_refused(tmp_path):
         open_footage(path)
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         open_footage(tmp_path / "none.mp4")
 
@@ -258,7 +258,7 @@ def sequence(tmp_path, images):
     return folder
 
 
-def test_a_motchallenge_folder_is_a_video(sequence, images):
+def test_motchallenge_folder_is_a_video(sequence, images):
     footage = open_footage(sequence)
     assert (footage.size, footage.rate, footage.frames_stated) == (SIZE, 5.0, 6)
     frames = list(footage.frames())
@@ -266,14 +266,14 @@ def test_a_motchallenge_folder_is_a_video(sequence, images):
     assert all(np.array_equal(frame.image, image) for frame, image in zip(frames, images, strict=False))
 
 
-def test_a_damaged_image_of_a_sequence_is_left_out(sequence):
+def test_damaged_image_of_a_sequence_is_skipped(sequence):
     (sequence / "img1" / "000003.png").write_bytes(b"no picture")
     footage = open_footage(sequence)
     assert [frame.number for frame in footage.frames()] == [0, 1, 3, 4, 5]
     assert "000003.png" in footage.damage
 
 
-def test_a_sequence_without_images_or_with_a_strange_description_is_refused(tmp_path):
+def test_invalid_sequences_are_refused(tmp_path):
     (tmp_path / "seqinfo.ini").write_text("[Sequence]\nimDir=img1\n")
     with pytest.raises(InputError, match="no images in img1"):
         open_footage(tmp_path)

@@ -18,11 +18,11 @@ def names(root: Path, *paths: str) -> list[str]:
     return [str(path.relative_to(root)) for path in find_videos([root / path for path in paths])]
 
 
-def test_folders_are_searched_through_in_order(tree):
+def test_folders_are_searched_in_order(tree):
     assert names(tree, "") == ["a.mkv", "b/x.MP4", "c/d/e.264", "m"]
 
 
-def test_a_file_is_taken_whatever_it_is_called(tree):
+def test_explicit_file_may_have_any_name(tree):
     assert names(tree, "b/notes.txt") == ["b/notes.txt"]
 
 
@@ -35,19 +35,19 @@ def test_patterns(tree):
     assert names(tree, "**/*") == ["a.mkv", "b/x.MP4", "c/d/e.264", "m"]
 
 
-def test_what_is_not_there(tree):
+def test_missing_items_are_refused(tree):
     with pytest.raises(InputError, match=r"nothing\.mp4 does not exist"):
         find_videos([tree / "nothing.mp4"])
     (tree / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty holds no videos; read are \.mp4 .* and MOTChallenge folders"):
+    with pytest.raises(InputError, match=r"empty has no videos; .*\.mp4"):
         find_videos([tree / "empty"])
-    with pytest.raises(InputError, match="holds no videos"):
+    with pytest.raises(InputError, match="has no videos"):
         find_videos([tree / "*.webm"])
-    with pytest.raises(InputError, match="no videos were named"):
+    with pytest.raises(InputError, match="no videos given"):
         find_videos([])
 
 
-def test_a_file_reached_by_several_names_is_one_video(tree):
+def test_linked_files_are_one_video(tree):
     (tree / "link.mkv").symlink_to(tree / "a.mkv")
     (tree / "hard.mkv").hardlink_to(tree / "a.mkv")
     (tree / "c" / "up").symlink_to(tree)
@@ -59,7 +59,7 @@ def test_a_file_reached_by_several_names_is_one_video(tree):
     assert any("link.mkv" in note and "a.mkv" in note for note in notes)
 
 
-def test_links_to_nowhere_and_to_themselves_are_left_to_who_opens_them(tree):
+def test_broken_links_are_kept_for_the_reader(tree):
     (tree / "b" / "gone.mp4").symlink_to(tree / "nothing.mp4")
     (tree / "b" / "loop.mp4").symlink_to(tree / "b" / "loop.mp4")
     assert names(tree, "b") == ["b/gone.mp4", "b/loop.mp4", "b/x.MP4"]

@@ -8,7 +8,7 @@ from reappear.video.motchallenge import read_boxes
 from reappear.video.sequence import ImageSequence
 
 
-def test_boxes_become_corners_sorted_by_frame_counted_from_0(tmp_path):
+def test_boxes_are_corners_sorted_by_frame_from_0(tmp_path):
     path = tmp_path / "det.txt"
     path.write_text("3,-1,10,20,5.5,6,0.25\n\n1,4,1,2,3,4\n")
     boxes = read_boxes(path, people_only=False)
@@ -38,14 +38,14 @@ def test_ground_truth_keeps_the_people(tmp_path, line, kept):
 
 
 @pytest.mark.parametrize("line", ["1,2,3", "1,2,a,4,5,6", "frame,id,left,top,width,height"])
-def test_a_line_that_is_none_is_named(tmp_path, line):
+def test_invalid_line_is_named(tmp_path, line):
     path = tmp_path / "gt.txt"
     path.write_text(f"1,1,0,0,9,9\n{line}\n")
     with pytest.raises(InputError, match=r"gt\.txt, line 2: not `frame,id"):
         read_boxes(path, people_only=True)
 
 
-def test_a_missing_or_binary_file(tmp_path):
+def test_missing_or_binary_file(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_boxes(tmp_path / "gt.txt", people_only=True)
     (tmp_path / "gt.txt").write_bytes(b"\xff\xfe\x00\x80")
@@ -76,17 +76,17 @@ def sequence(*numbers):
         (sequence(300, 301), (300, 301), [299, 300]),
     ],
 )
-def test_the_number_of_the_first_frame(tmp_path, images, boxes, frames):
+def test_number_of_the_first_frame(tmp_path, images, boxes, frames):
     assert read(tmp_path, "".join(f"{n},1,0,0,5,9\n" for n in boxes), images).frame.tolist() == frames
 
 
-def test_a_byte_order_mark(tmp_path):
+def test_byte_order_mark(tmp_path):
     assert read(tmp_path, "\ufeff1,1,0,0,5,9\n").frame.tolist() == [0]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e300", "-9"])
 @pytest.mark.parametrize("column", range(7))
-def test_values_that_are_no_box_are_refused_by_line(tmp_path, column, value):
+def test_invalid_boxes_are_refused_by_line(tmp_path, column, value):
     values = ["1", "1", "0", "0", "5", "9", "0.5"]
     values[column] = value
     text = "1,1,0,0,5,9,1\n" + ",".join(values)

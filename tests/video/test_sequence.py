@@ -24,7 +24,7 @@ def write_sequence(folder, names, *, info="[Sequence]\nframeRate=10\n", images=N
 @pytest.mark.parametrize(
     "name", ["{}.jpg", "{:06d}.JPG", "frame_{}.jpeg", "cam2-{:03d}.PNG", "{}.bmp", "img1.x{:05d}.png"]
 )
-def test_images_come_by_their_number(tmp_path, name):
+def test_images_are_sorted_by_number(tmp_path, name):
     folder = write_sequence(tmp_path, [name.format(i + 1) for i in range(12)])
     footage = open_footage(folder)
     frames = list(footage.frames())
@@ -36,7 +36,7 @@ def test_images_come_by_their_number(tmp_path, name):
 
 
 @pytest.mark.parametrize(("first", "number"), [(0, 0), (1, 0), (5, 4), (1000, 999)])
-def test_numbers_that_begin_elsewhere_and_have_gaps(tmp_path, first, number):
+def test_numbers_may_start_anywhere_and_have_gaps(tmp_path, first, number):
     folder = write_sequence(tmp_path, [f"{first + i}.png" for i in (0, 1, 4)])
     frames = list(open_footage(folder).frames())
     assert [frame.number for frame in frames] == [number, number + 1, number + 4]
@@ -49,7 +49,7 @@ def test_two_images_of_one_number_are_refused(tmp_path):
         open_footage(folder)
 
 
-def test_the_stated_ending_and_folder_are_used(tmp_path):
+def test_stated_ending_and_folder_are_used(tmp_path):
     info = "[Sequence]\nimDir=pictures\nimExt=.png\nframeRate=10"
     folder = write_sequence(tmp_path, ["../pictures/1.png", "../pictures/1.jpg", "7.jpg"], info=info)
     assert [path.name for path in sequence_images(folder)] == ["1.png"]
@@ -61,14 +61,14 @@ def test_names_without_a_number_are_counted(tmp_path):
     assert "2 images have no number" in footage.damage
 
 
-def test_a_byte_order_mark_and_names_in_other_case(tmp_path):
+def test_byte_order_mark_and_names_in_other_case(tmp_path):
     folder = write_sequence(tmp_path, ["1.png"], info="\ufeff[Sequence]\nIMDIR=img1\nframerate=12.5\nname=100%\n")
     assert is_image_sequence(folder)
     assert open_footage(folder).rate == 12.5
 
 
 @pytest.mark.parametrize("rate", ["nan", "inf", "-5", "1e9", "fast"])
-def test_a_frame_rate_that_is_none(tmp_path, rate):
+def test_invalid_frame_rate_is_refused(tmp_path, rate):
     folder = write_sequence(tmp_path, ["1.png"], info=f"[Sequence]\nframeRate={rate}\n")
     with pytest.raises(InputError, match=f"frameRate.*{rate}") as error:
         open_footage(folder)
@@ -91,7 +91,7 @@ def test_sizes_differ(tmp_path):
     assert any("2 sizes" in note for note in footage.notes)
 
 
-def test_an_image_that_states_an_enormous_size_is_left_out_undecoded(tmp_path):
+def test_image_with_enormous_size_is_skipped_undecoded(tmp_path):
     folder = write_sequence(tmp_path, ["1.png", "2.png"])
     png = (folder / "img1" / "1.png").read_bytes()
     header = b"IHDR" + struct.pack(">II", 40_000, 40_000) + png[24:29]

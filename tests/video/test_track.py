@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from reappear.video import ByteTrackSettings, OcSortSettings, SortSettings, Tracker
-from reappear.video.detectors import Found
+from reappear.video.detectors import FrameDetections
 
 TRACKERS = {"bytetrack": ByteTrackSettings(), "ocsort": OcSortSettings(), "sort": SortSettings()}
 
 
-def walkers(frame: int, scores=(0.9, 0.9)) -> Found:
+def walkers(frame: int, scores=(0.9, 0.9)) -> FrameDetections:
     box = np.array([[10 + 2 * frame, 20, 30 + 2 * frame, 70], [200 - 2 * frame, 20, 220 - 2 * frame, 70]], np.float32)
-    return Found(box, np.array(scores, np.float32))
+    return FrameDetections(box, np.array(scores, np.float32))
 
 
 def follow(tracker, founds, rate=10.0):
@@ -27,9 +27,9 @@ class TestEveryTracker:
         assert ids[4, 0] >= 0
         assert ids[4, 0] != ids[4, 1]
 
-    def test_the_order_of_the_boxes_does_not_matter(self, kind):
+    def test_order_of_the_boxes_does_not_matter(self, kind):
         def swapped(found):
-            return Found(found.box[::-1].copy(), found.score[::-1].copy())
+            return FrameDetections(found.box[::-1].copy(), found.score[::-1].copy())
 
         founds = [walkers(i) for i in range(12)]
         mixed = [swapped(found) if i % 2 else found for i, found in enumerate(founds)]
@@ -41,14 +41,14 @@ class TestEveryTracker:
 
     def test_frames_without_people(self, kind):
         tracker = TRACKERS[kind].build(rate=10.0)
-        empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        empty = FrameDetections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         assert tracker.update(empty, 0.0).shape == (0,)
         ids = [tracker.update(walkers(i), (i + 1) / 10) for i in range(12)]
         assert ids[-1].min() >= 0
         assert tracker.update(empty, 1.3).shape == (0,)
 
-    def test_waits_as_long_as_it_is_told(self, kind):
-        empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    def test_lost_tracklets_are_kept_for_lost_seconds(self, kind):
+        empty = FrameDetections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         seen = [walkers(i) for i in range(10)]
         again = [walkers(i) for i in range(16, 24)]
         for lost, same in ((2.0, True), (0.2, False)):
@@ -59,7 +59,7 @@ class TestEveryTracker:
             later = np.array([tracker.update(found, (16 + i) / 10) for i, found in enumerate(again)])
             assert bool(later[-1, 0] == ids[-1, 0]) == same
 
-    def test_frames_further_apart_than_the_waiting_time_are_tracked(self, kind):
+    def test_frames_beyond_lost_seconds_are_tracked(self, kind):
         tracker = type(TRACKERS[kind])(lost_seconds=1.0).build(rate=0.5)
         ids = follow(tracker, [walkers(i) for i in range(10)], rate=0.5)
         assert ids[-1].min() >= 0
@@ -71,14 +71,14 @@ class TestEveryTracker:
         assert len(set(ids[6:, 0])) == 1
         assert ids[6, 0] >= 0
 
-    def test_a_single_gap_longer_than_the_waiting_time_ends_tracklets(self, kind):
+    def test_gap_beyond_lost_seconds_ends_tracklets(self, kind):
         tracker = TRACKERS[kind].build(rate=10.0)
         before = follow(tracker, [walkers(i) for i in range(10)])
         after = [tracker.update(walkers(10), 3600 + i / 10) for i in range(6)]
         assert after[-1][0] not in (-1, before[-1][0])
 
 
-def test_boxes_of_low_score_extend_a_tracklet_and_begin_none():
+def test_low_score_boxes_extend_but_do_not_start_tracklets():
     tracker = ByteTrackSettings(activation_score=0.5, high_score=0.5).build(rate=10.0)
     ids = follow(tracker, [walkers(i, scores=(0.9 if i < 5 else 0.3, 0.3)) for i in range(12)])
     assert ids[-1, 0] == ids[3, 0] >= 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reappear.video import ByteTrackSettings, OcSortSettings, SortSettings
-from reappear.video.detectors import Found
+from reappear.video.detectors import FrameDetections
 
 RATE = 12.5
 # sha256 of the ids that `trackers` 2.6.1 gave for the same boxes and times, with the same settings.
@@ -51,7 +51,7 @@ def crowd(seed: int, frames: int = 60, people: int = 8):
         false = draw(0, 400, int(3 * random.random()), 2)
         seen = draw(0, 1, people) < 0.85 * (random.random() > 0.05)
         box = np.concatenate([box[seen], np.concatenate([false, false + np.array([20, 60])], 1)])
-        yield Found(box.astype(np.float32), draw(0.2, 1, len(box)).astype(np.float32)), time
+        yield FrameDetections(box.astype(np.float32), draw(0.2, 1, len(box)).astype(np.float32)), time
 
 
 def digest(settings) -> str:

@@ -5,7 +5,7 @@ from reappear.video import ByteTrackSettings, MotSettings, follow, open_footage
 from .films import WALKERS, Walker, pictures, write_film, write_truth
 
 
-def test_tracklets_are_the_walkers(tmp_path):
+def test_tracklets_match_the_walkers(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(30))
     write_truth(tmp_path / "a.gt.txt", 30)
     footage = open_footage(film)
@@ -23,7 +23,7 @@ def test_tracklets_are_the_walkers(tmp_path):
         assert np.allclose(seen.time[rows], frames / 10)
 
 
-def test_a_detector_that_knows_the_tracklets_is_believed_and_they_are_ordered_by_their_beginning(tmp_path):
+def test_detector_with_track_ids_bypasses_tracker(tmp_path):
     late, early = Walker(1, 10, 70, 2, (200, 0, 0)), Walker(8, 90, 130, 2, (0, 0, 200))
     film = write_film(tmp_path / "a.mp4", pictures(10, (late, early)))
     lines = [
@@ -36,7 +36,7 @@ def test_a_detector_that_knows_the_tracklets_is_believed_and_they_are_ordered_by
     assert seen.tracks.box[0, 0] == early.left
 
 
-def test_nobody(tmp_path):
+def test_video_without_people_has_no_tracklets(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(5, ()))
     (tmp_path / "a.det.txt").write_text("")
     footage = open_footage(film)

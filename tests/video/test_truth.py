@@ -17,17 +17,17 @@ def shifted(*xs: float) -> np.ndarray:
     return np.array([[x, 0, x + 10, 20] for x in xs], np.float32).reshape(-1, 4)
 
 
-def test_each_true_person_is_given_once_and_only_from_half_overlap_on():
+def test_each_true_person_is_matched_once_above_minimum_iou():
     truth = boxes([0, 0, 1], [5, 6, 5], shifted(0, 30, 0))
     frame = np.array([1, 0, 0, 0, 2])
     found = match_truth(truth, frame, shifted(3, 1, 0, 36, 0))
-    # Frame 1: IoU 7/13. Frame 0: the closer of two is person 5, the other nobody; 36 is too far from 30.
+    # Frame 1: IoU 7/13. Frame 0: the closer of two is person 5, the other none; 36 is too far from 30.
     assert found.tolist() == [5, -1, 5, -1, -1]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 12), max_size=4), st.lists(st.integers(0, 12), max_size=4))
-def test_the_matching_is_the_best_of_all(found, there):
+def test_matching_maximises_total_iou(found, there):
     box, true = shifted(*found), shifted(*there)
     got = match_truth(boxes(np.zeros(len(true), int), np.arange(len(true)), true), np.zeros(len(box), int), box)
     overlaps = iou(box, true)
@@ -42,7 +42,7 @@ def test_the_matching_is_the_best_of_all(found, there):
     assert len(set(got[got >= 0].tolist())) == (got >= 0).sum()
 
 
-def test_where_truth_lies(tmp_path):
+def test_ground_truth_files_are_found(tmp_path):
     film, folder = tmp_path / "a_00.mp4", tmp_path / "MOT"
     assert truth_file(film) is None
     assert read_truth(film) is None

@@ -42,11 +42,11 @@ _LARGEST = 16_384  # pixels of a side
 
 def demo(
     settings: Any,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("demo"),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Films a synthetic world, runs everything on it, and compares the model with its baselines.
+    """Renders a synthetic world, runs the whole pipeline on it, and compares the model with its baselines.
 
     Needs no data, no weights and no network. With one seed it takes some minutes on two cores.
     """
@@ -61,10 +61,10 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Takes videos to a model and a report: ingest, embed, correlate, pretrain, round by round.
+    """Runs all steps on videos, in rounds: ingest, embed, correlate, pretrain; then writes a report.
 
-    With no --extractor, round 0 embeds with a colour descriptor that needs no weights, and each later round with the
-    model that the round before trained. Stop it whenever you like; the same command continues.
+    Without --extractor, round 0 embeds with a colour descriptor that needs no weights; each later round embeds with
+    the model of the round before. It can be stopped at any time; the same command continues.
     """
     page = _step("run")(videos, _workspace(out), settings, progress=listener(quiet))
     _print_report(page, as_json)
@@ -77,7 +77,7 @@ def ingest(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Videos to crops: finds people, tracks them, cuts them out. Sets that have crops, or embeddings, come as given."""
+    """Videos to crops: detects, tracks and crops people. Labelled images and embeddings are imported unchanged."""
     _print_record(_step("ingest")(videos, _workspace(out), settings, progress=listener(quiet)), as_json)
 
 
@@ -95,13 +95,11 @@ def embed(
 def correlate(
     settings: Any,
     work: Work,
-    embeddings: Annotated[str, typer.Option(help="Which embeddings to read.")] = "round0",
+    embeddings: Annotated[str, typer.Option(help="Name of the embeddings to read.")] = "round0",
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="Name of the result; that of the embeddings if not given.")
     ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="Earlier identities to go on from; from tracklets if not given.")
-    ] = None,
+    start: Annotated[str | None, typer.Option(help="Earlier identities to start from; tracklets if not given.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -131,7 +129,7 @@ def pretrain(
     resume: Annotated[
         str,
         typer.Option(
-            help="auto: a stopped training of the same settings goes on; never: it is thrown away; PATH: goes on from "
+            help="auto: continue a stopped training with the same settings; never: discard it; PATH: continue from "
             "the checkpoint (file or folder) of the same training elsewhere. To start a new training from weights, see "
             "--init."
         ),
@@ -159,8 +157,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="color, a .onnx or .xml file, a model folder or a timm name; again for several, which are "
-            "compared with the first; the extractor of --extractor if not given."
+            help="color, a .onnx or .xml file, a model folder or a timm name; repeat to compare several "
+            "with the first; the extractor of --extractor if not given."
         ),
     ] = None,
     name: Annotated[
@@ -172,9 +170,9 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ranks a gallery for each query: CMC, mAP, mINP, thresholds, and how sure a difference of models is.
+    """Ranks a gallery for each query: CMC, mAP, mINP, thresholds, and paired differences of models.
 
-    Vectors are kept: another model, protocol or set is all that a second call works on. The page is evaluation.html.
+    Embeddings are cached: a second call computes only new models, protocols and sets. The page is evaluation.html.
     """  # fmt: skip
     written = _step("evaluate")(
         _workspace(out), settings, data=data, models=model or (), name=name, progress=listener(quiet)
@@ -189,17 +187,19 @@ def evaluate(
 
 def report(
     settings: Any,
-    works: Annotated[list[Path], typer.Argument(help="A workspace, or several that differ in their seed alone.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where; the first workspace if not given.")] = None,
+    works: Annotated[list[Path], typer.Argument(help="A workspace, or several that differ only in their seed.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Output folder; the first workspace if not given.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Writes report.html, one file to look at, and report.json with every number."""
+    """Writes report.html, one self-contained page, and report.json with all numbers."""
     page = _step("report")([_workspace(work) for work in works], out or works[0], settings, progress=listener(quiet))
     _print_report(page, as_json)
 
 
-Whose = Annotated[str | None, typer.Option(help="Which identities.", show_default="the newest")]
+Whose = Annotated[str | None, typer.Option(help="Name of identities.", show_default="the newest")]
 
 
 def explain(
@@ -215,7 +215,7 @@ def explain(
     ] = None,
     identities: Whose = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Draws its crops into this .jpg or .png; not drawn if not given.")
+        Path | None, typer.Option(help="Writes its crops as a contact sheet to this .jpg or .png; none if not given.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -248,8 +248,10 @@ def review(
         ),
     ] = None,
     crops: Annotated[bool, typer.Option("--crops", help="reject: the numbers are of crops.")] = False,
-    who: Annotated[str, typer.Option(help="Who decides; empty if not given.", envvar="REAPPEAR_REVIEWER")] = "",
-    note: Annotated[str, typer.Option(help="Why; empty if not given.")] = "",
+    who: Annotated[
+        str, typer.Option(help="Name of the reviewer; empty if not given.", envvar="REAPPEAR_REVIEWER")
+    ] = "",
+    note: Annotated[str, typer.Option(help="Reason; empty if not given.")] = "",
     as_json: Json = False,
 ) -> None:
     """Records a review decision, which `reappear correlate` then applies.
@@ -264,9 +266,9 @@ def review(
 
     Later decisions win over earlier ones.
     """
-    from reappear.pipeline.review import Looked
+    from reappear.pipeline.review import ReviewTarget
 
-    made = _step("review")(_workspace(work), decision, Looked(numbers, crops, identities), who=who, note=note)
+    made = _step("review")(_workspace(work), decision, ReviewTarget(numbers, crops, identities), who=who, note=note)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(made), indent=2))
     else:
@@ -280,31 +282,30 @@ def export_data(
     identities: Annotated[
         str | None,
         typer.Option(
-            help='Name of identities, or "tracklet", "given", "true": who is on each crop.', show_default="the newest"
+            help='Name of identities, or "tracklet", "given", "true": the label of each crop.',
+            show_default="the newest",
         ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Crops with identities to a layout that others read; or the labels of a set that are doubtful."""
+    """Exports crops with identities in a standard layout, or likely label errors of a set."""
     made = _step("export_data")(_workspace(work), out, settings, identities=identities, progress=listener(quiet))
     _print_record(made, as_json)
 
 
 def synthesize(
     settings: Any,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the films go.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Films a synthetic world: videos, ground truth across videos, and people to be tested on."""
+    """Renders a synthetic world: videos with ground truth across videos, and a test set of other people."""
     _print_record(_step("synthesize")(out, settings, progress=listener(quiet)), as_json)
 
 
 def doctor(
-    folder: Annotated[
-        Path, typer.Argument(help="A workspace, whose files are checked; or a folder that results would go to.")
-    ] = Path(),
+    folder: Annotated[Path, typer.Argument(help="A workspace to check; or a folder for results.")] = Path(),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -312,15 +313,15 @@ def doctor(
 
     Exits with 1 if something is missing on the machine, or missing or damaged in the workspace.
     """
-    from .doctor import examine, examine_workspace
+    from .doctor import check_machine, check_workspace
 
-    findings = [*examine(folder), *examine_workspace(folder, progress=listener(quiet))]
+    findings = [*check_machine(folder), *check_workspace(folder, progress=listener(quiet))]
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:
-            typer.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.what:<{width}}  {finding.says}")
+            typer.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.what:<{width}}  {finding.detail}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -383,7 +384,7 @@ def _print_record(record: Any, as_json: bool) -> None:
                 if isinstance(value, float)
                 else f"{title}{name.replace('_', ' ')}: {value:,}"
             )
-    typer.echo(f"{record.step}: {record.seconds:.1f} s" + (" (done before)" if record.already_done else ""))
+    typer.echo(f"{record.step}: {record.seconds:.1f} s" + (" (already done)" if record.already_done else ""))
 
 
 def _print_evaluation(found: dict[str, Any], path: Path) -> None:
@@ -405,15 +406,15 @@ def _print_evaluation(found: dict[str, Any], path: Path) -> None:
             for point in (of["verification"] or {"points": []})["points"]:
                 if point["threshold"] is not None:
                     typer.echo(
-                        f"{of['label']}: below {point['threshold']:.3f} the same person: {100 * point['wanted']:g} % "
-                        f"of impostors pass, and {100 * point['true_match_rate']:.1f} % of matches"
+                        f"{of['label']}: threshold {point['threshold']:.3f}: false-match rate "
+                        f"{100 * point['wanted']:g} %, true-match rate {100 * point['true_match_rate']:.1f} %"
                     )
     for of in found["means"]:
         percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
         line = "mAP {}, rank 1 {}, rank 5 {}, mINP {}".format(*percents)
         typer.echo(f"{of['set']}, mean of {of['splits']} splits: {of['label']}: {line}")
     for one in found["differences"]:
-        line = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), turns in {:.1f} % of draws".format(
+        line = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), sign flips in {:.1f} % of resamples".format(
             *(100 * one["mean_ap"][key] for key in ("mean", "low", "high", "sign_flip_rate"))
         )
         typer.echo(f"{one['second']} against {one['first']} on {one['data']}: {line}")
@@ -429,7 +430,7 @@ def _print_report(page: Path, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A command, and where its settings class is; or a group of commands."""
+    """A command and its settings class, or a group of commands."""
 
     command: Command
     panel: str
@@ -468,8 +469,8 @@ _RUN_FIRST = (
     "workers",
 )
 COMMANDS = {
-    "demo": Entry(demo, "From start to end", "demo:DemoSettings"),
-    "run": Entry(run, "From start to end", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS, first=_RUN_FIRST),
+    "demo": Entry(demo, "Whole pipeline", "demo:DemoSettings"),
+    "run": Entry(run, "Whole pipeline", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS, first=_RUN_FIRST),
     "ingest": Entry(ingest, "Steps", "ingest:IngestSettings"),
     "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
@@ -477,8 +478,8 @@ COMMANDS = {
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
     "export-data": Entry(export_data, "Steps", "export_data:ExportDataSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
-    "explain": Entry(explain, "Looking and correcting"),
-    "review": Entry(review, "Looking and correcting"),
+    "explain": Entry(explain, "Review"),
+    "review": Entry(review, "Review"),
     "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
     "data": Entry(data, "Data", group={"list": list_sets, "check": check_set}),
     "models": Entry(models, "Help"),
@@ -487,7 +488,7 @@ COMMANDS = {
 
 
 def build(named: str | None) -> typer.Typer:
-    """The application. Only the command that was named imports its step, so `reappear --help` stays quick."""
+    """The application. Only the named command imports its step, so that `reappear --help` is fast."""
     app = typer.Typer(
         name="reappear",
         no_args_is_help=True,
@@ -523,7 +524,7 @@ def _grouped(entry: Entry) -> typer.Typer:
 
 
 def _listed(command: Command) -> Command:
-    """The command as the list of commands shows it."""
+    """A placeholder with the help of the command, for the list of commands."""
 
     def listed() -> None: ...
 
@@ -545,9 +546,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line. An error raised on purpose is one line; its kind decides the exit code.
+    """Runs the command line. Errors of reappear are printed in one line; their class determines the exit code.
 
-    Signals are handled around it: see `exit_on_signals`.
+    For signals see `exit_on_signals`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if any("\0" in argument for argument in arguments):
@@ -578,7 +579,7 @@ def _exit_with_error(error: Exception) -> None:
         _exit_with(f"{str(error.filename)[:200]!r}: {(error.strerror or str(error)).lower()}; check the path", 1)
     _exit_with(
         f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} "
-        "(a fault of reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",
+        "(a bug in reappear: run again with REAPPEAR_DEBUG=1 for the traceback, and report it)",
         1,
     )
 

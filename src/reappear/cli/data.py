@@ -12,13 +12,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 
 
 def data() -> None:
-    """Data sets: which are known, and whether a copy of one is whole."""
+    """Public data sets: lists the supported layouts and checks copies."""
 
 
 def list_sets(
     as_json: Json = False,
 ) -> None:
-    """Lists the layouts that are read, with what their authors published."""
+    """Lists the supported layouts with their published counts."""
     from reappear.data import READERS, Counts
 
     def _format(counts: Counts) -> str:
@@ -42,15 +42,15 @@ def list_sets(
 
 
 def check_set(
-    name: Annotated[str, typer.Argument(help="Its layout, see `reappear data list`.")],
+    name: Annotated[str, typer.Argument(help="Layout of the set, see `reappear data list`.")],
     root: Annotated[
-        Path | None, typer.Argument(help="Its folder; looked for in REAPPEAR_DATASETS if not given.")
+        Path | None, typer.Argument(help="Folder of the set; searched in REAPPEAR_DATASETS if not given.")
     ] = None,
     images: Annotated[bool, typer.Option("--images", help="Decode every image to its end.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes only.")] = False,
 ) -> None:
-    """Compares a copy of a data set with what its authors published. Exit code 0: it is complete; 1: it is not."""
+    """Compares a copy of a data set with the published counts. Exit code 0: complete; 1: not complete."""
     from reappear.data import READERS, check, locate, read
 
     place = locate(name, root)
@@ -68,7 +68,7 @@ def check_set(
                 f"{line.found:>10,} of {line.published:>10,}  {'' if line.ok else line.status()}".rstrip()
             )
         if not found.lines:
-            typer.echo("nothing is published of this layout to compare with")
+            typer.echo("no published counts for this layout")
         for text in found.missing:
             typer.echo(f"missing: {text}")
         for reason, count in found.skipped.items():

@@ -30,20 +30,20 @@ HEADLESS = (
     "another package replaced OpenCV by its desktop build, which needs libGL: "
     "pip install --force-reinstall --no-deps opencv-python-headless"
 )
-_SHOWN = 5  # files that a line names
+_SHOWN = 5  # files listed in one line
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination."""
+    """The result of one check."""
 
     what: str
     ok: bool
-    says: str
+    detail: str
 
 
-def examine(folder: Path) -> list[Finding]:
-    """Examines packages, codecs, accelerators, memory and the disk under `folder`."""
+def check_machine(folder: Path) -> list[Finding]:
+    """Checks packages, codecs, accelerators, memory and the disk under `folder`."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory"
     findings = [
         Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()}"),
@@ -54,7 +54,7 @@ def examine(folder: Path) -> list[Finding]:
     return findings
 
 
-def examine_workspace(root: Path, *, progress: Progress = SILENT) -> list[Finding]:
+def check_workspace(root: Path, *, progress: Progress = SILENT) -> list[Finding]:
     """Compares every file of the finished folders at `root` and below with their records."""
     from reappear.pipeline.verify import finished_folders, verify_folder
 

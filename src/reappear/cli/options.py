@@ -28,14 +28,14 @@ _WORDS = ("yes", "no", "true", "false", "on", "off")
 class SettingsCommand(PlainCommand):
     """A command with an option for each field of a settings class.
 
-    An option for yes or no may stand alone: `--flip` is `--flip yes`.
+    A boolean option may have no value: `--flip` is `--flip yes`.
     """
 
     first: ClassVar[list[tuple[str, str]]]
     sections: ClassVar[Sections]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Adds the yes after options that stand alone."""
+        """Adds `yes` after boolean options without a value."""
         switches = {flag for option in self.params if option.metavar == _YES_NO for flag in option.opts}
         complete = []
         for argument, after in zip_longest(args, args[1:]):
@@ -43,7 +43,7 @@ class SettingsCommand(PlainCommand):
         return list(super().parse_args(ctx, complete))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Arguments, the options of the command, those that people use first, and the others by part."""
+        """Arguments, options of the command, the most used settings, and the others by part."""
         settings = {flags.split()[0] for rows in [self.first, *self.sections.values()] for flags, _ in rows}
         self.format_parameters(ctx, formatter, hidden=settings, first=self.first)
         for title, rows in self.sections.items():
@@ -65,8 +65,8 @@ def with_settings(
         command: Takes the resolved settings as its first argument.
         where: The class, as `module:Class`.
         shortcuts: Option prefix → dotted prefix of the setting, such as `{"detector": "ingest.detector"}`.
-        first: Options that help shows before the others.
-        expand: Turns shorthands among the overrides, such as a file for an extractor, into full settings.
+        first: Options listed first in help.
+        expand: Expands shorthands among the overrides, such as a file for an extractor.
 
     Returns:
         The command with its options, and the class that parses them and prints their help.
@@ -138,9 +138,9 @@ def _flag(path: str, shortcuts: Mapping[str, str]) -> str:
 def _sections(
     fields: Mapping[str, list[Field]], shortcuts: Mapping[str, str], first: list[str]
 ) -> tuple[list[tuple[str, str]], Sections]:
-    """The rows of help: those of `first`, in that order, and the others by the part that they belong to.
+    """The rows of help: those of `first`, in that order, and the others by part.
 
-    A setting that several kinds of a part share stands once if it is the same in all of them.
+    A setting shared by several kinds of a part is listed once if it is the same in all of them.
     """
     early: dict[str, tuple[str, str]] = {}
     sections: Sections = {}
@@ -172,7 +172,7 @@ def field_help(field: Field) -> str:
 
 
 def format_default(value: Any) -> str:
-    """A default as it is typed."""
+    """A default as it is written on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

@@ -9,7 +9,7 @@ _LAST = {"--set", "--json", "--quiet", "--help"}
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help is plain text: arguments, options, and options that every command has."""
+    """A command with plain-text help: arguments, its options, and common options."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """See the class."""

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Stream(Protocol):
-    """Where lines go."""
+    """A text stream."""
 
     def write(self, text: str, /) -> object:
         """Writes."""
@@ -25,7 +25,7 @@ class Stream(Protocol):
 
 
 def listener(quiet: bool = False, stream: Stream | None = None) -> "PlainLines | Bars":
-    """The listener that suits where stderr goes."""
+    """Bars for a terminal, plain lines otherwise."""
     stream = stream or sys.stderr
     if quiet:
         return PlainLines(stream, every=float("inf"))
@@ -33,7 +33,7 @@ def listener(quiet: bool = False, stream: Stream | None = None) -> "PlainLines |
 
 
 class PlainLines:
-    """One line when a task starts, every so often while it runs, and when it ends. For logs and pipes."""
+    """A line when a task starts, at intervals while it runs, and when it ends. For logs and pipes."""
 
     def __init__(self, stream: Stream, every: float = 10.0) -> None:
         self._stream = stream
@@ -86,7 +86,7 @@ class Bars:
 
         start = time.monotonic()
         done = 0
-        if self._depth:  # a task inside a task: the outer bar stays
+        if self._depth:  # a nested task: the outer bar stays
             yield lambda units: None
             return
         self._depth += 1

@@ -1,4 +1,4 @@
-"""Why an identity is one, as `reappear explain` prints it."""
+"""Formats explanations of identities for `reappear explain`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ def format_explanation(why: Explanation) -> str:
     """Formats an explanation as text."""
     parts = [_heading(why), *_table(why.tracklets)]
     if why.links:
-        parts += ["", "why one: the shortest links between its tracklets", *_tree(why)]
+        parts += ["", "links (minimum spanning tree)", *_tree(why)]
     if why.refused:
-        parts += ["", "nearly joined", *_cut([_format_refused(row) for row in why.refused])]
+        parts += ["", "refused links", *_cut([_format_refused(row) for row in why.refused])]
     if why.left:
-        parts += ["", "left", *_cut([_format_left(row) for row in why.left])]
+        parts += ["", "crops that left", *_cut([_format_left(row) for row in why.left])]
     if why.came:
-        parts += ["", "came", *_cut([_format_came(row) for row in why.came])]
+        parts += ["", "crops that joined", *_cut([_format_came(row) for row in why.came])]
     if why.decisions:
-        parts += ["", "decided", *_cut([_format_decision(row) for row in why.decisions])]
+        parts += ["", "review decisions", *_cut([_format_decision(row) for row in why.decisions])]
     return "\n".join(parts)
 
 
@@ -49,7 +49,7 @@ def _table(tracklets: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _tree(why: Explanation) -> list[str]:
-    """Links as a tree that hangs on the first tracklet."""
+    """Links as a tree rooted at the first tracklet."""
     near: dict[int, list[tuple[int, dict[str, Any]]]] = {row["tracklet"]: [] for row in why.tracklets}
     for row in why.links:
         near[row["first"]].append((row["second"], row))
@@ -69,20 +69,20 @@ def _tree(why: Explanation) -> list[str]:
 
 
 def _format_refused(row: dict[str, Any]) -> str:
-    where = "discarded by now" if row["identity"] is None else f"identity {row['identity']}"
+    where = "since discarded" if row["identity"] is None else f"identity {row['identity']}"
     why = {
-        "guard": "the identity would be too wide, or hang on a bridge",
-        "review": "tracklets {} and {} are two people by decision",
-        "seen together": "tracklets {} and {} are seen at the same time",
-    }[row["reason"]].format(*(row["apart"] or ()))
+        "guard": "refused by the guard: the identity would be too wide or depend on one link",
+        "review": "tracklets {} and {} are different people by review",
+        "seen together": "tracklets {} and {} are simultaneous",
+    }[row["reason"]].format(*(row["cannot_link"] or ()))
     return f"{row['first']} – {row['second']}  {_distance(row['distance'])}  {row['stage']}, {where}: {why}"
 
 
 def _format_left(row: dict[str, Any]) -> str:
     at = "" if row["distance"] is None else f" at {_distance(row['distance'])} from the rest"
-    goes = "is in none"
+    goes = "discarded"
     if row["to"] is not None:
-        goes = f"is in tracklet {row['to']} now"
+        goes = f"now in tracklet {row['to']}"
     if row["to_distance"] is not None:
         goes += f" ({'' if row['to'] is not None else 'nearest other: '}{_distance(row['to_distance'])})"
     return f"crop {row['crop']} left tracklet {row['tracklet']}{at} ({row['stage']}), {goes}"

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a command."""
+"""Handles Ctrl-C and SIGTERM."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPED = 130  # what shells report for Ctrl-C
+STOPPED = 130  # the exit code of shells for Ctrl-C
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -17,10 +17,9 @@ class Stopped(BaseException):
 
 @contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM end the command with one line and exit code 130.
+    """SIGINT and SIGTERM inside the block end the command with one line and exit code 130.
 
-    What a step has finished by then stays, as after a kill. A signal that the caller ignores, as `nohup` and shells
-    arrange for commands in the background, stays ignored.
+    Finished work is kept. Signals ignored by the caller (`nohup`, background jobs of shells) stay ignored.
     """
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     try:
@@ -37,7 +36,7 @@ def exit_on_signals() -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process that prints: under torchrun, that of rank 0."""
+    """Whether this process prints: rank 0 under torchrun, else true."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""Backbones as `reappear models` shows them."""
+"""Formats backbones for `reappear models`."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ _HEAD = ("model", "features", "map", "parameters (M)", "GMACs", "Market-1501", "
 
 
 def table(found: Sequence[Description]) -> str:
-    """One line each."""
+    """A table with one line per backbone."""
     rows = [_HEAD, *(_row(one) for one in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -16,13 +16,13 @@ def table(found: Sequence[Description]) -> str:
     lines += [
         "",
         f"GMACs: billions of multiply-adds for one image of {height}×{width}; FLOPs are twice that.",
-        "Market-1501, MSMT17: mAP / rank 1 that the CION paper prints after fine-tuning; not measured here.",
+        "Market-1501, MSMT17: mAP / rank 1 after fine-tuning in the CION paper; not measured here.",
     ]
     return "\n".join(lines)
 
 
 def card(one: Description) -> str:
-    """All that is known of one."""
+    """All properties of one backbone."""
     facts = [
         ("features", f"{one.features}, from a map of {'×'.join(map(str, one.feature_map))}"),
         ("parameters", f"{one.parameters:,}"),

@@ -1,4 +1,4 @@
-"""The words of the field. numpy, and nothing heavier."""
+"""Shared types: tables, errors, settings, seeds, progress. Depends on nothing heavier than numpy."""
 
 from .columns import lengths_to_offsets, offsets_to_owner
 from .csv_text import escape_formula, restore_formula

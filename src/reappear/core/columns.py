@@ -1,4 +1,4 @@
-"""Checks that tables of columns make on construction."""
+"""Checks of tables of columns, and offsets of runs."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from .errors import InputError
 
 
 def require_equal_length(table: object, *names: str) -> None:
-    """Refuses columns of unequal length, naming them."""
+    """Raises InputError for columns of unequal length."""
     lengths = {name: len(getattr(table, name)) for name in names}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -14,7 +14,7 @@ def require_equal_length(table: object, *names: str) -> None:
 
 
 def require_offsets(offsets: np.ndarray, rows: int, name: str) -> None:
-    """Refuses offsets that do not cut `rows` rows into consecutive, possibly empty, runs."""
+    """Raises InputError unless offsets split `rows` rows into consecutive, possibly empty, runs."""
     if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != rows or np.any(np.diff(offsets) < 0):
         raise InputError(f"{name}: must rise from 0 to the number of rows ({rows}), got {offsets[:3]}...{offsets[-3:]}")
 
@@ -29,7 +29,7 @@ def lengths_to_offsets(lengths: np.ndarray) -> np.ndarray:
 
 
 def offsets_to_owner(offsets: np.ndarray) -> np.ndarray:
-    """For each row, the run that it lies in.
+    """The run of each row.
 
     >>> offsets_to_owner(np.array([0, 2, 2, 5])).tolist()
     [0, 0, 2, 2, 2]

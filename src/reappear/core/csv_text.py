@@ -1,4 +1,4 @@
-"""Text in CSV cells that a spreadsheet would take for a formula (OWASP, CSV injection)."""
+"""Escapes CSV cells that a spreadsheet would evaluate as a formula (OWASP, CSV injection)."""
 
 import re
 

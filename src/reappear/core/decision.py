@@ -24,9 +24,9 @@ class Decision:
             "different": no two of these tracklets are one person. "split": none of these tracklets is one person with
             any of `others`. "reject": these tracklets or crops show no identifiable person.
         tracklets: Distinct.
-        others: Of a split: what the tracklets were taken from.
-        crops: Of a reject.
-        line: Where it stands in the log, from 1; a later decision is worth more than an earlier one.
+        others: For split: the tracklets that the others are separated from.
+        crops: For reject.
+        line: Line in the log, from 1; later decisions override earlier ones.
         who: Who decided.
         when: ISO 8601.
         note: Why.
@@ -47,7 +47,7 @@ class Decision:
     def __post_init__(self) -> None:
         named = (*self.tracklets, *self.others)
         if len(set(named)) < len(named) or len(set(self.crops)) < len(self.crops):
-            raise InputError(f"{self.kind}: a number is named twice")
+            raise InputError(f"{self.kind}: a number is given twice")
         if min((*named, *self.crops), default=0) < 0:
             raise InputError(f"{self.kind}: numbers must be 0 or more")
         enough = {

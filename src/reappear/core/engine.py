@@ -1,4 +1,4 @@
-"""Where independent pieces of work are done, here or on the machines of a cluster, and where large matrices lie."""
+"""Engines run independent pieces of work, locally or on a cluster, and allocate large matrices."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
@@ -13,10 +13,10 @@ R = TypeVar("R")
 
 @runtime_checkable
 class Engine(Protocol):
-    """Does pieces of work that do not depend on each other, and finds room for what grows with the data.
+    """Runs independent pieces of work and allocates what grows with the data.
 
     Attributes:
-        memory_bytes: Bytes that a list may take which grows while the work goes on, such as that of links.
+        memory_bytes: Most bytes of a growing list, such as that of links.
     """
 
     memory_bytes: int
@@ -26,13 +26,13 @@ class Engine(Protocol):
 
         Args:
             function: A function of a module, that other processes can import; the same arguments give the same bits.
-            shared: What every piece reads, such as a matrix. It is sent once to each machine, not once for each item.
+            shared: Data for all items, such as a matrix; sent once to each machine.
             items: Small; taken as the work goes on.
         """
         ...
 
     def zeros(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
-        """A float32 matrix of zeros, in memory or in a file mapped there; its room is free again when it is."""
+        """A float32 matrix of zeros, in memory or in a file mapped there; freed when it is garbage collected."""
         ...
 
 

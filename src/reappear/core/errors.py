@@ -1,11 +1,11 @@
-"""Every error that reappear raises on purpose.
+"""The errors that reappear raises.
 
     ReappearError
-    ├── InputError       what was given cannot be read or makes no sense     exit code 1
-    ├── StorageError     the disk refused: full, read-only, gone             exit code 1
-    ├── WorkspaceError   a finished folder disagrees with what was asked     exit code 1
+    ├── InputError       input cannot be read or is invalid                 exit code 1
+    ├── StorageError     writing or reading failed: disk full, read-only     exit code 1
+    ├── WorkspaceError   a folder was made with other settings or inputs     exit code 1
     ├── MissingExtra     an optional package is not installed                exit code 1
-    ├── EngineError      worker processes die or lack what they need         exit code 1
+    ├── EngineError      worker processes died or cannot start               exit code 1
     ├── TrainingError    a training diverged                                 exit code 1
     └── SettingsError    a setting is unknown, of a wrong type or range      exit code 2
 
@@ -14,31 +14,31 @@ A message is one line: what is wrong, where, and what to do about it.
 
 
 class ReappearError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors of reappear."""
 
 
 class InputError(ReappearError):
-    """Input that cannot be read or makes no sense."""
+    """Input cannot be read or is invalid."""
 
 
 class StorageError(ReappearError):
-    """The disk refused a write or a read."""
+    """Writing or reading failed."""
 
 
 class WorkspaceError(ReappearError):
-    """A folder of the workspace disagrees with what was asked."""
+    """A folder of the workspace was made with other settings or inputs."""
 
 
 class MissingExtra(ReappearError):
-    """An optional package is needed and absent."""
+    """An optional package is not installed."""
 
 
 class EngineError(ReappearError):
-    """Worker processes die, or lack what they need."""
+    """Worker processes died or cannot start."""
 
 
 class TrainingError(ReappearError):
-    """A training cannot go on."""
+    """A training cannot continue."""
 
 
 class SettingsError(ReappearError):

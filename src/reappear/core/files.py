@@ -1,4 +1,4 @@
-"""Reading files that come from outside: regular files only, of bounded size, inside the folder that they belong to."""
+"""Reads untrusted files: only regular files, of bounded size, inside their folder."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes:
     require_regular_file(path)
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)  # not the size that the system states: files under /proc state 0
+            data = file.read(max_bytes + 1)  # not st_size: files under /proc have size 0
     except OSError as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}") from error
     if len(data) > max_bytes:
@@ -66,9 +66,9 @@ def read_text(path: Path, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
 def parser_errors(
     path: Path | str, kind: str, advice: str = "check that it is one, or copy it again"
 ) -> Iterator[None]:
-    """Turns whatever a parser raises on damaged or hostile bytes into one line.
+    """Converts any exception of a parser on damaged or hostile bytes into an InputError.
 
-    For the call of a parser alone. Parsers raise what they happen to stumble over (`KeyError`, `MemoryError`,
+    Use it around the call of a parser only. Parsers raise arbitrary exceptions (`KeyError`, `MemoryError`,
     `struct.error`, ...), so that no shorter list of classes is enough.
 
     Args:

@@ -1,4 +1,4 @@
-"""Videos, and what detection and tracking found in them."""
+"""Videos, detections and tracks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ class Video:
 
     Attributes:
         id: Its number in the workspace, from 0.
-        path: Where it lies.
+        path: File or folder.
         size: Width and height in pixels.
-        rate: Frames a second; 0 where the file does not say.
-        frames: How many frames could be decoded.
+        rate: Frames a second; 0 = unknown.
+        frames: Number of decoded frames.
         camera: The viewpoint. Videos of one camera share its name; a file alone is its own camera.
     """
 
@@ -32,7 +32,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Detections:
-    """People found in one video, sorted by frame.
+    """Detected people of one video, sorted by frame.
 
     Attributes:
         frame: Frame number, from 0 in decoding order.

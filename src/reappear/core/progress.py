@@ -1,4 +1,4 @@
-"""How a step tells what it is doing, without knowing who listens."""
+"""Interface for progress listeners."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,16 +10,19 @@ class Progress(Protocol):
     """A listener. The command line shows bars with an ETA on a terminal and plain lines elsewhere."""
 
     def task(self, title: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-        """Opens a task of `total` units (`None` when unknown); call what it yields with the units done since."""
+        """Opens a task of `total` units (None = unknown).
+
+        The yielded function takes the number of units done since its last call.
+        """
         ...
 
     def note(self, text: str) -> None:
-        """One line worth reading: something skipped, something decided, something done."""
+        """Shows one line: something skipped, decided or done."""
         ...
 
 
 class Silent:
-    """Listens to nothing."""
+    """Ignores everything."""
 
     @contextmanager
     def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a gallery was ranked. All values are fractions in [0, 1], never percent.
+    """Scores of a ranking. All values are fractions in [0, 1], never percent.
 
     Attributes:
         cmc: `cmc[k-1]` is the share of valid queries with a hit among the first `k`.
@@ -14,9 +14,9 @@ class Ranking:
         mean_inp: Mean inverse negative penalty (matches over the rank of the last) over valid queries.
         average_precision: Per query; NaN where the query has no match.
         inverse_negative_penalty: Per query; NaN where the query has no match.
-        first_right: Per query: whether the first answer is right, or how often where a protocol draws galleries; NaN
+        first_right: Per query: whether rank 1 is a match (a mean over random galleries); NaN
             where the query has no match.
-        first_hit: Per query: the place of the first right answer, from 1, or its mean over draws; NaN where there
+        first_hit: Per query: rank of the first match, from 1 (a mean over random galleries); NaN where there
             is no match.
         valid: Whether the query has a match in the gallery that the protocol lets it find.
         reasons: Why queries are not valid: reason → count.

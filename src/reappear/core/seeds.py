@@ -4,13 +4,13 @@ import numpy as np
 
 
 def generator(seed: int, *path: int | str) -> np.random.Generator:
-    """A random generator that depends on the seed and on what it is for, and on nothing else.
+    """A random generator that depends only on the seed and the purpose.
 
-    Draws of one part never shift those of another, and work done again after a kill draws the same numbers.
+    Parts of a program do not influence each other's numbers, and repeated work after a kill draws the same ones.
 
     Args:
         seed: The seed of the run, 0 or more.
-        path: What the numbers are for, such as `("views", step, image)`.
+        path: Purpose of the numbers, such as `("views", step, image)`.
 
     >>> bool(generator(0, "a", 1).random() == generator(0, "a", 1).random())
     True

@@ -38,7 +38,7 @@ def thread_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # after an error, or where the caller has seen enough
+        finally:  # after an error, or when the caller stops early
             wait(piece for piece in waiting if not piece.cancel())
 
 

@@ -1,4 +1,4 @@
-"""What denoising reads and writes."""
+"""The input and output of denoising."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class TrackletSet:
     Attributes:
         embeddings: Unit rows, float16 or float32; may be a memory map. Never copied by denoising.
         video: The video of each tracklet; tracklets of one video are consecutive.
-        start: When each tracklet begins, in seconds of its video; NaN = unknown.
-        end: When it ends.
+        start: Start of each tracklet in seconds of its video; NaN = unknown.
+        end: End of each tracklet.
         offsets: Rows of tracklet `t` are `offsets[t]:offsets[t+1]`.
     """
 
@@ -44,7 +44,7 @@ class TrackletSet:
 
     @property
     def origin(self) -> Int[np.ndarray, " n"]:
-        """The tracklet that the tracker gave each crop."""
+        """The original tracklet of each crop."""
         return offsets_to_owner(self.offsets)
 
 
@@ -66,7 +66,7 @@ class Assignment:
 
     @classmethod
     def untouched(cls, tracklets: TrackletSet) -> "Assignment":
-        """Each tracklet is a person: the baseline that denoising starts from."""
+        """The baseline: each tracklet is an identity."""
         return cls(tracklet=tracklets.origin, identity=np.arange(len(tracklets)))
 
     @property
@@ -79,6 +79,6 @@ class Assignment:
 
     @property
     def identities(self) -> int:
-        """How many identities have at least one crop."""
+        """Number of identities with at least one crop."""
         mine = self.crop_identity
         return len(np.unique(mine[mine >= 0]))

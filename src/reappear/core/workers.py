@@ -1,4 +1,4 @@
-"""Worker processes: they end with this one, never by themselves."""
+"""Worker processes that end with the main process."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of fresh (spawned) processes that end when this one does, even when it is killed.
 
-    Without that, an orphan would go on writing into a folder that the restarted command also writes into. Workers
+    Otherwise an orphan would keep writing into a folder that the restarted command also writes into. Workers
     ignore SIGINT and SIGTERM, which Ctrl-C, `timeout`, Slurm and Kubernetes send to every process of a group: this
     process decides, and ends them when it is stopped itself.
 
@@ -65,12 +65,12 @@ def killed_worker(dead: Sequence[BaseProcess]) -> str:
 
 
 class _Worker(SpawnProcess):
-    """Ends with the process that started it, and only then."""
+    """Ends with its parent process."""
 
-    ended = False  # by us
+    ended = False  # by `terminate`
 
     def start(self) -> None:
-        resource_tracker.ensure_running()  # it would unblock signals when it starts
+        resource_tracker.ensure_running()  # starting it later would unblock signals
         with signals_blocked():
             super().start()
 
@@ -80,7 +80,7 @@ class _Worker(SpawnProcess):
 
     def terminate(self) -> None:
         """SIGKILL, as SIGTERM is blocked."""
-        if not wait([self.sentinel], timeout=0):  # `is_alive` still says yes to one that is being killed
+        if not wait([self.sentinel], timeout=0):  # `is_alive` is still true while it is being killed
             self.ended = True
             self.kill()
 

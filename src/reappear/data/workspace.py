@@ -30,7 +30,7 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
     check_name(identities, "identities")
     crops = _columns(root / "crops" / "crops.parquet", "video", "tracklet", "shard", "offset", "size")
     if (crops["shard"] < 0).any():
-        raise InputError(f"{root} holds embeddings without images")
+        raise InputError(f"{root} has embeddings but no images; ingest the images")
     if identities in _OWN:
         identity = _columns(root / "crops" / "crops.parquet", _OWN[identities])[_OWN[identities]]
     else:

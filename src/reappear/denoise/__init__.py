@@ -16,6 +16,7 @@ from .guard import Guard
 from .noise import Noise, noise_score, noise_terms
 from .products import BLAS, Products
 from .review import ReviewConstraints, apply_review, reject
+from .rules import Rules
 from .sampled_noise import SampledNoise, sampled_noise
 from .single_tracklet import single_tracklet
 from .single_video import single_video
@@ -33,6 +34,7 @@ __all__ = [
     "Noise",
     "Products",
     "ReviewConstraints",
+    "Rules",
     "SampledNoise",
     "Trace",
     "apply_review",

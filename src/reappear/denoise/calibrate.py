@@ -1,4 +1,4 @@
-"""Calibrates the thresholds to the extractor, from tracklets alone, without labels."""
+"""Calibrates the thresholds from tracklets, without labels."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from .single_tracklet import single_tracklet
 from .thresholds import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma
 
 FEWEST_CROPS = 200
-FEWEST_APART = 50
+FEWEST_SIMULTANEOUS = 50
 FEWEST_PAIRS = 1000
 _BINS = 60
 
@@ -37,14 +37,14 @@ class Curves:
         own: Crops to the rest of their tracklet.
         others: Crops to tracklets seen at the same time.
         parts: Parts of one tracklet to each other.
-        apart: Tracklets seen at the same time to each other.
+        simultaneous: Tracklets seen at the same time to each other.
     """
 
     top: float
     own: tuple[float, ...]
     others: tuple[float, ...]
     parts: tuple[float, ...]
-    apart: tuple[float, ...]
+    simultaneous: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Calibration:
         crops_outside: Share of them at least `sigma_cst` from these.
         crops_wrong: Estimated share of all crops that show another person than their tracklet.
         outside_wrong: Share of the crops at least `sigma_cst` away that are.
-        apart: Pairs of tracklets seen at the same time in one video, which are two people.
-        apart_linked: Share of them within `sigma_drm`.
+        simultaneous: Pairs of tracklets seen at the same time in one video, which are two people.
+        simultaneous_linked: Share of them within `sigma_drm`.
         parts: Pairs of parts of one tracklet, which are one person.
         parts_linked: Share of them within `sigma_drm`.
         pairs: Pairs of tracklets that linking compares.
@@ -80,8 +80,8 @@ class Calibration:
     crops_outside: float
     crops_wrong: float
     outside_wrong: float
-    apart: int
-    apart_linked: float
+    simultaneous: int
+    simultaneous_linked: float
     parts: int
     parts_linked: float
     pairs: int
@@ -160,14 +160,14 @@ def calibrate(
         crops_outside=_share(inside.own.value >= cst),
         crops_wrong=inside.outliers.share if inside.outliers else float("nan"),
         outside_wrong=inside.outliers.wrong_from(cst) if inside.outliers else float("nan"),
-        apart=len(between.apart),
-        apart_linked=_share(between.apart.value <= drm),
+        simultaneous=len(between.simultaneous),
+        simultaneous_linked=_share(between.simultaneous.value <= drm),
         parts=len(between.parts),
         parts_linked=_share(between.parts.value <= drm),
         pairs=between.pairs,
         pairs_linked=count_pairs(between.nodes, drm, reach=between.reach, engine=engine),
         false_links=between.false_links,
-        curves=_curves(inside.own, inside.others, between.parts, between.apart),
+        curves=_curves(inside.own, inside.others, between.parts, between.simultaneous),
         notes=tuple(notes),
     )
 
@@ -195,13 +195,13 @@ def _inside(
     anybody = any_pairs(present, len(present) - 1, "impostors")
     centers = centroids(tracklets.embeddings, groups, engine)
     own = to_rest(tracklets, groups, centers)
-    parts, apart = between_parts(tracklets, groups, engine), between_tracklets(centers, together)
-    if len(parts) and len(apart) and np.median(parts.value) >= np.median(apart.value) - RESOLUTION:
+    parts, simultaneous = between_parts(tracklets, groups, engine), between_tracklets(centers, together)
+    if len(parts) and len(simultaneous) and np.median(parts.value) >= np.median(simultaneous.value) - RESOLUTION:
         notes.append(
             "parts of one tracklet are no closer than tracklets of people seen at the same time: "
             "this extractor does not separate these people; use another"
         )
-    enough = len(together) >= FEWEST_APART
+    enough = len(together) >= FEWEST_SIMULTANEOUS
     others = to_others(tracklets, groups, centers, together if enough else anybody)
     if len(own) < FEWEST_CROPS or len(anybody) < FEWEST_PAIRS:
         notes.append(
@@ -211,17 +211,14 @@ def _inside(
         return _Inside(own, others, None, SIGMA_CST, _UNKNOWN)
     if not enough:
         notes.append(
-            f"{len(together)} pairs of tracklets are seen at the same time, {FEWEST_APART} are needed: for impostors "
-            f"any two tracklets are taken, few of which should be one person"
+            f"{len(together)} pairs of simultaneous tracklets, {FEWEST_SIMULTANEOUS} are needed: for impostors, "
+            f"any two tracklets are used, few of which should be one person"
         )
     drawn = (Outliers.of(own.drawn(t), others.drawn(t)) for t in times())  # one at a time: each has weights for all
     once = next(drawn)
     sigma = once.nearest(impostors)
     if sigma == 2:
-        notes.append(
-            f"at no distance are {impostors:.0%} of the crops impostors in their tracklet: "
-            f"sigma_cst is 2, which takes none out"
-        )
+        notes.append(f"no distance removes {impostors:.0%} impostors: sigma_cst is 2, which removes no crop")
     return _Inside(own, others, once, sigma, _interval([one.nearest(impostors) for one in drawn]))
 
 
@@ -231,7 +228,7 @@ class _Between:
     reach: int
     pairs: int
     parts: Distances
-    apart: Distances
+    simultaneous: Distances
     sigma: float
     interval: Interval
     false_links: float
@@ -254,27 +251,27 @@ def _between(
     reach = max(0, min(count - 1, count if radius is None else radius))
     pairs = reach * count - reach * (reach + 1) // 2
     parts = between_parts(tracklets, groups, engine)
-    apart = between_tracklets(centers, together)
+    simultaneous = between_tracklets(centers, together)
     bulk = between_tracklets(centers, any_pairs(filled, reach, "pairs"))
-    known = [d for d, fewest in ((apart, FEWEST_APART), (bulk, FEWEST_PAIRS)) if len(d) >= fewest]
+    known = [d for d, fewest in ((simultaneous, FEWEST_SIMULTANEOUS), (bulk, FEWEST_PAIRS)) if len(d) >= fewest]
     if not known:
         near = float(np.quantile(parts.value, 0.9)) if len(parts) else SIGMA_DRM
         notes.append(
-            f"{count} tracklets, {len(apart)} pairs of them seen at the same time, are too few to calibrate; "
-            f"{FEWEST_APART} such pairs or {FEWEST_PAIRS} of any are needed: sigma_drm is the paper's {SIGMA_DRM}, or "
-            f"less where 9 of 10 tracklets have parts that are closer"
+            f"{count} tracklets with {len(simultaneous)} simultaneous pairs are too few to calibrate: "
+            f"{FEWEST_SIMULTANEOUS} such pairs or {FEWEST_PAIRS} of any are needed; "
+            f"sigma_drm is the paper's {SIGMA_DRM}, or less where 9 of 10 tracklets have parts that are closer"
         )
-        return _Between(nodes, reach, pairs, parts, apart, min(SIGMA_DRM, near), _UNKNOWN, float("nan"))
-    if len(apart) < FEWEST_APART:
+        return _Between(nodes, reach, pairs, parts, simultaneous, min(SIGMA_DRM, near), _UNKNOWN, float("nan"))
+    if len(simultaneous) < FEWEST_SIMULTANEOUS:
         notes.append(
-            f"{len(apart)} pairs of tracklets are seen at the same time, {FEWEST_APART} are needed: "
-            f"sigma_drm supposes that few of all pairs are one person"
+            f"{len(simultaneous)} pairs of simultaneous tracklets, {FEWEST_SIMULTANEOUS} are needed: "
+            f"sigma_drm assumes that few of all pairs are one person"
         )
     once, *drawn = (tails([d.drawn(t) for d in known]) for t in times())
     joins = _joins(nodes, reach, pairs, groups.sizes[filled], once, engine)
     sigma, false = joins.longest(once, bearable)
     interval = _interval([joins.longest(each, bearable)[0] for each in drawn])
-    return _Between(nodes, reach, pairs, parts, apart, sigma, interval, false)
+    return _Between(nodes, reach, pairs, parts, simultaneous, sigma, interval, false)
 
 
 def _joins(
@@ -310,11 +307,11 @@ def _share(marks: np.ndarray) -> float:
     return float(np.mean(marks)) if len(marks) else float("nan")
 
 
-def _curves(own: Distances, others: Distances, parts: Distances, apart: Distances) -> Curves:
-    top = max([0.01, *(float(np.quantile(d.value, 0.99)) for d in (own, others, parts, apart) if len(d))])
+def _curves(own: Distances, others: Distances, parts: Distances, simultaneous: Distances) -> Curves:
+    top = max([0.01, *(float(np.quantile(d.value, 0.99)) for d in (own, others, parts, simultaneous) if len(d))])
 
     def shares(distances: Distances) -> tuple[float, ...]:
         counts, _ = np.histogram(distances.value, _BINS, (0, top))
         return tuple((counts / max(1, len(distances))).round(6).tolist())
 
-    return Curves(top, shares(own), shares(others), shares(parts), shares(apart))
+    return Curves(top, shares(own), shares(others), shares(parts), shares(simultaneous))

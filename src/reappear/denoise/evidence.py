@@ -1,7 +1,7 @@
 """Distances between crops of one person and between crops of two, from tracklets without labels.
 
-A tracklet is one person, and so are its halves and what lies before and after a gap in it (must-links). Tracklets seen
-at the same time in one video are two people (cannot-links).
+A tracklet, its halves and its parts around a gap count as one person (must-links). Simultaneous tracklets of one video
+count as two people (cannot-links).
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from reappear.core import Engine, TrackletSet, generator, offsets_to_owner
 from .groups import Groups, centroids, distance_to_own, read_unit, release_pages
 
 MOST = 200_000
-"""Distances looked at for one distribution; more would not move a quantile."""
+"""Sample size per distribution; more would not change quantiles."""
 
 _STEP = 8192
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Cosine distances in rising order, and the tracklets they are of.
+    """Sorted cosine distances, and their tracklets.
 
     Attributes:
-        value: In 0..2, rising.
-        of: The tracklet of each, or the two tracklets.
+        value: In 0..2, ascending.
+        of: The tracklet of each distance, or its two tracklets.
     """
 
     value: Float[np.ndarray, " n"]
@@ -33,7 +33,7 @@ class Distances:
 
     @classmethod
     def between(cls, value: Float[np.ndarray, " n"], of: Int[np.ndarray, "n k"]) -> "Distances":
-        """Sorts them."""
+        """Sorts distances."""
         order = np.argsort(value, kind="stable")
         return cls(np.clip(value[order].astype(np.float64), 0, 2), of[order])
 
@@ -41,29 +41,29 @@ class Distances:
         return len(self.value)
 
     def drawn(self, times: Float[np.ndarray, " t"]) -> "Sample":
-        """As if each tracklet had been seen so many times."""
+        """Weights for a bootstrap resample with these numbers of tracklets."""
         return Sample(self.value, np.cumsum(times[self.of].prod(axis=1)))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Distances in rising order, and how much weight lies up to and with each."""
+    """Sorted distances with cumulative weights."""
 
     value: Float[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
 
     def quantile(self, share: float) -> float:
-        """The distance within which this share of the weight lies."""
+        """The weighted quantile."""
         return float(self.value[min(np.searchsorted(self.weight, share * self.weight[-1]), len(self.value) - 1)])
 
     def share_from(self, distance: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
-        """Share of the weight at these distances or farther."""
+        """Share of the weight at or beyond these distances."""
         below = np.concatenate([[0.0], self.weight])[np.searchsorted(self.value, distance)]
         return np.asarray(1 - below / self.weight[-1])
 
 
 def to_rest(tracklets: TrackletSet, groups: Groups, centers: Float[np.ndarray, "t d"]) -> Distances:
-    """Each crop to the mean of the other crops of its tracklet, where it has at least two others."""
+    """Distances of crops to the mean of the other crops of their tracklet, if there are at least two."""
     owner = offsets_to_owner(groups.offsets)
     cosine = (1 - distance_to_own(tracklets.embeddings, groups, centers)).astype(np.float64)
     # x·S and |S| follow from the distance to the full mean: |S| is the sum of x·c over the tracklet.
@@ -80,7 +80,7 @@ def to_others(
     centers: Float[np.ndarray, "t d"],
     pairs: Int[np.ndarray, "p 2"],
 ) -> Distances:
-    """The middle crop of each tracklet of a pair to the mean of the other tracklet."""
+    """Distances of the middle crop of each tracklet of a pair to the mean of the other."""
     both = _spread(np.concatenate([pairs, pairs[:, ::-1]]), MOST)
     middle = groups.rows[groups.offsets[both[:, 0]] + groups.sizes[both[:, 0]] // 2]
     value = [np.zeros(0, np.float32)]
@@ -92,7 +92,7 @@ def to_others(
 
 
 def between_parts(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Distances:
-    """Parts of one tracklet: its halves, from four crops on, and its first and last third, from six on."""
+    """Distances between parts of one tracklet: halves (four or more crops), first and last third (six or more)."""
     owner = offsets_to_owner(groups.offsets)
     place, size = np.arange(len(owner)) - groups.offsets[owner], groups.sizes[owner]
     found = []
@@ -111,13 +111,13 @@ def between_parts(tracklets: TrackletSet, groups: Groups, engine: Engine) -> Dis
 
 
 def between_tracklets(centers: Float[np.ndarray, "t d"], pairs: Int[np.ndarray, "p 2"]) -> Distances:
-    """The two tracklets of each pair."""
+    """Distances between the two tracklets of each pair."""
     pairs = _spread(pairs, MOST)
     return Distances.between(_apart(centers, pairs), pairs)
 
 
 def any_pairs(present: Int[np.ndarray, " n"], reach: int, *path: int | str) -> Int[np.ndarray, "p 2"]:
-    """Pairs of tracklets at most `reach` places apart among those present: all, or of very many some at random."""
+    """Pairs of present tracklets at most `reach` positions apart: all, or a random sample of many."""
     count = len(present)
     if count < 2 or reach < 1:
         return np.zeros((0, 2), np.int64)
@@ -132,7 +132,7 @@ def any_pairs(present: Int[np.ndarray, " n"], reach: int, *path: int | str) -> I
 
 
 def _apart(centers: Float[np.ndarray, "t d"], pairs: Int[np.ndarray, "p 2"]) -> Float[np.ndarray, " p"]:
-    """How far the rows of each pair are apart."""
+    """Cosine distance of the rows of each pair."""
     value = [np.zeros(0, np.float32)]
     for i in range(0, len(pairs), _STEP):
         first, second = pairs[i : i + _STEP].T

@@ -1,4 +1,4 @@
-"""What linking puts together, and how much of it is of two people: σ_drm."""
+"""Predicts the share of false pairs that linking creates, and the σ_drm that bounds it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from .evidence import Sample
 from .joining import find_root
 from .links import Links
 
-_STEPS, _FEWEST_JOINS = 100, 10  # stretches of distance in which joins are judged; how many joins each holds
+_STEPS, _FEWEST_JOINS = 100, 10  # number of distance intervals in which merges are judged; merges per interval
 _FEWEST = 1000
 
 
@@ -23,7 +23,7 @@ class Tail:
 
     @classmethod
     def through(cls, sample: Sample, near: float, far: float) -> "Tail":
-        """The one that has these shares within their quantiles."""
+        """The power law through these quantiles."""
         low, high = (max(1e-6, sample.quantile(share)) for share in (near, far))
         return cls(low, near, np.log(far / near) / max(1e-3, np.log(high / low)))
 
@@ -33,12 +33,12 @@ class Tail:
         return np.asarray(np.exp(np.minimum(0, logarithm)))
 
     def quantile(self, share: float) -> float:
-        """The distance within which this share of them lies."""
+        """The distance within which this share lies."""
         return float(self.low * (share / self.share_at_low) ** (1 / self.exponent))
 
 
 def tails(samples: list[Sample]) -> list[Tail]:
-    """Through the 5 % and 20 % quantiles, and where there are enough distances through those of 1 % and 10 %."""
+    """Fits through the 5 % and 20 % quantiles, and with enough distances also through those of 1 % and 10 %."""
     return [
         Tail.through(sample, near, far)
         for sample in samples
@@ -49,13 +49,13 @@ def tails(samples: list[Sample]) -> list[Tail]:
 
 @dataclass(frozen=True)
 class Joins:
-    """Tracklets joined along the shortest links, one join after the other.
+    """Merges of tracklets along the shortest links, one by one.
 
     Attributes:
-        distance: Of the link of each join, rising.
-        pairs: Pairs of crops that each join puts together.
-        within: Pairs of crops that tracklets hold before.
-        compared: Pairs of tracklets that are looked at.
+        distance: Distance of the link of each merge, ascending.
+        pairs: Pairs of crops that each merge creates.
+        within: Pairs of crops within tracklets before any merge.
+        compared: Number of compared pairs of tracklets.
     """
 
     distance: Float[np.ndarray, " j"]
@@ -65,7 +65,7 @@ class Joins:
 
     @classmethod
     def along(cls, forest: Links, crops: Int[np.ndarray, " t"], compared: int) -> "Joins":
-        """Joins tracklets of so many crops along the links of a shortest forest, which come in order of distance."""
+        """Merges tracklets of these sizes along the links of a minimum spanning forest, sorted by distance."""
         root = list(range(len(crops)))
         size = crops.tolist()
         pairs = []
@@ -78,23 +78,23 @@ class Joins:
         return cls(forest.distance.astype(np.float64), np.array(pairs), within, compared)
 
     def false_share(self, impostors: list[Tail]) -> Float[np.ndarray, " j"]:
-        """After each join, the share of all pairs of crops put together so far that are of two people.
+        """The expected share of false pairs of crops after each merge.
 
-        Of the joins in a stretch of distances so many are false as there are more impostor pairs within its end
-        than within its begin. A false join puts only false pairs together, a true one only true ones.
+        The number of false merges in an interval of distances is the expected number of impostor pairs in it. A false
+        merge creates only false pairs, a true one only true pairs.
         """
         count = len(self.distance)
         edges = np.linspace(0, count, max(1, min(_STEPS, count // _FEWEST_JOINS)) + 1).astype(np.int64)
         width = np.diff(edges)
         expected = self.compared * np.min([tail.share(self.distance[edges[1:] - 1]) for tail in impostors], axis=0)
         false = np.clip(np.diff(expected, prepend=0.0) / width, 0, 1)
-        false = np.repeat(np.maximum.accumulate(false), width)  # farther links are no better
+        false = np.repeat(np.maximum.accumulate(false), width)  # longer links are not better
         return np.asarray(np.cumsum(false * self.pairs) / (self.within + np.cumsum(self.pairs)))
 
     def longest(self, impostors: list[Tail], bearable: float) -> tuple[float, float]:
-        """The longest link at which no more than this share of pairs is false, and that share.
+        """The longest link at which at most this share of pairs is false, and that share.
 
-        Where already the first join is too bad: a distance below it.
+        If the first merge exceeds it: a distance below that link.
         """
         if not len(self.distance):
             return min(tail.quantile(1 / self.compared) for tail in impostors), 0.0

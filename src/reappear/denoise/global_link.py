@@ -3,13 +3,11 @@
 from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .approximate import Approximate, approximate_links
-from .guard import GUARD, MAX_DIAMETER, Guard
 from .linking import find_links
 from .nodes import Nodes
 from .products import BLAS, Products
-from .review import ReviewConstraints
-from .rules import Rules
-from .thresholds import OVERLAP, SIGMA_DRM, check_sigma
+from .rules import NO_RULES, Rules
+from .thresholds import SIGMA_DRM, check_sigma
 from .trace import Trace
 
 STAGE = "global-link"
@@ -20,40 +18,31 @@ def global_link(
     assignment: Assignment,
     *,
     sigma_drm: float = SIGMA_DRM,
-    constraints: bool = False,
-    overlap: float = OVERLAP,
-    review: ReviewConstraints | None = None,
-    guard: Guard = GUARD,
-    max_diameter: float = MAX_DIAMETER,
+    rules: Rules = NO_RULES,
     approximate: Approximate | None = None,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
     products: Products = BLAS,
 ) -> Assignment:
-    """Joins identities of all videos, however far apart in their order: Eq. 7 with an r_s of N.
+    """Links identities of all videos without a range limit: Eq. 7 with r_s = N.
 
-    Exactly what `cross_video` gives with a radius of at least the number of nodes. Costs N² d floating point
-    operations, by tiles, on every core or where `products` are taken.
+    Equals `cross_video` with a radius of at least the number of nodes. Costs N² d floating point
+    operations, tiled, on every core or the device of `products`.
 
     Args:
         tracklets: All crops.
         assignment: Where they are now.
         sigma_drm: Threshold between centroids, 0..2 (σ_drm).
-        constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
-        overlap: Seconds that two tracklets must share in one video to be two people.
-        review: What was decided in a review.
-        guard: Against chains, as of `cross_video`.
-        max_diameter: Largest diameter of a group in `sigma_drm`.
-        approximate: Search an index instead of all pairs, and miss a few.
+        rules: Cannot-link constraints, review decisions and the guard against chains (not in the paper).
+        approximate: Search an index instead of all pairs; misses some.
         trace: Records the links, and with an index the share of them that it found.
         engine: Where blocks of pairs are compared, and where centroids lie; an index is searched in this process.
         products: Where inner products are taken; links are the same everywhere.
 
     Raises:
-        SettingsError: A threshold out of range, or links that must all be kept and find no room.
+        SettingsError: A threshold out of range, or links that must all be kept exceed the memory.
     """
     check_sigma("sigma_drm", sigma_drm)
-    rules = Rules(constraints, overlap, review, guard, max_diameter)
     nodes = Nodes.of(tracklets, assignment, engine)
     if approximate is None:
         links = find_links(nodes.centers, sigma_drm, thin=rules.none, engine=engine, products=products)

@@ -1,4 +1,4 @@
-"""Against chains, where one wrong link joins two crowds: what the paper leaves to the threshold (ambiguity 13)."""
+"""Guards against chains, where one wrong link merges two groups (not in the paper; ambiguity 13)."""
 
 from typing import Literal
 
@@ -22,7 +22,7 @@ _ROWS = 4096
 
 
 def check_guard(guard: Guard, max_diameter: float) -> None:
-    """Refuses what is no guard."""
+    """Raises SettingsError for an invalid guard."""
     if guard not in ("none", "diameter", "cut"):
         raise SettingsError(f"guard: must be none, diameter or cut, got {guard!r}")
     if not max_diameter >= 1:
@@ -41,12 +41,12 @@ class Diameter:
         self._centers, self._limit = centers, limit
 
     def suspects(self, group: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " g"]:
-        """Which groups may be too wide; the others lie within a cap that is narrow enough."""
+        """Groups that may exceed the limit; the others lie within a small enough cap."""
         size = np.bincount(group)
         end, order = np.cumsum(size), np.argsort(group, kind="stable")
         radius = np.zeros(len(size))
         first = 0
-        while first < len(size):  # groups of _ROWS nodes together, or one that alone has more
+        while first < len(size):  # groups of up to _ROWS nodes in total, or a single larger one
             begin = end[first] - size[first]
             stop = max(first + 1, int(np.searchsorted(end, begin + _ROWS, side="right")))
             nodes = order[begin : end[stop - 1]]
@@ -81,10 +81,10 @@ class Diameter:
 
 
 def weak(count: int, links: Links) -> Bool[np.ndarray, " m"]:
-    """Links that a cut goes through: their ends share less than 60 % of the smaller neighbourhood.
+    """Links whose ends share less than 60 % of the smaller neighbourhood.
 
-    A node's neighbourhood is itself and all nodes linked to it. Members of one crowd know each other's neighbours; at
-    the two ends of a bridge between crowds stand impostors.
+    A node's neighbourhood is itself and all nodes linked to it. Members of one group share neighbours; the ends of a
+    false link between groups do not.
     """
     ends = np.concatenate([links.first, links.second, np.arange(count)])
     others = np.concatenate([links.second, links.first, np.arange(count)])

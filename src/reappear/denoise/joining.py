@@ -31,7 +31,7 @@ class Joined:
     witness: Int[np.ndarray, " r"]
 
     def without(self, cut: Links) -> "Joined":
-        """The same, where these links were cut before anything was joined."""
+        """The same with links that were cut before joining."""
         between = cut[self.group[cut.first] != self.group[cut.second]]
         witness = np.concatenate([self.witness, np.full(len(between), GUARDED)])
         return Joined(self.group, self.kept, Links.joined([self.refused, between]), witness)
@@ -55,9 +55,9 @@ def components(count: int, links: Links) -> Int[np.ndarray, " count"]:
 def join(count: int, links: Links, constraint: Constraint | None = None, diameter: Diameter | None = None) -> Joined:
     """Joins linked nodes into groups: the transitive closure of Eq. 6 and Eq. 7.
 
-    Components with a cannot-link pair, or that may be too wide, are built anew, link by link from the
-    shortest, of equal ones those between the lowest nodes first. A link that would bring two such people together, or
-    make a group too wide, is refused: the component falls apart at its weakest links.
+    Components with a cannot-link pair, or that may be too wide, are rebuilt link by link from the
+    shortest, of equal ones those between the lowest nodes first. A link that would violate a constraint or exceed the
+    diameter is refused: the component is split at its weakest links.
     """
     group = components(count, links)
     doubtful = np.zeros(int(group.max(initial=-1)) + 1, bool)
@@ -118,7 +118,7 @@ def _one_by_one(
                 cannot_link[a].setdefault(other, known)
                 cannot_link[other].setdefault(a, known)
                 del cannot_link[other][b]
-        # Most links lie within groups by now, and need not be looked at one by one.
+        # Most links are within groups by now and need not be processed one by one.
         flat = np.array([find_root(root, node) for node in range(len(nodes))])
         left = left[flat[first[left]] != flat[second[left]]]
     return links[np.array(kept, np.int64)], links[np.array(refused, np.int64)], np.array(witness, np.int64)

@@ -1,8 +1,7 @@
-"""Which nodes lie close enough to be one person: matrix products by tiles, and a second look at what they find.
+"""Finds pairs of nodes within a threshold: tiled matrix products, then an exact check of candidates.
 
-The products only propose: whatever may be within the threshold for all that rounding can do. The distance of each such
-pair is then taken in float64 in a fixed order, and decides. So links are the same to the last bit, wherever and in
-which tiles the products are taken.
+Products propose every pair that could be within the threshold, given the rounding error. The distance of each candidate
+is then computed in float64 in a fixed order. So links are bit-identical for all devices and tile sizes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +24,7 @@ R = TypeVar("R")
 LINK_BYTES = 128
 """Of one link while a forest is made of it."""
 
-_CHUNK_BYTES = 2 << 20  # of rows taken for a second look
+_CHUNK_BYTES = 2 << 20  # of rows of an exact check
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Block:
         sigma_drm: Largest distance of a link.
         reach: Largest `second - first`.
         products: Where inner products are taken.
-        most: Links to hold.
-        thin: Whether links may be reduced to their minimum spanning forest where they are more than `most`.
+        most: Most links to keep.
+        thin: Whether links may be reduced to their minimum spanning forest if they are more than `most`.
     """
 
     begin: int
@@ -64,16 +63,16 @@ def find_links(
 
     Args:
         centers: Unit rows, or zeros for what is at distance 1 from everything; rows of float16, as a memory map may
-            hold them, are brought to unit length again. Read by blocks, never copied whole.
+            hold them, are normalised again. Read by blocks, never copied as a whole.
         sigma_drm: Largest distance of a link.
         reach: Largest `second - first`; `None` = any.
         thin: Whether links are reduced to their minimum spanning forest where all would take more than the engine's
-            `memory_bytes`: the same components. It depends on the number of links and on `memory_bytes` alone.
-        engine: Where blocks of rows are worked on, and its memory for links, here and in each block.
+            `memory_bytes`: the same components. It depends only on the number of links and `memory_bytes`.
+        engine: Runs the blocks; its memory bounds the links, in total and per block.
         products: Where inner products are taken; the links do not depend on it.
 
     Raises:
-        SettingsError: Links take more than the engine's room, and may not be left out.
+        SettingsError: Links exceed the engine's memory and must all be kept.
     """
     most = engine.memory_bytes // LINK_BYTES
     blocks = _blocks(len(centers), sigma_drm, reach, products, most, thin)
@@ -88,7 +87,7 @@ def count_pairs(
     engine: Engine = LOCAL,
     products: Products = BLAS,
 ) -> int:
-    """How many pairs `find_links` would find, exactly; none of them is kept."""
+    """The exact number of pairs that `find_links` would find, without keeping them."""
     blocks = _blocks(len(centers), sigma_drm, reach, products, 0, False)
     return sum(engine.map(pairs_of_block, centers, blocks))
 
@@ -111,12 +110,12 @@ class CountedLinks:
 
     @classmethod
     def of(cls, links: Links, total: int | None = None) -> "CountedLinks":
-        """These links; all that there were if `total` is not given."""
+        """Links from arrays; `total` defaults to their number."""
         return cls(links.first, links.second, links.distance, len(links) if total is None else total)
 
     @property
     def links(self) -> Links:
-        """The links that are left."""
+        """The selected links."""
         return Links(self.first, self.second, self.distance)
 
 
@@ -140,7 +139,7 @@ def _blocks(
 
 
 def gathered(parts: Iterable[CountedLinks], count: int, sigma_drm: float, most: int, thin: bool) -> CountedLinks:
-    """All links, or their minimum spanning forest where they are more than `most`.
+    """All links, or their minimum spanning forest if they are more than `most`.
 
     The forest of a union is that of the forests of its parts, and of equal distances the lowest nodes decide: so the
     result does not depend on how links were cut into parts. In between, at most twice the links of a forest are held.
@@ -153,7 +152,7 @@ def gathered(parts: Iterable[CountedLinks], count: int, sigma_drm: float, most: 
         if total > most and not thin:
             raise SettingsError(
                 f"sigma_drm: more than {most:,} pairs lie within {sigma_drm:.3g} and would not fit in memory; "
-                f"give more memory, lower it, or link without constraints, guard and review"
+                f"give more memory, lower sigma_drm, or link without constraints, guard and review"
             )
         if held > bound:
             found = [shortest_forest(count, Links.joined(found).in_order())]
@@ -219,7 +218,7 @@ class Tile:
         loaded: Both, where products are taken.
         top: Node of the first of `rows`.
         left: Node of the first of `columns`.
-        block: What is asked.
+        block: The block.
     """
 
     rows: Float[np.ndarray, "r d"]
@@ -230,7 +229,7 @@ class Tile:
     block: Block
 
     def proposed(self) -> Proposed:
-        """Every pair that can be within the threshold, whatever the error of the products, and few others."""
+        """Every pair that can be within the threshold given the error of the products, and few others."""
         limit = least_inner(self.block.sigma_drm) - self.error
         found, inner = self.block.products.at_least(*self.loaded, limit)
         first, second = np.divmod(found, len(self.columns))
@@ -240,7 +239,7 @@ class Tile:
 
     @property
     def error(self) -> float:
-        """The most by which an inner product may be off."""
+        """Largest error of an inner product."""
         return self.block.products.error(self.rows.shape[1])
 
 
@@ -250,7 +249,7 @@ def links_of_tile(tile: Tile) -> Links:
 
 
 def pairs_of_tile(tile: Tile) -> int:
-    """How many links a tile has; only those near the threshold need a second look."""
+    """Number of links of a tile; only pairs near the threshold need the exact check."""
     proposed = tile.proposed()
     unsure = proposed.inner < least_inner(tile.block.sigma_drm) + tile.error
     return int(np.count_nonzero(~unsure)) + len(proposed[unsure].links(tile.block.sigma_drm))

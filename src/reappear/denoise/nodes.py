@@ -16,10 +16,10 @@ from .trace import Trace
 
 @dataclass(frozen=True)
 class Nodes:
-    """What linking joins: the identities found so far, in the order of their first tracklet.
+    """Nodes of the link graph: current identities, in the order of their first tracklet.
 
     Attributes:
-        of_tracklet: The node of each tracklet; -1 = it has no crop left.
+        of_tracklet: The node of each tracklet; -1 = no crops.
         representative: The first tracklet of each node.
         centers: The direction of the mean of all crops of each node, a unit row.
     """

@@ -1,4 +1,4 @@
-"""How noisy an assignment is, Eq. 1-3."""
+"""The noise score n_S of an assignment, Eq. 1-3."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Noise:
     """The terms of n_S.
 
     Attributes:
-        identities: How many identities have crops (M).
+        identities: Number of identities with crops (M).
         inconsistent: Identities with a crop at least σ_cst from their centroid (sum of Eq. 1).
         similar_pairs: Unordered pairs of identities within σ_drm (half the sum of Eq. 2).
     """
@@ -44,7 +44,7 @@ def noise_terms(
     engine: Engine = LOCAL,
     products: Products = BLAS,
 ) -> Noise:
-    """Counts what `noise_score` divides."""
+    """The terms of `noise_score`."""
     check_sigma("sigma_cst", sigma_cst)
     check_sigma("sigma_drm", sigma_drm)
     centers, inconsistent = look_inside(tracklets, assignment, sigma_cst, engine)
@@ -54,7 +54,7 @@ def noise_terms(
 def look_inside(
     tracklets: TrackletSet, assignment: Assignment, sigma_cst: float, engine: Engine
 ) -> tuple[Float[np.ndarray, "g d"], int]:
-    """The centroid of each identity that has crops, and how many of them have a crop too far away (Eq. 1)."""
+    """The centroid of each identity with crops; the number with a crop too far away (Eq. 1)."""
     _, identity = np.unique(assignment.crop_identity, return_inverse=True)
     identity = identity - int((assignment.crop_identity < 0).any())
     groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)

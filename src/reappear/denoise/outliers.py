@@ -1,4 +1,4 @@
-"""Share of the crops that show another person than their tracklet, and the distance from which most do: σ_cst."""
+"""Estimates the share of impostor crops in tracklets and the distance beyond which most are impostors: σ_cst."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,15 @@ _MOST = 0.5  # of a tracklet's crops that show another person; with more it woul
 
 @dataclass(frozen=True)
 class Outliers:
-    """Crops to the rest of their tracklet, and impostors' crops to the same: a mixture and one of its two parts.
+    """Distances of crops to the rest of their tracklet, and of impostors: a mixture and one of its two components.
 
-    What the first has of the second is, beyond any distance, at most their ratio there; the least of these ratios is
-    the share of all crops that show another person (the proportion of a mixture as in Blanchard et al. 2010). It is
-    looked for between the 10 % and 50 % quantiles of the impostors: nearer there is no difference, farther out too
-    few crops lie.
+    Beyond any distance the mixture proportion is at most the ratio of the two tails; the least ratio estimates the
+    share of impostor crops (mixture proportion, Blanchard et al. 2010). It is searched between the 10 % and 50 %
+    quantiles of the impostors: below, the distributions do not differ; above, there are too few crops.
 
     Attributes:
         own: Crops to the rest of their tracklet.
-        others: Crops to tracklets seen at the same time.
+        others: Crops to simultaneous tracklets.
         share: Share of the crops that show another person, at most a half.
     """
 
@@ -35,7 +34,7 @@ class Outliers:
         return cls(own, others, min(_MOST, float((own.share_from(at) / others.share_from(at)).min())))
 
     def wrong_from(self, distance: float) -> float:
-        """Share of the crops at this distance or farther that show another person; NaN where there are none."""
+        """Share of impostors among crops at or beyond this distance; NaN for none."""
         there = self.own.share_from(np.array([distance]))[0]
         return (
             float(min(1.0, self.share * self.others.share_from(np.array([distance]))[0] / there))
@@ -44,7 +43,7 @@ class Outliers:
         )
 
     def nearest(self, wanted: float) -> float:
-        """The nearest distance from which so large a share of the crops shows another person; 2 where there is none."""
+        """The smallest distance beyond which at least this share of crops are impostors; 2 if there is none."""
         there = self.own.share_from(self.own.value)
         enough = self.share * self.others.share_from(self.own.value) >= wanted * there
         found = np.flatnonzero(enough & (there > 0))

@@ -1,4 +1,4 @@
-"""What people decided about crops: replayed before identities are joined across videos (not in the paper)."""
+"""Review decisions as constraints, and their application to identities (not in the paper)."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,13 +22,13 @@ _DECIDED, _UNRECORDED = np.float32(-1), np.float32(3)  # outside of all distance
 
 @dataclass(frozen=True)
 class ReviewConstraints:
-    """What holds of all decisions together.
+    """Constraints from all review decisions.
 
     Attributes:
         same: Pairs of tracklets that are one person, a forest.
         different: Pairs of tracklets that are two people.
-        rejected: Crops thrown out.
-        counts: Kind of decision → how many were made.
+        rejected: Rejected crops.
+        counts: Number of decisions by kind.
         overruled: Messages: decisions ignored because a later one contradicts them.
     """
 
@@ -40,7 +40,7 @@ class ReviewConstraints:
 
     @classmethod
     def of(cls, decisions: Sequence[Decision], tracklets: TrackletSet) -> "ReviewConstraints":
-        """Weighs decisions against each other: from the last to the first, each holds as far as no later one objects.
+        """Resolves conflicts: later decisions override earlier ones.
 
         Raises:
             InputError: A tracklet or crop does not exist.
@@ -66,10 +66,9 @@ class ReviewConstraints:
         )
 
     def cannot_link(self, tracklets: TrackletSet, present: Bool[np.ndarray, " t"], overlap: float | None) -> CannotLink:
-        """All that keeps tracklets apart: decisions and, with `overlap`, what is seen at the same time.
+        """Cannot-link pairs from decisions and, with `overlap`, from simultaneous tracklets.
 
-        A decision is worth more than what is seen at the same time. Who must not be one with a tracklet must not be one
-        with any that is the same person as it.
+        Decisions override simultaneity. A cannot-link constraint extends to all tracklets merged with "same".
         """
         person = self._person(len(tracklets))
         seen = np.zeros((0, 2), np.int64) if overlap is None else overlapping_pairs(tracklets, present, overlap)
@@ -87,12 +86,12 @@ class ReviewConstraints:
         return CannotLink(np.concatenate(more), np.concatenate(why))
 
     def _person(self, count: int) -> Int[np.ndarray, " count"]:
-        """Tracklets with one number are one person."""
+        """Group number of each tracklet under "same" decisions."""
         first, second = self.same.T
         return components(count, Links(first, second, np.zeros(len(first), np.float32)))
 
     def contradicted(self, tracklets: TrackletSet, overlap: float) -> int:
-        """How many pairs seen at the same time are one person all the same, by decision."""
+        """Number of simultaneous pairs that are one person by decision."""
         named = np.zeros(len(tracklets), bool)
         named[self.same] = True
         person = self._person(len(tracklets))
@@ -122,7 +121,7 @@ class _Ledger:
                 yield tracklet
 
     def unite(self, decision: Decision) -> None:
-        """One person, except who was rejected later, or found different."""
+        """Applies "same" and "merge", except where later decisions contradict."""
         for tracklet in self._left(decision, decision.tracklets):
             self._named.setdefault(tracklet, decision.line)
         for a, b in pairwise(self._left(decision, decision.tracklets, quiet=True)):
@@ -140,7 +139,7 @@ class _Ledger:
                 del self._cannot_link[other][y]
 
     def part(self, decision: Decision) -> None:
-        """Two people each, except who is one person by a later decision."""
+        """Applies "different" and "split", except where later decisions contradict."""
         sides = [self._left(decision, decision.tracklets), self._left(decision, decision.others)]
         for a, b in product(*sides) if decision.kind == "split" else combinations(sides[0], 2):
             x, y = self._find(a), self._find(b)
@@ -184,7 +183,7 @@ def _check(decision: Decision, tracklets: int, crops: int) -> None:
 
 
 def reject(assignment: Assignment, review: ReviewConstraints, trace: Trace | None = None) -> Assignment:
-    """Throws out the crops that people rejected."""
+    """Discards the crops rejected by review."""
     gone = np.flatnonzero(review.rejected & (assignment.tracklet >= 0))
     owner = assignment.tracklet.copy()
     if trace is not None:
@@ -203,21 +202,20 @@ def apply_review(
     unite: bool = True,
     trace: Trace | None = None,
 ) -> Assignment:
-    """Joins and parts identities as people decided.
+    """Merges and splits identities according to review decisions.
 
-    Tracklets that are one person by decision are joined. An identity that then holds two people, by decision or seen at
-    the same time, is built anew: decisions first, then the links that had joined it, from the shortest, except those
-    that would bring the two together again. So it comes after all stages that join by looks: a person who was seen from
-    two sides looks like neither on average.
+    "Same" tracklets are merged. An identity that then violates a cannot-link constraint is rebuilt: decisions first,
+    then its links from the shortest, except those that would violate the constraint. It runs after all stages that
+    link by distance, because the mean of a person seen from two sides is similar to neither.
 
     Args:
         tracklets: All crops.
         assignment: Where they are now.
-        review: What was decided.
-        overlap: Seconds that two tracklets must share in one video to be two people; `None` = no such constraint.
-        unite: Whether to join, or to part only.
-        trace: Provides the links that joined the identities. Records the joins by decision, whose distance is NaN, and
-            drops the links that are no longer used.
+        review: The decisions.
+        overlap: Seconds that two tracklets of one video must overlap to be simultaneous; None = no such constraint.
+        unite: Whether to merge and split, or to split only.
+        trace: Provides the links of the identities. Records merges by decision, whose distance is NaN, and
+            drops unused links.
     """
     count = len(tracklets)
     held = np.bincount(assignment.tracklet[assignment.tracklet >= 0], minlength=count) > 0
@@ -246,7 +244,7 @@ def _shortest(links: Links, count: int) -> Links:
 
 
 def _chains(identity: Int[np.ndarray, " t"]) -> Links:
-    """Links that connect each identity where no others are recorded; longer than any distance."""
+    """Substitute links for identities without recorded ones; longer than any distance."""
     groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)
     inside = np.diff(identity[groups.rows]) == 0
     first, second = groups.rows[:-1][inside], groups.rows[1:][inside]

@@ -1,3 +1,5 @@
+"""Constraints on merges beside distance."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +15,14 @@ from .thresholds import OVERLAP
 
 @dataclass(frozen=True)
 class Rules:
-    """Constraints on joins beside distance. None by default, as in the paper.
+    """Constraints on merges beside distance. None by default, as in the paper.
 
     Attributes:
-        constraints: Whether people seen at the same time are kept apart, through chains too.
-        overlap: Seconds that two tracklets must share in one video to be two people.
-        review: What was decided in a review.
-        guard: See `guard.py`.
+        constraints: Whether simultaneous tracklets of one video cannot be linked, through chains too.
+        overlap: Seconds that two tracklets must overlap to be simultaneous.
+        review: Review decisions.
+        guard: Against chains. "diameter": no two members of a group are farther apart than `max_diameter` times σ_drm.
+            "cut": links whose ends share too few neighbours are ignored.
         max_diameter: Largest diameter of a group in σ_drm, 1 or more, for `guard="diameter"`.
     """
 
@@ -45,3 +48,6 @@ class Rules:
             return self.review.cannot_link(tracklets, sure, overlap)
         seen = np.zeros((0, 2), np.int64) if overlap is None else overlapping_pairs(tracklets, sure, overlap)
         return CannotLink(seen, np.zeros(len(seen), bool))
+
+
+NO_RULES = Rules()

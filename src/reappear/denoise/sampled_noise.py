@@ -1,4 +1,4 @@
-"""How noisy an assignment is where all pairs are too many to look at: Eq. 1 in full, Eq. 2 from a random sample."""
+"""Estimates the noise score n_S of many identities: Eq. 1 exactly, Eq. 2 from a random sample."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class SampledNoise:
     """The terms of n_S, of which the second is estimated.
 
     Attributes:
-        identities: How many identities have crops (M).
+        identities: Number of identities with crops (M).
         inconsistent: Identities with a crop at least σ_cst from their centroid (sum of Eq. 1), all of them counted.
         similar: Others within σ_drm of an identity (sum of Eq. 2, divided by M), the mean over the sample.
         error: Standard error of `similar`, and so of the score.
@@ -37,7 +37,7 @@ class SampledNoise:
 
     @property
     def score(self) -> float:
-        """n_S: without bias, whatever the sample; its standard error is `error`."""
+        """Unbiased estimate of n_S; its standard error is `error`."""
         return self.inconsistent / self.identities + self.similar if self.identities else 0.0
 
 

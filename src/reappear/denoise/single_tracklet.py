@@ -17,7 +17,7 @@ Batch = tuple[Int[np.ndarray, "b m"], Bool[np.ndarray, "b m"]]
 """Rows of crops, a tracklet each, and which of them are there."""
 
 _BATCH_BYTES = 4 << 20
-_GRAM_LIMIT = 512  # above it a matrix of inner products costs more memory than the few crops that leave are worth
+_GRAM_LIMIT = 512  # above it, a matrix of inner products takes too much memory
 _MARGIN = 1e-4  # far above the float32 error of the first look,
 _SHORT = 0.1  # unless the other crops nearly cancel out
 
@@ -30,21 +30,21 @@ def single_tracklet(
     minimum_crops: int = 1,
     trace: Trace | None = None,
 ) -> Assignment:
-    """Takes from each tracklet, one at a time, the crop that deviates most from the rest (CION Sec. 3.1, Eq. 4).
+    """Removes outlier crops from each tracklet, one at a time, the farthest first (CION Sec. 3.1, Eq. 4).
 
-    The crop farthest from the mean of the *other* crops leaves while that distance is at least `sigma_cst`; the
-    means then change. The next stage may give it to another tracklet. A tracklet of one crop stays as it is, for
-    there is nothing to compare it with. Of equal distances the earlier crop leaves.
+    The crop farthest from the mean of the *other* crops is removed while that distance is at least `sigma_cst`; means
+    are updated after each removal. The next stage may move it to another tracklet. A tracklet of one crop is unchanged.
+    Of equal distances the earlier crop is removed.
 
     Args:
         tracklets: All crops.
         assignment: Where they are now.
         sigma_cst: Threshold of cosine distance, 0..2 (σ_cst).
         minimum_crops: Tracklets left with fewer crops lose these too.
-        trace: Records the excluded crops and their distance.
+        trace: Records the removed crops and their distance.
 
     Returns:
-        The assignment with deviating crops at tracklet -1. Doing it again changes nothing.
+        The assignment with removed crops at tracklet -1. The function is idempotent.
     """
     check_sigma("sigma_cst", sigma_cst)
     if minimum_crops < 1:
@@ -107,7 +107,7 @@ def _outliers(
     x = x.reshape(b, m, -1)
     gone = np.zeros((b, m), bool)
     removed_at = np.full((b, m), np.nan)
-    # A first look in float32 finds the tracklets where anything may have to leave; most are clean.
+    # A float32 pass finds tracklets that may have outliers; most have none.
     total = x.sum(1)
     toward = np.matmul(x, total[:, :, None])[:, :, 0]
     look, length = _distance(toward, np.einsum("bd,bd->b", total, total), present)

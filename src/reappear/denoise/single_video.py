@@ -8,13 +8,11 @@ from jaxtyping import Bool, Float, Int
 from reappear.core import LOCAL, Assignment, Engine, InputError, Local, SettingsError, TrackletSet, offsets_to_owner
 
 from .groups import Groups, centroids, distance_to_own, read_unit, runs, to_unit, usable_rows
-from .guard import GUARD, MAX_DIAMETER, Guard
 from .linking import find_links
 from .links import Links
 from .nodes import Nodes
-from .review import ReviewConstraints
-from .rules import Rules
-from .thresholds import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
+from .rules import NO_RULES, Rules
+from .thresholds import RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma, deviates
 from .trace import Trace
 
 STAGE = "single-video"
@@ -30,37 +28,28 @@ def single_video(
     sigma_drm: float = SIGMA_DRM,
     targets: Targets = "frozen",
     merge: Merge = "once",
-    constraints: bool = False,
-    overlap: float = OVERLAP,
-    review: ReviewConstraints | None = None,
-    guard: Guard = GUARD,
-    max_diameter: float = MAX_DIAMETER,
+    rules: Rules = NO_RULES,
     trace: Trace | None = None,
     engine: Engine = LOCAL,
 ) -> Assignment:
-    """Gives excluded crops to the right tracklet of their video, then joins its tracklets (CION Sec. 3.2, Eq. 5-6).
+    """Reallocates removed crops within their video, then merges its tracklets (CION Sec. 3.2, Eq. 5-6).
 
-    A discarded crop goes to the nearest *other* tracklet of its video if that is nearer than `sigma_cst`; otherwise
-    it stays discarded. Its own tracklet never takes it back, and a tracklet without crops takes none. Then identities
-    of one video whose centroids are within `sigma_drm` become one, and so on along chains (connected components).
+    A discarded crop moves to the nearest *other* tracklet of its video if that is nearer than `sigma_cst`; otherwise
+    it stays discarded. It never returns to its own tracklet, and empty tracklets receive none. Then identities
+    of one video whose centroids are within `sigma_drm` are merged transitively (connected components).
     Of equal distances the earlier tracklet wins.
 
     Args:
         tracklets: All crops.
-        assignment: Where they are now. Discarded crops whose row is zero or NaN, or that people
-            rejected, stay where they are.
+        assignment: Where they are now. Discarded crops whose row is zero or NaN, or that are rejected
+            by review, are unchanged.
         sigma_cst: Threshold between crop and centroid, 0..2 (σ_cst).
         sigma_drm: Threshold between centroids, 0..2 (σ_drm).
-        targets: "frozen": centroids are taken once, so the order of crops does not matter. "updated": each crop that
-            is given away moves its new centroid before the next is looked at.
-        merge: "once": one look at all pairs. "repeat": centroids of what was joined are looked at again, until no
-            pair is left within `sigma_drm`.
-        constraints: Whether people seen at the same time are kept apart, through chains too (not in the paper).
-        overlap: Seconds that two tracklets must share in one video to be two people.
-        review: What was decided in a review.
-        guard: Against chains (not in the paper). "diameter": no two members of a group lie farther apart than
-            `max_diameter` times `sigma_drm`. "cut": links whose ends share too few neighbours do not count.
-        max_diameter: 1 (complete linkage) or more.
+        targets: "frozen": centroids are computed once, so the order of crops does not matter. "updated": each moved
+            crop updates its new centroid before the next.
+        merge: "once": one pass over all pairs. "repeat": repeated with the centroids of merged identities, until no
+            pair is within `sigma_drm`.
+        rules: Cannot-link constraints, review decisions and the guard against chains (not in the paper).
         trace: Records moves and links.
         engine: Where centroids lie.
     """
@@ -70,10 +59,9 @@ def single_video(
         raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
     if merge not in ("once", "repeat"):
         raise SettingsError(f"merge: must be once or repeat, got {merge!r}")
-    rules = Rules(constraints, overlap, review, guard, max_diameter)
     free = assignment.tracklet < 0
-    if review is not None:
-        free &= ~review.rejected
+    if rules.review is not None:
+        free &= ~rules.review.rejected
     owner = _reallocate(tracklets, assignment.tracklet, free, sigma_cst, targets, trace, engine)
     out = Assignment(owner, assignment.identity)
     while True:
@@ -92,7 +80,7 @@ def _reallocate(
     trace: Trace | None,
     engine: Engine,
 ) -> Int[np.ndarray, " n"]:
-    """Eq. 5 for the crops that are `free` to go."""
+    """Eq. 5 for the crops in `free`."""
     groups = Groups.of(owner, len(tracklets))
     centers = centroids(tracklets.embeddings, groups, engine)
     filled = groups.sizes > 0
@@ -132,7 +120,7 @@ def _reallocate(
 def _lengths(
     embeddings: Float[np.ndarray, "n d"], groups: Groups, centers: Float[np.ndarray, "t d"]
 ) -> Float[np.ndarray, " t"]:
-    """How long each group's sum of unit rows is."""
+    """Length of the sum of unit rows of each group."""
     along = 1 - distance_to_own(embeddings, groups, centers)
     return np.bincount(offsets_to_owner(groups.offsets), along, minlength=len(groups)).astype(np.float32)
 
@@ -152,7 +140,7 @@ def _merge(
     if elsewhere.any():
         identity = assignment.identity[np.flatnonzero(elsewhere)[0]]
         raise InputError(f"single_video: identity {identity} lies in several videos; run it before cross_video")
-    here = Local(engine.memory_bytes)  # one video is too little to send about
+    here = Local(engine.memory_bytes)  # one video is too small to distribute
     links = Links.joined(
         [
             find_links(nodes.centers[begin:end], sigma_drm, thin=rules.none, engine=here).shifted(begin)

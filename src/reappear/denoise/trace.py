@@ -13,7 +13,7 @@ Part = tuple[str, Columns]
 
 _LINKS: dict[str, type] = {"first": np.int64, "second": np.int64, "distance": np.float32}
 _MOVES: dict[str, type] = {"crop": np.int64, "source": np.int64, "target": np.int64, "distance": np.float32}
-_REFUSED: dict[str, type] = _LINKS | {"reason": object, "apart_first": np.int64, "apart_second": np.int64}
+_REFUSED: dict[str, type] = _LINKS | {"reason": object, "cannot_link_first": np.int64, "cannot_link_second": np.int64}
 
 
 @dataclass
@@ -27,10 +27,10 @@ class Trace:
             where people decided it. Of many links between two groups only the shortest that hold them together are
             kept (a spanning forest).
         moves: Stage and columns: crop, the tracklet it left, the one it went to (-1 = discarded), and its distance to
-            the centroid that decided, NaN where people did.
-        refused: Stage and columns: two tracklets whose identities were near enough to be joined but were not; of all
-            links between two identities the shortest. `reason` is "seen together", "review" or "guard";
-            `apart_first` and `apart_second` are the tracklets that are two people, -1 where the guard refused.
+            the deciding centroid; NaN for review decisions.
+        refused: Stage and columns: two tracklets whose identities are within the threshold but were not merged; the
+            shortest link of two identities. `reason` is "seen together", "review" or "guard"; `cannot_link_first` and
+            `cannot_link_second` are the pair that cannot be linked, -1 where the guard refused.
         vetoed: Stage → links refused because they would join two people.
         guarded: Stage → links refused by the guard against chains.
         recall: Stage → share of links that an approximate search found, by a sample.
@@ -76,8 +76,8 @@ class Trace:
             "second": representative[links.second],
             "distance": links.distance,
             "reason": np.array(["seen together", "review", "guard"], object)[np.where(wide, 2, decided)],
-            "apart_first": pair[:, 0],
-            "apart_second": pair[:, 1],
+            "cannot_link_first": pair[:, 0],
+            "cannot_link_second": pair[:, 1],
         }
         self.refused.append((stage, columns))
 

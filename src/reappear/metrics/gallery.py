@@ -46,7 +46,7 @@ class Gallery(Protocol):
         """The nearest rows that each query may find, and their similarity, of equals the earlier; filled up with -1."""
         ...
 
-    def spread(
+    def histograms(
         self, block: Block, bins: int, upper: float
     ) -> tuple[Int[np.ndarray, "b bins"], Int[np.ndarray, "b bins"]]:
         """How many distances `1 - similarity` lie in each of `bins` parts of [0, upper]: matches, and other people.
@@ -112,7 +112,7 @@ class NumpyGallery:
             index[number, : len(near)], found[number, : len(near)] = near, row[near]
         return index, found
 
-    def spread(
+    def histograms(
         self, block: Block, bins: int, upper: float
     ) -> tuple[Int[np.ndarray, "b bins"], Int[np.ndarray, "b bins"]]:
         """See `Gallery`."""

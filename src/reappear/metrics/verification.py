@@ -117,12 +117,12 @@ def verify(task: RetrievalTask, *, memory_mb: int = 256, backend: GalleryFactory
     some = np.unique(np.linspace(0, len(task.query_ids) - 1, _LOOKED_AT).astype(np.int64))
     upper = 0.0
     for block in task.only(some).blocks(memory_mb):
-        counts = sum(held.spread(block, _BINS, 2.0))
+        counts = sum(held.histograms(block, _BINS, 2.0))
         upper = max(upper, 2.0 * (int(np.flatnonzero(np.any(counts, axis=0)).max(initial=0)) + 1) / _BINS)
     people, person = np.unique(task.query_ids, return_inverse=True)
     matches, others = (np.zeros((len(people), _BINS), np.int64) for _ in range(2))
     for block in task.blocks(memory_mb):
-        for counts, more in zip((matches, others), held.spread(block, _BINS, upper), strict=True):
+        for counts, more in zip((matches, others), held.histograms(block, _BINS, upper), strict=True):
             np.add.at(counts, person[block.number], more)
     asked = people >= 0
     found = Verification(np.linspace(0, upper, _BINS + 1), people[asked], matches[asked], others[asked])

@@ -65,7 +65,7 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
     world = work.root / "world"
     synthesize(world, replace(settings.world, seed=seed), progress=progress)
     rounds = count_rounds(settings.run)
-    training = replace(settings.run.pretrain, seed=seed, validation=world / "probe")
+    training = replace(settings.run.pretrain, seed=seed, validation=world / "test")
     plan = replace(settings.run, pretrain=training)
     ingest([world / "films"], work, plan.ingest, progress=progress)
     with process_pool(1) as beside:  # small networks use one core well and two badly: two trainings run side by side
@@ -75,7 +75,7 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
             baselines.result()
     embed(work, "untrained", EmbedSettings(extractor=_descriptors(work, last)["untrained"]), progress=progress)
     for name, extractor in _descriptors(work, last).items():
-        evaluate_one(work, name, EvaluateSettings(extractor=extractor), data=world / "probe", progress=progress)
+        evaluate_one(work, name, EvaluateSettings(extractor=extractor), data=world / "test", progress=progress)
     return work
 
 

@@ -1,4 +1,4 @@
-"""Why an identity is one: what `correlate` noted, about one of its identities."""
+"""Explains an identity from the links, moves and refusals that `correlate` recorded."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,20 +17,20 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Explanation:
-    """One identity, or a tracklet or crop that is in none.
+    """Explanation of an identity, or of a discarded tracklet or crop.
 
     Attributes:
         identities: Name of the identities.
         identity: Its number; `None` = discarded.
         tracklets: tracklet, video, camera, start and end (s, `None` = unknown), crops (that it holds now).
-        links: first, second (tracklets), distance (`None` where people decided), stage: the shortest that hold it
-            together.
-        refused: The same of links that would have joined it with others, with the `identity` of these, and the
-            `reason`: "seen together" or "review", then `apart` are the two tracklets, or "guard".
-        left: Crops that left a tracklet of it: crop, tracklet, distance (to the others of it), stage, to (the tracklet
-            that holds it now; `None` = discarded), to_distance (to the nearest other that was looked at).
-        came: The same of crops that came into one of its tracklets from another.
-        decisions: What people decided about its tracklets or crops.
+        links: first, second (tracklets), distance (None = by review), stage: its minimum spanning tree.
+        refused: The same for refused links to other identities, with their `identity` and the
+            `reason`: "seen together" or "review", then `cannot_link` are the two tracklets, or "guard".
+        left: Crops that left one of its tracklets: crop, tracklet, distance (to the others of it), stage, to (the
+        current
+            tracklet; None = discarded), to_distance (to the nearest other tracklet).
+        came: The same for crops that moved into one of its tracklets.
+        decisions: Review decisions about its tracklets or crops.
     """
 
     identities: str
@@ -43,7 +43,7 @@ class Explanation:
     decisions: list[Row]
 
     def plain(self) -> Row:
-        """As JSON has it."""
+        """The explanation as plain types for JSON."""
         return asdict(self)
 
 
@@ -55,7 +55,7 @@ def explain(
     tracklet: int | None = None,
     crop: int | None = None,
 ) -> Explanation:
-    """Says why an identity is one.
+    """Explains an identity.
 
     Args:
         work: A workspace.
@@ -65,10 +65,10 @@ def explain(
         crop: one of its crops.
 
     Raises:
-        InputError: Not one of the three is given, or there is no such thing.
+        InputError: None or several of the three are given, or the item does not exist.
     """
     if [identity, tracklet, crop].count(None) != 2:
-        raise InputError("give an identity, or --tracklet, or --crop: one of them")
+        raise InputError("give exactly one of: an identity, --tracklet, --crop")
     name = identities or work.newest_identities()
     found = read_identities(work.finished_identities(name))
     store = work.open_crops()
@@ -144,20 +144,20 @@ def _refused(found: Identities, mine: Bool[np.ndarray, " t"], held: Int[np.ndarr
     for row in rows[np.argsort(table["distance"][rows], kind="stable")].tolist():
         first, second = int(table["first"][row]), int(table["second"][row])
         other = second if mine[first] else first
-        apart = [int(table[key][row]) for key in ("apart_first", "apart_second")]
+        pair = [int(table[key][row]) for key in ("cannot_link_first", "cannot_link_second")]
         out.append(
             _link(table, row)
             | {
                 "identity": int(found.assignment.identity[other]) if held[other] else None,
                 "reason": str(table["reason"][row]),
-                "apart": apart if apart[0] >= 0 else None,
+                "cannot_link": pair if pair[0] >= 0 else None,
             }
         )
     return out
 
 
 def _moves(found: Identities, mine: Bool[np.ndarray, " t"], only: int | None) -> tuple[list[Row], list[Row]]:
-    """What left, and what came."""
+    """Crops that left, and crops that came."""
     table = found.moves
     now = found.assignment.tracklet
     touched = mine[table["source"]] | mine[now[table["crop"]]] & (now[table["crop"]] >= 0)

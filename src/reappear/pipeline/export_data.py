@@ -36,7 +36,7 @@ class ExportDataSettings:
 
     to: Annotated[
         Literal["market1501", "cion_al", "coco", "parquet", "webdataset", "label-issues"],
-        "a layout of images; or label-issues: a list of crops whose label is doubtful, the likeliest first",
+        "a layout of images; or label-issues: a list of likely label errors",
     ] = "parquet"
 
 
@@ -48,7 +48,7 @@ def export_data(
     identities: str | None = None,
     progress: Progress = SILENT,
 ) -> Record:
-    """Writes the crops that have an identity, sorted by it, to `out`. Goes on where an interrupted call left off.
+    """Writes the crops that have an identity, sorted by it, to `out`. Resumes an interrupted call.
 
     Args:
         work: The workspace.
@@ -59,11 +59,11 @@ def export_data(
         progress: Progress listener.
 
     Raises:
-        InputError: There are no such identities, no images, or `out` is a folder of something else.
+        InputError: There are no such identities, no images, or `out` is another folder.
     """
     crops = work.open_crops()
     if out.exists() and not (out / "record.json").exists():
-        raise InputError(f"{out} exists and was not written by export-data; name a new folder")
+        raise InputError(f"{out} exists and was not written by export-data; give a new folder")
     if identities is None:
         identities = work.newest_identities()
         progress.note(f"export-data: of the newest identities, {identities}")

@@ -1,4 +1,4 @@
-"""Which labels of a set are doubtful, given the identities that were found in it."""
+"""Finds likely label errors of a set from its identities."""
 
 import os
 from dataclasses import dataclass
@@ -18,30 +18,29 @@ _BLOCK = 16_384
 
 
 def find_label_issues(crops: CropStore, assignment: Assignment, vectors: Float[np.ndarray, "n d"]) -> Columns:
-    """One row for each crop whose label is doubtful, the likeliest first.
+    """One row per crop with a label issue, the most likely first.
 
-    Kinds are interleaved by how often each was right where labels are known to be wrong (`PRECISION`): the k-th of a
-    kind stands where k / precision puts it, so that the first lines contain most of the precise kinds
-    and the best of every other. Within a kind, the largest score comes first. No estimate from the set itself is
-    used: it would need labels known to be right.
+    Kinds are interleaved by their measured `PRECISION`: the k-th of a kind is sorted by k / precision, so that the
+    first lines contain most of the precise kinds and the best of the others. Within a kind, the largest score comes
+    first. No estimate from the set itself is used: it would need labels known to be right.
 
     A crop has a label issue if it
     - left its tracklet: it is unlike the others, and like none of its video; no label is suggested;
     - moved to a tracklet with another label;
     - is of an identity that holds more crops of another label (identity merged);
     - is of an identity that holds fewer crops of its label than another one does (identity split).
-    In videos, which come without labels, the tracklet is the label, and the last two are what linking is for. Crops
-    without an embedding or a label are not judged.
+    In videos, which have no labels, the tracklet is the label, and the last two kinds do not apply. Crops
+    without an embedding or a label are excluded.
 
     Args:
         crops: The workspace.
-        assignment: What was found.
-        vectors: The embeddings that it was found with.
+        assignment: The identities.
+        vectors: The embeddings that they were computed from.
 
     Returns:
-        crop; path: the file of a set, relative to the folder of all, its row in a `.npy`, or film and time; given,
+        crop; path: the file of a set, relative to the folder of all, its row in a `.npy`, or video and time; given,
         suggested: labels, "" = none; reason; `distance_given`, `distance_suggested`: cosine distances, in 0..2, to
-        the crops of the one and the other, NaN = there are none; score: the first less the second, which counts 1
+        the crops of both labels, NaN = none; score: the first less the second, which counts 1
         where it is NaN.
     """
     names = _label_names(crops)
@@ -203,9 +202,9 @@ def _paths(crops: CropStore, rows: Int[np.ndarray, " s"]) -> list[str]:
         if "path" in source:
             return [str(path) for path in _below_their_folder(source["path"])[rows]]
         return [f"row {row}" for row in source["row"][rows].tolist()]
-    films = crops.video_names
+    videos = crops.video_names
     video, time = crops.crops["video"][rows], crops.crops["time"][rows]
-    return [f"{films[v]} {t:.2f} s" for v, t in zip(video.tolist(), time.tolist(), strict=True)]
+    return [f"{videos[v]} {t:.2f} s" for v, t in zip(video.tolist(), time.tolist(), strict=True)]
 
 
 def _below_their_folder(paths: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A page and its numbers: NAME.html and NAME.json, written together, and never over files that are not ours."""
+"""Writes a page and its numbers, NAME.html and NAME.json, together, and never replaces files of others."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ from reappear.core import WorkspaceError
 from reappear.store import write_texts
 
 _MARKS = {".html": '<meta name="generator" content="reappear">', ".json": '"generator": "reappear"'}
-_HEAD = 4096  # characters in which the mark stands
+_HEAD = 4096  # the mark is within the first characters
 
 
 def require_own_page(folder: Path, name: str) -> None:
-    """Refuses to write where a file lies that is no page of ours.
+    """Raises WorkspaceError if a file exists that reappear did not write.
 
     Raises:
         WorkspaceError: `folder/NAME.html` or `.json` is such a file, or `folder` is no folder.
@@ -27,10 +27,10 @@ def require_own_page(folder: Path, name: str) -> None:
         except OSError:
             ours = False
         if not ours:
-            raise WorkspaceError(f"{path} is there and was not written by reappear; move it, or choose another folder")
+            raise WorkspaceError(f"{path} exists and was not written by reappear; move it, or choose another folder")
 
 
 def write_page(folder: Path, name: str, numbers: dict[str, Any], page: str) -> None:
-    """Writes both files, or neither."""
+    """Writes both files atomically."""
     plain = json.dumps({"generator": "reappear", **numbers}, indent=2, allow_nan=False) + "\n"
     write_texts({folder / f"{name}.json": plain, folder / f"{name}.html": page})

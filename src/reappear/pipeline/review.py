@@ -1,4 +1,4 @@
-"""What people decide about crops, added to the workspace's log; correlate replays it."""
+"""Adds review decisions to the log of a workspace, which correlate applies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _LEAST = {"same": 2, "different": 2, "merge": 2, "split": 1, "reject": 1}
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a decision is about, as shown to the reviewer.
+class ReviewTarget:
+    """The items of a decision, as given by the reviewer.
 
     Attributes:
-        numbers: Of tracklets; or of crops; or of identities.
-        crops: Whether they are of crops, which can only be rejected.
-        identities: Name of the identities that were looked at: what `merge` and `reject` then number, and what `split`
-            takes tracklets from.
+        numbers: Numbers of tracklets, crops or identities.
+        crops: Whether they are crops, which can only be rejected.
+        identities: Name of the identities that `merge` and `reject` refer to, and that `split` takes tracklets
+            from.
     """
 
     numbers: Sequence[int]
@@ -31,7 +31,7 @@ class Looked:
     identities: str | None = None
 
 
-def review(work: Workspace, kind: str, looked: Looked, *, who: str = "", note: str = "") -> Decision:
+def review(work: Workspace, kind: str, target: ReviewTarget, *, who: str = "", note: str = "") -> Decision:
     """Adds one decision to `review.jsonl`.
 
     Identities are recorded as the tracklets they contain now, for their numbers change with every run.
@@ -39,28 +39,28 @@ def review(work: Workspace, kind: str, looked: Looked, *, who: str = "", note: s
     Args:
         work: A workspace with crops.
         kind: See `Decision`.
-        looked: What it is about.
-        who: Who decides.
-        note: Why.
+        target: The items.
+        who: Name of the reviewer.
+        note: Reason.
 
     Returns:
         The decision as it was written, with its line.
 
     Raises:
-        SettingsError: These numbers do not go with this decision.
-        InputError: A number of nothing, or a broken log.
+        SettingsError: The numbers are invalid for this decision.
+        InputError: An item does not exist, or the log is invalid.
     """
     store = work.open_crops()
-    numbers = tuple(looked.numbers)
+    numbers = tuple(target.numbers)
     made = _known(kind)
-    _check(made, looked, len(store.offsets) - 1, len(store))
+    _check(made, target, len(store.offsets) - 1, len(store))
     tracklets, others, crops = (), (), ()  # type: tuple[int, ...], tuple[int, ...], tuple[int, ...]
-    if looked.crops:
+    if target.crops:
         crops = numbers
     elif kind == "split":
-        tracklets, others = numbers, _others(work, str(looked.identities), numbers)
-    elif looked.identities is not None and kind in ("merge", "reject"):
-        tracklets = _members(work, looked.identities, numbers)
+        tracklets, others = numbers, _others(work, str(target.identities), numbers)
+    elif target.identities is not None and kind in ("merge", "reject"):
+        tracklets = _members(work, target.identities, numbers)
     else:
         tracklets = numbers
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -75,23 +75,23 @@ def _known(kind: str) -> Kind:
     raise SettingsError(unknown_name("decision", kind, KINDS))
 
 
-def _check(kind: Kind, looked: Looked, tracklets: int, crops: int) -> None:
-    if looked.crops and kind != "reject":
-        raise SettingsError(f"{kind} is about tracklets; only reject takes --crops")
-    if looked.crops and looked.identities is not None:
-        raise SettingsError("numbers are either of --crops or of --identities, not of both")
-    if looked.identities is None and kind in ("merge", "split"):
-        raise SettingsError(f"{kind} needs --identities NAME: which identities you look at")
-    if looked.identities is not None and kind in ("same", "different"):
-        raise SettingsError(f"{kind} numbers tracklets, whatever identities they are in; leave --identities out")
-    if len(looked.numbers) < _LEAST[kind]:
-        raise SettingsError(f"{kind} needs {_LEAST[kind]} numbers or more, got {len(looked.numbers)}")
-    if len(set(looked.numbers)) < len(looked.numbers):
-        raise SettingsError(f"{kind}: a number is named twice")
-    if kind == "merge" or (kind == "reject" and looked.identities is not None):
+def _check(kind: Kind, target: ReviewTarget, tracklets: int, crops: int) -> None:
+    if target.crops and kind != "reject":
+        raise SettingsError(f"{kind} takes tracklets; only reject takes --crops")
+    if target.crops and target.identities is not None:
+        raise SettingsError("--crops and --identities exclude each other")
+    if target.identities is None and kind in ("merge", "split"):
+        raise SettingsError(f"{kind} needs --identities NAME")
+    if target.identities is not None and kind in ("same", "different"):
+        raise SettingsError(f"{kind} takes tracklets; omit --identities")
+    if len(target.numbers) < _LEAST[kind]:
+        raise SettingsError(f"{kind} needs {_LEAST[kind]} numbers or more, got {len(target.numbers)}")
+    if len(set(target.numbers)) < len(target.numbers):
+        raise SettingsError(f"{kind}: a number is given twice")
+    if kind == "merge" or (kind == "reject" and target.identities is not None):
         return  # `_members` knows which identities there are
-    what, count = ("crop", crops) if looked.crops else ("tracklet", tracklets)
-    for number in looked.numbers:
+    what, count = ("crop", crops) if target.crops else ("tracklet", tracklets)
+    for number in target.numbers:
         if not 0 <= number < count:
             raise InputError(f"there is no {what} {number}; they are numbered 0 to {count - 1}")
 
@@ -110,10 +110,10 @@ def _others(work: Workspace, name: str, tracklets: Sequence[int]) -> tuple[int, 
     inside = np.unique(identity[list(tracklets)])
     if len(inside) > 1 or inside[0] < 0:
         owners = ", ".join(str(number) if number >= 0 else "none" for number in inside.tolist())
-        raise InputError(f"these tracklets are not of one identity of {name} (but of {owners}); split one at a time")
+        raise InputError(f"these tracklets belong to several identities of {name} ({owners}); split one at a time")
     rest = np.setdiff1d(np.flatnonzero(identity == inside[0]), tracklets)
     if not len(rest):
-        raise InputError(f"these are all tracklets of identity {inside[0]}; name those to take out")
+        raise InputError(f"these are all tracklets of identity {inside[0]}; give only those to separate")
     return tuple(rest.tolist())
 
 

@@ -1,4 +1,4 @@
-"""Runs all steps from videos to the report, round by round."""
+"""Runs all steps from videos to the report, in rounds."""
 
 from collections.abc import Sequence
 from dataclasses import field
@@ -23,17 +23,17 @@ from .workspace import Workspace
 
 @settings
 class RunSettings:
-    """Settings of every step, under its name."""
+    """Settings of all steps."""
 
     extractor: Annotated[
         ExtractorSettings | None,
-        "what embeds the crops in round 0 (a name or a file); the colour descriptor if not given",
+        "extractor of round 0 (a name or a file); the colour descriptor if not given",
     ] = None
     rounds: Annotated[
         Annotated[int, Interval(ge=1, le=100)] | None,
-        "rounds of embed, correlate, pretrain; 2 if not given, or 1 with an extractor of your own",
+        "rounds of embed, correlate, pretrain; 2 if not given, or 1 with --extractor",
     ] = None
-    carry: Annotated[bool, "later rounds go on from the identities of the round before; no = each from tracklets"] = (
+    carry: Annotated[bool, "later rounds start from the identities of the round before; no = each from tracklets"] = (
         True
     )
     ingest: Annotated[IngestSettings, "videos to crops"] = field(default_factory=IngestSettings)
@@ -43,12 +43,12 @@ class RunSettings:
 
 
 def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progress: Progress = SILENT) -> Path:
-    """Takes videos to a model and a report.
+    """Runs all steps on videos.
 
     Args:
         videos: Files, folders, MOTChallenge sequences, or a set of crops or embeddings with labels.
-        work: Where everything goes. What is finished there is not done again.
-        settings: Of every step.
+        work: The workspace. Finished steps are not repeated.
+        settings: Settings of all steps.
         progress: Progress listener.
 
     Returns:
@@ -63,7 +63,7 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
     if work.open_crops().has_images:
         correlate_in_rounds(work, settings, rounds, progress=progress)
     else:
-        progress.note("run: without images there is nothing to train on; only identities are computed")
+        progress.note("run: no images, so no model is trained; only identities are computed")
         revision = _revision(work, settings.correlate, progress)
         correlate(work, f"round0{revision}", settings.correlate, embeddings="round0", progress=progress)
     return report([work], work.root, settings.report, progress=progress)
@@ -72,14 +72,14 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
 def correlate_in_rounds(
     work: Workspace, settings: RunSettings, rounds: int, *, progress: Progress = SILENT
 ) -> list[str]:
-    """The loop of the whole: each round embeds with the model of the round before, and trains a better one.
+    """Runs rounds: each embeds with the model of the round before, correlates, and trains a model.
 
-    A later round goes on from the identities of the one before it: a model that learned from them sees what they still
-    leave apart, with other eyes than the descriptor that found them.
+    A later round starts from the identities of the one before, so that its model adds links that the earlier
+    descriptor did not find.
 
-    Leaves identities and models `round0`, `round1`, ..., and embeddings `round0` to one beyond the last model, each by
-    the model of the round before: more rounds, or fewer, go on from what is there. Once decisions were made by review,
-    all that depends on them is named after their number, as `round0-review3`, beside what was there before.
+    Writes identities and models `round0`, `round1`, ..., and embeddings `round0` to one beyond the last model. A call
+    with more or fewer rounds reuses finished ones. After review decisions, everything that depends on them has their
+    number in its name, such as `round0-review3`, beside the earlier results.
 
     Returns:
         The names of the rounds' identities and models.
@@ -99,14 +99,14 @@ def correlate_in_rounds(
 
 
 def count_rounds(settings: RunSettings) -> int:
-    """How many rounds the settings ask for."""
+    """The number of rounds."""
     if settings.rounds is not None:
         return settings.rounds
     return 2 if settings.extractor is None else 1
 
 
 def _revision(work: Workspace, settings: CorrelateSettings, progress: Progress) -> str:
-    """What names of rounds end in: nothing before the first decision, then the number of decisions."""
+    """Suffix of the names of rounds: empty without decisions, else their number."""
     log = review_log(work, settings)
     decisions = len(read_decisions(log, footage=read_record(work.crops).fingerprint)) if log is not None else 0
     if not decisions:
@@ -115,6 +115,6 @@ def _revision(work: Workspace, settings: CorrelateSettings, progress: Progress) 
     if work.identities("round0").exists() and not work.identities(f"round0{revision}").exists():
         progress.note(
             f"run: {log} holds {decisions} decisions; rounds that apply them are round0{revision} and so on, "
-            f"and earlier rounds stay"
+            f"and earlier rounds are kept"
         )
     return revision

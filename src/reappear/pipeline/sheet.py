@@ -1,4 +1,4 @@
-"""The crops of an identity as one picture, a row for each tracklet."""
+"""Writes a contact sheet of an identity, one row per tracklet."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _HEIGHT, _WIDTH, _MARGIN, _LABEL = 128, 64, 4, 80
 
 
 def draw_sheet(work: Workspace, why: Explanation, path: Path) -> Path:
-    """Writes the crops that each tracklet holds, in order of time and taken at even distances; its number in front.
+    """Writes evenly sampled crops of each tracklet, in order of time, after the number of the tracklet.
 
     Args:
         work: A workspace with images.
@@ -26,12 +26,12 @@ def draw_sheet(work: Workspace, why: Explanation, path: Path) -> Path:
         path: A .jpg or .png file.
 
     Raises:
-        InputError: The workspace has no images, the file is there, or pictures are not written under such a name.
+        InputError: The workspace has no images, the file exists, or its suffix is unknown.
     """
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        raise InputError(f"{path}: a picture is a .jpg or .png file")
+        raise InputError(f"{path}: must be a .jpg or .png file")
     if path.exists() or path.is_symlink():
-        raise InputError(f"{path} is there; name another file, or remove it")
+        raise InputError(f"{path} exists; give another file, or remove it")
     store = work.open_crops()
     store.require_images()
     owner = read_identities(work.finished_identities(why.identities)).assignment.tracklet

@@ -55,7 +55,7 @@ class TorchGallery:
         out[0][:, :shown], out[1][:, :shown] = np.where(gone, -1, index), np.where(gone, np.nan, value)
         return out
 
-    def spread(
+    def histograms(
         self, block: Block, bins: int, upper: float
     ) -> tuple[Int[np.ndarray, "b bins"], Int[np.ndarray, "b bins"]]:
         """See `metrics.Gallery`."""

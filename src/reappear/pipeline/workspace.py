@@ -10,7 +10,7 @@ from .record import require_made_of
 
 @dataclass(frozen=True)
 class Workspace:
-    """One folder with everything that came of some footage.
+    """A folder with all results for a set of videos.
 
         crops/                 shard-00000.tar ...  crops.parquet  tracklets.parquet  videos.parquet
         embeddings/NAME/       vectors.npy  meta.json
@@ -19,24 +19,24 @@ class Workspace:
         models/NAME/           model.safetensors  config.json  README.md  metrics.jsonl
         vectors/NAME/          vectors.npy  meta.json      (of sets that are evaluated)
         evaluations/NAME/      scores.json  ranking.npz
-        review.jsonl           what people decided; written by `reappear review`, read by correlate
+        review.jsonl           review decisions; written by `reappear review`, read by correlate
         evaluation.html  evaluation.json
         report.html  report.json
         hashes.sqlite          hashes of inputs, so that unchanged files are not read again; may be removed at any time
 
-    Every folder is made by one step and holds its `record.json`. NAMEs that `run` gives are `round0`, `round1`, ...,
+    Every folder is written by one step and has its `record.json`. Names given by `run` are `round0`, `round1`, ...,
     and with three decisions in the review `round0-review3`, ....
     """
 
     root: Path
 
     def make(self) -> None:
-        """Makes the folder if it is missing, readable for its owner alone: it shows people. One that is there stays so.
+        """Creates the folder if missing, readable by its owner only, because it shows people.
 
         Raises:
-            InputError: Something else is in the way.
+            InputError: Another kind of file exists there.
             SettingsError: Its name marks unfinished work.
-            StorageError: The disk refused.
+            StorageError: Writing failed.
         """
         if self.root.name.endswith((".partial", ".tmp")):
             raise SettingsError(f"{self.root}: names in .partial or .tmp mark unfinished work; choose another name")
@@ -45,31 +45,33 @@ class Workspace:
                 self.root.parent.mkdir(parents=True, exist_ok=True)
                 self.root.mkdir(mode=0o700, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:
-                raise InputError(f"{self.root} cannot be made: {error.filename} is no folder; name another") from error
+                raise InputError(
+                    f"{self.root} cannot be created: {error.filename} is not a folder; give another"
+                ) from error
 
     @property
     def crops(self) -> Path:
-        """What ingest wrote."""
+        """The folder of crops."""
         return self.root / "crops"
 
     def embeddings(self, name: str) -> Path:
-        """What embed wrote."""
+        """A folder of embeddings."""
         return self._result("embeddings", name)
 
     def identities(self, name: str) -> Path:
-        """What correlate wrote."""
+        """A folder of identities."""
         return self._result("identities", name)
 
     def model(self, name: str) -> Path:
-        """What pretrain wrote."""
+        """A folder of a model."""
         return self._result("models", name)
 
     def evaluation(self, name: str) -> Path:
-        """What evaluate wrote."""
+        """A folder of an evaluation."""
         return self._result("evaluations", name)
 
     def vectors(self, name: str) -> Path:
-        """What evaluate embedded."""
+        """A folder of cached embeddings of evaluated sets."""
         return self._result("vectors", name)
 
     def _result(self, folder: str, name: str) -> Path:
@@ -77,36 +79,36 @@ class Workspace:
 
     @property
     def hashes(self) -> FileHashes:
-        """Hashes of files; those of unchanged files are known from earlier calls."""
+        """Hashes of files, cached for unchanged files."""
         return FileHashes(self.root / "hashes.sqlite")
 
     @property
     def review(self) -> Path:
-        """What people decided about the crops."""
+        """The log of review decisions."""
         return self.root / "review.jsonl"
 
     def finished_identities(self, name: str) -> Path:
-        """What correlate wrote, all of it.
+        """The identities of this name.
 
         Raises:
             InputError: There are no such identities.
-            WorkspaceError: They are of other crops than the workspace holds now.
+            WorkspaceError: They belong to other crops than those of the workspace.
         """
         if not (self.identities(name) / "record.json").exists():
             there = ", ".join(path.name for path in self._finished_identities()) or "none; run `reappear correlate`"
-            raise InputError(f"{self.root} holds no identities {name!r} (there: {there})")
+            raise InputError(f"{self.root} has no identities {name!r} (available: {there})")
         require_made_of(self.identities(name), crops=self.crops)
         return self.identities(name)
 
     def newest_identities(self) -> str:
-        """The name of the identities that were found last.
+        """The name of the newest identities.
 
         Raises:
             InputError: There are none yet.
         """
         there = self._finished_identities()
         if not there:
-            raise InputError(f"{self.root} holds no identities yet; run `reappear correlate {self.root}`")
+            raise InputError(f"{self.root} has no identities yet; run `reappear correlate {self.root}`")
         return there[-1].name
 
     def _finished_identities(self) -> list[Path]:
@@ -122,5 +124,5 @@ class Workspace:
             InputError: Nothing was ingested here yet.
         """
         if not (self.crops / "record.json").exists():
-            raise InputError(f"{self.root} holds no crops yet; run `reappear ingest VIDEOS --out {self.root}` first")
+            raise InputError(f"{self.root} has no crops yet; run `reappear ingest VIDEOS --out {self.root}` first")
         return CropStore(self.crops)

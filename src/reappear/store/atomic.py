@@ -19,7 +19,7 @@ _REFUSALS = {
     errno.EIO: "the disk reports an error; check it",
     errno.ENOTDIR: "a file is where a folder must be; move it away",
     errno.EISDIR: "a folder is where a file must be; move it away",
-    errno.EEXIST: "something else is there; move it away",
+    errno.EEXIST: "another kind of file is there; move it away",
     errno.ELOOP: "its symbolic links lead in a circle; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
@@ -29,7 +29,7 @@ _NEARLY_NOTHING = 64 << 10  # bytes that are free on a disk that counts as full
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turns a refusal of the disk into one line that says what to do. What was finished before stays."""
+    """Converts disk errors into StorageError with advice."""
     try:
         yield
     except ReappearError:
@@ -43,7 +43,7 @@ def disk_errors(where: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception, where: Path) -> str | None:
-    """Why the disk refused; None if the error is of another kind.
+    """The reason for a disk error; None for other errors.
 
     Some libraries have the reason in the text alone, in classes of their own; NumPy has none ("95904 requested and
     14272 written").
@@ -63,13 +63,13 @@ def _reason(error: Exception, where: Path) -> str | None:
 
 
 def _is_full(where: Path) -> bool:
-    """Whether nothing more can be written where `where` is, or would be."""
+    """Whether the disk of `where` is full."""
     there = next((path for path in (where, *where.absolute().parents) if path.exists()), Path("/"))
     return shutil.disk_usage(there).free < _NEARLY_NOTHING
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` outlast a power cut."""
+    """Flushes renames inside `folder` to disk (fsync)."""
     _sync(folder)
 
 
@@ -86,7 +86,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block ends well it is fsynced and renamed to `path`."""
     staging = _staging_path(path)
     try:
-        with disk_errors(path):  # asked while the temporary file still takes its place
+        with disk_errors(path):  # checked before the temporary file is removed
             path.parent.mkdir(parents=True, exist_ok=True)
             yield staging
             _sync(staging)
@@ -98,13 +98,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file atomically."""
     with atomic_write(path) as staging:
         staging.write_text(text, encoding="utf-8")
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
-    """Writes text files that belong together: until all are on the disk, none takes the place of an earlier one."""
+    """Writes several text files together: none replaces an earlier one until all are on disk."""
     staging_paths = {path: _staging_path(path) for path in texts}
     try:
         for path, staging in staging_paths.items():
@@ -126,7 +126,7 @@ def _staging_path(path: Path) -> Path:
 
 
 def remove_scratch(folder: Path, *patterns: str) -> None:
-    """Removes what a step wrote into a folder for itself, and the folders that this leaves empty.
+    """Removes temporary files of a step from a folder, and folders that become empty.
 
     Args:
         folder: May be missing.
@@ -135,7 +135,7 @@ def remove_scratch(folder: Path, *patterns: str) -> None:
     with disk_errors(folder):
         for path in sorted([*folder.rglob("*"), folder], key=lambda path: len(path.parts), reverse=True):
             if path.is_dir() and not path.is_symlink():
-                with contextlib.suppress(OSError):  # something is left in it
+                with contextlib.suppress(OSError):  # not empty
                     path.rmdir()
             elif any(path.match(pattern) for pattern in (*patterns, ".*.tmp")):
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The folder that ingest writes and everything else reads."""
+"""Reads the folder that ingest writes: crops, tracklets and videos."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,12 +58,12 @@ class CropStore:
 
     @cached_property
     def video_names(self) -> list[str]:
-        """What the videos are called, by number: short, and no two alike."""
+        """Unique short names of the videos, by number."""
         return [str(name) for name in read_table(self.folder / "videos.parquet", "name")["name"]]
 
     @cached_property
     def has_truth(self) -> bool:
-        """Whether every video came with the true identities of its people."""
+        """Whether true identities are known for every video."""
         return bool(np.all(read_table(self.folder / "videos.parquet", "truth")["truth"]))
 
     @cached_property
@@ -72,9 +72,9 @@ class CropStore:
         return bool(np.all(np.asarray(self.crops["shard"]) >= 0))
 
     def require_images(self) -> None:
-        """Refuses a workspace that was made of embeddings."""
+        """Raises InputError for a workspace made of embeddings."""
         if not self.has_images:
-            raise InputError(f"{self.folder} holds embeddings without images, and this needs images; ingest the images")
+            raise InputError(f"{self.folder} has embeddings but no images, which this step needs; ingest the images")
 
     @cached_property
     def camera(self) -> Int[np.ndarray, " n"]:
@@ -97,7 +97,7 @@ class CropStore:
         return int(self.offsets[-1])
 
     def image(self, crop: int) -> bytes:
-        """The file of one crop's image: JPEG, or what its set came in."""
+        """The encoded image of one crop: JPEG, or the format of its set."""
         rows = self.crops
         return self.reader.read(int(rows["shard"][crop]), int(rows["offset"][crop]), int(rows["size"][crop]))
 

@@ -1,4 +1,4 @@
-"""SHA-256 of files, kept in a small database so that unchanged files are not read again."""
+"""SHA-256 of files, cached in a database so that unchanged files are not read again."""
 
 import contextlib
 import hashlib
@@ -67,7 +67,7 @@ class FileHashes:
 
 
 class _Database:
-    """Path → what was known of the file, and its hash. After an error it is as good as empty."""
+    """Path → stamp and hash of the file. After an error it acts as empty."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -94,7 +94,7 @@ class _Database:
         return out
 
     def write(self, found: dict[str, tuple[bytes, bytes]]) -> None:
-        """Keeps what was known of each file, and its hash."""
+        """Stores the stamp and hash of each file."""
         if self._open is not None and found:
             rows = [(key := _key(path), _entry(key, *both)) for path, both in found.items()]
             with self._errors():
@@ -125,7 +125,7 @@ def _key(path: str) -> bytes:
 
 
 def _entry(key: bytes, stamp: bytes, hashed: bytes) -> bytes:
-    """What is stored: the stamp, the hash, and a checksum over all."""
+    """A stored entry: stamp, hash, and a checksum of both."""
     return stamp + hashed + hashlib.blake2b(key + stamp + hashed, digest_size=8).digest()
 
 

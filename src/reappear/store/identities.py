@@ -14,15 +14,15 @@ from .tables import Columns, read_table, write_table
 
 @dataclass(frozen=True)
 class Identities:
-    """What correlate writes.
+    """The result of correlate.
 
     Attributes:
         assignment: Of crops to tracklets and of tracklets to identities.
         links: Columns stage (text), first, second (tracklets), distance: why tracklets are one person.
         moves: Columns stage (text), crop, source, target (tracklets; target -1 = discarded), distance.
         report: Per stage: crops discarded, moved, tracklets merged, n_S, identities, and scores where truth is known.
-        refused: Columns stage, first, second, distance as of links, reason (text), apart_first, apart_second: what was
-            near enough to be one person and is not.
+        refused: Columns stage, first, second, distance as in links, reason (text), cannot_link_first,
+            cannot_link_second: links within the threshold that were refused.
     """
 
     assignment: Assignment
@@ -54,7 +54,7 @@ def write_identities(folder: Path, found: Identities) -> None:
 
 
 def read_identities(folder: Path) -> Identities:
-    """Reads what `write_identities` wrote."""
+    """Reads the files of `write_identities`."""
     crops = read_table(folder / "identities.parquet", "tracklet")
     tracklets = read_table(folder / "tracklets.parquet", "identity")
     return Identities(

@@ -1,4 +1,4 @@
-"""`review.jsonl`: what people decided, one line each, only ever appended to.
+"""`review.jsonl`: an append-only log of review decisions, one per line.
 
     {"decision": "same", "tracklets": [12, 47], "who": "anna", "when": "2026-03-01T09:30:00+00:00", "note": "red bag"}
 
@@ -21,18 +21,18 @@ _NUMBERS, _WORDS = ("tracklets", "others", "crops"), ("who", "when", "note", "fo
 
 
 def append_decision(path: Path, decision: Decision, *, footage: str) -> Decision:
-    """Adds a line, on disk when this returns; others who write wait their turn.
+    """Appends a decision durably, with the file locked.
 
     Args:
         path: The log; made if missing.
-        decision: What was decided; its line is not looked at.
+        decision: The decision; its line number is ignored.
         footage: Fingerprint of the crops.
 
     Returns:
         The decision with its line.
 
     Raises:
-        InputError: A line of the log is broken.
+        InputError: A line of the log is invalid.
     """
     plain: dict[str, Any] = {"decision": decision.kind}
     plain |= {key: list(value) for key in _NUMBERS if (value := getattr(decision, key))}
@@ -56,7 +56,7 @@ def read_decisions(path: Path, *, footage: str) -> list[Decision]:
     """All decisions, in the order they were made.
 
     Raises:
-        InputError: The log is missing, a line is no decision, or it is about other crops than `footage`.
+        InputError: The log is missing, a line is invalid, or it refers to other crops than `footage`.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path, or decide something with `reappear review`")
@@ -72,7 +72,7 @@ def read_decisions(path: Path, *, footage: str) -> list[Decision]:
 def _decision(line: str, number: int, where: str, footage: str) -> Decision:
     plain = parse_json(line, where)
     if not isinstance(plain, dict) or not isinstance(plain.get("decision"), str):
-        raise InputError(f'{where} is no decision; it needs to look like {{"decision": "same", "tracklets": [12, 47]}}')
+        raise InputError(f'{where} is not a decision such as {{"decision": "same", "tracklets": [12, 47]}}')
     if plain["decision"] not in KINDS:
         raise InputError(f"{where}: no decision {plain['decision']!r}; known: {', '.join(KINDS)}")
     if unknown := plain.keys() - {"decision", *_NUMBERS, *_WORDS}:
@@ -86,7 +86,7 @@ def _decision(line: str, number: int, where: str, footage: str) -> Decision:
             raise InputError(f"{where}: {key} must be text, got {plain[key]!r}")
     if plain.get("footage", footage) != footage:
         raise InputError(
-            f"{where} is about other crops than these: the footage was ingested anew, and tracklets have new numbers; "
+            f"{where} refers to other crops: the videos were ingested again, so tracklets have new numbers; "
             f"move the log away, or correlate with --review none"
         )
     try:

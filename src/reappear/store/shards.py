@@ -1,7 +1,7 @@
 """Crops in tar files, read in any order.
 
-A shard is an ordinary tar (the WebDataset layout: one member per crop), so anybody's tools can read it. We read a
-member by `os.pread` over its recorded offset, which needs no shared file position and so is safe after a fork.
+A shard is an ordinary tar (the WebDataset layout: one member per crop), readable by any tool. A member is read by
+`os.pread` at its recorded offset, which is safe after a fork.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class ShardWriter:
         return offset, len(data)
 
     def close(self) -> None:
-        """Ends the tar, makes it durable, and gives it its name."""
+        """Finishes the tar, flushes it to disk, and renames it."""
         with disk_errors(self.path):
             self._file.write(b"\0" * 2 * _BLOCK)
             self._file.flush()
@@ -73,7 +73,7 @@ class ShardWriter:
         if kind is None:
             self.close()
             return
-        with contextlib.suppress(OSError):  # the disk is full: the error under way says so
+        with contextlib.suppress(OSError):  # the disk is full: do not mask the original error
             self._file.close()
         self._staging_path.unlink(missing_ok=True)
 
@@ -114,7 +114,7 @@ class ShardReader:
         key = (os.getpid(), shard)
         handle = self._handles.pop(key, None)
         if handle is None:
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would be waited for
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe without a writer would block
         self._handles[key] = handle  # last in order: the first is the one not used for longest
         if len(self._handles) > _MOST_OPEN:
             oldest = next(iter(self._handles))
@@ -133,7 +133,7 @@ class ShardReader:
 
 
 def shard_path(folder: Path, shard: int) -> Path:
-    """Where shard `shard` lies."""
+    """The path of shard `shard`."""
     return folder / f"shard-{shard:05d}.tar"
 
 

@@ -1,4 +1,4 @@
-"""Columns on disk: Parquet in, dictionary of arrays out."""
+"""Tables as Parquet and CSV files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ Columns = dict[str, np.ndarray]
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray | list[str]]) -> None:
-    """Writes columns of equal length as one Parquet file, whole or not at all."""
+    """Writes columns of equal length as one Parquet file, atomically."""
     table = pa.table(
         {
             name: pa.array(np.asarray(values).tolist() if np.asarray(values).dtype.kind in "UO" else values)
@@ -28,7 +28,7 @@ def write_table(path: Path, columns: Mapping[str, np.ndarray | list[str]]) -> No
 
 
 def write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Writes columns of equal length as one CSV file, whole or not at all. Text is no formula to a spreadsheet.
+    """Writes columns of equal length as one CSV file, atomically. Text is escaped against formulas.
 
     `data.read_labels` reads the text as it was; numbers stay numbers.
     """

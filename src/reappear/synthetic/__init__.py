@@ -1,31 +1,32 @@
-"""A world that films people whose identities are known. Deterministic for each seed; numpy, OpenCV and PyAV only."""
+"""Synthetic videos and crops of people with known identities. Deterministic for each seed; numpy, OpenCV, PyAV only."""
 
-from .cameras import Camera, install
-from .films import Shot, record, shoot, shoot_probe
-from .people import Person, crowd
-from .scenes import Frame, picture
-from .tracklets import TrackletPlan, TrackletTruth, draw_tracklets, embedded_tracklets, tracklets
+from .cameras import Camera, draw_cameras
+from .films import PersonImage, encode_film, render_film, render_test_images
+from .people import Person, draw_people
+from .scenes import Frame, render_frame
+from .tracklets import TrackletPlan, TrackletTruth, draw_tracklets, embedded_tracklets, render_tracklets
 from .walks import Walk
-from .world import Film, World, imagine
+from .world import Film, World, WorldSettings, generate_world
 
 __all__ = [
     "Camera",
     "Film",
     "Frame",
     "Person",
-    "Shot",
+    "PersonImage",
     "TrackletPlan",
     "TrackletTruth",
     "Walk",
     "World",
-    "crowd",
+    "WorldSettings",
+    "draw_cameras",
+    "draw_people",
     "draw_tracklets",
     "embedded_tracklets",
-    "imagine",
-    "install",
-    "picture",
-    "record",
-    "shoot",
-    "shoot_probe",
-    "tracklets",
+    "encode_film",
+    "generate_world",
+    "render_film",
+    "render_frame",
+    "render_test_images",
+    "render_tracklets",
 ]

@@ -1,4 +1,4 @@
-"""Who films: where each camera stands, what it does to colours, and what it does to detail."""
+"""Random cameras: position, colour response, blur, noise and compression."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,19 +18,19 @@ _THEMES: tuple[Theme, ...] = ("street", "plaza", "station", "park")
 class Camera:
     """One fixed camera over flat ground, with a wall or hedge at the back.
 
-    The world's axes are metres: x to the right of the camera, z away from it. What stands at (x, z) is seen at column
-    `width / 2 + focal * x / z`, its foot at row `horizon + focal * elevation / z`, at `focal / z` pixels a metre.
+    The world's axes are metres: x to the right of the camera, z away from it. A point at (x, z) projects to column
+    `width / 2 + focal * x / z`, its foot to row `horizon + focal * elevation / z`, at `focal / z` pixels a metre.
 
     Attributes:
-        name: What its films are called.
-        seed: Of its background.
-        theme: What it looks at.
+        name: Prefix of the names of its films.
+        seed: Seed of its background and noise.
+        theme: Kind of place.
         size: Width and height of a frame, in pixels.
         rate: Frames a second.
         focal: Focal length in pixels.
         elevation: Height above the ground, in metres.
-        horizon: Row of the horizon; negative = above the picture.
-        wall: Distance of the wall in the middle of the picture, in metres.
+        horizon: Row of the horizon; negative = above the frame.
+        wall: Distance of the wall in the middle of the frame, in metres.
         slant: How much the wall recedes to the right: metres of z for each metre of x.
         doors: x of the doors that people come out of.
         gain: Factor of red, green and blue: its colour cast.
@@ -39,7 +39,7 @@ class Camera:
         blur: Standard deviation in pixels.
         noise: Standard deviation in grey levels.
         crf: Quality of its H.264 encoder; higher is worse.
-        light: Where light comes from: -1 = left, 1 = right.
+        light: Direction of the light: -1 = left, 1 = right.
     """
 
     name: str
@@ -63,20 +63,20 @@ class Camera:
 
     @property
     def pitch(self) -> float:
-        """How far it looks down, in radians."""
+        """Angle below the horizontal, in radians."""
         return float(np.arctan((self.size[1] / 2 - self.horizon) / self.focal))
 
     @property
     def near(self) -> float:
-        """Distance of the nearest ground where feet are seen, in metres."""
+        """Distance of the nearest visible ground, in metres."""
         return self.focal * self.elevation / (self.size[1] - 6 - self.horizon)
 
     def column(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Where a point of the world is seen, in pixels."""
+        """Column of a point of the world, in pixels."""
         return np.asarray(self.size[0] / 2 + self.focal * x / z)
 
     def row(self, z: np.ndarray) -> np.ndarray:
-        """Where the ground at a distance is seen, in pixels."""
+        """Row of the ground at a distance, in pixels."""
         return np.asarray(self.horizon + self.focal * self.elevation / z)
 
     def wall_at(self, x: np.ndarray | float) -> np.ndarray:
@@ -84,15 +84,15 @@ class Camera:
         return np.asarray(self.wall + self.slant * np.asarray(x))
 
     def half_view(self, z: float) -> float:
-        """Half of the width that is seen at a distance, in metres."""
+        """Half of the visible width at a distance, in metres."""
         return self.size[0] / 2 * z / self.focal
 
     def capture(self, scene: UInt8[np.ndarray, "h w 3"], *moment: int | str) -> UInt8[np.ndarray, "h w 3"]:
-        """What the camera makes of a scene: cast, exposure, tone curve, blur and noise.
+        """Applies colour cast, exposure, tone curve, blur and noise.
 
         Args:
-            scene: The world as it is.
-            moment: What the noise depends on, beside the camera's seed.
+            scene: RGB image without camera effects.
+            moment: Seed of the noise, beside the camera's.
         """
         seen = cv2.LUT(scene, _tones(self.gain, self.exposure, self.gamma))
         if self.blur > 0:
@@ -122,24 +122,24 @@ def _grain(seed: int, size: tuple[int, int], noise: float) -> Int16[np.ndarray, 
     return np.rint(grey + colour).astype(np.int16)
 
 
-def install(
+def draw_cameras(
     count: int, *, size: tuple[int, int], rate: float, cast: float, degrade: float, seed: int, tallest: float = 140.0
 ) -> list[Camera]:
-    """Draws cameras, each unlike the others.
+    """Draws random cameras.
 
     Args:
-        count: How many.
+        count: Number of cameras.
         size: Width and height of their frames.
         rate: Frames a second.
         cast: Largest colour cast: each channel's gain lies within 1 ± cast.
-        degrade: How bad the pictures are: factor of blur, noise and compression; 1 = ordinary surveillance, 0 = none.
-        seed: Of the draw.
+        degrade: Factor of blur, noise and compression; 1 = ordinary surveillance, 0 = none.
+        seed: Random seed.
         tallest: Height in pixels of an ordinary person at the front edge, for a frame 320 pixels high.
     """
-    return [_install(i, size, rate, cast, degrade, generator(seed, "camera", i), tallest) for i in range(count)]
+    return [_draw_camera(i, size, rate, cast, degrade, generator(seed, "camera", i), tallest) for i in range(count)]
 
 
-def _install(
+def _draw_camera(
     number: int,
     size: tuple[int, int],
     rate: float,

@@ -1,4 +1,4 @@
-"""How a person is painted: a walking skeleton in three dimensions, seen from any side, dressed part by part.
+"""Renders a person: a walking 3D skeleton seen from any side, covered part by part.
 
 Lengths are in body heights. A body has its own axes: x to its left, y up, z forward. The picture has right, up, and
 depth towards the viewer. Trunk, skirt and head are elliptic tubes with a texture around them, so that stripes turn
@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt8
 
 from .people import Person, rgb
 
-_SCALE = 2  # the figure is painted this many times larger and shrunk, beside the antialiasing of every edge
+_SUPERSAMPLING = 2  # the figure is rendered this many times larger and shrunk; each edge is antialiased too
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 _AROUND, _DOWN = 128, 64  # size of a texture
 # The outline of a capsule that points to the right: half a circle around its end, half a circle around its start.
@@ -32,14 +32,14 @@ _Place = Callable[[float, float, float], Point]  # from the body's axes to the p
 
 @dataclass(frozen=True)
 class Pose:
-    """How a body is seen.
+    """Pose of a body relative to the camera.
 
     Attributes:
         facing: Radians; 0 = towards the camera, pi/2 = to the right of the picture, pi = away.
         phase: Of the gait, in radians; one cycle is two steps.
         stride: 0 = stands, 1 = walks.
-        pitch: How far the camera looks down, in radians.
-        light: Where light comes from: -1 = left, 1 = right.
+        pitch: Angle of the camera below the horizontal, in radians.
+        light: Direction of the light: -1 = left, 1 = right.
     """
 
     facing: float
@@ -51,13 +51,13 @@ class Pose:
 
 @dataclass(frozen=True)
 class Sprite:
-    """A painted cut-out, placed in the picture.
+    """A rendered person with coverage, and its place in the frame.
 
     Attributes:
         pixels: RGB premultiplied by coverage, and coverage (0 to 255); with the shadow at the feet.
         body: Coverage of the body alone.
-        left: Column of the picture where it begins; may lie outside.
-        top: Row of the picture where it begins.
+        left: First column in the frame; may lie outside.
+        top: First row in the frame.
     """
 
     pixels: UInt8[np.ndarray, "h w 4"]
@@ -66,12 +66,12 @@ class Sprite:
     top: int
 
 
-def paint(person: Person, pose: Pose, *, x: float, y: float, height: float, shadow: float = 0.4) -> Sprite:
-    """Paints a person standing at a point of the picture.
+def render_figure(person: Person, pose: Pose, *, x: float, y: float, height: float, shadow: float = 0.4) -> Sprite:
+    """Renders a person standing at a point of the frame.
 
     Args:
-        person: Who.
-        pose: Seen how.
+        person: The person.
+        pose: The pose.
         x: Column of the point between the feet, in pixels.
         y: Row of the ground there.
         height: Of the upright body, in pixels.
@@ -79,12 +79,14 @@ def paint(person: Person, pose: Pose, *, x: float, y: float, height: float, shad
     """
     rows, columns = math.ceil(1.14 * height) + 4, math.ceil(0.92 * height) + 4
     left, top = math.floor(x) - columns // 2, math.floor(y) - rows + math.ceil(0.08 * height) + 2
-    canvas = _Canvas(rows, columns, (x - left) * _SCALE, (y - top) * _SCALE, height * _SCALE, pose)
-    _dress(canvas, person, pose)
+    canvas = _Canvas(
+        rows, columns, (x - left) * _SUPERSAMPLING, (y - top) * _SUPERSAMPLING, height * _SUPERSAMPLING, pose
+    )
+    _render_body(canvas, person, pose)
     body = cv2.resize(canvas.pixels, (columns, rows), interpolation=cv2.INTER_AREA)
     alpha = body[..., 3].copy()
     if shadow > 0:
-        _lay_shadow(body, shadow, x - left, y - top, height, pose)
+        _add_shadow(body, shadow, x - left, y - top, height, pose)
     x0, y0, w, h = cv2.boundingRect(body[..., 3])
     cut = np.s_[y0 : y0 + h, x0 : x0 + w]
     return Sprite(body[cut], alpha[cut], left + x0, top + y0)
@@ -94,7 +96,7 @@ class _Canvas:
     """Premultiplied RGBA. Painting an opaque colour with an antialiased edge on it is exactly the `over` operation."""
 
     def __init__(self, rows: int, columns: int, x: float, y: float, unit: float, pose: Pose) -> None:
-        self.pixels = np.zeros((rows * _SCALE, columns * _SCALE, 4), np.uint8)
+        self.pixels = np.zeros((rows * _SUPERSAMPLING, columns * _SUPERSAMPLING, 4), np.uint8)
         self.x, self.y, self.unit = x, y, unit
         self.sine, self.cosine = math.sin(pose.facing), math.cos(pose.facing)
         self.tilt, self.upright = math.sin(pose.pitch), math.cos(pose.pitch)
@@ -223,7 +225,7 @@ _MANE = np.array([0.03, 0.06, 0.072, 0.07, 0.045], np.float32)
 _SHOULDER, _HIP, _THIGH, _SHIN, _ANKLE = 0.8, 0.505, 0.238, 0.232, 0.035
 
 
-def _dress(c: _Canvas, person: Person, pose: Pose) -> None:
+def _render_body(c: _Canvas, person: Person, pose: Pose) -> None:
     girth = person.girth
     upper, lower, skin, shoes = rgb(person.upper), rgb(person.lower_colour), rgb(person.skin), rgb(person.shoes)
     hair, bag = rgb(person.hair_colour), rgb(person.bag_colour)
@@ -378,10 +380,10 @@ def _brim(c: _Canvas, at: _Place, person: Person) -> None:
         c.disc(at(0.0, 1.005, 0.0), 0.014, 0.014, shade(colour, 1.15))
 
 
-def _lay_shadow(
+def _add_shadow(
     body: UInt8[np.ndarray, "h w 4"], strength: float, x: float, y: float, height: float, pose: Pose
 ) -> None:
-    """Puts a soft shadow under a premultiplied body."""
+    """Composites a soft shadow under a premultiplied body."""
     dark = np.zeros(body.shape[:2], np.uint8)
     flat = max(math.sin(pose.pitch), 0.12)
     centre = (int((x - 0.02 * height * pose.light - 0.5) * 16), int((y - 0.5) * 16))

@@ -1,4 +1,4 @@
-"""Who walks through the world: people told apart by many attributes, some of them by exactly one."""
+"""Random people, described by visible attributes; some differ from another person in exactly one."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ class Person:
     """One person, described by what a camera can see.
 
     Attributes:
-        id: Holds across all films, from 1.
-        like: The person that this one differs from in exactly one attribute; 0 = nobody.
+        id: Identity across all films, from 1.
+        lookalike_of: Id of the person that differs in exactly one attribute; 0 = none.
         upper: Colour of the upper garment.
         accent: Second colour of its pattern; of an open jacket, the shirt beneath.
         height: Metres.
@@ -46,7 +46,7 @@ class Person:
     """
 
     id: int
-    like: int
+    lookalike_of: int
     upper: Colour
     accent: Colour
     pattern: Pattern
@@ -67,27 +67,27 @@ class Person:
     logo_colour: Colour
 
     def attributes(self) -> dict[str, object]:
-        """Everything but who it is."""
+        """All visible attributes: everything but the ids."""
         plain = dataclasses.asdict(self)
-        del plain["id"], plain["like"]
+        del plain["id"], plain["lookalike_of"]
         return plain
 
 
-def crowd(count: int, *, lookalikes: float, seed: int, first: int = 1) -> list[Person]:
+def draw_people(count: int, *, lookalikes: float, seed: int, first: int = 1) -> list[Person]:
     """Draws people.
 
     Args:
-        count: How many.
-        lookalikes: Share, in [0, 1], of those who differ in exactly one attribute from somebody else in the crowd.
-        seed: Of the draw.
+        count: Number of people.
+        lookalikes: Share, in [0, 1], of people who differ in exactly one attribute from another one.
+        seed: Random seed.
         first: The first id; the others follow.
     """
     alike = min(round(count * lookalikes), max(count - 1, 0))
     rng = generator(seed, "crowd", first)
-    people = [_draw(rng, first + i) for i in range(count - alike)]
+    people = [_draw_person(rng, first + i) for i in range(count - alike)]
     originals = len(people)
     for i in range(alike):
-        people.append(_resemble(rng, first + originals + i, people[int(rng.integers(originals))]))
+        people.append(_draw_lookalike(rng, first + originals + i, people[int(rng.integers(originals))]))
     return people
 
 
@@ -100,39 +100,39 @@ def rgb(colour: Colour) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def _draw(rng: np.random.Generator, number: int) -> Person:
-    hat: Hat = _pick(rng, ("none", "cap", "beanie", "sun hat"), (0.68, 0.16, 0.1, 0.06))
-    upper = _dye(rng, _CLOTH)
+def _draw_person(rng: np.random.Generator, number: int) -> Person:
+    hat: Hat = _choose(rng, ("none", "cap", "beanie", "sun hat"), (0.68, 0.16, 0.1, 0.06))
+    upper = _draw_colour(rng, _CLOTH)
     return Person(
         id=number,
-        like=0,
+        lookalike_of=0,
         upper=upper,
-        accent=_other_dye(rng, _CLOTH, upper),
-        pattern=_pick(
+        accent=_draw_other_colour(rng, _CLOTH, upper),
+        pattern=_choose(
             rng,
             ("plain", "horizontal stripes", "vertical stripes", "check", "dots", "two-tone", "open jacket"),
             (0.34, 0.13, 0.08, 0.09, 0.08, 0.12, 0.16),
         ),
-        sleeve=_pick(rng, ("none", "short", "long"), (0.1, 0.4, 0.5)),
-        lower=_pick(rng, ("trousers", "shorts", "skirt"), (0.62, 0.2, 0.18)),
-        lower_colour=_dye(rng, _LEGS),
-        shoes=_dye(rng, _SHOES),
-        skin=_dye(rng, _SKIN, spread=5.0),
-        hair=_pick(rng, ("bald", "short", "long", "ponytail"), (0.06, 0.44, 0.32, 0.18)),
-        hair_colour=_dye(rng, _HAIR, spread=6.0),
+        sleeve=_choose(rng, ("none", "short", "long"), (0.1, 0.4, 0.5)),
+        lower=_choose(rng, ("trousers", "shorts", "skirt"), (0.62, 0.2, 0.18)),
+        lower_colour=_draw_colour(rng, _LEGS),
+        shoes=_draw_colour(rng, _SHOES),
+        skin=_draw_colour(rng, _SKIN, spread=5.0),
+        hair=_choose(rng, ("bald", "short", "long", "ponytail"), (0.06, 0.44, 0.32, 0.18)),
+        hair_colour=_draw_colour(rng, _HAIR, spread=6.0),
         hat=hat,
-        hat_colour=_dye(rng, _CLOTH),
-        bag=_pick(rng, ("none", "backpack", "shoulder bag", "handbag"), (0.46, 0.24, 0.17, 0.13)),
-        bag_colour=_dye(rng, _CLOTH),
+        hat_colour=_draw_colour(rng, _CLOTH),
+        bag=_choose(rng, ("none", "backpack", "shoulder bag", "handbag"), (0.46, 0.24, 0.17, 0.13)),
+        bag_colour=_draw_colour(rng, _CLOTH),
         height=round(float(np.clip(rng.normal(1.71, 0.09), 1.5, 1.95)), 3),
         girth=round(float(np.clip(rng.normal(1.0, 0.13), 0.8, 1.35)), 3),
-        logo=_pick(rng, ("none", "chest", "back"), (0.6, 0.22, 0.18)),
-        logo_colour=_other_dye(rng, _CLOTH, upper),
+        logo=_choose(rng, ("none", "chest", "back"), (0.6, 0.22, 0.18)),
+        logo_colour=_draw_other_colour(rng, _CLOTH, upper),
     )
 
 
-def _resemble(rng: np.random.Generator, number: int, other: Person) -> Person:
-    """Changes one attribute to a value that a camera can tell from the old one."""
+def _draw_lookalike(rng: np.random.Generator, number: int, other: Person) -> Person:
+    """A copy with one attribute changed to a visibly different value."""
     kinds: dict[str, tuple[str, ...]] = {
         "pattern": ("plain", "horizontal stripes", "vertical stripes", "check", "dots", "two-tone"),
         "sleeve": ("none", "short", "long"),
@@ -154,24 +154,24 @@ def _resemble(rng: np.random.Generator, number: int, other: Person) -> Person:
         rest = [kind for kind in kinds[name] if kind != old]
         value = rest[int(rng.integers(len(rest)))]
     elif name in dyes:
-        value = _other_dye(rng, dyes[name], old)
+        value = _draw_other_colour(rng, dyes[name], old)
     else:
         value = round(old + 0.25 if old < 1.08 else old - 0.25, 3)
-    change: dict[str, object] = {"id": number, "like": other.id, name: value}
+    change: dict[str, object] = {"id": number, "lookalike_of": other.id, name: value}
     return dataclasses.replace(other, **change)  # type: ignore[arg-type]
 
 
-def _pick(rng: np.random.Generator, values: tuple[T, ...], weights: tuple[float, ...]) -> T:
+def _choose(rng: np.random.Generator, values: tuple[T, ...], weights: tuple[float, ...]) -> T:
     return values[int(rng.choice(len(values), p=np.asarray(weights) / sum(weights)))]
 
 
-def _dye(rng: np.random.Generator, palette: tuple[Colour, ...], spread: float = 9.0) -> Colour:
+def _draw_colour(rng: np.random.Generator, palette: tuple[Colour, ...], spread: float = 9.0) -> Colour:
     base = np.array(rgb(palette[int(rng.integers(len(palette)))]), float)
     made = np.clip(np.rint(base + rng.normal(0, spread, 3)), 0, 255).astype(int)
     return "#" + "".join(f"{channel:02x}" for channel in made)
 
 
-def _other_dye(rng: np.random.Generator, palette: tuple[Colour, ...], old: Colour) -> Colour:
-    """A colour of the palette that is plainly not `old`."""
+def _draw_other_colour(rng: np.random.Generator, palette: tuple[Colour, ...], old: Colour) -> Colour:
+    """A colour of the palette clearly different from `old`."""
     far = tuple(c for c in palette if np.abs(np.subtract(rgb(c), rgb(old))).sum() > 120)
-    return _dye(rng, far)
+    return _draw_colour(rng, far)

@@ -1,4 +1,4 @@
-"""One frame of the world: everybody painted from far to near before the backdrop, and what of each can be seen."""
+"""Renders one frame, people and props from far to near, with boxes and visibility."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from .backdrop import Backdrop, backdrop, over
+from .backdrop import Backdrop, alpha_composite, render_backdrop
 from .cameras import Camera
-from .figure import Pose, Sprite, paint
+from .figure import Pose, Sprite, render_figure
 from .people import Person
 from .walks import Walk
 
@@ -19,11 +19,11 @@ _CYCLE = 0.82  # metres of one gait cycle, for each metre of height
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame before the camera's effects, and the truth about it.
+    """A frame and its ground truth.
 
     Attributes:
         image: RGB.
-        person: Ids of the people in it.
+        person: Ids of the visible people.
         box: Left, top, right, bottom in pixels, clipped to the frame; right and bottom are exclusive.
         visibility: Share of each body, in [0, 1], that neither others nor the border hide.
     """
@@ -34,21 +34,21 @@ class Frame:
     visibility: Float[np.ndarray, " n"]
 
 
-def picture(
+def render_frame(
     camera: Camera, walks: Sequence[Walk], people: Mapping[int, Person], time: float, *, shadow: float = 0.4
 ) -> Frame:
-    """Paints the frame at a time.
+    """Renders the frame at `time`, without the camera's effects.
 
     Args:
-        camera: Seen by.
-        walks: Of the film; those that are not under way are passed over.
-        people: By id.
+        camera: The camera.
+        walks: All walks of the film; those not under way are ignored.
+        people: People by id.
         time: Seconds of the film.
         shadow: Darkness of the shadows at people's feet.
     """
-    view = backdrop(camera)
+    view = render_backdrop(camera)
     image = view.image.copy()
-    owner = np.zeros(image.shape[:2], np.uint8)  # 0 = nobody, k = the k-th of those present
+    owner = np.zeros(image.shape[:2], np.uint8)  # 0 = no person, k = the k-th person present
     present = [walk for walk in walks if walk.start <= time <= walk.end]
     # (distance, what): people and props in one order, far to near.
     things: list[tuple[float, int]] = [(prop.z, -1 - i) for i, prop in enumerate(view.props)]
@@ -61,22 +61,22 @@ def picture(
     for _, what in sorted(things, reverse=True):
         if what < 0:
             prop = view.props[-1 - what]
-            inside = over(image, prop.pixels, prop.left, prop.top)
-            _claim(owner, prop.pixels[..., 3], prop.left, prop.top, inside, 0)
+            inside = alpha_composite(image, prop.pixels, prop.left, prop.top)
+            _mark_owner(owner, prop.pixels[..., 3], prop.left, prop.top, inside, 0)
             continue
-        sprite = stand(people[present[what].person], camera, *states[what], present[what].phase, shadow)
+        sprite = render_person(people[present[what].person], camera, *states[what], present[what].phase, shadow)
         whole = int(np.count_nonzero(sprite.body >= _BODY))
         if whole == 0:
             continue
         if states[what][1] > camera.wall_at(states[what][0]):
             sprite = _behind_wall(sprite, view)
-        inside = over(image, sprite.pixels, sprite.left, sprite.top)
-        _claim(owner, sprite.body, sprite.left, sprite.top, inside, what + 1)
+        inside = alpha_composite(image, sprite.pixels, sprite.left, sprite.top)
+        _mark_owner(owner, sprite.body, sprite.left, sprite.top, inside, what + 1)
         sprites[what] = sprite, whole
     return _truth(image, owner, [walk.person for walk in present], sprites)
 
 
-def stand(
+def render_person(
     person: Person,
     camera: Camera,
     x: float,
@@ -87,8 +87,8 @@ def stand(
     phase: float,
     shadow: float,
 ) -> Sprite:
-    """Paints one person where the camera sees them."""
-    # Turning towards somebody off the axis: the ray to the camera is not straight ahead.
+    """Renders one person at a place on the ground."""
+    # Off the axis, the ray to the camera is not parallel to it.
     pose = Pose(
         facing=heading + math.atan2(x, z),
         phase=phase + 2 * math.pi * walked / (_CYCLE * person.height),
@@ -97,10 +97,10 @@ def stand(
         light=camera.light,
     )
     column, row = float(camera.column(np.array(x), np.array(z))), float(camera.row(np.array(z)))
-    return paint(person, pose, x=column, y=row, height=person.height * camera.focal / z, shadow=shadow)
+    return render_figure(person, pose, x=column, y=row, height=person.height * camera.focal / z, shadow=shadow)
 
 
-def _claim(
+def _mark_owner(
     owner: UInt8[np.ndarray, "h w"],
     cover: UInt8[np.ndarray, "a b"],
     left: int,
@@ -114,7 +114,7 @@ def _claim(
 
 
 def _behind_wall(sprite: Sprite, view: Backdrop) -> Sprite:
-    """Only what is seen through a door."""
+    """The part of a person that is visible through a door."""
     height, width = view.opening.shape
     rows = np.arange(sprite.top, sprite.top + sprite.body.shape[0])
     columns = np.arange(sprite.left, sprite.left + sprite.body.shape[1])

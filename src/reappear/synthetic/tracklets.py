@@ -1,4 +1,4 @@
-"""The fast path for tests: tracklets without films, with chosen amounts of the noise that trackers make."""
+"""Synthetic tracklets without videos, with chosen amounts of tracker noise: the fast path for tests."""
 
 from dataclasses import dataclass
 
@@ -8,30 +8,30 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from reappear.core import InputError, TrackletSet, generator, lengths_to_offsets, offsets_to_owner, unit_rows
 
-from .backdrop import backdrop, over
-from .cameras import Camera, install
-from .crops import loose_box
-from .people import Person, crowd
-from .scenes import stand
-from .walks import outline, wander
+from .backdrop import alpha_composite, render_backdrop
+from .cameras import Camera, draw_cameras
+from .crops import jitter_box
+from .people import Person, draw_people
+from .scenes import render_person
+from .walks import approximate_boxes, draw_walk
 
 _SPACING = 0.25  # seconds between the crops of a tracklet
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackletPlan:
-    """How many tracklets of whom, and how much is wrong with them. Amounts are met exactly, up to rounding.
+    """Number of tracklets and amounts of noise, which are exact up to rounding.
 
     Attributes:
-        people: Everybody comes before every camera.
-        cameras: How many; each films one video.
-        visits: How often each person comes before each camera.
-        crops: Of each visit.
-        swapped: Share of crops that show somebody else.
+        people: Number of people; each passes every camera.
+        cameras: Number of cameras, one video each.
+        visits: Visits of each person to each camera.
+        crops: Crops of each visit.
+        swapped: Share of crops that show another person.
         switched: Share of visits with an identity switch about midway.
-        split: Share of visits that the tracker cut into two tracklets about midway.
-        nobody: Share of crops that show nobody.
-        seed: Of everything.
+        split: Share of visits split into two tracklets about midway.
+        background: Share of crops without a person.
+        seed: Random seed.
     """
 
     people: int
@@ -41,24 +41,24 @@ class TrackletPlan:
     swapped: float = 0.0
     switched: float = 0.0
     split: float = 0.0
-    nobody: float = 0.0
+    background: float = 0.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class TrackletTruth:
-    """Tracklets, who is really on their crops, and what was done to them. Each video is a camera.
+    """Tracklets, the true person of each crop, and where the noise is. Each video is a camera.
 
     Attributes:
         offsets: Crops of tracklet `t` are `offsets[t]:offsets[t+1]`.
         video: Of each tracklet, rising.
         start: When each tracklet begins, in seconds.
         end: When it ends.
-        walk: What each tracklet is a piece of: the pieces of a split tracklet share a walk.
-        truth: The person on each crop, from 0; -1 = nobody.
-        swapped: Crops that show somebody else who was there at the time.
-        switched: Crops after an identity switch: from there to the end the walk shows somebody else.
-        nobody: Crops that show nobody.
+        walk: Walk of each tracklet; the parts of a split one share a walk.
+        truth: The person on each crop, from 0; -1 = background.
+        swapped: Crops that show another person who was present at the time.
+        switched: Crops after an identity switch, which show another person to the end of the walk.
+        background: Crops without a person.
     """
 
     offsets: Int[np.ndarray, " _"]
@@ -69,7 +69,7 @@ class TrackletTruth:
     truth: Int[np.ndarray, " n"]
     swapped: Bool[np.ndarray, " n"]
     switched: Bool[np.ndarray, " n"]
-    nobody: Bool[np.ndarray, " n"]
+    background: Bool[np.ndarray, " n"]
 
 
 def draw_tracklets(plan: TrackletPlan) -> TrackletTruth:
@@ -80,8 +80,10 @@ def draw_tracklets(plan: TrackletPlan) -> TrackletTruth:
     """
     people, cameras, crops = plan.people, plan.cameras, plan.crops
     if people < 2 and (plan.swapped or plan.switched):
-        raise InputError(f"tracklets: {people} person cannot be taken for another; give 2 or more people")
-    wrong = plan.swapped + plan.switched + plan.nobody
+        raise InputError(
+            f"tracklets: {people} person cannot be swapped or switched with another; give 2 or more people"
+        )
+    wrong = plan.swapped + plan.switched + plan.background
     if wrong > 1:
         raise InputError(f"tracklets: shares of noise must not add up to more than 1, got {wrong}")
     if crops < 2 and (plan.split or plan.switched):
@@ -90,7 +92,7 @@ def draw_tracklets(plan: TrackletPlan) -> TrackletTruth:
     per_camera = people * plan.visits
     walks, n = cameras * per_camera, cameras * per_camera * crops
     who = np.concatenate([rng.permutation(people) for _ in range(cameras * plan.visits)]).astype(np.int64)
-    # In each camera somebody sets out each half length of a visit, so that two are always there together.
+    # In each camera a walk starts every half visit, so that two people are always present together.
     length = crops * _SPACING
     rank = np.arange(per_camera)
     begin = np.tile((rank + rank // people * 2) * length / 2, cameras)
@@ -103,18 +105,18 @@ def draw_tracklets(plan: TrackletPlan) -> TrackletTruth:
     within = np.tile(np.arange(crops), walks)
     is_switched = np.zeros(n, bool)
     for walk in rng.choice(walks, round(plan.switched * walks), replace=False):
-        is_switched |= (of_walk == walk) & (within >= _midway(rng, crops))
+        is_switched |= (of_walk == walk) & (within >= _draw_middle(rng, crops))
     free = rng.permutation(np.flatnonzero(~is_switched))
-    is_swapped, is_nobody = np.zeros(n, bool), np.zeros(n, bool)
-    first, second = round(plan.swapped * n), round(plan.nobody * n)
+    is_swapped, is_background = np.zeros(n, bool), np.zeros(n, bool)
+    first, second = round(plan.swapped * n), round(plan.background * n)
     is_swapped[free[:first]] = True
-    is_nobody[free[first : first + second]] = True
+    is_background[free[first : first + second]] = True
     truth = np.where(is_switched | is_swapped, other[of_walk], truth)
-    truth[is_nobody] = -1
+    truth[is_background] = -1
 
     cut = np.zeros(walks, np.int64)
     for walk in rng.choice(walks, round(plan.split * walks), replace=False):
-        cut[walk] = _midway(rng, crops)
+        cut[walk] = _draw_middle(rng, crops)
     pieces = [
         piece
         for walk, c in enumerate(cut.tolist())
@@ -130,57 +132,57 @@ def draw_tracklets(plan: TrackletPlan) -> TrackletTruth:
         truth=truth,
         swapped=is_swapped,
         switched=is_switched,
-        nobody=is_nobody,
+        background=is_background,
     )
 
 
-def _midway(rng: np.random.Generator, crops: int) -> int:
-    """A place in the middle third that leaves at least one crop on either side."""
+def _draw_middle(rng: np.random.Generator, crops: int) -> int:
+    """A position in the middle third with at least one crop on either side."""
     return int(np.clip(round(crops * float(rng.uniform(1 / 3, 2 / 3))), 1, crops - 1))
 
 
-def tracklets(
+def render_tracklets(
     plan: TrackletPlan, *, height: int = 64, width: int = 32, lookalikes: float = 0.0, cast: float = 0.12
 ) -> tuple[UInt8[np.ndarray, "n h w 3"], TrackletTruth]:
-    """Crops painted straight away, about a thousand a second, and the truth about them.
+    """Renders crops directly, about a thousand a second.
 
     Args:
-        plan: How many, and with how much noise.
-        height: Of each crop, in pixels.
-        width: Of each crop, in pixels.
-        lookalikes: See `crowd`.
-        cast: See `install`.
+        plan: Number of tracklets and amounts of noise.
+        height: Height of a crop in pixels.
+        width: Width of a crop in pixels.
+        lookalikes: See `draw_people`.
+        cast: See `draw_cameras`.
 
     Returns:
-        RGB crops; the truth.
+        RGB crops; their ground truth.
     """
     truth = draw_tracklets(plan)
-    public = crowd(plan.people, lookalikes=lookalikes, seed=plan.seed)
-    eyes = install(plan.cameras, size=(448, 320), rate=1 / _SPACING, cast=cast, degrade=1.0, seed=plan.seed)
+    people = draw_people(plan.people, lookalikes=lookalikes, seed=plan.seed)
+    cameras = draw_cameras(plan.cameras, size=(448, 320), rate=1 / _SPACING, cast=cast, degrade=1.0, seed=plan.seed)
     images = np.empty((len(truth.truth), height, width, 3), np.uint8)
     tracklet = offsets_to_owner(truth.offsets)
     of_walk, of_video = truth.walk[tracklet], truth.video[tracklet]
     for walk in np.unique(of_walk):
         rows = np.flatnonzero(of_walk == walk)
-        camera = eyes[int(of_video[rows[0]])]
-        shown = [public[person] if person >= 0 else None for person in truth.truth[rows].tolist()]
+        camera = cameras[int(of_video[rows[0]])]
+        shown = [people[person] if person >= 0 else None for person in truth.truth[rows].tolist()]
         rng = generator(plan.seed, "tracklet", int(walk))
-        for row, image in zip(rows.tolist(), _follow(camera, shown, rng, int(walk)), strict=True):
+        for row, image in zip(rows.tolist(), _render_walk(camera, shown, rng, int(walk)), strict=True):
             images[row] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return images, truth
 
 
-def _follow(
+def _render_walk(
     camera: Camera, shown: list[Person | None], rng: np.random.Generator, walk: int
 ) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """Crops along one way through a camera's view; the same way whoever is shown."""
-    model = next((person for person in shown if person is not None), None) or crowd(1, lookalikes=0.0, seed=0)[0]
-    view = backdrop(camera).image
+    """Crops along one path through a camera's view; the path does not depend on who is shown."""
+    model = next((person for person in shown if person is not None), None) or draw_people(1, lookalikes=0.0, seed=0)[0]
+    view = render_backdrop(camera).image
     tall, wide = view.shape[:2]
     while True:
-        way = wander(model, camera, rng)
+        way = draw_walk(model, camera, rng)
         times = np.arange(0, way.end, 0.05)
-        box = outline(way, model, camera, times)
+        box = approximate_boxes(way, model, camera, times)
         x, z, *_ = way.at(times)
         clear = (box[:, 0] >= 0) & (box[:, 1] >= 0) & (box[:, 2] < wide) & (box[:, 3] < tall)
         clear &= z < camera.wall_at(x) - 0.3
@@ -192,35 +194,35 @@ def _follow(
     for number, person in enumerate(shown):
         time = times[min(int(np.searchsorted(times, first + number * _SPACING)), len(times) - 1)]
         x, z, heading, walked, speed = (float(value) for value in way.at(np.array([time]))[:, 0])
-        box = outline(way, person or model, camera, np.array([time]))[0]
+        box = approximate_boxes(way, person or model, camera, np.array([time]))[0]
         if person is not None:
-            sprite = stand(person, camera, x, z, heading, walked, speed, way.phase, 0.4)
+            sprite = render_person(person, camera, x, z, heading, walked, speed, way.phase, 0.4)
             rows, columns = np.flatnonzero(sprite.body.any(axis=1)), np.flatnonzero(sprite.body.any(axis=0))
             box = np.array(
                 [sprite.left + columns[0], sprite.top + rows[0], sprite.left + columns[-1], sprite.top + rows[-1]],
                 np.float64,
             )
-        x0, y0, x1, y1 = loose_box(box, (wide, tall), rng)
+        x0, y0, x1, y1 = jitter_box(box, (wide, tall), rng)
         patch = view[y0:y1, x0:x1].copy()
         if person is not None:
-            over(patch, sprite.pixels, sprite.left - x0, sprite.top - y0)
+            alpha_composite(patch, sprite.pixels, sprite.left - x0, sprite.top - y0)
         out.append(camera.capture(patch, walk, number))
     return out
 
 
 def embedded_tracklets(
-    plan: TrackletPlan, *, dimensions: int = 64, spread: float = 0.35, camera_shift: float = 0.3
+    plan: TrackletPlan, *, dimensions: int = 64, noise: float = 0.35, camera_shift: float = 0.3
 ) -> tuple[TrackletSet, TrackletTruth]:
-    """The same tracklets as embeddings: a Gaussian cluster on the sphere for each person, shifted by the camera.
+    """The same tracklets as embeddings: for each person a Gaussian cluster on the sphere, shifted by the camera.
 
     Args:
-        plan: How many, and with how much noise.
-        dimensions: Of an embedding.
-        spread: Length of the noise that is added to a unit vector, half for each visit and half for each crop.
+        plan: Number of tracklets and amounts of noise.
+        dimensions: Width of an embedding.
+        noise: Length of the noise that is added to a unit vector, half for each visit and half for each crop.
         camera_shift: Length of the vector that each camera adds.
 
     Returns:
-        Unit rows, grouped; the truth.
+        The tracklets; their ground truth.
     """
     truth = draw_tracklets(plan)
     rng = generator(plan.seed, "embedded tracklets")
@@ -230,10 +232,10 @@ def embedded_tracklets(
 
     owner = offsets_to_owner(truth.offsets)
     centre = scatter(plan.people, 1.0)
-    clutter = scatter(len(truth.truth), 1.0)  # nobody looks like anything
+    clutter = scatter(len(truth.truth), 1.0)  # background crops have random directions
     rows = np.where((truth.truth >= 0)[:, None], centre[truth.truth], clutter)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     rows += scatter(plan.cameras, camera_shift)[truth.video[owner]]
-    rows += scatter(int(truth.walk.max()) + 1, spread / np.sqrt(2))[truth.walk[owner]]
-    rows += scatter(len(rows), spread / np.sqrt(2))
+    rows += scatter(int(truth.walk.max()) + 1, noise / np.sqrt(2))[truth.walk[owner]]
+    rows += scatter(len(rows), noise / np.sqrt(2))
     return TrackletSet(unit_rows(rows), truth.video, truth.start, truth.end, truth.offsets), truth

@@ -1,4 +1,4 @@
-"""Where people go: paths over the ground, when they set out, and who gets in whose way."""
+"""Random paths over the ground, and a schedule of walks that limits crowding and overlap."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +18,11 @@ _TURN = 0.35  # seconds over which a body turns
 
 @dataclass(frozen=True)
 class Walk:
-    """One person's way through one film.
+    """One person's path through one film.
 
     Attributes:
         person: Id.
-        knots: Time (s of the film), x, z (m); the way is straight between them, with rounded corners.
+        knots: Time (s of the film), x, z (m); the path is straight between them, with rounded corners.
         phase: Of the gait at the first knot, in radians.
     """
 
@@ -32,16 +32,16 @@ class Walk:
 
     @property
     def start(self) -> float:
-        """When it begins, in seconds."""
+        """Start time in seconds of the film."""
         return self.knots[0][0]
 
     @property
     def end(self) -> float:
-        """When it ends."""
+        """End time in seconds of the film."""
         return self.knots[-1][0]
 
     def shifted(self, seconds: float) -> "Walk":
-        """The same way, later."""
+        """The same path, `seconds` later."""
         return Walk(self.person, tuple((round(t + seconds, 3), x, z) for t, x, z in self.knots), self.phase)
 
     @cached_property
@@ -76,10 +76,10 @@ def _smooth(rows: np.ndarray, seconds: float) -> np.ndarray:
     return np.asarray((total[:, 2 * half + 1 :] - total[:, : -2 * half - 1]) / (2 * half + 1))
 
 
-def wander(person: Person, camera: Camera, rng: np.random.Generator) -> Walk:
-    """Draws a way through a camera's view that begins at time 0 and begins and ends out of sight.
+def draw_walk(person: Person, camera: Camera, rng: np.random.Generator) -> Walk:
+    """Draws a path through a camera's view that starts at time 0 and starts and ends out of view.
 
-    People cross, come out of a door, go in at one, walk about, or turn round and leave where they came from.
+    People cross the view, come out of a door, go in at one, stroll, or turn back and leave where they came from.
     """
     speed = float(rng.uniform(1.35, 1.95))
     kind = ("cross", "slant", "out of a door", "into a door", "turn back", "stroll")[
@@ -133,8 +133,10 @@ def wander(person: Person, camera: Camera, rng: np.random.Generator) -> Walk:
     return Walk(person.id, tuple(knots), round(float(rng.uniform(0, 2 * np.pi)), 3))
 
 
-def outline(walk: Walk, person: Person, camera: Camera, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 4"]:
-    """About where a person is seen: left, top, right, bottom in pixels."""
+def approximate_boxes(
+    walk: Walk, person: Person, camera: Camera, times: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "n 4"]:
+    """Approximate bounding boxes of a person: left, top, right, bottom in pixels."""
     x, z, *_ = walk.at(times)
     tall = person.height * camera.focal / z
     column, row = camera.column(x, z), camera.row(z)
@@ -142,35 +144,35 @@ def outline(walk: Walk, person: Person, camera: Camera, times: Float[np.ndarray,
     return np.stack([column - half, row - tall, column + half, row], axis=1)
 
 
-def arrange(
+def schedule_walks(
     walkers: list[Person], camera: Camera, *, lead_in: float, crowd: int, overlap: float, seed: int, film: str
 ) -> tuple[list[Walk], int]:
-    """Finds a time for everybody to set out, as early as the others allow.
+    """Assigns each walk the earliest start time that the limits allow.
 
     Args:
-        walkers: Who walks, one entry for each time that they come.
-        camera: Before which camera.
+        walkers: One entry for each appearance.
+        camera: The camera that they pass.
         lead_in: Seconds without people at the beginning.
-        crowd: How many may be there at once.
-        overlap: Largest share, in [0, 1], of somebody's time that may be spent touching somebody else in the picture.
-        seed: Of the ways.
-        film: The film's name.
+        crowd: Most people in view at once.
+        overlap: Largest share, in [0, 1], of a person's time in which the box may overlap another one.
+        seed: Seed of the paths.
+        film: Name of the film, part of the seed.
 
     Returns:
-        The walks in the order of their start, and how many frames the film needs.
+        The walks sorted by start time; the number of frames of the film.
     """
     rate = camera.rate
     first = int(np.ceil(lead_in * rate)) + 1
     boxes = np.full((first + 64, crowd, 4), np.nan)
-    left: dict[int, int] = {}  # person -> first frame when they may come back
+    returns: dict[int, int] = {}  # person -> first frame of a possible return
     walks: list[Walk] = []
     last = earliest = first
     for number, person in enumerate(walkers):
-        walk = wander(person, camera, generator(seed, "way", film, number))
+        walk = draw_walk(person, camera, generator(seed, "way", film, number))
         times = np.arange(0, walk.end, 1 / rate)
-        mine = outline(walk, person, camera, times)
+        mine = approximate_boxes(walk, person, camera, times)
         area = (mine[:, 2] - mine[:, 0]) * (mine[:, 3] - mine[:, 1])
-        start = max(earliest, left.get(person.id, 0))
+        start = max(earliest, returns.get(person.id, 0))
         while True:
             if start + len(times) > len(boxes):
                 boxes = np.concatenate([boxes, np.full((len(times) + 256, crowd, 4), np.nan)])
@@ -186,7 +188,7 @@ def arrange(
         there[:, free[0]] = mine
         walks.append(walk.shifted(start / rate))
         last = max(last, start + len(times))
-        left[person.id] = start + len(times) + int(2 * rate)
+        returns[person.id] = start + len(times) + int(2 * rate)
         filled = np.isfinite(boxes[earliest:, :, 0]).all(axis=1)
         earliest += int(np.argmin(filled)) if not filled.all() else len(filled)
     return sorted(walks, key=lambda walk: walk.start), last + 2

@@ -2,11 +2,11 @@
 
 from .crop import CropSettings, choose_crops, cut, encode_jpeg
 from .decode import Footage, Frame, open_footage
-from .detectors import Detector, DetectorSettings, Found, MotionSettings, MotSettings, YoloxSettings
+from .detectors import Detector, DetectorSettings, FrameDetections, MotionSettings, MotSettings, YoloxSettings
 from .find import ENDINGS, find_videos
 from .sequence import is_image_sequence, sequence_images
 from .track import LEAST_INTERVALS, ByteTrackSettings, OcSortSettings, SortSettings, Tracker, TrackerSettings
-from .tracklets import Followed, follow
+from .tracklets import TrackedVideo, follow
 from .truth import match_truth, read_truth, truth_file
 
 __all__ = [
@@ -16,14 +16,14 @@ __all__ = [
     "CropSettings",
     "Detector",
     "DetectorSettings",
-    "Followed",
     "Footage",
-    "Found",
     "Frame",
+    "FrameDetections",
     "MotSettings",
     "MotionSettings",
     "OcSortSettings",
     "SortSettings",
+    "TrackedVideo",
     "Tracker",
     "TrackerSettings",
     "YoloxSettings",

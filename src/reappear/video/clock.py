@@ -1,4 +1,4 @@
-"""Presentation time stamps, as files have them, to one strictly increasing time for everybody downstream."""
+"""Converts the presentation time stamps of a file to strictly increasing times."""
 
 _MAX_REORDER = 0.5  # seconds that stamps may run backwards because a muxer put frames out of order
 _MAX_GAP = 24 * 3600.0  # seconds without a frame; a larger jump is a new clock
@@ -8,15 +8,15 @@ _STEP_OUT_OF_ORDER = 1e-6  # seconds
 class Clock:
     """Computes the time of each frame of one video.
 
-    Time stamps restart where files were joined, wrap around (33 bits in MPEG-TS), stand still or are missing. Within
-    one run of stamps, times are the stamps minus that of its first frame. A run that begins anew is placed one frame
-    interval after the frame before it; a frame without a stamp, or with that of the frame before, likewise.
+    Time stamps restart where files were joined, wrap around (33 bits in MPEG-TS), repeat or are missing. Within one
+    run of stamps, times are relative to its first frame. A new run starts one frame interval after the frame before
+    it; a frame without a stamp, or with a repeated one, is placed likewise.
 
     Args:
         rate: Frames a second, for frames whose stamp cannot be used.
 
     Attributes:
-        restarts: How often the stamps jumped back, or forward by more than a day.
+        restarts: Number of jumps back, or forward by more than a day.
         derived: Frames whose time was computed from the rate.
     """
 
@@ -24,7 +24,7 @@ class Clock:
         self.restarts = self.derived = 0
         self._rate = rate
         self._number, self._time = -1, -1 / rate  # of the frame before
-        self._stamp: float | None = None  # the last that was known
+        self._stamp: float | None = None  # the last known stamp
         self._origin: float | None = None  # the stamp of time 0
 
     def time(self, number: int, stamp: float | None) -> float:
@@ -36,7 +36,7 @@ class Clock:
         """
         if stamp is None or stamp == self._stamp:
             self.derived += 1
-            # Not summed up where no stamp was seen: thus without rounding errors.
+            # Multiplied instead of summed where there are no stamps: no rounding errors.
             time = number / self._rate if self._stamp is None else self._expected(number)
         elif self._stamp is None or self._origin is None:
             time = 0.0 if self._number < 0 else self._expected(number)

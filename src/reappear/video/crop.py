@@ -1,4 +1,4 @@
-"""Which boxes of a tracklet are worth keeping as pictures, and how they are cut out."""
+"""Selects the boxes of a tracklet by quality rules and crops them."""
 
 from collections import Counter
 from typing import Annotated
@@ -25,7 +25,7 @@ from .overlap import area, intersection
 
 @settings
 class CropSettings:
-    """Quality rules, and how crops are cut and stored."""
+    """Quality rules for boxes, and how crops are stored."""
 
     height: Annotated[int, "boxes less tall are left out, pixels", Interval(ge=0, le=16_384)] = 32
     aspect: Annotated[tuple[NotNegative, NotNegative], "height over width of a box, least and most", RISING] = (
@@ -56,7 +56,7 @@ def choose_crops(
     max_crops: int,
     min_crops: int,
 ) -> tuple[list[Int[np.ndarray, " _"]], dict[str, int]]:
-    """The rows of `tracks` to keep, for each tracklet that stays, and how many boxes were left out for which reason.
+    """The rows of `tracks` to keep, per kept tracklet, and the number of dropped boxes by reason.
 
     Args:
         tracks: The tracklets of one video.
@@ -65,7 +65,7 @@ def choose_crops(
         aspect: Height over width, least and most.
         border: Boxes nearer to the edge are left out; -1 keeps them.
         overlap: Boxes of which more than this fraction is covered by another box of the frame are left out.
-        max_crops: Crops of a tracklet at most; the good ones are thinned evenly from first to last.
+        max_crops: Crops of a tracklet at most; valid boxes are subsampled evenly.
         min_crops: Tracklets with fewer are left out.
     """
     sides = tracks.box[:, 2:] - tracks.box[:, :2]
@@ -73,7 +73,7 @@ def choose_crops(
     margin = np.minimum(tracks.box[:, :2], np.asarray(size) - tracks.box[:, 2:]).min(axis=1, initial=np.inf)
     rules = {
         "boxes that are too small": sides[:, 1] < height,
-        "boxes of an odd shape": (ratio < aspect[0]) | (ratio > aspect[1]),
+        "boxes with an unusual aspect ratio": (ratio < aspect[0]) | (ratio > aspect[1]),
         "boxes cut by the edge of the frame": margin < border if border >= 0 else np.zeros(len(ratio), bool),
         "boxes covered by another": covered(tracks.frame, tracks.box) > overlap,
     }
@@ -130,6 +130,6 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
 
 
 def _cuts(good: Bool[np.ndarray, " n"], offsets: Int[np.ndarray, " _"]) -> Int[np.ndarray, " _"]:
-    """Where the good rows are to be cut into tracklets."""
+    """Offsets of the tracklets among the valid rows."""
     owners = offsets_to_owner(offsets)[good]
     return lengths_to_offsets(np.bincount(owners, minlength=len(offsets) - 1))[1:-1]

@@ -1,8 +1,8 @@
-"""Footage in, frames out: video files through PyAV, and MOTChallenge folders of images.
+"""Decodes video files (PyAV) and MOTChallenge folders of images into frames.
 
 A frame's time is its presentation time stamp (pts), counted from the first frame, and strictly increasing: `Clock`
-mends stamps that restart, stand still or are missing. Raw streams (`.264`) carry none; their times are the frame number
-over the rate that the stream states, or over 25 where it states none.
+corrects stamps that restart, repeat or are missing. Raw streams (`.264`) carry none; their times are the frame number
+divided by the rate of the stream, or by 25 where it has none.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video.
+    """One frame of a video.
 
     Attributes:
         number: From 0, in decoding order; frames that could not be decoded keep their number.
@@ -46,22 +46,22 @@ class Frame:
 
     @cached_property
     def image(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture as RGB, converted when first asked for. Sizes may differ from frame to frame."""
+        """The image as RGB, converted on first use. Sizes may differ between frames."""
         return self._convert()
 
 
 @dataclass
 class Footage:
-    """One video that can be read from its start any number of times.
+    """One video, which can be read from its start any number of times.
 
     Attributes:
         path: A video file, or a MOTChallenge sequence folder.
-        size: Width and height of the first frame in pixels, as shown (rotated and mirrored as the file asks for).
-        rate: Frames a second; 0 where the file does not say.
-        frames_stated: Frames that the file says it has; 0 where it does not say.
+        size: Width and height of the first frame in pixels, as displayed (rotated and mirrored by the display matrix).
+        rate: Frames a second; 0 = unknown.
+        frames_stated: Number of frames in the header; 0 = unknown.
         frames_read: Frames decoded by the last complete reading.
         damage: Why the last reading ended early or skipped frames; empty when it did not.
-        notes: What the user should know of how it was read, one line each.
+        notes: Messages to the user about how it was read, one line each.
     """
 
     path: Path
@@ -84,11 +84,11 @@ class Footage:
             self.notes.append(text)
 
     def frames(self, *, stride: int = 1, only: frozenset[int] | None = None) -> Iterator[Frame]:
-        """Decodes from the start, in the order of number and time. Images are converted to RGB when asked for.
+        """Decodes from the start, in the order of number and time.
 
         Args:
             stride: Yields frames 0, stride, 2 stride, ...
-            only: Yields these frame numbers alone, and stops after the last.
+            only: Yields only these frame numbers, and stops after the last.
         """
         self.frames_read, self.damage = 0, ""
         last = max(only, default=-1) if only is not None else None
@@ -106,13 +106,13 @@ def open_footage(path: Path) -> Footage:
     """Opens a video file or a MOTChallenge folder and decodes its first frame.
 
     Raises:
-        InputError: There is no picture in it; the message says why.
+        InputError: No frame can be decoded; the message has the reason.
     """
     footage = _open_images(path) if path.is_dir() else _open_file(path)
     for first in footage.frames():
         footage.size = (first.image.shape[1], first.image.shape[0])
         return footage
-    raise InputError(f"{path}: no frame can be decoded ({footage.damage or 'the stream is empty'}); film it again")
+    raise InputError(f"{path}: no frame can be decoded ({footage.damage or 'the stream is empty'}); check the file")
 
 
 def _open_file(path: Path) -> Footage:
@@ -131,28 +131,28 @@ def _open_file(path: Path) -> Footage:
 
 
 def _choose_stream(path: Path) -> tuple[int, str]:
-    """The index of the video stream to read, and a note where there was a choice.
+    """The index of the video stream to read, and a note where there are several.
 
-    Not a cover picture; of those at least half as long as the longest the default one, then the largest, then the
-    first.
+    Cover pictures are excluded; among streams at least half as long as the longest: the default one, then the largest,
+    then the first.
     """
     with _opened(path) as container:
         streams = [s for s in container.streams.video if s.codec_context is not None]
-        films = [s for s in streams if not s.disposition & _PICTURE]
-        if not films:
+        videos = [s for s in streams if not s.disposition & _PICTURE]
+        if not videos:
             found = "cover pictures" if streams else "streams that cannot be decoded"
             raise InputError(f"{path} has no video stream, only {found}; give a video")
-        if len(films) == 1:
-            return films[0].index, ""
+        if len(videos) == 1:
+            return videos[0].index, ""
         packets = Counter[int]()
-        with contextlib.suppress(av.FFmpegError):  # what is cut off is noticed when it is decoded
-            packets.update(packet.stream_index for packet in container.demux(films) if packet.size)
+        with contextlib.suppress(av.FFmpegError):  # truncation is detected while decoding
+            packets.update(packet.stream_index for packet in container.demux(videos) if packet.size)
         most = max(packets.values(), default=0)
         best = max(
-            (stream for stream in films if 2 * packets[stream.index] >= most),
+            (stream for stream in videos if 2 * packets[stream.index] >= most),
             key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index),
         )
-        text = f"{len(films)} video streams; stream {best.index} is read ({best.width} x {best.height} pixels)"
+        text = f"{len(videos)} video streams; stream {best.index} is read ({best.width} x {best.height} pixels)"
         return best.index, text
 
 
@@ -177,7 +177,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
     with _opened(footage.path) as container:
         stream = container.streams[index]
-        stream.codec_context.thread_count = 1  # videos run in parallel, and errors stay with their packet
+        stream.codec_context.thread_count = 1  # videos run in parallel, and errors belong to one packet
         clock = Clock(footage.clock)
         number, lost, packets_read = 0, 0, 0
         begin: float | None = None
@@ -189,7 +189,7 @@ def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
             except StopIteration:
                 break
             except av.FFmpegError as error:
-                footage.damage = f"the file ends in the middle ({_reason(error)})"
+                footage.damage = f"the file is truncated ({_reason(error)})"
                 break
             if not packet.size and packet.dts is not None:
                 continue  # stands for a repeated frame
@@ -214,7 +214,7 @@ def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
                     sizes.add((frame.width, frame.height))
                     yield Frame(number, clock.time(number, stamp), _converter(frame))
                 number += 1
-        # A header may count fields, ticks or frames that an edit list hides: only where time is missing too, the file
+        # A header may count fields, ticks or frames hidden by an edit list: only where time is missing too, the file
         # was cut.
         short = max(number, packets_read) < stream.frames
         if stream.duration and begin is not None:
@@ -228,7 +228,7 @@ def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
 def _note_reading(footage: Footage, clock: Clock, frames: int, sizes: set[tuple[int, int]]) -> None:
     if clock.restarts:
         times = f"{clock.restarts} times" if clock.restarts > 1 else "once"
-        footage.note(f"time stamps jump {times}; what follows a jump is placed one frame interval after what precedes")
+        footage.note(f"time stamps jump {times}; each part is placed one frame interval after the one before")
     if clock.derived:
         rate = f"{footage.clock:g} frames a second" + ("" if footage.rate else ", assumed: the file states no rate")
         footage.note(
@@ -240,7 +240,7 @@ def _note_reading(footage: Footage, clock: Clock, frames: int, sizes: set[tuple[
 def _note_sizes(footage: Footage, sizes: set[tuple[int, int]]) -> None:
     if len(sizes) > 1:
         shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes)[:4])
-        footage.note(f"frames have {len(sizes)} sizes ({shown} pixels); each is cut by its own")
+        footage.note(f"frames have {len(sizes)} sizes ({shown} pixels); boxes are relative to the size of their frame")
 
 
 def _converter(frame: Any) -> Callable[[], np.ndarray]:
@@ -253,7 +253,7 @@ def _converter(frame: Any) -> Callable[[], np.ndarray]:
 
 
 def _as_shown(image: UInt8[np.ndarray, "h w 3"], matrix: np.ndarray) -> UInt8[np.ndarray, "_h _w 3"]:
-    """Turns and mirrors a picture by a display matrix (ISO 14496-12, 6.2.2), to the nearest quarter turn.
+    """Rotates and mirrors an image by a display matrix (ISO 14496-12, 6.2.2), to the nearest quarter turn.
 
     A pixel at x to the right and y down is shown at (a x + c y, b x + d y).
     """

@@ -1,4 +1,4 @@
-"""Which videos a person means by a list of paths."""
+"""Finds the videos in files, folders and patterns."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -17,17 +17,17 @@ _Identity = tuple[int, int]  # device and inode
 
 
 def find_videos(paths: Iterable[Path], *, note: Callable[[str], None] = lambda text: None) -> list[Path]:
-    """Files as they are; folders searched through; patterns with `*`, `?` or `[` expanded. Each video once.
+    """Lists each video once: files, folders (searched recursively), and patterns with `*`, `?` or `[`.
 
-    A MOTChallenge sequence folder (`seqinfo.ini`, `img1/`) is one video. Links are followed; a file or folder that is
-    reached again, by whatever name, is not taken again.
+    A MOTChallenge sequence folder (`seqinfo.ini`, `img1/`) is one video. Links are followed; a file or folder
+    reached a second time is skipped.
 
     Args:
         paths: Files, folders, patterns.
         note: Called with one line for each video that was reached again by a link, and each folder that cannot be read.
 
     Raises:
-        InputError: A path is not there, or nothing in it is a video.
+        InputError: A path does not exist or has no video in it.
     """
     found: dict[_Identity | Path, Path] = {}
     for path in paths:
@@ -38,9 +38,9 @@ def find_videos(paths: Iterable[Path], *, note: Callable[[str], None] = lambda t
             if Path(os.path.normpath(first)) != Path(os.path.normpath(video)):
                 note(f"{video} and {first} are the same file; it is read once")
         if not count:
-            raise InputError(f"{path} holds no videos; read are {' '.join(ENDINGS)} and MOTChallenge folders")
+            raise InputError(f"{path} has no videos; supported are {' '.join(ENDINGS)} and MOTChallenge folders")
     if not found:
-        raise InputError("no videos were named; name files, folders or patterns")
+        raise InputError("no videos given; give files, folders or patterns")
     return list(found.values())
 
 
@@ -63,7 +63,7 @@ def _within(path: Path, note: Callable[[str], None]) -> Iterator[Path]:
 
 
 def _below(folder: Path, note: Callable[[str], None], seen: set[_Identity | None]) -> Iterator[Path]:
-    """Videos below a folder; folders that were `seen` before are passed over."""
+    """Videos below a folder; folders in `seen` are skipped."""
     if (identity := _identity(folder)) in seen:
         return
     seen.add(identity)

@@ -38,7 +38,7 @@ class Boxes:
         return slice(int(np.searchsorted(self.frame, frame)), int(np.searchsorted(self.frame, frame, side="right")))
 
     def where(self, mine: Bool[np.ndarray, " n"]) -> "Boxes":
-        """Some of the rows."""
+        """The rows where `mine` is true."""
         return Boxes(self.frame[mine], self.identity[mine], self.box[mine], self.score[mine], self.first)
 
 
@@ -52,10 +52,10 @@ def read_boxes(path: Path, *, people_only: bool, images: ImageSequence | None = 
         path: The file.
         people_only: For ground truth: leaves out lines whose confidence is 0 ("not considered") and, in files with a
             class column (nine columns, MOT16 and later), classes other than 1, pedestrian.
-        images: The images that the boxes are of, where the video is a folder of images.
+        images: The images of the boxes, where the video is a folder of images.
 
     Raises:
-        InputError: A line is not such a line; the message names it.
+        InputError: A line is invalid; the message has its number.
     """
     lines = [(n, line) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     rows = np.full((len(lines), 8), 1.0)
@@ -87,7 +87,7 @@ def read_boxes(path: Path, *, people_only: bool, images: ImageSequence | None = 
 
 
 def _check(row: Float[np.ndarray, "8"]) -> None:
-    """Raises ValueError for values that are no box."""
+    """Raises ValueError for an invalid box."""
     frame, identity = row[:2]
     if not np.isfinite(row).all():
         raise ValueError("a value is not finite")

@@ -9,7 +9,7 @@ from pathlib import Path
 from reappear.core import InputError
 from reappear.core.files import inside, read_text
 
-MAX_RATE = 1000.0  # frames a second; what files state beyond it is a unit of time, not a rate
+MAX_RATE = 1000.0  # frames a second; larger values in files are time bases, not rates
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -20,7 +20,7 @@ class ImageSequence:
     Attributes:
         images: Number in the file name → path, by number. The number is that of the last digits before the ending.
         unnumbered: Names of images without a number.
-        rate: Frames a second; 0 where it is not stated.
+        rate: Frames a second; 0 = unknown.
     """
 
     images: dict[int, Path]
@@ -47,7 +47,7 @@ def read_sequence(folder: Path) -> ImageSequence:
     """Reads `seqinfo.ini` (`imDir`, `imExt`, `frameRate`) and lists the images.
 
     Raises:
-        InputError: It is not a sequence, has no images or two of one number, or its frame rate is none.
+        InputError: The folder is not a sequence, has no images or two of one number, or an invalid frame rate.
     """
     if not is_image_sequence(folder):
         raise InputError(f"{folder} is not a MOTChallenge sequence: it has no seqinfo.ini")

@@ -1,7 +1,7 @@
 """SORT, ByteTrack and OC-SORT at any frame rate: Kalman filters of boxes and their assignment to detections.
 
-They give the same tracklets as release 2.6 of the package `trackers` (Roboflow, Apache-2.0), whose constants they take.
-That package cannot be a dependency: it asks for the desktop build of OpenCV, which overwrites the headless build and
+The tracklets and constants are those of release 2.6 of the package `trackers` (Roboflow, Apache-2.0). That package
+cannot be a dependency: it requires the desktop build of OpenCV, which overwrites the headless build and
 does not load where libGL is missing.
 """
 
@@ -32,8 +32,8 @@ class KalmanFilter:
         measured: The first measurement.
         velocities: How many measured values change over time.
         measurement_noise: Variance of each measured value.
-        process_noise: Variance that each value of the state gains in one frame interval.
-        covariance: Variance of each value of the state at first.
+        process_noise: Variance added to each value of the state in one frame interval.
+        covariance: Initial variance of each value of the state.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class KalmanFilter:
         self.state[:4, 0] = measured
 
     def predict(self, step: float, jitter: float) -> None:
-        """Moves on by `step` frame intervals; within `jitter` of 1 the noise is that of one interval."""
+        """Predicts `step` frame intervals ahead; within `jitter` of 1 the noise is that of one interval."""
         transition = self._identity.copy()
         transition[self._place, self._velocity] = step
         noise = self._process_noise if abs(step - 1) <= jitter else self._noise_of(step)
@@ -63,7 +63,7 @@ class KalmanFilter:
         self.covariance = transition @ self.covariance @ transition.T + noise
 
     def update(self, measured: Box) -> None:
-        """Takes in a measurement, in Joseph's form."""
+        """Updates with a measurement (Joseph form)."""
         seen, noise = self._observed, self._measurement_noise
         innovation = measured.reshape(4, 1) - seen @ self.state
         cross = self.covariance @ seen.T
@@ -82,13 +82,13 @@ class KalmanFilter:
 
 
 class Track:
-    """One person followed by the corners of the box.
+    """One track; its state is the corners of the box.
 
     Attributes:
         id: Number of the tracklet; -1 before it has one.
-        hits: Frames in which it was found, in a row or in all (see `ByteTrack`).
-        missed: Frames since it was found.
-        unseen_seconds: Seconds since it was found.
+        hits: Matched frames, consecutive or in total (see `ByteTrack`).
+        missed: Frames since the last match.
+        unseen_seconds: Seconds since the last match.
     """
 
     def __init__(self, box: Box) -> None:
@@ -99,13 +99,13 @@ class Track:
         self.filter = KalmanFilter(box)
 
     def predict(self, seconds: float, rate: float) -> None:
-        """Moves on by `seconds`, in a video of `rate` frames a second."""
+        """Predicts `seconds` ahead, in a video of `rate` frames a second."""
         self.filter.predict(seconds * rate, _JITTER * rate)
         self.missed += 1
         self.unseen_seconds += seconds
 
     def update(self, box: Box, step: float) -> None:
-        """Takes in the box in which it was found, `step` frame intervals after the last frame."""
+        """Updates with a matched box, `step` frame intervals after the last frame."""
         self.filter.update(box)
         self.hits += 1
         self.missed = 0
@@ -113,20 +113,20 @@ class Track:
 
     @property
     def box(self) -> Box:
-        """Where it is expected."""
+        """The predicted box."""
         return np.asarray(self.filter.state[:4, 0])
 
 
 class ByteTrack:
-    """ByteTrack (Zhang et al. 2022, arXiv:2110.06864); SORT (Bewley et al. 2016, arXiv:1602.00763) is a case of it.
+    """ByteTrack (Zhang et al. 2022, arXiv:2110.06864); SORT (Bewley et al. 2016, arXiv:1602.00763) is a special case.
 
     Args:
         rate: Frames a second.
-        activation_score: Score from which a box begins a tracklet.
+        activation_score: Score from which a box starts a tracklet.
         high_score: Score from which a box is matched in the first round, others in the second; SORT has one round: 0.
-        minimum_iou: IoU with its predicted place that a box needs to be matched.
+        minimum_iou: Least IoU of a box with the predicted one to be matched.
         minimum_frames: Frames before a tracklet has a number.
-        in_a_row: Whether those frames follow each other; SORT counts all.
+        in_a_row: Whether those frames must be consecutive; SORT counts all.
     """
 
     def __init__(
@@ -146,9 +146,9 @@ class ByteTrack:
         self._next = 0
 
     def update(self, box: Boxes, score: Scores, seconds: float, *, lost_seconds: float) -> Ids:
-        """The tracklet of each box found `seconds` after the last frame; -1 = none.
+        """The tracklet of each box, `seconds` after the last frame; -1 = none.
 
-        A tracklet that was not found for more than `lost_seconds` has ended.
+        A tracklet not matched for more than `lost_seconds` has ended.
         """
         ids = np.full(len(box), -1, np.int64)
         for track in self._tracks:
@@ -173,9 +173,10 @@ class ByteTrack:
 
 
 class DirectedTrack(Track):
-    """One person followed by centre, area and shape of the box, as OC-SORT does.
+    """One track; its state is centre, area and aspect ratio of the box, as in OC-SORT.
 
-    When found again after a gap, the filter returns to its state before it and is led along a straight line through it.
+    When matched again after a gap, the filter returns to its state before the gap and is updated along a straight line
+    through it (observation-centric re-update).
     """
 
     def __init__(self, box: Box) -> None:
@@ -196,13 +197,13 @@ class DirectedTrack(Track):
 
     @property
     def earlier(self) -> Box:
-        """Where it was found up to `_LOOK_BACK` frames ago."""
+        """The matched box up to `_LOOK_BACK` frames ago."""
         ages = [self._age - back for back in range(_LOOK_BACK, 0, -1)]
         return next((self._seen[age] for age in ages if age in self._seen), self.last)
 
     @property
     def box(self) -> Box:
-        """Where it is expected."""
+        """The predicted box."""
         x, y, area, shape = self.filter.state[:4, 0]
         width = np.sqrt(area * shape)
         height = area / width if width else 0.0
@@ -252,8 +253,8 @@ class OcSort:
     Args:
         rate: Frames a second.
         high_score: Boxes below this score are not used.
-        minimum_iou: IoU with its predicted place, or its last one, that a box needs to be matched.
-        direction_weight: Weight of the agreement of directions beside IoU.
+        minimum_iou: Least IoU of a box with the predicted or last one to be matched.
+        direction_weight: Weight of direction consistency relative to IoU.
         minimum_frames: Frames in a row before a tracklet has a number.
     """
 
@@ -266,9 +267,9 @@ class OcSort:
         self._next = self._frames = 0
 
     def update(self, box: Boxes, score: Scores, seconds: float, *, lost_seconds: float) -> Ids:
-        """The tracklet of each box found `seconds` after the last frame; -1 = none.
+        """The tracklet of each box, `seconds` after the last frame; -1 = none.
 
-        A tracklet that was not found for more than `lost_seconds` has ended.
+        A tracklet not matched for more than `lost_seconds` has ended.
         """
         ids = np.full(len(box), -1, np.int64)
         if not self._tracks and not len(box):
@@ -314,7 +315,7 @@ def overlaps(expected: list[Box], found: Boxes) -> Float[np.ndarray, "t n"]:
 def assign(
     benefit: Float[np.ndarray, "t n"], overlap: Float[np.ndarray, "t n"], minimum_iou: float
 ) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """Assignment of greatest benefit, without pairs below `minimum_iou`; rows and columns without a partner."""
+    """Assignment of maximal benefit without pairs below `minimum_iou`; unmatched rows; unmatched columns."""
     pairs = [
         (i, j)
         for i, j in zip(*(part.tolist() for part in linear_sum_assignment(benefit, maximize=True)), strict=True)

@@ -1,4 +1,4 @@
-"""From the frames of one video to the tracklets of its people."""
+"""Detects and tracks the people of one video."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from .track import Tracker
 
 
 @dataclass(frozen=True)
-class Followed:
-    """One video, looked through.
+class TrackedVideo:
+    """The tracklets of one video and how it was read.
 
     Attributes:
-        tracks: Its tracklets, in the order in which they begin.
+        tracks: Tracklets sorted by first frame.
         time: Seconds of each row of `tracks`.
         size: Width and height in pixels of the frame of each row of `tracks`.
         detections: Boxes found, in tracklets or not.
         frames: Frames decoded.
-        seconds: Time of the last frame looked at.
-        interval: Median seconds between frames looked at; 0 where there are fewer than two.
+        seconds: Time of the last processed frame.
+        interval: Median seconds between processed frames; 0 for fewer than two.
         damage: Why decoding ended early or skipped frames; empty when it did not.
     """
 
@@ -45,7 +45,7 @@ def follow(
     *,
     stride: int = 1,
     tick: Callable[[int], None] = lambda frames: None,
-) -> Followed:
+) -> TrackedVideo:
     """Detects and tracks the people of one video, on every `stride`-th frame."""
     numbers, times, sizes, boxes, scores, owners = [], [], [], [], [], []
     detections, looked = 0, []
@@ -74,7 +74,7 @@ def follow(
         score=np.concatenate([*scores, np.zeros(0, np.float32)])[order],
         offsets=lengths_to_offsets(lengths[np.argsort(first)]),
     )
-    return Followed(
+    return TrackedVideo(
         tracks,
         time=np.concatenate([*times, np.zeros(0)])[order],
         size=np.concatenate([*sizes, np.zeros((0, 2), np.int64)])[order],

@@ -11,13 +11,13 @@ from .sequence import is_image_sequence, read_sequence
 
 
 def truth_file(video: Path) -> Path | None:
-    """`X.gt.txt` beside the film `X.mp4`, or `gt/gt.txt` in a MOTChallenge folder."""
+    """`X.gt.txt` beside the video `X.mp4`, or `gt/gt.txt` in a MOTChallenge folder."""
     path = video / "gt" / "gt.txt" if video.is_dir() else video.with_suffix(".gt.txt")
     return path if path.is_file() else None
 
 
 def read_truth(video: Path) -> Boxes | None:
-    """The true boxes of a video's people, or None where there is no annotation."""
+    """The annotated boxes of a video; None where there are none."""
     path = truth_file(video)
     images = read_sequence(video) if is_image_sequence(video) else None
     return read_boxes(path, people_only=True, images=images) if path else None
@@ -40,7 +40,7 @@ def match_truth(
             continue
         there = truth.at(int(frame[mine[0]]))
         overlaps = iou(np.asarray(box[mine]), truth.box[there])
-        # A pair that may not match must not push out one that may.
+        # An invalid pair must not displace a valid one.
         rows, columns = linear_sum_assignment(np.where(overlaps >= minimum_iou, overlaps, 0), maximize=True)
         good = overlaps[rows, columns] >= minimum_iou
         found[mine[rows[good]]] = truth.identity[there][columns[good]]

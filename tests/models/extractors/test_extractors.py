@@ -82,7 +82,7 @@ def test_every_extractor(chosen):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_network_that_gives_nan_is_refused_when_it_is_loaded(tmp_path, kind):
+def test_network_with_nan_output_is_refused_on_load(tmp_path, kind):
     path = onnx_file(tmp_path / "a.onnx", batch=1, side=(8, 4))
     network = onnx.load(path)
     network.graph.initializer.append(helper.make_tensor("weight", TensorProto.FLOAT, [1], [float("nan")]))
@@ -107,7 +107,7 @@ def test_color_imports_no_network():
 
 
 @pytest.mark.parametrize(("hues", "values", "greys"), [(12, 3, 6), (1, 1, 1), (7, 2, 4)])
-def test_every_colour_is_shared_out_wholly(hues, values, greys):
+def test_color_bins_sum_to_one(hues, values, greys):
     bins = _bins_of_colours(hues, values, greys)
     assert bins.shape == (1 << 15, hues * values + greys)
     assert np.allclose(bins.sum(axis=1), 1, atol=1e-5)
@@ -120,7 +120,7 @@ def test_color_vectors_have_unit_length(seed):
     assert np.allclose(np.linalg.norm(ColorExtractor()(pictures(3, seed)), axis=1), 1, atol=1e-5)
 
 
-def test_black_white_and_tiny_images_have_vectors():
+def test_black_white_and_tiny_images_are_embedded():
     images = [np.zeros((9, 5, 3), np.uint8), np.full((90, 40, 3), 255, np.uint8), np.full((1, 1, 3), 7, np.uint8)]
     assert np.allclose(np.linalg.norm(ColorExtractor()(images), axis=1), 1, atol=1e-5)
 
@@ -132,7 +132,7 @@ def dressed(shirt, trousers, gain=(1, 1, 1)):
     return np.clip(image * gain, 0, 255).astype(np.uint8)
 
 
-def test_the_same_clothes_under_another_camera_are_nearer_than_other_clothes():
+def test_same_clothes_are_nearer_across_cameras_than_other_clothes():
     red_blue = dressed((180, 40, 40), (40, 50, 150))
     same = dressed((180, 40, 40), (40, 50, 150), gain=(0.85, 1.0, 1.15))
     swapped = dressed((40, 50, 150), (180, 40, 40))
@@ -144,7 +144,7 @@ def test_the_same_clothes_under_another_camera_are_nearer_than_other_clothes():
     assert plain @ cast > unbalanced[0] @ unbalanced[1]
 
 
-def test_a_mirrored_image_has_the_same_colours():
+def test_mirrored_image_has_the_same_colours():
     images = [resized([image], 64, 32)[0] for image in pictures(4)]  # not resized again, which would blur unevenly
     mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in images]
     assert np.allclose(ColorExtractor()(images), ColorExtractor()(mirrored), atol=1e-3)
@@ -165,7 +165,7 @@ def test_pixels_are_scaled_shifted_and_ordered():
 # onnx
 
 
-def test_onnx_gives_what_the_file_says(tmp_path):
+def test_onnx_output_is_that_of_the_file(tmp_path):
     image = np.zeros((10, 10, 3), np.uint8)
     image[..., 0] = 255
     extractor = OnnxSettings(weights=onnx_file(tmp_path / "a.onnx"), mean=(0.0,) * 3, std=(1.0,) * 3).build()
@@ -195,7 +195,7 @@ def test_onnx_of_fixed_batch_and_size(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"channels": 4}, {"output": ["n", 3, 1]}])
-def test_onnx_refuses_what_embeds_nothing(tmp_path, wrong):
+def test_onnx_without_embedding_output_is_refused(tmp_path, wrong):
     if "output" in wrong:
         path = tmp_path / "a.onnx"
         graph = helper.make_graph(
@@ -240,7 +240,7 @@ def test_openvino_refuses_other_files(tmp_path):
         OpenVinoSettings(weights=tmp_path / "a.xml").build()
 
 
-def test_without_openvino_the_line_to_install_it_is_told(tmp_path, monkeypatch):
+def test_missing_openvino_has_an_install_hint(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match=r"pip install 'reappear\[openvino\]'"):
         OpenVinoSettings(weights=tmp_path / "a.xml").build()
@@ -249,7 +249,7 @@ def test_without_openvino_the_line_to_install_it_is_told(tmp_path, monkeypatch):
 # models
 
 
-def test_a_model_folder_brings_its_size_and_colours(tmp_path):
+def test_model_folder_sets_size_and_normalisation(tmp_path):
     from reappear.models import create_model, save_model
 
     config = {"architecture": "cnn6", "arguments": {}, "height": 64, "width": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
@@ -275,7 +275,7 @@ def test_random_weights_depend_on_the_seed_alone():
     assert not np.allclose(vectors(1), vectors(2))
 
 
-def test_an_unknown_name_is_refused():
+def test_unknown_name_is_refused():
     with pytest.raises(InputError, match="no model is called 'resnet5000'"):
         ModelSettings(name="resnet5000").build()
 
@@ -283,7 +283,7 @@ def test_an_unknown_name_is_refused():
 # by one word
 
 
-def test_what_a_word_means(tmp_path):
+def test_extractor_shorthands(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text(json.dumps({}))
     (tmp_path / "m" / "model.safetensors").touch()
@@ -302,7 +302,7 @@ def test_what_a_word_means(tmp_path):
 
 
 @pytest.mark.real
-def test_a_detector_is_no_extractor(real_data):
+def test_detector_is_refused_as_extractor(real_data):
     with pytest.raises(InputError, match=r"gives \[1, 3549, 85\].*is it a detector"):
         OnnxExtractor(real_data / "weights" / "yolox_nano.onnx")
 

@@ -43,34 +43,34 @@ def two_workers():
 
 @pytest.mark.slow
 class TestRay:
-    def test_same_as_here_in_the_same_order(self, two_workers):
+    def test_cluster_results_equal_local_results(self, two_workers):
         matrix = np.arange(6.0).reshape(2, 3)
         assert isinstance(two_workers, Engine)
         found = two_workers.map(_product, matrix, iter(range(20)))
         for mine, here in zip(found, LOCAL.map(_product, matrix, range(20)), strict=True):
             assert np.array_equal(mine, here)
 
-    def test_items_are_taken_as_the_work_goes_on(self, two_workers):
+    def test_items_are_consumed_lazily(self, two_workers):
         taken = []
         found = two_workers.map(_product, np.ones(1), (taken.append(i) or i for i in range(1000)))
         assert next(found) == 0
         assert len(taken) < 20
         found.close()
 
-    def test_what_a_lost_worker_did_is_done_again(self, two_workers, tmp_path):
+    def test_work_of_a_lost_worker_is_repeated(self, two_workers, tmp_path):
         assert list(two_workers.map(_dies_once, tmp_path, range(8))) == [i * i for i in range(8)]
         assert (tmp_path / "died").exists()
 
-    def test_an_error_of_ours_stays_what_it_is(self, two_workers):
+    def test_errors_keep_their_class(self, two_workers):
         with pytest.raises(InputError, match=r"^row 0 is bad$"):
             list(two_workers.map(_refuses, 0, range(3)))
 
-    def test_a_piece_that_kills_every_worker_ends_in_a_line(self, two_workers):
+    def test_item_that_kills_workers_is_an_engine_error(self, two_workers):
         with pytest.raises(EngineError, match=r"Ray lost a piece of work 5 times .* run the same command again"):
             list(two_workers.map(_dies_always, 0, range(1)))
 
 
-def test_no_ray(monkeypatch):
+def test_missing_ray_has_an_install_hint(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(MissingExtra, match=r"engine ray needs Ray: pip install 'reappear\[ray\]'"),
@@ -79,7 +79,7 @@ def test_no_ray(monkeypatch):
         pass
 
 
-def test_nobody_at_the_address(monkeypatch):
+def test_unreachable_cluster_is_an_engine_error(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     where = f"127.0.0.1:{port}"
@@ -119,7 +119,7 @@ print(session.exists(), latest.is_symlink() and latest.readlink().name == sessio
 
 
 @pytest.mark.slow
-def test_a_cluster_that_runs_is_joined_and_left_running():
+def test_running_cluster_is_joined_and_not_stopped():
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -151,7 +151,7 @@ print(found)
 
 
 @pytest.mark.slow
-def test_somebody_else_at_the_address(capfd):
+def test_other_service_at_the_address_is_an_engine_error(capfd):
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
         where = f"127.0.0.1:{server.getsockname()[1]}"
         begun = time.monotonic()

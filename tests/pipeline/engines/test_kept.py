@@ -47,10 +47,10 @@ def at_once(monkeypatch):
 
 
 @pytest.mark.parametrize("function", [_pair, _number, _both, Times(3)])
-def test_what_was_done_is_not_done_again(tmp_path, function):
+def test_finished_items_are_not_repeated(tmp_path, function):
     calls = []
     work = Kept(LOCAL, tmp_path, "work").map(function, calls, range(6))
-    for _ in range(4):  # the fourth is under way when the process dies: nobody knows yet whether it is kept
+    for _ in range(4):  # the fourth is under way when the process dies: it may or may not be kept
         next(work)
     work.close()
     assert calls == [0, 1, 2, 3]
@@ -67,7 +67,7 @@ def test_what_was_done_is_not_done_again(tmp_path, function):
 @pytest.mark.parametrize(
     ("function", "items"), [(_number, range(1, 5)), (_both, range(4)), (Times(2), range(4)), (_number, range(5))]
 )
-def test_other_work_is_done_anew(tmp_path, function, items):
+def test_other_work_is_computed(tmp_path, function, items):
     list(Kept(LOCAL, tmp_path, "work").map(_number, [], range(4)))
     list(Kept(LOCAL, tmp_path, "work").map(Times(3), [], range(4)))
     calls = []
@@ -75,7 +75,7 @@ def test_other_work_is_done_anew(tmp_path, function, items):
     assert calls == list(items)
 
 
-def test_calls_are_told_apart_by_their_order(tmp_path):
+def test_calls_are_identified_by_their_order(tmp_path):
     engine = Kept(LOCAL, tmp_path, "work")
     assert isinstance(engine, Engine)
     first, second = (list(engine.map(_number, [], range(n))) for n in (3, 4))
@@ -85,7 +85,7 @@ def test_calls_are_told_apart_by_their_order(tmp_path):
     assert calls == []
 
 
-def test_short_work_leaves_nothing_on_the_disk(tmp_path, monkeypatch):
+def test_short_work_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "_EVERY", 60.0)
     list(Kept(LOCAL, tmp_path, "work").map(_number, [], range(100)))
     assert list(tmp_path.iterdir()) == []

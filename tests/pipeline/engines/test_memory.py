@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from reappear.core import LOCAL, Engine, SettingsError, StorageError
-from reappear.pipeline.engines import Bounded, Kept, parse_memory, say_memory
+from reappear.pipeline.engines import Bounded, Kept, format_memory, parse_memory
 
 MB = 10**6
 
 
 @pytest.mark.parametrize(
-    ("said", "size"),
+    ("message", "size"),
     [
         ("4GB", 4_000_000_000),
         ("4 gb", 4_000_000_000),
@@ -24,22 +24,22 @@ MB = 10**6
         ("1000000B", 1_000_000),
     ],
 )
-def test_amounts_of_memory(said, size):
-    assert parse_memory(said) == size
+def test_amounts_of_memory(message, size):
+    assert parse_memory(message) == size
 
 
-@pytest.mark.parametrize("said", ["", "much", "-1", "0", "4 XB", "4GB 2", 4e9, "1e3GB", "nan"])
-def test_what_is_no_amount_of_memory(said):
+@pytest.mark.parametrize("message", ["", "much", "-1", "0", "4 XB", "4GB 2", 4e9, "1e3GB", "nan"])
+def test_invalid_memory_amounts_are_refused(message):
     with pytest.raises(SettingsError, match="memory: must be an amount such as 4GB"):
-        parse_memory(said)
+        parse_memory(message)
 
 
 @pytest.mark.parametrize("size", [1, 999_999_999, 1_000_000_001, 2**40])
-def test_an_amount_that_is_said_is_enough(size):
-    assert parse_memory(say_memory(size)) >= size
+def test_reported_memory_is_enough(size):
+    assert parse_memory(format_memory(size)) >= size
 
 
-def test_matrices_beyond_the_limit_lie_in_files_that_vanish(tmp_path):
+def test_matrices_beyond_the_limit_are_temporary_files(tmp_path):
     engine = Bounded(LOCAL, tmp_path, 5 * MB, 0)
     assert isinstance(engine, Engine)
     assert Kept(engine, tmp_path, "any").memory_bytes == engine.memory_bytes == 0
@@ -63,14 +63,14 @@ def in_memory(matrix: np.ndarray) -> bool:
     return matrix.base is None
 
 
-def test_nothing_is_a_matrix_too(tmp_path):
+def test_empty_matrices_are_allowed(tmp_path):
     assert Bounded(LOCAL, tmp_path, 0, 0).zeros(0, 4).shape == (0, 4)
 
 
-def test_a_full_disk_is_said_at_once(tmp_path, monkeypatch):
+def test_full_disk_is_reported_immediately(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StorageError, match=f"cannot write {tmp_path}: the disk is full; free some space"):
+    with pytest.raises(StorageError, match=f"cannot write {tmp_path}: the disk is full"):
         Bounded(LOCAL, tmp_path, 0, 0).zeros(10, 10)

@@ -88,7 +88,7 @@ def plain_sequence(tmp_path_factory):
     ],
     ids=lambda form: ",".join(map(str, form)),
 )
-def test_images_shuffled_renamed_and_numbered_otherwise(tmp_path, plain_sequence, form):
+def test_sequence_images_are_sorted_by_number(tmp_path, plain_sequence, form):
     columns, images, *_ = plain_sequence
     again, pictures_, *_ = take([write_sequence(tmp_path / "seq", **form)], tmp_path / "w")
     assert len(columns["frame"]) == 10
@@ -105,7 +105,7 @@ def plain_film(tmp_path_factory):
 
 
 @pytest.mark.parametrize("cut", [6, 12, 20])
-def test_a_film_in_two_joined_parts(tmp_path, plain_film, cut):
+def test_concatenated_video_is_one_video(tmp_path, plain_film, cut):
     _, (columns, _, _, _, work) = plain_film
     parts = [
         write_film(tmp_path / f"{i}.ts", pictures(FRAMES)[part])
@@ -125,8 +125,8 @@ def together(work):
     return overlapping_pairs(tracklets, np.ones(len(tracklets), bool), 0.0)
 
 
-def test_people_of_the_second_part_come_after_those_of_the_first(tmp_path):
-    """Everybody is in view for the same seconds of his part; nobody of one part is seen with one of the other."""
+def test_people_of_the_second_part_are_later(tmp_path):
+    """All people of a part are simultaneous; no person of one part is seen with one of the other."""
     halves = [(WALKERS[0], Walker(8, 150, 130, -2.5, (40, 200, 60))), (Walker(3, 60, 70, 2.5, (9, 9, 9)), WALKERS[1])]
     lines = []
     for i, people in enumerate(halves):
@@ -143,7 +143,7 @@ def test_people_of_the_second_part_come_after_those_of_the_first(tmp_path):
     assert max(crops.tracklets["end"][:2]) < min(crops.tracklets["start"][2:])
 
 
-def test_frames_of_another_size_are_cut_and_judged_by_their_own(tmp_path):
+def test_quality_rules_use_the_size_of_each_frame(tmp_path):
     images = pictures(FRAMES)
     half = FRAMES // 2
     large = [np.kron(image, np.ones((2, 2, 1), np.uint8)) for image in images[half:]]
@@ -170,7 +170,7 @@ def test_frames_of_another_size_are_cut_and_judged_by_their_own(tmp_path):
 
 @pytest.mark.parametrize("ids", ["video", "global"])
 @pytest.mark.parametrize("by", ["truth_ids", "detector"])
-def test_equal_ids_of_two_videos_are_one_person_only_where_stated(tmp_path, ids, by):
+def test_equal_ids_are_one_person_only_if_global(tmp_path, ids, by):
     for name, seed in (("a", 0), ("b", 1)):
         write_film(tmp_path / f"{name}.mp4", pictures(FRAMES, seed=seed))
         write_truth(tmp_path / f"{name}.gt.txt", FRAMES)
@@ -183,7 +183,7 @@ def test_equal_ids_of_two_videos_are_one_person_only_where_stated(tmp_path, ids,
     assert work.open_crops().has_truth
 
 
-def test_the_same_content_twice_is_one_video(tmp_path):
+def test_equal_content_is_one_video(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(FRAMES))
     for name in "ab":
         write_truth(tmp_path / f"{name}.gt.txt", FRAMES)
@@ -201,7 +201,7 @@ def test_the_same_content_twice_is_one_video(tmp_path):
 
 
 def bad_footage(folder: Path) -> dict[str, str]:
-    """One bad video of each kind, by name, and what must be said of it."""
+    """One bad video of each kind, by name, and the expected message."""
     write_sequence(folder / "rate").joinpath("seqinfo.ini").write_text("[Sequence]\nframeRate=nan")
     (write_sequence(folder / "boxes", seed=1) / "gt" / "gt.txt").write_text("1,1,0,0,nan,9\n")
     (write_sequence(folder / "negative", seed=2) / "gt" / "gt.txt").write_text("1,1,0,0,-5,9\n")
@@ -227,7 +227,7 @@ def bad_footage(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_bad_videos_are_left_out_each_in_one_line(tmp_path, workers):
+def test_bad_videos_are_skipped_with_one_line_each(tmp_path, workers):
     folder = tmp_path / "in"
     folder.mkdir()
     kinds = bad_footage(folder)
@@ -245,7 +245,7 @@ class _Broken(Exception):
     pass
 
 
-def test_a_video_that_fails_midway_leaves_no_trace_and_the_numbers_of_the_others_close_up(tmp_path, monkeypatch):
+def test_video_that_fails_midway_is_removed_and_numbers_are_consecutive(tmp_path, monkeypatch):
     for i, name in enumerate("abc"):
         write_film(tmp_path / f"{name}.mp4", pictures(FRAMES, seed=i))
         write_truth(tmp_path / f"{name}.gt.txt", FRAMES)
@@ -277,7 +277,7 @@ def test_a_video_that_fails_midway_leaves_no_trace_and_the_numbers_of_the_others
         (OSError(28, "No space left on device"), StorageError),
     ],
 )
-def test_errors_that_every_video_would_meet_end_the_call(tmp_path, monkeypatch, error, kind):
+def test_global_errors_end_the_call(tmp_path, monkeypatch, error, kind):
     write_film(tmp_path / "a.mp4", pictures(3))
     write_truth(tmp_path / "a.gt.txt", 3)
 
@@ -289,7 +289,7 @@ def test_errors_that_every_video_would_meet_end_the_call(tmp_path, monkeypatch, 
         take([tmp_path], tmp_path / "w")
 
 
-def test_a_crop_that_was_not_written_ends_the_video(tmp_path, monkeypatch):
+def test_crop_that_cannot_be_written_fails_the_video(tmp_path, monkeypatch):
     for i, name in enumerate("ab"):
         write_sequence(tmp_path / name, first=1 - i, counted_from=1 - i)
     (tmp_path / "b" / "img1" / f"{FRAMES - 1:06d}.jpg").write_bytes(
@@ -311,7 +311,7 @@ def test_a_crop_that_was_not_written_ends_the_video(tmp_path, monkeypatch):
     assert all(size for _, _, size in members(shard_path(work.crops, 1)))
 
 
-def test_frames_further_apart_than_the_waiting_time(tmp_path):
+def test_long_frame_interval_is_noted(tmp_path):
     write_film(tmp_path / "a.mkv", pictures(FRAMES), times=[20 * i for i in range(FRAMES)])
     write_truth(tmp_path / "a.gt.txt", FRAMES)
     _, _, listener, record, _ = take([tmp_path], tmp_path / "w")
@@ -319,7 +319,7 @@ def test_frames_further_apart_than_the_waiting_time(tmp_path):
     assert listener.having("a.mkv", "tracker.lost_seconds", "2 s apart")
 
 
-def test_a_tracker_that_follows_nobody_says_so(tmp_path):
+def test_tracker_without_tracklets_is_noted(tmp_path):
     for name, speed in (("fast", 60), ("slow", 2.5)):
         people = (Walker(7, 10, 130, speed, (220, 40, 40)),)
         write_film(tmp_path / f"{name}.mp4", pictures(FRAMES, people))
@@ -331,7 +331,7 @@ def test_a_tracker_that_follows_nobody_says_so(tmp_path):
     assert not listener.having("slow.mp4")
 
 
-def test_a_network_that_is_none_is_named_once_for_each_video(tmp_path):
+def test_invalid_network_is_named_for_each_video(tmp_path):
     write_film(tmp_path / "a.mp4", pictures(3))
     (tmp_path / "a.onnx").write_text("no network")
     settings = IngestSettings(detector=YoloxSettings(weights=tmp_path / "a.onnx"), workers=1)
@@ -339,7 +339,7 @@ def test_a_network_that_is_none_is_named_once_for_each_video(tmp_path):
         take([tmp_path / "a.mp4"], tmp_path / "w", settings)
 
 
-def test_stopped_while_it_clears_up_it_goes_on(tmp_path, monkeypatch):
+def test_stop_during_cleanup_is_resumable(tmp_path, monkeypatch):
     for i, name in enumerate("ab"):
         write_film(tmp_path / f"{name}.mp4", pictures(FRAMES, seed=i))
         write_truth(tmp_path / f"{name}.gt.txt", FRAMES)

@@ -58,12 +58,12 @@ def test_images_of_one_camera_sequence_and_person_are_a_tracklet(market, tmp_pat
         "an empty file": 1,
         "not an image file": 1,
         "junk (identity -1)": 1,
-        "of people nobody asks for": 1,
+        "distractors": 1,
     }
     assert any("is read as market1501" in note for note in listener.notes)
 
 
-def test_the_labels_as_given_can_be_trained_on(market, tmp_path):
+def test_given_labels_can_be_used_for_training(market, tmp_path):
     from reappear.pipeline.pretrain.labels import labelled
 
     work = Workspace(tmp_path / "w")
@@ -84,14 +84,14 @@ def test_files_are_copied_as_they_are(market, tmp_path):
     assert crops.crops["bottom"].tolist() == [16] * 5
 
 
-def test_labels_are_truth_only_if_that_is_said(market, tmp_path):
+def test_labels_are_ground_truth_only_if_set(market, tmp_path):
     ingest([market], Workspace(tmp_path / "w"), IngestSettings(labels_are_truth=True))
     crops = Workspace(tmp_path / "w").open_crops()
     assert crops.has_truth
     assert crops.crops["truth"].tolist() == crops.crops["label"].tolist()
 
 
-def test_what_is_left_out_is_listed_with_its_reason(tmp_path):
+def test_skipped_images_are_listed_with_reasons(tmp_path):
     for name in ("ann/a.jpg", "ann/b.png", "bob/c.jpg"):
         draw(tmp_path / "set" / name, size=(32, 64))
     whole = (tmp_path / "set" / "bob" / "c.jpg").read_bytes()
@@ -124,7 +124,7 @@ def test_every_layout_becomes_a_workspace(name, tmp_path):
     assert crops.tracklet_set(np.ones((len(crops), 2), np.float32)).origin.tolist() == crops.crops["tracklet"].tolist()
 
 
-def test_folders_of_people_go_all_the_way_to_identities(tmp_path):
+def test_folder_layout_is_correlated(tmp_path):
     """Each person's images have a colour, but one image of bob lies in ann's folder."""
     colors = {"ann": (200, 0, 0), "bob": (0, 200, 0), "cy": (0, 0, 200)}
     for person, color in colors.items():
@@ -140,7 +140,7 @@ def test_folders_of_people_go_all_the_way_to_identities(tmp_path):
     path = read_table(work.crops / "sources.parquet")["path"].tolist()
     of = dict(zip(path, table["identity"].tolist(), strict=True))
     assert of["ann/bob.png"] == of["bob/0.png"] != of["ann/0.png"]
-    assert any("no times are given, so nobody is known to be seen at the same time" in note for note in listener.notes)
+    assert any("no times are given" in note for note in listener.notes)
 
 
 def test_again_is_already_done_and_another_set_is_refused(market, tmp_path):
@@ -167,7 +167,7 @@ def test_workers_and_interruptions_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.ingest.images._BLOCK", 5)
     listener = Listener()
     ingest([tmp_path / "set"], work, IngestSettings(workers=2), progress=listener)
-    assert any("images were copied before" in note for note in listener.notes)
+    assert any("already copied" in note for note in listener.notes)
     assert digests(work.crops) == digests(whole.crops)
 
 
@@ -186,7 +186,7 @@ def stopping(calls):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path):
+def test_kill_at_any_moment_gives_the_same_result(tmp_path):
     random = np.random.default_rng(0)
     from PIL import Image
 
@@ -213,14 +213,14 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path):
     assert digests(tmp_path / "w" / "crops") == digests(tmp_path / "whole" / "crops")
 
 
-def test_what_lies_there_is_told_apart(tmp_path):
+def test_kinds_of_input_are_detected(tmp_path):
     settings, work = IngestSettings(), Workspace(tmp_path / "w")
     cion_al(tmp_path / "both")
     film = write_film(tmp_path / "both" / "a.mp4", pictures(5))
-    with pytest.raises(InputError, match="both may be cion_al or videos; say which: --layout cion_al"):
+    with pytest.raises(InputError, match=r"both .*cion_al, videos.*--layout cion_al"):
         ingest([tmp_path / "both"], work, settings)
     fill(tmp_path / "empty", ["a.txt"])
-    with pytest.raises(InputError, match=r"holds no videos .* and no set of images that is recognised"):
+    with pytest.raises(InputError, match=r"no videos .*--layout"):
         ingest([tmp_path / "empty"], work, settings)
     with pytest.raises(SettingsError, match="unknown kind 'market'; did you mean market1501"):
         ingest([tmp_path / "both"], work, IngestSettings(layout="market"))
@@ -232,14 +232,14 @@ def test_what_lies_there_is_told_apart(tmp_path):
         ingest([tmp_path / "both"], work, IngestSettings(layout="cion_al"))
 
 
-def test_nobody_in_a_set(tmp_path):
+def test_set_without_usable_images_is_refused(tmp_path):
     draw(tmp_path / "set" / "bounding_box_train" / "-1_c1s1_0_0.jpg")
-    with pytest.raises(InputError, match="holds nobody: all 1 images are junk"):
+    with pytest.raises(InputError, match="all 1 are junk"):
         ingest([tmp_path / "set"], Workspace(tmp_path / "w"), IngestSettings())
 
 
 @pytest.mark.slow
-def test_run_takes_a_folder_of_people(tmp_path, capsys):
+def test_run_accepts_folder_layout(tmp_path, capsys):
     for person in range(4):
         for i in range(3):
             draw(tmp_path / "set" / f"p{person}" / f"{i}.jpg", person, size=(32, 64))
@@ -254,7 +254,7 @@ def test_run_takes_a_folder_of_people(tmp_path, capsys):
 
 
 @pytest.mark.real
-def test_a_real_set(real_data, tmp_path):
+def test_real_set(real_data, tmp_path):
     work = Workspace(tmp_path)
     record = ingest([real_data / "cuhk03_np"], work, IngestSettings())
     assert record.counts["crops"] == 7365

@@ -39,7 +39,7 @@ def test_rows_become_tracklets_of_video_and_label(tmp_path):
     assert not crops.has_truth
     assert not crops.has_images
     assert record.counts == {"videos": 2, "labels": 2, "tracklets": 3, "crops": 5}
-    assert record.dropped == {"labelled as nobody": 1}
+    assert record.dropped == {"unlabelled": 1}
     stored, meta = read_embeddings(work.embeddings("round0"))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert np.allclose(stored, unit[order], atol=1e-3)
@@ -48,7 +48,7 @@ def test_rows_become_tracklets_of_video_and_label(tmp_path):
     assert any("read as vectors" in note for note in listener.notes)
 
 
-def test_times_videos_tracklets_and_truth_where_they_are_given(tmp_path):
+def test_optional_columns_are_used(tmp_path):
     text = lines(
         "tracklet,video,camera,time,truth",
         [5, 5, 5, 2],
@@ -68,7 +68,7 @@ def test_times_videos_tracklets_and_truth_where_they_are_given(tmp_path):
     assert [(video.camera, video.path) for video in crops.videos] == [("x", tmp_path), ("y", tmp_path)]
 
 
-def test_it_is_correlated_and_scored_as_videos_are(tmp_path, capsys):
+def test_vectors_are_correlated_and_scored(tmp_path, capsys):
     random = np.random.default_rng(1)
     people = random.normal(size=(8, 32))
     person = np.repeat(np.arange(8), 20)
@@ -82,10 +82,10 @@ def test_it_is_correlated_and_scored_as_videos_are(tmp_path, capsys):
     assert found.assignment.identities == 8
     assert main_exit(["run", str(tmp_path / "v.npy"), "--out", str(tmp_path / "w2"), "--quiet"]) == 0
     assert (tmp_path / "w2" / "report.html").exists()
-    assert "without images there is nothing to train on" in capsys.readouterr().err
+    assert "no model is trained" in capsys.readouterr().err
     for command in ("embed", "pretrain"):
         assert main_exit([command, str(tmp_path / "w"), "--name", "x"]) == 1
-        assert "holds embeddings without images" in capsys.readouterr().err
+        assert "embeddings but no images" in capsys.readouterr().err
 
 
 def main_exit(arguments):
@@ -94,7 +94,7 @@ def main_exit(arguments):
     return stopped.value.code or 0
 
 
-def test_vectors_that_say_nothing_are_counted_and_take_no_part(tmp_path):
+def test_zero_and_nonfinite_vectors_are_counted_and_ignored(tmp_path):
     vectors = np.array([[1, 0], [np.nan, 1], [0, 0], [np.inf, 1], [1e30, 1e30]], np.float32)
     work = Workspace(tmp_path / "w")
     record = ingest(write(tmp_path, vectors, lines("label", [1, 1, 1, 2, 2])), work, IngestSettings())
@@ -115,27 +115,27 @@ def test_again_is_already_done_and_other_labels_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("vectors", "text", "said"),
+    ("vectors", "text", "message"),
     [
-        (np.eye(3), "label\n1\n2\n", "v.csv has 2 lines for 3 vectors in .*v.npy; they must be as many"),
+        (np.eye(3), "label\n1\n2\n", "v.csv has 2 lines for 3 vectors in .*v.npy"),
         (np.eye(2), "name,kind\n1,2\n1,2\n", "neither a column identity nor a column tracklet; it has name, kind"),
-        (np.eye(2), "label\n-1\n-1\n", "gives nobody a label"),
-        (np.eye(2), "tracklet,video,camera\n1,1,1\n1,1,2\n", "video 1 has more than one camera; a video is of one"),
+        (np.eye(2), "label\n-1\n-1\n", "no usable label"),
+        (np.eye(2), "tracklet,video,camera\n1,1,1\n1,1,2\n", "video 1 has more than one camera"),
         (np.zeros((2, 3)), "label\n1\n2\n", "all vectors are zero or not finite; embed again"),
-        (np.zeros(3), "label\n1\n", r"one vector a row, got float64 \(3,\)"),
-        (np.zeros((0, 3)), "label\n", r"holds no vectors; its shape is \(0, 3\)"),
-        (np.array([["a"]]), "label\n1\n", "one vector a row, got <U1"),
+        (np.zeros(3), "label\n1\n", r"one vector a row; got float64 \(3,\)"),
+        (np.zeros((0, 3)), "label\n", r"no vectors; its shape is \(0, 3\)"),
+        (np.array([["a"]]), "label\n1\n", "one vector a row; got <U1"),
         (np.array([[object()]]), "label\n1\n", "cannot be read as a .npy"),
     ],
 )
-def test_what_does_not_fit_is_one_line(tmp_path, vectors, text, said):
+def test_mismatched_input_is_one_line(tmp_path, vectors, text, message):
     sources = write(tmp_path, vectors, text)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         ingest(sources, Workspace(tmp_path / "w"), IngestSettings())
     assert "\n" not in str(error.value)
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_parts_are_named(tmp_path):
     work = Workspace(tmp_path / "w")
     with pytest.raises(InputError, match=r"v\.npy does not exist"):
         ingest([tmp_path / "v.npy", tmp_path / "v.csv"], work, IngestSettings())
@@ -148,5 +148,5 @@ def test_what_is_missing_is_named(tmp_path):
         ingest([tmp_path / "t.npy"], work, IngestSettings())
     with pytest.raises(InputError, match=r"one \.npy and one \.csv or \.parquet with its labels, got v\.npy, t\.npy"):
         ingest([tmp_path / "v.npy", tmp_path / "t.npy"], work, IngestSettings())
-    with pytest.raises(SettingsError, match=r"layout: unknown kind 'vector'; did you mean vectors\?"):
+    with pytest.raises(SettingsError, match=r"layout: unknown kind 'vector'"):
         ingest([tmp_path / "v.npy"], work, IngestSettings(layout="vector"))

@@ -59,7 +59,7 @@ def done(films, tmp_path_factory):
     return work, ingest([films], work, IngestSettings(workers=1, truth_ids="global"))
 
 
-def test_crops_are_the_walkers(done):
+def test_crops_show_the_walkers(done):
     work, record = done
     crops = work.open_crops()
     assert crops.has_truth
@@ -77,7 +77,7 @@ def test_crops_are_the_walkers(done):
     assert set(crops.crops["truth"].tolist()) == {7, 9}
 
 
-def test_a_crop_shows_its_person(done):
+def test_crop_shows_its_person(done):
     work, _ = done
     crops = work.open_crops()
     colors = {walker.identity: walker.color for walker in WALKERS}
@@ -119,7 +119,7 @@ def test_again_is_already_done_and_other_settings_are_refused(done, films):
         ingest([films], work, IngestSettings(workers=1, stride=2, truth_ids="global"))
 
 
-def test_another_truth_is_another_input(films, tmp_path):
+def test_changed_ground_truth_is_another_input(films, tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(FRAMES))
     write_truth(tmp_path / "a.gt.txt", FRAMES)
     work = Workspace(tmp_path / "w")
@@ -136,7 +136,7 @@ def test_stride(films, tmp_path):
     assert record.counts["frames"] == FRAMES
 
 
-def test_a_bad_video_is_left_out_and_the_others_are_done(films, tmp_path):
+def test_bad_video_is_skipped_and_others_are_ingested(films, tmp_path):
     folder = tmp_path / "batch"
     folder.mkdir()
     (folder / "b.mp4").symlink_to(films / "c0_00.mp4")
@@ -163,20 +163,20 @@ def test_no_usable_video_names_the_reasons(tmp_path):
         ingest([tmp_path], Workspace(tmp_path / "w"), IngestSettings())
 
 
-def test_nobody_at_all_says_what_to_try(tmp_path):
+def test_no_person_found_has_advice(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(10, ()))
-    with pytest.raises(InputError, match=r"nobody was found in 1 videos \(0 boxes.*try another --detector"):
+    with pytest.raises(InputError, match=r"1 videos \(0 boxes.*--detector"):
         ingest([film], Workspace(tmp_path / "w"), IngestSettings())
 
 
-def test_a_network_of_the_wrong_kind_is_one_line(films, tmp_path):
+def test_wrong_kind_of_network_is_one_line(films, tmp_path):
     (tmp_path / "a.onnx").write_text("no network")
     settings = IngestSettings(detector=YoloxSettings(weights=tmp_path / "a.onnx"), workers=1)
     with pytest.raises(InputError, match="ONNX model"):
         ingest([films], Workspace(tmp_path / "w"), settings)
 
 
-def test_finished_videos_are_not_done_again(films, tmp_path, done):
+def test_finished_videos_are_not_repeated(films, tmp_path, done):
     work = Workspace(tmp_path)
     seen = []
 
@@ -205,7 +205,7 @@ def test_workers_change_nothing(films, tmp_path, done):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_as_if_undisturbed(films, tmp_path, done):
+def test_kill_at_any_moment_gives_the_same_result(films, tmp_path, done):
     script = tmp_path / "go.py"
     script.write_text(
         "from pathlib import Path\n"
@@ -226,7 +226,7 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(films, tmp_path, done):
 
 
 @pytest.mark.real
-def test_motchallenge_sequences_with_their_own_boxes(real_data, tmp_path):
+def test_motchallenge_sequences_with_precomputed_boxes(real_data, tmp_path):
     settings = IngestSettings(detector=MotSettings(boxes="gt/gt.txt", ids="video"), workers=1)
     record = ingest([real_data / "mot17_mini"], Workspace(tmp_path), settings)
     crops = Workspace(tmp_path).open_crops()

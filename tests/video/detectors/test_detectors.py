@@ -53,7 +53,7 @@ def settings_of(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["motion", "yolox", "mot"])
-def test_every_detector_finds_the_same_twice(film, settings_of, kind):
+def test_every_detector_is_deterministic(film, settings_of, kind):
     def look():
         footage = open_footage(film)
         detector = settings_of[kind].build(footage)
@@ -70,7 +70,7 @@ def test_every_detector_finds_the_same_twice(film, settings_of, kind):
 
 
 @pytest.mark.parametrize("kind", ["motion", "yolox", "mot"])
-def test_every_detector_bears_a_black_frame(film, settings_of, kind):
+def test_every_detector_accepts_a_black_frame(film, settings_of, kind):
     detector = settings_of[kind].build(open_footage(film))
     assert len(detector.detect(np.zeros((144, 192, 3), np.uint8), FRAMES + 5).score) >= 0
 
@@ -94,19 +94,19 @@ def test_motion_finds_walkers_from_the_first_frame_on(film):
     assert hits > 0.9 * 2 * 32
 
 
-def test_motion_sees_nobody_in_a_still_picture(tmp_path):
+def test_motion_finds_nothing_in_a_static_video(tmp_path):
     footage = open_footage(write_film(tmp_path / "a.mp4", pictures(20, walkers=())))
     detector = MotionSettings().build(footage)
     assert sum(len(detector.detect(frame.image, frame.number).box) for frame in footage.frames()) == 0
 
 
-def test_motion_bears_a_film_of_one_frame(tmp_path):
+def test_motion_accepts_a_video_of_one_frame(tmp_path):
     footage = open_footage(write_film(tmp_path / "a.mp4", pictures(1)))
     detector = MotionSettings().build(footage)
     assert all(len(detector.detect(frame.image, frame.number).box) == 0 for frame in footage.frames())
 
 
-def test_the_usual_height_is_the_line_of_the_single_people():
+def test_usual_height_is_fitted_to_single_people():
     random = np.random.default_rng(3)
     foot = random.uniform(100, 300, 200)
     height = (20 + 0.3 * foot) * random.normal(1, 0.05, 200)
@@ -118,7 +118,7 @@ def test_the_usual_height_is_the_line_of_the_single_people():
     assert _usual_height(box[:10]) is None
 
 
-def test_every_beginning_of_the_order_of_study_is_spread_out():
+def test_every_prefix_of_the_learning_order_is_spread():
     order = _spread(100)
     assert sorted(order) == list(range(100))
     assert max(np.diff(sorted(order[:16]))) < 20
@@ -158,13 +158,13 @@ def test_yolox_of_other_types_and_open_shapes(tmp_path, kind, output):
 
 
 @pytest.mark.parametrize(("kind", "name"), [(TensorProto.INT64, "int64"), (TensorProto.DOUBLE, "double")])
-def test_yolox_refuses_types_that_hold_no_pixels(tmp_path, kind, name):
+def test_yolox_refuses_other_input_types(tmp_path, kind, name):
     with pytest.raises(InputError, match=name) as error:
         YoloxDetector(yolox_file(tmp_path / "y.onnx", {}, kind=kind))
     assert "\n" not in str(error.value)
 
 
-def test_frames_of_another_size_are_worked_on_at_the_first(film):
+def test_frames_of_another_size_use_the_first_processing_size(film):
     footage = open_footage(film)
     one, two = (MotionSettings().build(footage) for _ in range(2))
     large = [frame.image for frame in footage.frames()]
@@ -207,7 +207,7 @@ def test_yolox_finds_real_people(real_data):
 # mot
 
 
-def test_mot_gives_the_boxes_of_the_file(film):
+def test_mot_returns_the_boxes_of_the_file(film):
     detector = MotSettings(ids="video").build(open_footage(film))
     found = detector.detect(np.zeros((1, 1, 3), np.uint8), 3)
     assert found.identity.tolist() == [7, 9]
@@ -226,9 +226,9 @@ def test_mot_prefers_detections_and_leaves_out_low_scores(tmp_path):
     assert len(MotSettings(boxes="other-{stem}.txt").build(footage).detect(image, 0).box) == 3
 
 
-def test_mot_says_where_it_looked_and_refuses_ids_that_are_none(tmp_path):
+def test_mot_lists_searched_files_and_refuses_missing_ids(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(2))
-    with pytest.raises(InputError, match=r"has no boxes: looked for .*a\.det\.txt and .*a\.gt\.txt"):
+    with pytest.raises(InputError, match=r"has no boxes: .*a\.det\.txt and .*a\.gt\.txt"):
         MotSettings().build(open_footage(film))
     (tmp_path / "a.det.txt").write_text("1,-1,0,0,10,20,0.9\n")
     with pytest.raises(InputError, match=r"without an id \(-1\)"):

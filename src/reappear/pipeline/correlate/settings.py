@@ -15,57 +15,59 @@ class CorrelateSettings:
 
     thresholds: Annotated[
         float | str,
-        "calibrated: chosen from the footage, for tracklets are one person and those seen at the same time are two; "
+        "calibrated: from the videos: a tracklet is one person, simultaneous tracklets of one video are two; "
         "paper: 0.20 and 0.18, which fit the authors' own extractor; or CST,DRM: the cosine distance from which a crop "
-        "is noise in its tracklet, and that up to which two are one person, each a number or one of these words",
+        "is noise in its tracklet, and that up to which two are linked, each a number or one of these words",
     ] = "calibrated"
     impostors: Annotated[
         float,
-        "calibrated thresholds: share of the crops taken out of tracklets that should show another person",
+        "calibrated thresholds: share of impostors among the crops removed from tracklets",
         Interval(gt=0, lt=1),
     ] = 0.9
     false_links: Annotated[
         float,
-        "calibrated thresholds: share of pairs of crops put together that may be of two people",
+        "calibrated thresholds: largest expected share of false pairs among linked pairs of crops",
         Interval(gt=0, lt=1),
     ] = 0.2
     resamples: Annotated[
-        int, "calibrated thresholds: how often tracklets are drawn anew for their intervals", Interval(ge=0, le=100_000)
+        int, "calibrated thresholds: bootstrap resamples of tracklets for their intervals", Interval(ge=0, le=100_000)
     ] = 100
     pairs: Annotated[
         Literal["sliding", "all", "approximate"],
         "which identities are compared across videos. sliding: those at most `radius` apart in the order of videos, as "
-        "in the paper; all: every two, so that whoever comes back later is found; approximate: an index finds nearly "
-        "all that are alike among millions",
+        "in the paper; all: all pairs, without range limit; approximate: an index finds nearly "
+        "all similar pairs among millions",
     ] = "sliding"
     recall: Annotated[
-        float, "share of links that an index has to find; what it found is measured", Interval(gt=0, le=1)
+        float, "recall of links that an index must reach; it is measured on a sample", Interval(gt=0, le=1)
     ] = 0.99
     radius: Annotated[CountOrZero, "half width of the sliding range across videos, in identities (r_s)"] = 1000
-    single_tracklet: Annotated[bool, "take deviating crops out of each tracklet (Eq. 4)"] = True
-    single_video: Annotated[bool, "give such crops to another tracklet, join tracklets of a video (Eq. 5-6)"] = True
-    cross_video: Annotated[bool, "join identities of all videos (Eq. 7)"] = True
-    minimum_crops: Annotated[Count, "tracklets left with fewer crops by Eq. 4 are taken apart"] = 1
+    single_tracklet: Annotated[bool, "remove outlier crops from each tracklet (Eq. 4)"] = True
+    single_video: Annotated[bool, "move removed crops to a matching tracklet, merge tracklets of a video (Eq. 5-6)"] = (
+        True
+    )
+    cross_video: Annotated[bool, "link identities of all videos (Eq. 7)"] = True
+    minimum_crops: Annotated[Count, "tracklets with fewer crops after Eq. 4 are discarded"] = 1
     targets: Annotated[
-        Literal["frozen", "updated"], "Eq. 5: centroids taken once, or moved by every crop that is given away"
+        Literal["frozen", "updated"], "Eq. 5: centroids computed once, or updated with every moved crop"
     ] = "frozen"
     merge: Annotated[
-        Literal["once", "repeat"], "Eq. 6: one look at all pairs, or again with new centroids until none is left"
+        Literal["once", "repeat"], "Eq. 6: one pass over all pairs, or repeated with new centroids until none is left"
     ] = "once"
-    constraints: Annotated[bool, "never join people who are seen at the same time in one video"] = True
+    constraints: Annotated[bool, "never link simultaneous tracklets of one video"] = True
     overlap: Annotated[
-        float, "seconds that two tracklets must share in one video to be two people", Interval(ge=0, le=1_000_000)
+        float, "seconds that two tracklets of one video must overlap to be simultaneous", Interval(ge=0, le=1_000_000)
     ] = 1.0
     guard: Annotated[
         Literal["none", "diameter", "cut"],
-        "against chains that join crowds; diameter: no two of a group farther apart than `max_diameter` times "
-        "sigma_drm; cut: links whose ends share few neighbours do not count; none: as in the paper",
+        "guard against chains. diameter: no two of a group farther apart than `max_diameter` times "
+        "sigma_drm; cut: links whose ends share few neighbours are ignored; none: as in the paper",
     ] = "diameter"
     max_diameter: Annotated[
         float, "largest diameter of a group in sigma_drm; 1 = complete linkage", Interval(ge=1, le=1000)
     ] = 1.5
     review: Annotated[
-        str, "what people decided: auto = review.jsonl of the workspace where there is one, none, or a file"
+        str, "review decisions: auto = review.jsonl of the workspace if there is one, none, or a file"
     ] = "auto"
     noise: Annotated[
         Literal["auto", "exact", "sampled", "none"],
@@ -88,7 +90,7 @@ class CorrelateSettings:
 
     @property
     def rules(self) -> tuple[Rule, Rule]:
-        """By which rule, or by hand, σ_cst and σ_drm are chosen.
+        """The rule or value of σ_cst and σ_drm.
 
         Raises:
             SettingsError: `thresholds` is neither a word nor a distance, or not one or two of them.

@@ -1,4 +1,4 @@
-"""The stages, one after the other."""
+"""Runs the denoising stages in sequence."""
 
 import time
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from reappear.denoise import (
     Approximate,
     Products,
     ReviewConstraints,
+    Rules,
     Trace,
     apply_review,
     cross_video,
@@ -48,22 +49,22 @@ def identify(
     checkpoints: Checkpoints | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Identities, int]:
-    """Folds the chosen stages over tracklets.
+    """Applies the selected stages to tracklets.
 
     Args:
         tracklets: All crops; a row of zeros is a crop that could not be embedded, and is discarded first.
         settings: Thresholds and stages.
-        start: Identities to go on from with the cross-video stage alone, as its nodes; tracklets if not given. What
-            led to them is part of the reasons for the new ones.
+        start: Identities as nodes of the cross-video stage, which is then the only one; tracklets if not given. Their
+            links and moves are kept.
         review: Review decisions.
-        truth: True person of each crop, -1 = none. Used for the scores in the report, for nothing else.
+        truth: True person of each crop, -1 = none. Used only for scores in the report.
         engine: Where pairs are compared, and where centroids lie.
         products: Where their inner products are taken.
-        checkpoints: Where to keep what is done, and what an earlier call with the same arguments left.
+        checkpoints: Stores finished stages, and returns those of an earlier call with the same arguments.
         progress: Progress listener.
 
     Returns:
-        The identities with their report, and how many crops could not be embedded.
+        The identities with their report; the number of crops without embedding.
     """
     assignment, empty = _embedded(tracklets, start.assignment if start else None)
     found = checkpoints.last() if checkpoints else None
@@ -98,7 +99,7 @@ def _after(
     engine: Engine,
     products: Products,
 ) -> Identities:
-    """How things stand after one more stage."""
+    """The identities after one more stage."""
     trace = _trace(found)
     known = len(trace.links)
     begun = time.perf_counter()
@@ -110,7 +111,7 @@ def _after(
 
 
 def _trace(found: Identities | None) -> Trace:
-    """Why things stand as they do."""
+    """A trace that continues that of `found`."""
     return Trace.after(found.links, found.moves, found.refused) if found else Trace()
 
 
@@ -122,14 +123,14 @@ def _stages(
     settings: CorrelateSettings, review: ReviewConstraints | None, found: Identities, products: Products, *, begun: bool
 ) -> list[tuple[str, Stage]]:
     cst, drm = (found.report["thresholds"][key] for key in ("sigma_cst", "sigma_drm"))
-    linked: dict[str, Any] = {
-        "sigma_drm": drm,
-        "constraints": settings.constraints,
-        "overlap": settings.overlap,
-        "review": review,
-        "guard": settings.guard,
-        "max_diameter": settings.max_diameter,
-    }
+    rules = Rules(
+        constraints=settings.constraints,
+        overlap=settings.overlap,
+        review=review,
+        guard=settings.guard,
+        max_diameter=settings.max_diameter,
+    )
+    linked: dict[str, Any] = {"sigma_drm": drm, "rules": rules}
     first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
     second = partial(single_video, sigma_cst=cst, targets=settings.targets, merge=settings.merge, **linked)
     seen = settings.overlap if settings.constraints else None
@@ -163,7 +164,7 @@ def _inside_tracklets(
     trace: Trace,
     engine: Engine,
 ) -> Assignment:
-    """Compares no pairs, so that no engine is needed."""
+    """The single-tracklet stage, which needs no engine."""
     return single_tracklet(tracklets, assignment, sigma_cst=sigma_cst, minimum_crops=minimum_crops, trace=trace)
 
 
@@ -177,17 +178,17 @@ def _as_decided(
     trace: Trace,
     engine: Engine,
 ) -> Assignment:
-    """Compares no pairs either."""
+    """Review decisions as a stage, which needs no engine."""
     return apply_review(tracklets, assignment, review=review, overlap=overlap, unite=unite, trace=trace)
 
 
 def _embedded(tracklets: TrackletSet, start: Assignment | None) -> tuple[Assignment, int]:
-    """What to start from, less the crops that have no embedding."""
+    """The initial assignment, without crops that have no embedding."""
     start = Assignment.untouched(tracklets) if start is None else start
     good = np.zeros(len(tracklets.embeddings), bool)
     good[usable_rows(tracklets.embeddings, np.arange(len(good)))] = True
     if not good.any():
-        raise InputError("no crop could be embedded; see why in the record of embed")
+        raise InputError("no crop has an embedding; see the record of embed")
     owner = np.where(good, start.tracklet, -1)
     held = np.bincount(owner[owner >= 0], minlength=len(tracklets)) > 0
     identity = np.full(len(tracklets), -1, np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, read_text
 from reappear.denoise import ReviewConstraints
 from reappear.pipeline.contents import hash_files
-from reappear.pipeline.engines import Bounded, choose_products, open_engine, parse_memory, say_memory
+from reappear.pipeline.engines import Bounded, choose_products, format_memory, open_engine, parse_memory
 from reappear.pipeline.record import Outcome, Record, read_record, require_made_of, run_step
 from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
@@ -39,15 +39,15 @@ def correlate(
     start: str | None = None,
     progress: Progress = SILENT,
 ) -> Record:
-    """Writes identities/NAME: who each tracklet is, why, and how much each stage changed.
+    """Writes identities/NAME: the identity of each tracklet, its links, and the changes of each stage.
 
     Args:
         work: A workspace with crops and embeddings.
         name: Name of the folder of identities.
         settings: Thresholds and stages.
         embeddings: Name of the embeddings to read.
-        start: Name of earlier identities to go on from. What they joined stays joined, and only the cross-video stage
-            is left to do; none = start from tracklets.
+        start: Name of earlier identities to start from, which are kept; only the cross-video stage runs. None = start
+            from tracklets.
         progress: Progress listener.
     """
     _require(work, embeddings)
@@ -74,7 +74,7 @@ def _require(work: Workspace, embeddings: str) -> None:
         folders = work.embeddings(embeddings).parent.glob("*/record.json")
         there = ", ".join(sorted(path.parent.name for path in folders)) or "none"
         raise InputError(
-            f"{work.root} holds no embeddings {embeddings!r} (there: {there}); run `reappear embed`, or name others"
+            f"{work.root} holds no embeddings {embeddings!r} (there: {there}); run `reappear embed`, or give other ones"
         )
 
 
@@ -102,8 +102,8 @@ def _correlate(
         needed += 2 * len(tracklets) * vectors.shape[1]  # an index
     if memory < needed:
         raise SettingsError(
-            f"memory: {say_memory(memory)} is too little for {len(crops):,} crops in {len(tracklets):,} tracklets; "
-            f"give {say_memory(needed)} or more"
+            f"memory: {format_memory(memory)} is too little for {len(crops):,} crops in {len(tracklets):,} tracklets; "
+            f"give {format_memory(needed)} or more"
         )
     spare = memory - needed
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
@@ -138,8 +138,8 @@ def _correlate(
     return Outcome(
         counts={"crops": len(crops), "tracklets": len(tracklets), "identities": last["identities"]},
         dropped={
-            "could not be embedded": empty,
-            "unlike its tracklet, and like no other of its video": len(crops) - empty - rejected - last["crops_kept"],
+            "no embedding": empty,
+            "outliers without a matching tracklet in their video": len(crops) - empty - rejected - last["crops_kept"],
             **({"rejected in review": rejected} if rejected else {}),
         },
         made=int(last["identities"]),
@@ -164,13 +164,15 @@ def _weigh(
         progress.note(f"review: {len(review.overruled) - _MOST_NOTES} more decisions ignored; all are in report.json")
     denied = review.contradicted(tracklets, settings.overlap) if settings.constraints else 0
     if denied:
-        progress.note(f"review: {denied} pairs of tracklets are one person by decision, though seen at the same time")
+        progress.note(f"review: {denied} pairs of simultaneous tracklets are one person by decision")
     return review
 
 
 def _draw(path: Path, thresholds: dict[str, Any]) -> None:
-    from reappear.pipeline.report.plots import alone  # matplotlib takes its time, and the paper's thresholds need none
+    from reappear.pipeline.report.plots import (
+        standalone,
+    )  # matplotlib is slow to import and not needed for the paper's thresholds
     from reappear.pipeline.report.thresholds import draw_thresholds
 
     if (plot := draw_thresholds(thresholds, name="thresholds")) is not None:
-        write_text(path, alone(plot))
+        write_text(path, standalone(plot))

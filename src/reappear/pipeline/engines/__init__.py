@@ -1,9 +1,9 @@
-"""Where a step has its work done, how much memory it may take for that, and what it keeps against a kill."""
+"""Engines of a step: local or Ray, with bounded memory, and resumable."""
 
 from .choose import open_engine
 from .device import choose_products
 from .kept import Kept
-from .memory import Bounded, parse_memory, say_memory
+from .memory import Bounded, format_memory, parse_memory
 from .settings import EngineSettings, LocalSettings, RaySettings
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "LocalSettings",
     "RaySettings",
     "choose_products",
+    "format_memory",
     "open_engine",
     "parse_memory",
-    "say_memory",
 ]

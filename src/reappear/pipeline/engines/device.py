@@ -1,4 +1,4 @@
-"""Where pairs are compared: on the processor, or on a GPU where there is one."""
+"""Selects the device for comparing pairs: CPU, or a GPU if available."""
 
 import ctypes
 from typing import Literal
@@ -10,7 +10,7 @@ from .settings import EngineSettings, LocalSettings
 
 
 def choose_products(device: Literal["auto", "cpu", "cuda"], engine: EngineSettings) -> Products:
-    """What takes inner products; links are the same on either.
+    """The products of the device; links are the same on all devices.
 
     Raises:
         SettingsError: `cuda` where there is none, or for an engine whose workers may have none.

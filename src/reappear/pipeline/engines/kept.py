@@ -1,4 +1,4 @@
-"""Work that is kept piece by piece, so that a killed step goes on where it was."""
+"""An engine that stores finished pieces, so that a killed step can be resumed."""
 
 import dataclasses
 import hashlib
@@ -27,10 +27,10 @@ _MANY = 16  # pieces from which they are worth a line of progress
 
 
 class Kept:
-    """An engine that stores the results of its pieces, and reports progress.
+    """Stores the results of pieces, and reports progress.
 
-    What was kept is used again where the same call has the same function and items. That the matrices behind them are
-    the same is up to the folder: it must belong to one set of inputs and settings.
+    Stored results are reused if the same call has the same function and items. The folder must belong to one set of
+    inputs and settings, so that the matrices are the same.
 
     Args:
         engine: Does the work.

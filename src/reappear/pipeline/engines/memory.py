@@ -1,4 +1,4 @@
-"""How much memory a step may take, and where a matrix goes that does not fit."""
+"""Bounds the memory of a step: matrices that do not fit are memory-mapped temporary files."""
 
 import mmap
 import os
@@ -28,7 +28,7 @@ def parse_memory(text: float | str) -> int:
     """Bytes of an amount such as `4GB`, `1.5 GiB`, or a number alone, which counts GB.
 
     Raises:
-        SettingsError: It is no amount of memory.
+        SettingsError: The text is not an amount of memory.
 
     >>> parse_memory("512 MB"), parse_memory(2), parse_memory("1GiB")
     (512000000, 2000000000, 1073741824)
@@ -41,20 +41,20 @@ def parse_memory(text: float | str) -> int:
     return int(float(found[1]) * _UNITS[unit])
 
 
-def say_memory(size: int) -> str:
+def format_memory(size: int) -> str:
     """Bytes as `parse_memory` reads them.
 
-    >>> say_memory(1_234_000_000), say_memory(310_000_000)
+    >>> format_memory(1_234_000_000), format_memory(310_000_000)
     ('1.3GB', '310MB')
     """
     return f"{-(-size // 10**8) / 10:g}GB" if size >= 10**9 else f"{-(-size // 10**7) * 10:g}MB"
 
 
 class Bounded:
-    """An engine whose matrices lie in memory while there is some, then in files that are gone when the matrix is.
+    """An engine with matrices in memory up to a limit, then in temporary memory-mapped files.
 
-    Pages of such a file that are in memory count in what the system reports as resident, but unlike memory of the
-    process itself they are given back as soon as anything needs them.
+    Resident pages of such files count in the resident memory that the system reports, but unlike private memory the
+    system reclaims them when needed.
 
     Args:
         engine: Does the work.
@@ -71,7 +71,7 @@ class Bounded:
         self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def map(self, function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Iterator[R]:
-        """As the engine does it. What a piece has read of a file goes when it is done."""
+        """See `Engine.map`. Pages of files are released after each piece."""
         for result in self._engine.map(function, shared, items):
             yield result
             for mapped in self._mapped:
@@ -81,7 +81,7 @@ class Bounded:
         """A float32 matrix of zeros.
 
         Raises:
-            StorageError: There is no room on the disk either.
+            StorageError: The disk is full.
         """
         size = 4 * rows * width
         if size > self._left:
@@ -96,7 +96,7 @@ class Bounded:
 
     def _in_file(self, rows: int, width: int) -> Float[np.ndarray, "rows width"]:
         with disk_errors(self._folder), tempfile.TemporaryFile(dir=self._folder) as file:
-            # Taken now: a full disk found out later, page by page, would end the process without a word.
+            # Allocated now: running out of disk later, page by page, would kill the process with SIGBUS.
             os.posix_fallocate(file.fileno(), 0, 4 * rows * width)
             made = np.memmap(file, np.float32, "r+", shape=(rows, width))
         mapped: object = made.base

@@ -1,4 +1,4 @@
-"""Inner products on a GPU, for linking, which itself knows nothing of torch."""
+"""Inner products on a GPU, for linking, which does not import torch."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 
 class TorchProducts:
-    """`Products` by torch: half precision is enough to propose links, for linking looks at them again."""
+    """`Products` by torch: half precision suffices to propose links, which are then checked exactly."""
 
     block = 32_768
     tile = (8192, 8192)

@@ -1,7 +1,7 @@
-"""Ingest: what there is of people → crops grouped into tracklets, in a workspace.
+"""Ingest: videos, labelled images or labelled embeddings → crops grouped into tracklets, in a workspace.
 
-Videos are searched for people. A set that has its crops already, as images with labels or as embeddings with labels,
-comes as it is given: what it takes for one person in one place is a tracklet.
+People are detected and tracked in videos. Labelled images and embeddings are imported unchanged: the rows of one
+identity in one camera (and sequence) are a tracklet.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ __all__ = ["IngestSettings", "ingest"]
 
 @settings
 class IngestSettings:
-    """How people are found in videos and cut out, or how a set of crops is read."""
+    """How people in videos are detected, tracked and cropped, or how a labelled set is read."""
 
     layout: Annotated[
         str,
@@ -29,37 +29,37 @@ class IngestSettings:
         "or a data set, see `reappear data list`",
     ] = "auto"
     labels_are_truth: Annotated[
-        bool, "sets with labels: they are right, so that what is found is scored against them; never used to find it"
+        bool, "labelled sets: use the labels as ground truth for scoring; they never influence the result"
     ] = False
     detector: Annotated[DetectorSettings, "detector of people in a frame"] = field(default_factory=MotionSettings)
     tracker: Annotated[TrackerSettings, "tracker that links detections into tracklets"] = field(
         default_factory=ByteTrackSettings
     )
-    crop: Annotated[CropSettings, "which boxes are kept, and how they are cut out"] = field(
+    crop: Annotated[CropSettings, "which boxes are kept, and how they are cropped"] = field(
         default_factory=CropSettings
     )
-    stride: Annotated[int, "look at every n-th frame", Interval(ge=1, le=1_000_000)] = 1
+    stride: Annotated[int, "process every n-th frame", Interval(ge=1, le=1_000_000)] = 1
     camera: Annotated[
         Literal["file", "prefix"],
-        "which camera filmed a video: each file its own, or the file name up to its last underscore names it",
+        "camera of a video: file = each file is its own; prefix = the file name up to its last underscore",
     ] = "file"
     truth_ids: Annotated[
         Literal["video", "global"],
-        "what equal ids in the ground truth of two videos mean: video = two people; global = one person",
+        "scope of ground truth ids: video = equal ids in two videos are two people; global = one person",
     ] = "video"
-    workers: Annotated[Processes, "files worked on at the same time; 0 = one per processor. The result is the same"] = 0
+    workers: Annotated[Processes, "files processed at the same time; 0 = one per processor. The result is the same"] = 0
 
 
 def ingest(
     sources: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress = SILENT
 ) -> Record:
-    """Writes the crops of `sources` to `WORK/crops`, and their embeddings to `WORK/embeddings/round0` where these came.
+    """Writes the crops of `sources` to `WORK/crops`, and embeddings, if given, to `WORK/embeddings/round0`.
 
-    What cannot be read is left out, with a note and a count. What was finished before an interruption is not done
+    Unreadable files are skipped, with a note and a count. Files finished before an interruption are not processed
     again.
 
     Raises:
-        InputError: A path is not there, nothing in it can be read, or it is not clear what it is.
+        InputError: A path does not exist, nothing in it can be read, or its kind is ambiguous.
     """
     from .images import ingest_images
     from .kinds import VECTORS, VIDEOS, detect_kind

@@ -1,4 +1,4 @@
-"""Crops from outside with labels, sorted and written as the tables of a workspace."""
+"""Writes labelled crops of a data set as the tables of a workspace."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from reappear.store import Columns, write_table
 
 NO_TIMES = (
-    "ingest: no times are given, so nobody is known to be seen at the same time as somebody else: "
-    "constraints have nothing to hold on to, and thresholds rest on other evidence"
+    "ingest: no times are given, so simultaneous tracklets are unknown: there are no cannot-link constraints, and "
+    "thresholds are calibrated without them"
 )
 
 
@@ -19,8 +19,8 @@ class ExternalCrops:
     """Rows of a set, one for each crop.
 
     Attributes:
-        video: Number of its video, from 0.
-        tracklet: Rows of one video, tracklet and label are one tracklet.
+        video: Number of the video, from 0.
+        tracklet: Rows with equal video, tracklet and label are one tracklet.
         label: Index into the names of labels; -1 = unlabelled.
         time: Seconds in its video; NaN = unknown.
         truth: Ground truth identity; -1 = no person, or unknown.
@@ -39,11 +39,11 @@ class ExternalCrops:
         return ExternalCrops(self.video[rows], self.tracklet[rows], self.label[rows], self.time[rows], self.truth[rows])
 
     def order(self) -> Int[np.ndarray, " n"]:
-        """The rows by video, tracklet, label, time, and then as they came."""
+        """Row numbers sorted by video, tracklet, label and time (stable)."""
         return np.lexsort((self.time, self.label, self.tracklet, self.video))
 
     def begins(self) -> Int[np.ndarray, " t"]:
-        """Where tracklets begin, of rows in order."""
+        """First row of each tracklet, for sorted rows."""
         new: Bool[np.ndarray, " n"] = np.ones(len(self), bool)
         new[1:] = False
         for key in (self.video, self.tracklet, self.label):
@@ -53,12 +53,12 @@ class ExternalCrops:
 
 @dataclass(frozen=True)
 class ExternalVideos:
-    """The videos that rows are of, by number.
+    """The videos of the rows, by number.
 
     Attributes:
-        names: As the set calls them.
-        cameras: The camera of each.
-        path: Where the set lies.
+        names: Names of the videos in the set.
+        cameras: Camera of each video.
+        path: Folder of the set.
     """
 
     names: list[str]
@@ -79,16 +79,16 @@ def write_external(
     """Writes the tables of a workspace.
 
     Args:
-        staging: The folder.
-        rows: In order.
-        videos: What they are of.
-        labels: Names of the given labels.
+        staging: The folder to write to.
+        rows: Sorted rows.
+        videos: Their videos.
+        labels: Names of the labels.
         places: Columns shard, offset, size, width, height of each row; -1 where there is no image.
-        source: Columns that say what each row was in the set.
-        has_truth: Whether who people really are is known.
+        source: Columns that identify each row in the set.
+        has_truth: Whether true identities are known.
 
     Returns:
-        How many tracklets there are.
+        The number of tracklets.
     """
     begins = rows.begins()
     lengths = np.diff(begins, append=len(rows))

@@ -1,4 +1,4 @@
-"""Sets of images with labels: their files are copied as they are, in blocks that are done or not done."""
+"""Ingest of labelled image sets: files are copied unchanged, in resumable blocks."""
 
 import json
 import os
@@ -21,18 +21,18 @@ from reappear.store import ShardWriter, read_table, remove_scratch, shard_path, 
 from . import IngestSettings
 from .external import NO_TIMES, ExternalCrops, ExternalVideos, write_external
 
-_BLOCK = 8192  # images in a shard; what an interruption costs
+_BLOCK = 8192  # images in a shard; at most so many are copied again after an interruption
 
 
 def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSettings, *, progress: Progress) -> Record:
-    """Makes a workspace of a set of images in the layout `name`.
+    """Writes a set of images in the layout `name` as a workspace.
 
     Images of one camera, sequence and identity are a tracklet; a camera is a video, and without cameras the whole set
     is one. Files are copied byte by byte. Junk, distractors, and images that cannot be read to their end are
     left out, counted, and listed in `crops/skipped.parquet`.
 
     Raises:
-        InputError: The set is not there, not of this layout, or holds no image that can be read.
+        InputError: The set does not exist, has another layout, or has no readable image.
     """
     layout, root = READERS[name], locate(name, source)
     with progress.task(f"reading {root.name} as {name}", None) as tick:
@@ -59,7 +59,7 @@ def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSett
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is copied: `rows[i]` is the image `table.path[order[i]]`."""
+    """The images to copy: `rows[i]` is the image `table.path[order[i]]`."""
 
     table: ImageTable
     order: Int[np.ndarray, " n"]
@@ -95,8 +95,8 @@ def _arrange(table: ImageTable, root: Path, name: str, settings: IngestSettings)
     order = rows.order()
     order = order[~(junk | distractor)[order]]
     if not len(order):
-        raise InputError(f"{root} holds nobody: all {len(table)} images are junk or of people nobody asks for")
-    left_out = {"junk (identity -1)": int(junk.sum()), "of people nobody asks for": int(distractor.sum())}
+        raise InputError(f"{root}: no usable image: all {len(table)} are junk (-1) or distractors")
+    left_out = {"junk (identity -1)": int(junk.sum()), "distractors": int(distractor.sum())}
     return _Plan(
         table=table,
         order=order,
@@ -123,7 +123,7 @@ def _copy_all(plan: _Plan, staging: Path, settings: IngestSettings, progress: Pr
     waiting = [(number, rows) for number, rows in blocks if not _mark(parts, number).exists()]
     done = len(plan.order) - sum(len(rows) for _, rows in waiting)
     if done:
-        progress.note(f"ingest: {done:,} of {len(plan.order):,} images were copied before")
+        progress.note(f"ingest: {done:,} of {len(plan.order):,} images are already copied")
     workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
     with progress.task("copying images", len(plan.order)) as tick:
         tick(done)
@@ -135,7 +135,7 @@ def _copy_all(plan: _Plan, staging: Path, settings: IngestSettings, progress: Pr
                 jobs: set[Future[int]] = set()
                 for number, rows in waiting:
                     jobs.add(pool.submit(_copy, number, plan.table.path[rows], staging))
-                    if len(jobs) > 2 * workers:  # those waiting hold their paths in memory
+                    if len(jobs) > 2 * workers:  # waiting jobs keep their paths in memory
                         finished, jobs = wait(jobs, return_when=FIRST_COMPLETED)
                         tick(sum(job.result() for job in finished))
                 tick(sum(job.result() for job in wait(jobs).done))
@@ -145,7 +145,7 @@ def _copy_all(plan: _Plan, staging: Path, settings: IngestSettings, progress: Pr
 
 
 def _copy(number: int, paths: np.ndarray, staging: Path) -> int:
-    """Leaves a shard, a table of the places in it, and last the mark that the block is done, with what is damaged."""
+    """Writes a shard, its table of offsets, and last the completion file, which lists damaged images."""
     kept, damaged = [], {}
     path = shard_path(staging, number)
     path.unlink(missing_ok=True)  # of an interrupted call: a shard that is there would be appended to

@@ -10,18 +10,18 @@ from reappear.video import ENDINGS, find_videos, is_image_sequence
 VIDEOS, VECTORS = "videos", "vectors"
 
 
-def detect_kind(sources: Sequence[Path], asked: str, progress: Progress) -> str:
-    """The kind that was asked for, or the one that the files are of: videos, vectors, or a layout of `reappear.data`.
+def detect_kind(sources: Sequence[Path], requested: str, progress: Progress) -> str:
+    """The given kind, or the detected one for "auto": videos, vectors, or a layout of `reappear.data`.
 
     Raises:
-        SettingsError: There is no such kind.
-        InputError: The files may be of several kinds, or of none.
+        SettingsError: The kind is unknown.
+        InputError: The files match several kinds, or none.
     """
     known = ("auto", VIDEOS, VECTORS, *READERS)
-    if asked not in known:
-        raise SettingsError(f"layout: {unknown_name('kind', asked, known)}")
-    if asked != "auto":
-        return asked
+    if requested not in known:
+        raise SettingsError(f"layout: {unknown_name('kind', requested, known)}")
+    if requested != "auto":
+        return requested
     if any(path.suffix.lower() == ".npy" for path in sources):
         progress.note(f"ingest: {sources[0]} is read as {VECTORS}: embeddings with their labels")
         return VECTORS
@@ -29,11 +29,11 @@ def detect_kind(sources: Sequence[Path], asked: str, progress: Progress) -> str:
         return VIDEOS
     kinds = _kinds(sources[0])
     if len(kinds) > 1:
-        raise InputError(f"{sources[0]} may be {' or '.join(kinds)}; say which: --layout {kinds[0]}")
+        raise InputError(f"{sources[0]} matches several layouts: {', '.join(kinds)}; choose one: --layout {kinds[0]}")
     if not kinds:
         raise InputError(
-            f"{sources[0]} holds no videos ({' '.join(ENDINGS)}, MOTChallenge folders) and no set of images that is "
-            f"recognised; if it is one of `reappear data list`, name it with --layout"
+            f"{sources[0]} has no videos ({' '.join(ENDINGS)}, MOTChallenge folders) and no recognised image set; "
+            f"if it is one of `reappear data list`, give --layout"
         )
     if kinds[0] != VIDEOS:
         progress.note(f"ingest: {sources[0]} is read as {kinds[0]}: {READERS[kinds[0]].description}")
@@ -45,7 +45,7 @@ def _kinds(path: Path) -> list[str]:
     if not path.is_dir():
         return layouts or [VIDEOS]
     if layouts and layouts != ["folder"]:
-        # Of a set that its own files identify, only its top is searched for videos: it may hold ten million images.
+        # A recognised set may have ten million images: only its top folder is searched for videos.
         videos = any(child.suffix.lower() in ENDINGS for child in path.iterdir())
         return [*layouts, *([VIDEOS] if videos else [])]
     try:

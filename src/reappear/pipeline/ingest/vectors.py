@@ -1,4 +1,4 @@
-"""Embeddings with labels: a `.npy` of vectors beside a table with a line for each."""
+"""Ingest of labelled embeddings: a `.npy` file and a table with one line per vector."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,19 +22,19 @@ NAME = "round0"
 
 
 def ingest_vectors(sources: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress) -> Record:
-    """Makes a workspace without images of `X.npy` and `X.csv` (or `X.parquet`): crops, and their embeddings `round0`.
+    """Writes `X.npy` and `X.csv` (or `X.parquet`) as a workspace without images: crops and embeddings `round0`.
 
-    The table has a line for each vector, with `identity` (or `label`) or `tracklet` (or `sequence`), and where known
+    The table has one line per vector, with `identity` (or `label`) or `tracklet` (or `sequence`), and optionally
     `camera`, `video`, `time` in seconds, `truth` and `path`. Rows of one video, tracklet and identity are one tracklet;
-    without `video`, a camera is a video. A vector that is zero or not finite stays as a row of zeros, and is counted.
+    without `video`, a camera is a video. A vector that is zero or not finite becomes a row of zeros and is counted.
 
     Raises:
-        InputError: The files do not fit each other, or are not what they should be.
+        InputError: The files do not match each other or are invalid.
     """
     vectors_path, table_path = _pair(sources)
     vectors = _open(vectors_path)
     hashes = hash_files({"vectors": vectors_path, "labels": table_path}, work.hashes)
-    hashes["names"] = f"{vectors_path.name} {table_path.name}"  # which become the names of extractor and video
+    hashes["names"] = f"{vectors_path.name} {table_path.name}"  # they become the names of extractor and video
     plain = {"layout": "vectors", "labels_are_truth": settings.labels_are_truth}
 
     def write_crops(staging: Path) -> Outcome:
@@ -68,7 +68,7 @@ def _pair(sources: Sequence[Path]) -> tuple[Path, Path]:
         tables = [path for ending in TABLE_ENDINGS if (path := vectors[0].with_suffix(ending)).exists()]
     if not tables:
         raise InputError(
-            f"{vectors[0]} needs a table of labels: {vectors[0].with_suffix('.csv').name} beside it, or name one"
+            f"{vectors[0]} needs a table of labels: {vectors[0].with_suffix('.csv').name} beside it, or give its path"
         )
     return vectors[0], tables[0]
 
@@ -76,9 +76,11 @@ def _pair(sources: Sequence[Path]) -> tuple[Path, Path]:
 def _open(path: Path) -> np.ndarray:
     vectors = read_npy(path)
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        raise InputError(f"{path} must hold numbers in rows, one vector a row, got {vectors.dtype} {vectors.shape}")
+        raise InputError(
+            f"{path} must be a 2-D array of numbers, one vector a row; got {vectors.dtype} {vectors.shape}"
+        )
     if not vectors.size:
-        raise InputError(f"{path} holds no vectors; its shape is {vectors.shape}")
+        raise InputError(f"{path} has no vectors; its shape is {vectors.shape}")
     return vectors
 
 
@@ -93,14 +95,14 @@ def _write_crops(
     length = len(next(iter(columns.values())))
     if length != len(vectors):
         raise InputError(
-            f"{path} has {length} lines for {len(vectors)} vectors in {vectors_path}; they must be as many"
+            f"{path} has {length} lines for {len(vectors)} vectors in {vectors_path}; the numbers must be equal"
         )
     rows, videos, labels = _arrange(columns, path, settings)
     known = rows.label >= 0 if "tracklet" not in columns else np.ones(len(rows), bool)
     order = rows.order()
     order = order[known[order]]
     if not len(order):
-        raise InputError(f"{path} gives nobody a label (all are empty or -1)")
+        raise InputError(f"{path} has no usable label: all are empty or -1")
     rows = rows[order]
     if np.isnan(rows.time).all():
         progress.note(NO_TIMES)
@@ -117,7 +119,7 @@ def _write_crops(
         "tracklets": tracklets,
         "crops": len(order),
     }
-    left_out = {"labelled as nobody": int((~known).sum())} if not known.all() else {}
+    left_out = {"unlabelled": int((~known).sum())} if not known.all() else {}
     return Outcome(counts, left_out, made=len(order))
 
 
@@ -158,7 +160,9 @@ def _cameras(video: Int[np.ndarray, " n"], names: list[str], camera: Codes, path
     pairs = np.unique(np.stack([video, camera.number]), axis=1)
     twice = np.flatnonzero(np.diff(pairs[0]) == 0)
     if len(twice):
-        raise InputError(f"{path}: video {names[pairs[0][twice[0]]]} has more than one camera; a video is of one")
+        raise InputError(
+            f"{path}: video {names[pairs[0][twice[0]]]} has more than one camera; give each camera its own video"
+        )
     return [camera.name(number) if number >= 0 else "unknown" for number in pairs[1].tolist()]
 
 

@@ -1,4 +1,4 @@
-"""Videos: people are found, followed and cut out."""
+"""Ingest of videos: people are detected, tracked and cropped."""
 
 import errno
 import hashlib
@@ -34,8 +34,8 @@ from reappear.store import (
 from reappear.video import (
     LEAST_INTERVALS,
     CropSettings,
-    Followed,
     Footage,
+    TrackedVideo,
     choose_crops,
     cut,
     encode_jpeg,
@@ -56,7 +56,7 @@ _ENDS_CALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM, errno.EMFIL
 
 @dataclass(frozen=True)
 class _Source:
-    """One video that can be read, and what it is called."""
+    """One readable video and its name."""
 
     id: int
     path: Path
@@ -69,14 +69,14 @@ class _Source:
 def ingest_videos(
     videos: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress = SILENT
 ) -> Record:
-    """Finds the people of `videos` and writes their crops to `WORK/crops`.
+    """Detects and tracks the people of `videos` and writes their crops to `WORK/crops`.
 
-    A video that cannot be read, or whose content another one has, is left out, with a note and a count. A finished
-    video is not worked on again after an interruption.
+    A video that cannot be read, or has the same content as another, is skipped, with a note and a count. A finished
+    video is not processed again after an interruption.
 
     Raises:
-        InputError: A path is not there, no video can be read, or nobody was found.
-        StorageError: The disk refused. Like every error that the next video would meet too, it ends the call.
+        InputError: A path does not exist, no video can be read, or no person was found.
+        StorageError: Writing failed. Like every error that would affect the next video too, it ends the call.
     """
     paths = find_videos(videos, note=progress.note)
     sources, left_out, inputs = _open_all(paths, settings, work.hashes, progress)
@@ -93,11 +93,13 @@ def ingest_videos(
 def _open_all(
     paths: list[Path], settings: IngestSettings, hashes: FileHashes, progress: Progress
 ) -> tuple[list[_Source], "Counter[str]", dict[str, str]]:
-    """The videos that can be read, numbered; how many are left out for which reason; the hash of every file read."""
+    """The readable videos, numbered; the number skipped by reason; the hash of every file read."""
     stems = [path.name if path.is_dir() else path.stem for path in paths]
     names = distinct_names([path.absolute().with_name(stem) for path, stem in zip(paths, stems, strict=True)])
     sources: list[_Source] = []
-    inputs = {} if names == stems else {"names": hash_value(names, root=Path())}  # folders tell equal names apart
+    inputs = (
+        {} if names == stems else {"names": hash_value(names, root=Path())}
+    )  # equal names get their folders as a prefix
     first_of: dict[str, Path] = {}
     reasons: list[str] = []
     left_out: Counter[str] = Counter()
@@ -139,9 +141,9 @@ def _unusable(count: int, reasons: Sequence[str]) -> InputError:
 
 @contextmanager
 def _this_video_only(path: Path) -> Iterator[list[str]]:
-    """Yields a list that holds the reason, in one line, if what is done in the block fails for this video.
+    """Catches errors of one video and adds them to the yielded list, one line each.
 
-    Errors that the next video would meet too go on: of the disk, of memory, of settings, of missing packages.
+    Errors that would affect the next video too are raised: disk, memory, settings, missing packages.
     """
     problem: list[str] = []
     try:
@@ -162,11 +164,11 @@ def _ingest_all(
     parts = staging / "parts"
     waiting = [source for source in sources if not _done_mark(parts, source.id).exists()]
     if waiting and len(waiting) < len(sources):
-        progress.note(f"{len(sources) - len(waiting)} of {len(sources)} videos were finished before")
+        progress.note(f"{len(sources) - len(waiting)} of {len(sources)} videos are already done")
     known = all(source.frames_stated for source in waiting)
     total = sum(source.frames_stated for source in waiting) if known else None
     failed: dict[int, list[str]] = {}
-    with progress.task("finding people", total) as tick, ExitStack() as stack:
+    with progress.task("detecting people", total) as tick, ExitStack() as stack:
         workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
         if workers > 1:
             pool = stack.enter_context(process_pool(workers))
@@ -205,16 +207,16 @@ def _ingest_all(
         dropped.update(one["dropped"])
     if not counts["crops"]:
         raise InputError(
-            f"nobody was found in {len(sources)} videos ({counts['detections']} boxes, none of them good enough for a "
-            "crop); try another --detector, a lower score, or looser rules (--crop.height, --crop.min_crops)"
+            f"no person was found in {len(sources)} videos ({counts['detections']} boxes, none passes the rules for "
+            "crops); try another --detector, a lower score, or looser rules (--crop.height, --crop.min_crops)"
         )
     everywhere = settings.truth_ids == "global" or getattr(settings.detector, "ids", "") == "global"
     if _merge(parts, sources, summaries, staging, same_people=everywhere):
         progress.note(
-            "ground truth: equal ids in different videos are taken for different people; if they are one person, "
-            "ingest with --truth-ids global"
+            "ground truth: equal ids in different videos count as different people; if they are the same person, "
+            "give --truth-ids global"
         )
-    remove_scratch(parts, "[0-9]*.json")  # the marks first: a mark without its table would end the next call
+    remove_scratch(parts, "[0-9]*.json")  # completion files first: one without its table would fail the next call
     remove_scratch(parts, "[0-9]*.parquet", "[0-9]*.jpg")
     return Outcome(counts, {reason: count for reason, count in dropped.items() if count}, made=int(counts["crops"]))
 
@@ -222,15 +224,15 @@ def _ingest_all(
 def _try_video(
     source: _Source, staging: Path, settings: IngestSettings, tick: Callable[[int], None] = lambda frames: None
 ) -> list[str]:
-    """Works on one video. Returns the reason why it must be left out, or nothing."""
+    """Ingests one video. Returns the reasons why it is skipped; empty if it is not."""
     with _this_video_only(source.path) as problem:
         _ingest_video(source, staging, settings, tick)
     return problem
 
 
 def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick: Callable[[int], None]) -> None:
-    """Leaves a shard, a poster, a table of crops, and last the mark that the video is finished."""
-    cv2.setNumThreads(1)  # videos run in parallel; and no result may depend on the number of threads
+    """Writes a shard, a poster, a table of crops, and last the completion file of the video."""
+    cv2.setNumThreads(1)  # videos run in parallel, and results must not depend on the number of threads
     footage = open_footage(source.path)
     detector = settings.detector.build(footage)
     tracker = settings.tracker.build(rate=footage.clock / settings.stride)
@@ -252,11 +254,11 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
         match_truth(truth, tracks.frame, tracks.box) if truth is not None else np.full(len(tracks.frame), -1, np.int64)
     )
     if truth is not None and truth.first == 0:
-        footage.note("the ground truth counts frames from 0, not from 1; its frame 0 is taken for the first")
+        footage.note("the ground truth counts frames from 0, not from 1; its frame 0 is used as the first")
     _note_tracking(footage, seen, settings)
     there, counts = np.unique(tracks.frame, return_counts=True)
     poster = int(there[counts.argmax()]) if len(there) else 0
-    offset, size = _write_pictures(footage, source.id, tracks.frame[rows], tracks.box[rows], poster, staging, rules)
+    offset, size = _write_images(footage, source.id, tracks.frame[rows], tracks.box[rows], poster, staging, rules)
     box = tracks.box[rows]
     columns = {
         "video": np.full(len(rows), source.id),
@@ -288,37 +290,37 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
     write_text(_done_mark(staging / "parts", source.id), json.dumps(summary))
 
 
-def _note_tracking(footage: Footage, seen: Followed, settings: IngestSettings) -> None:
-    """Notes where frames are too far apart for the tracker as it was set."""
+def _note_tracking(footage: Footage, seen: TrackedVideo, settings: IngestSettings) -> None:
+    """Adds notes where the frame interval is too long for the settings of the tracker."""
     if getattr(settings.detector, "ids", "none") != "none" or not seen.detections:
         return
-    apart = f"frames are {seen.interval:.3g} s apart" + (
+    interval = f"frames are {seen.interval:.3g} s apart" + (
         f" (--stride {settings.stride})" if settings.stride > 1 else ""
     )
     waited = LEAST_INTERVALS * seen.interval
     if waited > settings.tracker.lost_seconds:
         footage.note(
-            f"{apart}; tracklets wait for {waited:.3g} s, "
+            f"{interval}; lost tracklets are kept for {waited:.3g} s, "
             f"not tracker.lost_seconds = {settings.tracker.lost_seconds:g} s"
         )
     if np.diff(seen.tracks.offsets).max(initial=0) < 2:
         footage.note(
-            f"{seen.detections} boxes, and no tracklet of two boxes or more: {apart}, and people may move further "
-            f"than --tracker.minimum_iou {settings.tracker.minimum_iou:g} allows in that time; try a lower one, "
-            "a lower --tracker.minimum_frames or --stride, or footage of more frames a second"
+            f"{seen.detections} boxes, but no tracklet of two or more: {interval}, in which people may move further "
+            f"than --tracker.minimum_iou {settings.tracker.minimum_iou:g} allows; try a lower one, "
+            "a lower --tracker.minimum_frames or --stride, or a higher frame rate"
         )
 
 
-def _write_pictures(
+def _write_images(
     footage: Footage, video: int, frame: np.ndarray, box: np.ndarray, poster: int, staging: Path, rules: CropSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the frames that are needed once more; writes the shard, in the order of the frames, and the poster.
+    """Reads the needed frames a second time; writes the shard, in frame order, and the poster.
 
     Returns:
         Offset and size of each row's JPEG in the shard.
 
     Raises:
-        InputError: A frame that was there before is not there now.
+        InputError: A frame could not be read the second time.
     """
     places = np.zeros((len(frame), 2), np.int64)
     path = shard_path(staging, video)
@@ -332,8 +334,8 @@ def _write_pictures(
                 _write_poster(picture.image, _poster(staging / "parts", video), rules.quality)
         if lacking := int(np.sum(places[:, 1] == 0)):
             raise InputError(
-                f"{footage.path}: {lacking} of {len(frame)} crops are in frames that could be read the first time and "
-                "not the second; copy the video to a disk that can be relied on"
+                f"{footage.path}: {lacking} of {len(frame)} crops are in frames that could not be read a second "
+                "time; copy the video to a reliable disk"
             )
     return places[:, 0], places[:, 1]
 
@@ -352,14 +354,14 @@ def _merge(
     """Writes the tables of all videos, and their posters.
 
     Args:
-        parts: Where those of each video are.
-        sources: The videos that were finished.
+        parts: Folder with the tables of each video.
+        sources: The finished videos.
         summaries: Contents of their completion files.
-        staging: Where to write.
+        staging: Folder to write to.
         same_people: Whether equal ids in the ground truth of two videos are one person; otherwise ids are renumbered.
 
     Returns:
-        Whether equal ids were taken for different people.
+        Whether equal ids of different videos were renumbered.
     """
     tables = [read_table(_table_of(parts, source.id)) for source in sources]
     tracklets = people = 0
@@ -414,7 +416,7 @@ def _merge(
 
 
 def _hash_video(path: Path, hashes: FileHashes) -> tuple[str, str]:
-    """The hash of all that is read of a video, and of its pictures alone."""
+    """The hash of all files of a video, and that of its images alone."""
     if not path.is_dir():
         require_regular_file(path)
         whole = hashes.sha256(path)

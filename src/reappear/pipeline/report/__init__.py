@@ -1,7 +1,7 @@
-"""The report: one page that a person reads, and every number as JSON.
+"""The report: one HTML page, and all its numbers as JSON.
 
-report.html   self-contained: pictures are data URIs, plots inline SVG; nothing is fetched
-report.json   what `numbers` returns: see `gather.numbers` for its layout
+report.html   self-contained: images are data URIs, plots inline SVG; nothing is fetched
+report.json   the result of `gather.numbers`, which documents the layout
 """
 
 from collections.abc import Sequence
@@ -21,42 +21,42 @@ Shown = Annotated[int, Interval(ge=0, le=10_000)]
 
 @settings
 class ReportSettings:
-    """How much the page shows. The numbers are always all there."""
+    """How much the page shows. Numbers are always complete."""
 
     tracklets: Annotated[Shown, "rows of crops in the gallery of tracklets"] = 12
-    identities: Annotated[Shown, "identities shown, spread evenly over those that reach across films"] = 8
-    strips: Annotated[Shown, "tracklets shown of one identity"] = 12
-    crops: Annotated[Shown, "crops shown of one tracklet"] = 6
-    failures: Annotated[Shown, "wrong merges, and as many wrong splits, shown where truth is known"] = 3
-    discarded: Annotated[Shown, "crops shown of those thrown out"] = 24
-    queries: Annotated[Shown, "ranked lists shown of each kind: good, typical, worst"] = 3
-    worst: Annotated[Shown, "worst queries, and as many hard negatives, shown of the descriptor"] = 8
-    projected: Annotated[Shown, "identities whose crops are drawn in the embedding plot"] = 15
-    projection: Annotated[Literal["tsne", "pca"], "how embeddings are brought to two dimensions"] = "tsne"
+    identities: Annotated[Shown, "identities shown, sampled evenly over those in several videos"] = 8
+    strips: Annotated[Shown, "tracklets shown per identity"] = 12
+    crops: Annotated[Shown, "crops shown per tracklet"] = 6
+    failures: Annotated[Shown, "wrong merges, and as many wrong splits, shown if true identities are known"] = 3
+    discarded: Annotated[Shown, "removed crops shown"] = 24
+    queries: Annotated[Shown, "ranked lists shown per kind: good, typical, worst"] = 3
+    worst: Annotated[Shown, "worst queries, and as many hard negatives, shown"] = 8
+    projected: Annotated[Shown, "identities in the embedding plot"] = 15
+    projection: Annotated[Literal["tsne", "pca"], "projection of embeddings to two dimensions"] = "tsne"
     seed: Annotated[Seed, "seed of the projection"] = 0
     height: Annotated[int, "height of the crops' thumbnails in px", Interval(ge=16, le=512)] = 96
 
 
 def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, progress: Progress = SILENT) -> Path:
-    """Writes `out/report.html` and `out/report.json`, always anew.
+    """Writes `out/report.html` and `out/report.json`, replacing earlier ones.
 
-    What a workspace does not hold is left out, with the reason on the page.
+    Parts missing in a workspace are omitted, with the reason on the page.
 
     Args:
-        works: Workspaces of the same footage or world under different seeds. Pictures and curves are of the first;
-            numbers are of all, with mean and spread.
+        works: Workspaces of the same footage or world under different seeds. Images and curves are of the first;
+            numbers are of all, with mean and standard deviation.
         out: Folder to write to.
         settings: How much the page shows.
-        progress: Told what is being drawn.
+        progress: Progress listener.
 
     Returns:
         The path of `report.html`.
 
     Raises:
-        InputError: No workspace was given, the first holds no crops, or a file in one is damaged.
-        WorkspaceError: `out` holds a `report.html` or `report.json` that is not ours.
+        InputError: No workspace was given, the first has no crops, or a file is damaged.
+        WorkspaceError: `out` has a `report.html` or `report.json` that reappear did not write.
     """
-    # Drawing needs matplotlib, scikit-learn and jinja2, imported only when needed.
+    # Rendering needs matplotlib, scikit-learn and jinja2, imported only when needed.
     from .gather import numbers, read_runs
     from .page import render
 

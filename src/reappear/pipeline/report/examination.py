@@ -1,4 +1,4 @@
-"""The page of an evaluation: models on sets, side by side, and what each found and missed."""
+"""The page of an evaluation: scores of models on data sets, with examples."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ _HEIGHT, _LISTS, _WORST = 96, 2, 12
 
 @dataclass(frozen=True)
 class Examined:
-    """One model on one set, ready for the page."""
+    """One model on one set, prepared for the page."""
 
     scores: Tree
     ranked: list[tuple[str, list[RankedList]]]
@@ -44,15 +44,15 @@ class ExaminedSet:
 def examine(
     examples: RetrievalExamples, *, name: str, lists: int, worst: int, how: str | None, seed: int = 0
 ) -> Examined:
-    """Gathers what a page shows of one evaluation.
+    """Collects the contents of the page for one evaluation.
 
     Args:
         examples: The evaluation.
         name: Unique on the page.
         lists: Ranked lists of each kind.
         worst: Worst queries, and as many hard negatives.
-        how: The projection of people to the plane; None = not drawn.
-        seed: Of the projection.
+        how: Projection to two dimensions; None = not drawn.
+        seed: Seed of the projection.
     """
     return Examined(
         scores=examples.scores,
@@ -66,7 +66,7 @@ def examine(
 
 
 def draw_roc(examples: dict[str, RetrievalExamples], name: str) -> tuple[Markup | None, list[tuple[str, str]]]:
-    """The curves of several models, and their colours."""
+    """ROC curves of several models, and their colours."""
     curves = {label: curve for label, of in examples.items() if (curve := of.roc()) is not None}
     colours = [colour(i) for i in range(len(curves))]
     if not curves:
@@ -77,7 +77,7 @@ def draw_roc(examples: dict[str, RetrievalExamples], name: str) -> tuple[Markup 
 
 
 def environment() -> Environment:
-    """Templates, which escape every word that they are given."""
+    """Templates with autoescape."""
     made = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,

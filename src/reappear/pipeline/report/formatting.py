@@ -3,11 +3,11 @@
 import math
 
 PROTOCOLS = {
-    "market": "pictures of the same person by the query's own camera are passed over",
-    "cross-camera": "all images of the query's own camera are ignored",
-    "no-camera": "cameras play no part",
-    "video": "tracklets, not pictures; those of the same person by the query's own camera are passed over",
-    "cuhk03-single-gallery-shot": "other cameras only, with one picture drawn of each person; the mean over the draws",
+    "market": "images of the same person from the query's camera are ignored",
+    "cross-camera": "all images from the query's camera are ignored",
+    "no-camera": "cameras are ignored",
+    "video": "tracklets instead of images; those of the same person from the query's camera are ignored",
+    "cuhk03-single-gallery-shot": "other cameras only, one random image per person; mean over the draws",
 }
 
 

@@ -1,4 +1,4 @@
-"""Every number of one or several workspaces, from the files that their steps left."""
+"""Collects the numbers of one or several workspaces from the files of their steps."""
 
 import math
 import re
@@ -19,7 +19,7 @@ from reappear.store import CropStore, Identities, read_identities, read_table
 
 Tree = dict[str, Any]
 
-_ROOMS = ("embeddings", "identities", "models", "evaluations")
+_FOLDERS = ("embeddings", "identities", "models", "evaluations")
 _DESCRIPTORS = ("untrained", "instance", "tracklet", "cion", "true_identity", "color")
 _MEASURES = ("pairwise", "bcubed")
 _SCORES = ("mean_ap", "mean_inp", "cmc", "queries", "valid_queries", "gallery", "reasons", "skipped")
@@ -29,14 +29,14 @@ _CURVES = ("loss", "teacher_entropy", "batch_entropy", "validation_map", "images
 
 @dataclass(frozen=True)
 class Run:
-    """What one workspace holds.
+    """The contents of one workspace.
 
     Attributes:
-        label: What it is called among the others: the name of its folder.
-        work: Where it lies.
-        records: Step, such as "ingest" or "embed round0" → its record, in the order of the flow.
+        label: Name of its folder, unique among the runs.
+        work: The workspace.
+        records: Step, such as "ingest" or "embed round0" → its record, in execution order.
         reports: Identities folder → its report, rounds in order.
-        training: Model → its metrics, one mapping a logged step.
+        training: Model → its metrics, one mapping per logged step.
         scores: Evaluation → its scores.
     """
 
@@ -49,20 +49,20 @@ class Run:
 
     @cached_property
     def store(self) -> CropStore:
-        """Its crops."""
+        """The crops."""
         return self.work.open_crops()
 
     @cached_property
     def identities(self) -> dict[str, Identities]:
-        """What each correlate found, rounds in order."""
+        """Identities of each round, in order."""
         return {name: read_identities(self.work.identities(name)) for name in self.reports}
 
 
 def read_runs(works: Sequence[Workspace]) -> list[Run]:
-    """Reads what the workspaces hold; equal folder names get the nearest parent folders that differ as a prefix.
+    """Reads workspaces; equal folder names get the nearest parent folders that differ as a prefix.
 
     Raises:
-        InputError: The first holds no crops, or a file is damaged.
+        InputError: The first has no crops, or a file is damaged.
     """
     works[0].open_crops()
     labels = distinct_names([work.root.resolve() for work in works])
@@ -78,15 +78,15 @@ def numbers(runs: Sequence[Run]) -> Tree:
     their sample standard deviation (null for a single run). Lists are taken element by element. A ROUND is the name of
     an identities folder, in the order of the rounds; a STEP is "ingest", "embed round0", "correlate round0", ...
 
-        runs         [label, ...]; the first is the one that the pictures show
-        footage      {films, cameras, seconds, frames, tracklets, crops, people (true ones, where known): LEAF}
+        runs         [label, ...]; images are of the first
+        footage      {videos, cameras, seconds, frames, tracklets, crops, people (if true identities are known): LEAF}
         noise        {ROUND: {stage: LEAF of n_S after the stage}}, Eq. 3 of CION; the first stage is the baseline
         identities   {ROUND: {stage: {identities, crops_discarded, crops_moved, tracklets_merged, ...: LEAF,
                      and where truth is known pairwise and bcubed: {precision, recall, f1: LEAF}, and the other
                      clustering scores of `metrics`}}}
-        reach        {ROUND: {films: {"2": LEAF, ...}}} identities that have crops in so many films
-        discarded    {ROUND: {crops: LEAF, rightly: LEAF}}; rightly = the crop's truth is not that of most of its
-                     tracklet, or no person (where truth is known)
+        reach        {ROUND: {videos: {"2": LEAF, ...}}} number of identities by number of videos
+        discarded    {ROUND: {crops: LEAF, correctly: LEAF}}; correctly = the true person is not that of most crops of
+                     the tracklet, or there is none (if true identities are known)
         retrieval    {descriptor: {protocol and extractor: text, mean_ap, mean_inp, cmc, queries, valid_queries,
                      gallery: LEAF, reasons and skipped: {reason: LEAF}}}; fractions in [0, 1]; `cmc.mean[k-1]` is
                      rank k
@@ -96,11 +96,11 @@ def numbers(runs: Sequence[Run]) -> Tree:
         counts       {STEP: {what: LEAF}}
         seconds      {STEP: LEAF}
         peak_memory_mb {STEP: LEAF}
-        thresholds   {ROUND: {run: what correlate reports of its thresholds}}
-        review       {ROUND: {run: decisions that people made, by kind, and those that do not hold}}
+        thresholds   {ROUND: {run: thresholds in the report of correlate}}
+        review       {ROUND: {run: review decisions by kind, and the ignored ones}}
         versions     {package: [version, ...]}, more than one where steps differ
-        settings     {run: {STEP: settings}}; absolute paths as their place in the workspace, or their last part: who
-                     reads a report need not know the folders of this machine
+        settings     {run: {STEP: settings}}; absolute paths are relative to the workspace, or reduced to their last
+                     part: reports contain no folders of this machine
     """
     return {
         "runs": [run.label for run in runs],
@@ -133,7 +133,7 @@ def numbers(runs: Sequence[Run]) -> Tree:
 
 
 def aggregate(by_seed: Mapping[str, Any]) -> Tree:
-    """Trees of numbers of several runs as one tree of leaves; see `numbers`.
+    """Merges trees of numbers of several runs into one tree of leaves; see `numbers`.
 
     >>> aggregate({"a": {"mean_ap": 0.25}, "b": {"mean_ap": 0.75}})["mean_ap"]["mean"]
     0.5
@@ -163,7 +163,7 @@ def origin_truth(run: Run) -> Int[np.ndarray, " t"]:
 
 
 def majority(truth: Int[np.ndarray, " n"]) -> int:
-    """The commonest value, the smallest of equals; -1 for none."""
+    """The most frequent value, the smallest of equals; -1 for none."""
     if not len(truth):
         return -1
     values, counts = np.unique(truth, return_counts=True)
@@ -171,9 +171,9 @@ def majority(truth: Int[np.ndarray, " n"]) -> int:
 
 
 def natural(name: str) -> tuple[int, int, list[tuple[int, str]]]:
-    """Sorts rounds by the decisions they heed and by number, then the descriptors of the demo, then other names.
+    """Sort key: rounds by review decisions and number, then the descriptors of the demo, then other names.
 
-    Numbers in names count as numbers.
+    Numbers in names compare as numbers.
     """
     named = re.fullmatch(r"round\d+(?:-review(\d+))?", name)
     rank = 0 if named else 1 + _DESCRIPTORS.index(name) if name in _DESCRIPTORS else 1 + len(_DESCRIPTORS)
@@ -182,15 +182,15 @@ def natural(name: str) -> tuple[int, int, list[tuple[int, str]]]:
 
 
 def _read_run(label: str, work: Workspace) -> Run:
-    # Steps on the footage first, then round by round, then what measures the models.
+    # Ingest first, then round by round, then evaluations.
     found: list[tuple[tuple[Any, ...], str, Record]] = []
     for folder in _finished(work.root):
         record = read_record(folder)
         found.append(((0, folder.name == "crops", folder.name), record.step, record))
-    for place, room in enumerate(_ROOMS):
-        for folder in _finished(work.root / room):
+    for place, parent in enumerate(_FOLDERS):
+        for folder in _finished(work.root / parent):
             record = read_record(folder)
-            key = (2,) if room == "evaluations" else (1, natural(folder.name), place)
+            key = (2,) if parent == "evaluations" else (1, natural(folder.name), place)
             found.append(((*key, natural(folder.name)), f"{record.step} {folder.name}", record))
     records = {step: record for _, step, record in sorted(found, key=lambda item: item[0])}
     return Run(
@@ -245,7 +245,7 @@ def _footage(run: Run) -> Tree | None:
     seconds = read_table(store.folder / "videos.parquet", "seconds")["seconds"]
     people = {"people": len(np.unique(truth[truth >= 0]))} if store.has_truth and len(videos) else {}
     return {
-        "films": len(videos),
+        "videos": len(videos),
         "cameras": len({video.camera for video in videos}),
         "seconds": float(seconds.sum()),
         "frames": sum(video.frames for video in videos),
@@ -276,9 +276,9 @@ def _stages(report: Tree) -> Tree:
 def _reach(run: Run, found: Identities) -> Tree:
     mine, video = found.assignment.crop_identity, run.store.crops["video"]
     pairs = np.unique(np.stack([mine[mine >= 0], video[mine >= 0]]), axis=1)
-    films = np.unique(pairs[0], return_counts=True)[1]
-    values, counts = np.unique(films, return_counts=True)
-    return {"films": {str(v): int(c) for v, c in zip(values, counts, strict=True)}}
+    videos = np.unique(pairs[0], return_counts=True)[1]
+    values, counts = np.unique(videos, return_counts=True)
+    return {"videos": {str(v): int(c) for v, c in zip(values, counts, strict=True)}}
 
 
 def _discarded(run: Run, found: Identities) -> Tree:
@@ -287,7 +287,7 @@ def _discarded(run: Run, found: Identities) -> Tree:
         return {"crops": int(gone.sum())}
     truth = run.store.crops["truth"]
     usual = np.repeat(origin_truth(run), np.diff(run.store.offsets))
-    return {"crops": int(gone.sum()), "rightly": int((gone & ((truth != usual) | (truth < 0))).sum())}
+    return {"crops": int(gone.sum()), "correctly": int((gone & ((truth != usual) | (truth < 0))).sum())}
 
 
 def _retrieval(runs: Sequence[Run]) -> Tree:
@@ -347,7 +347,7 @@ def _is_number(value: object) -> bool:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null stands for them."""
+    """Replaces NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

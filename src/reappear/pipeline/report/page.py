@@ -1,4 +1,4 @@
-"""Puts numbers, pictures and plots on the page."""
+"""Renders report.html from numbers, images and plots."""
 
 import json
 import math
@@ -25,29 +25,29 @@ from .thresholds import draw_thresholds
 STAGES = {
     "identities so far": (
         "the round before",
-        "What earlier rounds joined stays joined; this round goes on from there.",
+        "The identities of earlier rounds, which this round starts from.",
     ),
-    "tracklet = person": ("as tracked", "Each tracklet is taken for a person of its own: where everything starts."),
+    "tracklet = person": ("as tracked", "Baseline: each tracklet is an identity."),
     "single-tracklet": (
         "within one tracklet",
-        "Crops that look unlike the rest of their tracklet are taken out, the farthest first.",
+        "Outlier crops are removed from their tracklet, the farthest first.",
     ),
     "single-video": (
-        "within one film",
-        "Crops taken out that fit another tracklet of the same film go there, the others are dropped; "
-        "then tracklets of the film that look alike are joined.",
+        "within one video",
+        "Removed crops move to a matching tracklet of the same video or are discarded; "
+        "then similar tracklets of the video are merged.",
     ),
-    "parting": ("people's decisions", "What an earlier round joined is split where a review decision requires it."),
-    "review": ("people's decisions", "Review decisions: same person, or different people."),
-    "cross-video": ("across films", "Tracklets of different films that look alike are joined, and who they lead to."),
-    "global-link": ("across films", "Tracklets that look alike are joined, however far apart, and who they lead to."),
+    "parting": ("review decisions", "Identities of earlier rounds are split where a review decision requires it."),
+    "review": ("review decisions", "Review decisions are applied: same person, or different people."),
+    "cross-video": ("across videos", "Similar tracklets of different videos are merged, transitively."),
+    "global-link": ("across videos", "Similar tracklets of all videos are merged, transitively."),
 }
 DESCRIPTORS = {
     "untrained": "the network before any training",
-    "instance": "trained with each image as its own person",
-    "tracklet": "trained with each tracklet as its own person",
+    "instance": "trained with each image as an identity",
+    "tracklet": "trained with each tracklet as an identity",
     "cion": "trained on the identities found here",
-    "true_identity": "trained on the true identities: what perfect labels would give",
+    "true_identity": "trained on the true identities",
     "color": "no network: colour histograms in stripes",
 }
 UNTRAINED = "untrained"
@@ -64,14 +64,14 @@ class Cloud:
 
 
 def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progress) -> str:
-    """The page of one run, with the numbers of all."""
+    """The page: images and curves of one run, numbers of all."""
     rounds = list(found["noise"])
     last = next((name for name in reversed(rounds) if name in run.reports), None)
     thumbnails = Thumbnails(
         run, height=settings.height, name=last, stages={key: title for key, (title, _) in STAGES.items()}
     )
     curves = _curves(run)
-    filmed = "synthesize" in run.records  # then the queried people are in none of the films
+    synthetic = "synthesize" in run.records  # then the queried people are not in the videos
     ours = _ours(found)
     shown = ours if ours is not None and ours in run.scores else next(reversed(run.scores), None)
     with progress.task("report", 4) as done:
@@ -104,10 +104,10 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             last=last,
             ours=ours,
             shown=shown,
-            sentence=_sentence(found, last, ours, filmed=filmed),
-            filmed=filmed,
-            figures=_figures(found, last, ours, filmed=filmed),
-            films=thumbnails.films(),
+            sentence=_sentence(found, last, ours, synthetic=synthetic),
+            synthetic=synthetic,
+            figures=_figures(found, last, ours, synthetic=synthetic),
+            videos=thumbnails.videos(),
             tracklets=thumbnails.tracklets(settings.tracklets, settings.crops + 2),
             people=people,
             discarded=thumbnails.discarded(settings.discarded),
@@ -136,7 +136,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
 
 
 def _ours(found: Tree) -> str | None:
-    """The descriptor that the page is about: `cion`, or the last one that is no yardstick."""
+    """The main descriptor: `cion`, or the last one that is not a baseline."""
     names = [name for name in found["retrieval"] if name not in _REFERENCES]
     return "cion" if "cion" in names else names[-1] if names else None
 
@@ -149,23 +149,23 @@ def _identities(found: Tree, last: str | None) -> Tree | None:
     return stage
 
 
-def _sentence(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> str:
+def _sentence(found: Tree, last: str | None, ours: str | None, *, synthetic: bool) -> str:
     footage = _means(found["footage"])
-    films = f"{number(footage['films'])} film{'s' if footage['films'] != 1 else ''}"
-    text = f"In {films} from {_cameras(footage)} we followed {number(round(footage['tracklets']))} tracklets"
+    videos = f"{number(footage['videos'])} video{'s' if footage['videos'] != 1 else ''}"
+    text = f"{videos} of {_cameras(footage)}: {number(round(footage['tracklets']))} tracklets"
     stage = _identities(found, last)
     if stage is not None:
-        text += f" and took them for {number(round(stage['identities']['mean']))} people"
-        reach = found["reach"][last].get("films", {})
-        several = sum(leaf["mean"] or 0 for films_, leaf in reach.items() if int(films_) > 1)
+        text += f", {number(round(stage['identities']['mean']))} identities"
+        reach = found["reach"][last].get("videos", {})
+        several = sum(leaf["mean"] or 0 for count, leaf in reach.items() if int(count) > 1)
         if several:
-            text += f", {number(round(several))} of whom come back in another film"
+            text += f", {number(round(several))} of them in several videos"
     if ours is not None and (score := found["retrieval"][ours]["mean_ap"]["mean"]) is not None:
-        task = "On people not in the training videos" if filmed else "On labelled people"
-        text += f". {task}, the model trained on them ranks with {percent(score)}% mAP"
+        task = "people who are not in the videos" if synthetic else "labelled people"
+        text += f". Model trained on them: {percent(score)}% mAP on {task}"
         before = found["retrieval"].get("untrained", {}).get("mean_ap", {}).get("mean")
         if before is not None:
-            text += f"; untrained it reached {percent(before)}%"
+            text += f" ({percent(before)}% untrained)"
     return text + "."
 
 
@@ -173,13 +173,13 @@ def _cameras(footage: Tree) -> str:
     return f"{number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
 
 
-def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -> list[tuple[str, str, str]]:
-    """Value, what it is, and what to hold it against."""
+def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool) -> list[tuple[str, str, str]]:
+    """Value, label, and value for comparison."""
     footage = _means(found["footage"])
     out = [
         (
-            number(footage["films"]),
-            "films",
+            number(footage["videos"]),
+            "videos",
             f"{_duration(footage['seconds'])} from {_cameras(footage)}" if footage["seconds"] else _cameras(footage),
         ),
         (number(round(footage["tracklets"])), "tracklets", f"{number(round(footage['crops']))} crops of people"),
@@ -190,8 +190,8 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -
         out.append(
             (
                 number(round(stage["identities"]["mean"])),
-                "people found",
-                f"in truth {number(true)}" if true is not None else "joined by looks alone",
+                "identities",
+                f"true people: {number(true)}" if true is not None else "no ground truth",
             )
         )
     if ours is not None and found["retrieval"][ours]["mean_ap"]["mean"] is not None:
@@ -199,15 +199,15 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, filmed: bool) -
         out.append(
             (
                 f"{percent(found['retrieval'][ours]['mean_ap']['mean'])}%",
-                "mAP on people never seen before" if filmed else "mAP on labelled pictures",
-                f"right at rank 1: {percent(cmc[0])}%" if cmc else "",
+                "mAP on people not in the videos" if synthetic else "mAP on labelled images",
+                f"rank 1: {percent(cmc[0])}%" if cmc else "",
             )
         )
     return out
 
 
 def _thresholds(run: Run) -> list[Tree]:
-    """The calibrated thresholds of each round, with the plot of their evidence."""
+    """The calibrated thresholds of each round, with a plot of their evidence."""
     out = []
     for place, (name, report) in enumerate(run.reports.items()):
         thresholds = report.get("thresholds", {})
@@ -218,7 +218,7 @@ def _thresholds(run: Run) -> list[Tree]:
 
 
 def _rises(found: Tree) -> list[str]:
-    """Where noise grew from one stage to the next."""
+    """Stages after which the noise score is higher than before."""
     out = []
     for name, stages in found["noise"].items():
         for (_, before), (stage, after) in pairwise(stages.items()):
@@ -229,7 +229,7 @@ def _rises(found: Tree) -> list[str]:
 
 
 def _estimated(found: Tree) -> str:
-    """Where n_S comes from a sample, how sure it is."""
+    """Sample size and standard error where n_S is estimated from a sample; "" otherwise."""
     stages = [stage for by_stage in found["identities"].values() for stage in by_stage.values()]
     errors = [stage["noise_error"]["mean"] for stage in stages if "noise_error" in stage]
     if not errors:
@@ -245,7 +245,7 @@ def _means(tree: Tree) -> dict[str, int | float]:
 
 
 def _clouds(run: Run, thumbnails: Thumbnails, settings: ReportSettings) -> tuple[list[Cloud], list[tuple[str, str]]]:
-    """The same crops by the first extractor, the untrained network and the last one, and the names of colours."""
+    """Projections of the same crops by the first, untrained and last extractor; colours and their labels."""
     names = sorted((key.removeprefix("embed ") for key in run.records if key.startswith("embed ")), key=natural)
     store = run.store
     group = thumbnails.truth if store.has_truth else None
@@ -279,13 +279,13 @@ def _clouds(run: Run, thumbnails: Thumbnails, settings: ReportSettings) -> tuple
             alt=f"{int(there.sum())} crops of {len(chosen)} people in the plane, embedded by {name}",
         )
         agreement = _agreement(some[there], group[rows[there]], store.camera[rows[there]]) if store.has_truth else None
-        clouds.append(Cloud(title, Markup(svg), agreement))  # noqa: S704 (drawn by matplotlib, its words escaped)
-    word = "true person" if store.has_truth else "person"
+        clouds.append(Cloud(title, Markup(svg), agreement))  # noqa: S704 (drawn by matplotlib, its text escaped)
+    word = "true person" if store.has_truth else "identity"
     return clouds, [(wheel(i, len(chosen)), f"{word} {g}") for i, g in enumerate(chosen.tolist())]
 
 
 def _projected(group: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " g"]:
-    """The people seen by most cameras, then with most crops, in rising order."""
+    """The `most` people with most cameras, then most crops, sorted."""
     known = group >= 0
     values, counts = np.unique(group[known], return_counts=True)
     pairs = np.unique(np.stack([group[known], camera[known]]), axis=1)[0]
@@ -295,7 +295,7 @@ def _projected(group: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], most
 
 
 def _sample(rows: Int[np.ndarray, " k"], camera: Int[np.ndarray, " n"], each: int = 6) -> Int[np.ndarray, " m"]:
-    """At most `each` rows a camera, evenly spread."""
+    """At most `each` rows per camera, evenly spaced."""
     out = []
     for c in np.unique(camera[rows]):
         mine = rows[camera[rows] == c]
@@ -306,7 +306,7 @@ def _sample(rows: Int[np.ndarray, " k"], camera: Int[np.ndarray, " n"], each: in
 def _agreement(
     vectors: Float[np.ndarray, "n d"], group: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"]
 ) -> float | None:
-    """How often the nearest crop of another camera shows the same person."""
+    """Share of crops whose nearest crop of another camera shows the same person."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     near = np.where(camera[:, None] != camera[None], unit @ unit.T, -np.inf)
     fair = ((group[:, None] == group[None]) & (camera[:, None] != camera[None])).any(axis=1)
@@ -329,10 +329,10 @@ def _curves(run: Run) -> list[Tree]:
         (
             "loss",
             "Loss",
-            "Cross-entropy between student and teacher on different views of the same person. Levels of different "
-            "labels are not to be compared: the more varied the pictures of a person, the harder the task.",
+            "Cross-entropy between student and teacher on different views of the same person. Values of different "
+            "labels are not comparable: more varied images of an identity make the task harder.",
         ),
-        ("validation_map", "Validation", "mAP, in percent, on labelled people, measured now and then while training."),
+        ("validation_map", "Validation", "mAP in percent on the validation set during training."),
     ):
         series = {name: pairs for name, rows in run.training.items() if (pairs := _series(rows, key))[0]}
         if not series:
@@ -353,7 +353,7 @@ def _curves(run: Run) -> list[Tree]:
 
 
 def _collapse(run: Run) -> list[Tree]:
-    """Teacher entropy against the entropy of its batch mean, a chart a model."""
+    """Teacher entropy and entropy of the batch mean, one chart per model."""
     out = []
     for place, (name, rows) in enumerate(run.training.items()):
         each, mean = _series(rows, "teacher_entropy"), _series(rows, "batch_entropy")
@@ -372,7 +372,7 @@ def _collapse(run: Run) -> list[Tree]:
                 "name": name,
                 "svg": Markup(svg),  # noqa: S704
                 "gap": gap,
-                "told_apart": math.exp(gap),
+                "distinguished": math.exp(gap),
                 "collapsed": gap < math.log(2),
             }
         )

@@ -1,4 +1,4 @@
-"""Which crops, people and queries the page shows, as small pictures inside the page."""
+"""Selects crops, identities and errors for the page, as thumbnails."""
 
 import base64
 import io
@@ -26,9 +26,9 @@ class Picture:
     Attributes:
         source: A data URI; "" where the image cannot be read.
         alt: Alternative text.
-        mark: "" or what happened to it: "thrown", "moved", "hit", "miss", "miss hard".
-        caption: A few characters below it.
-        wrong: Whether its true person differs from that of its row.
+        mark: "" or a state: "removed", "moved", "hit", "miss", "miss hard".
+        caption: Short text below it.
+        wrong: Whether the true person differs from that of the row.
     """
 
     source: str
@@ -43,9 +43,9 @@ class Strip:
     """A row of crops under one heading.
 
     Attributes:
-        title: What the crops have in common.
-        notes: What happened: links, moves, crops thrown out.
-        pictures: In order of time.
+        title: Heading.
+        notes: Changes: moved and removed crops.
+        pictures: Sorted by time.
         link: How the strip was joined to another: (distance, tracklet, stage).
     """
 
@@ -60,10 +60,10 @@ class Person:
     """An identity, or a true person, as strips under camera names.
 
     Attributes:
-        title: Its name on the page.
-        facts: Short facts about it.
+        title: Heading.
+        facts: Short facts.
         cameras: Camera → strips.
-        hidden: How many strips are not shown.
+        hidden: Number of strips not shown.
     """
 
     title: str
@@ -73,8 +73,8 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Film:
-    """A film and what was found in it."""
+class ShownVideo:
+    """A video and its counts."""
 
     name: str
     camera: str
@@ -99,13 +99,13 @@ def data_uri(image: bytes | Path, height: int) -> str:
 
 
 class Thumbnails:
-    """Pictures of one workspace.
+    """Thumbnails of one workspace.
 
     Args:
         run: The workspace.
-        height: Of crops' thumbnails, px.
-        name: The identities shown; None where nothing was correlated.
-        stages: Stage → how the page calls it.
+        height: Height of thumbnails, px.
+        name: The identities shown; None = none.
+        stages: Stage → its title on the page.
     """
 
     def __init__(self, run: Run, *, height: int, name: str | None, stages: dict[str, str]) -> None:
@@ -116,7 +116,7 @@ class Thumbnails:
         if self.found is not None and len(self.found.assignment.tracklet) != len(run.store):
             raise InputError(
                 f"{run.work.identities(name or '')}: {len(self.found.assignment.tracklet)} crops, but "
-                f"{run.work.crops} holds {len(run.store)}; correlate again"
+                f"{run.work.crops} has {len(run.store)}; correlate again"
             )
 
     @property
@@ -126,7 +126,7 @@ class Thumbnails:
 
     @cached_property
     def origin(self) -> Int[np.ndarray, " n"]:
-        """The tracklet that each crop came in."""
+        """The original tracklet of each crop."""
         return np.repeat(np.arange(len(self.store.offsets) - 1), np.diff(self.store.offsets))
 
     @cached_property
@@ -139,40 +139,40 @@ class Thumbnails:
         return read_table(self.store.folder / "videos.parquet", "name", "seconds")
 
     @cached_property
-    def film_names(self) -> list[str]:
-        """The films' names, as ingest tells them apart."""
+    def video_names(self) -> list[str]:
+        """Unique names of the videos."""
         return [str(name) for name in self._videos["name"]]
 
     def crop(self, crop: int, *, mark: str = "", caption: str = "", wrong: bool = False) -> Picture:
         """One crop."""
         rows = self.store.crops
-        film, frame = self.film_names[int(rows["video"][crop])], int(rows["frame"][crop])
-        alt = f"person in film {film}" + (f", frame {frame}" if frame >= 0 else "") + (f", {mark}" if mark else "")
+        video, frame = self.video_names[int(rows["video"][crop])], int(rows["frame"][crop])
+        alt = f"person in video {video}" + (f", frame {frame}" if frame >= 0 else "") + (f", {mark}" if mark else "")
         source = data_uri(self.store.image(crop), self.height) if self.store.has_images else ""
         return Picture(source, alt, mark, caption, wrong)
 
-    def films(self) -> list[Film]:
-        """All films."""
+    def videos(self) -> list[ShownVideo]:
+        """All videos."""
         tracklets = np.bincount(self.store.tracklets["video"], minlength=len(self.store.videos))
         crops = np.bincount(self.store.crops["video"], minlength=len(self.store.videos))
         out = []
-        for video, name in zip(self.store.videos, self.film_names, strict=True):
+        for video, name in zip(self.store.videos, self.video_names, strict=True):
             path = self.store.folder / "posters" / f"{video.id:05d}.jpg"
             source = data_uri(path, 200) if path.exists() else ""
             out.append(
-                Film(
+                ShownVideo(
                     name=name,
                     camera=video.camera,
                     seconds=float(self._videos["seconds"][video.id]),
                     tracklets=int(tracklets[video.id]),
                     crops=int(crops[video.id]),
-                    poster=Picture(source, f"a frame of film {name}") if source else None,
+                    poster=Picture(source, f"a frame of video {name}") if source else None,
                 )
             )
         return out
 
     def tracklets(self, most: int, crops: int) -> list[Strip]:
-        """Tracklets spread evenly over all that have at least two crops, as the tracker made them."""
+        """Original tracklets with at least two crops, sampled evenly."""
         lengths = np.diff(self.store.offsets)
         return [
             Strip(self.title(t), [self.crop(c) for c in _even(self.rows(t), crops)])
@@ -180,24 +180,24 @@ class Thumbnails:
         ]
 
     def rows(self, tracklet: int) -> Int[np.ndarray, " k"]:
-        """The crops that the tracker put into a tracklet."""
+        """The crops of an original tracklet."""
         return np.arange(self.store.offsets[tracklet], self.store.offsets[tracklet + 1])
 
     def title(self, tracklet: int) -> str:
-        """Number, film, time and length of a tracklet."""
+        """Number, video, time and length of a tracklet."""
         rows = self.store.tracklets
         start, end = float(rows["start"][tracklet]), float(rows["end"][tracklet])
         count = int(rows["crops"][tracklet])
         when = "" if math.isnan(start) else f" · {clock(start)}–{clock(end)}"
         return (
-            f"tracklet {tracklet} · {self.film_names[int(rows['video'][tracklet])]}{when}"
+            f"tracklet {tracklet} · {self.video_names[int(rows['video'][tracklet])]}{when}"
             f" · {count} crop{'s' if count != 1 else ''}"
         )
 
     def people(self, most: int, strips: int, crops: int) -> list[Person]:
-        """Identities spread evenly over those of two films or more, from the widest to the narrowest reach.
+        """Identities in several videos (or all, if none is), sampled evenly by reach.
 
-        Where all stay in one film, these. Reach counts films, then cameras, tracklets, crops.
+        Reach: number of videos, then cameras, tracklets, crops.
         """
         if self.found is None:
             return []
@@ -214,38 +214,38 @@ class Thumbnails:
         return [self._person(self.found, int(k), strips, crops) for k in _even(across if len(across) else order, most)]
 
     def discarded(self, most: int) -> list[Picture]:
-        """Crops thrown out, those farthest from their tracklet first; not those that people rejected."""
+        """Removed crops, those farthest from their tracklet first; without those rejected by review."""
         last = [
             (distance, crop)
             for crop, (_, _, target, distance) in self.moves.items()
             if target < 0 and not math.isnan(distance)
         ]
         return [
-            self.crop(crop, mark="thrown", caption=f"{distance:.2f}")
+            self.crop(crop, mark="removed", caption=f"{distance:.2f}")
             for distance, crop in sorted(last, key=lambda item: (-item[0], item[1]))[:most]
         ]
 
     def wrong_merges(self, most: int, crops: int) -> list[Person]:
-        """Identities with most crops of other people than their usual one; truth must be known."""
+        """Identities with most crops of people other than their main one; needs true identities."""
         if self.found is None or not self.store.has_truth:
             return []
         mine = self.found.assignment.crop_identity
         return [
-            self._mixture(f"Person {k} is {len(parts)} people", mine == k, self.truth, "true person", crops)
+            self._mixture(f"Identity {k}: {len(parts)} true people", mine == k, self.truth, "true person", crops)
             for k, parts in _mixed(mine, self.truth)[:most]
         ]
 
     def wrong_splits(self, most: int, crops: int) -> list[Person]:
-        """True people with most crops outside the identity that holds most of them; truth must be known."""
+        """True people with most crops outside their main identity; needs true identities."""
         if self.found is None or not self.store.has_truth:
             return []
         mine = self.found.assignment.crop_identity
         return [
             self._mixture(
-                f"True person {k} became {len(parts)} identities",
+                f"True person {k}: {len(parts)} identities",
                 (self.truth == k) & (mine >= 0),
                 mine,
-                "person",
+                "identity",
                 crops,
             )
             for k, parts in _mixed(self.truth, mine)[:most]
@@ -265,7 +265,7 @@ class Thumbnails:
         }
 
     def _person(self, found: Identities, identity: int, strips: int, crops: int) -> Person:
-        """One identity with everything that was joined, moved and thrown out."""
+        """One identity with its links and its moved and removed crops."""
         mine = found.assignment.crop_identity == identity
         members = np.flatnonzero(found.assignment.identity == identity)
         usual = majority(self.truth[mine]) if self.store.has_truth else -1
@@ -276,16 +276,16 @@ class Thumbnails:
             members.tolist(),
             key=lambda t: (videos[int(self.store.tracklets["video"][t])].camera, t),
         )
-        # A strip for which there is no room is left out where the identity has most tracklets, at its end.
+        # Strips beyond the limit are omitted from the end.
         for t in shown[:strips]:
             camera = videos[int(self.store.tracklets["video"][t])].camera
             cameras.setdefault(camera, []).append(self._strip(found, t, crops, usual, parents.get(t)))
-        films = len(np.unique(self.store.crops["video"][mine]))
+        video_count = len(np.unique(self.store.crops["video"][mine]))
         cams = len(np.unique(self.store.camera[mine]))
         facts = [
             _count(int(mine.sum()), "crop"),
             _count(len(members), "tracklet"),
-            _count(films, "film"),
+            _count(video_count, "video"),
             _count(cams, "camera"),
         ]
         if looks := [distance for distance, _, _ in parents.values() if not math.isnan(distance)]:
@@ -294,13 +294,13 @@ class Thumbnails:
             people = np.unique(self.truth[mine & (self.truth >= 0)])
             others = int((mine & (self.truth != usual)).sum())
             facts.append(
-                "in truth one person"
+                "one true person"
                 if len(people) == 1 and not others
-                else f"in truth {_count(others, 'crop')} of other people"
+                else f"{_count(others, 'crop')} of other true people"
                 if len(people)
-                else "in truth no person"
+                else "no true person"
             )
-        return Person(f"Person {identity}", facts, cameras, max(0, len(members) - strips))
+        return Person(f"Identity {identity}", facts, cameras, max(0, len(members) - strips))
 
     def _strip(
         self, found: Identities, tracklet: int, most: int, usual: int, link: tuple[float, int, str] | None
@@ -312,17 +312,17 @@ class Thumbnails:
         plain = _even(own[~changed], most - len(special))
         pictures = []
         for crop in sorted({*special, *plain}):
-            mark = "thrown" if now[crop] < 0 else "moved" if self.origin[crop] != tracklet else ""
+            mark = "removed" if now[crop] < 0 else "moved" if self.origin[crop] != tracklet else ""
             distance = self.moves[crop][3] if mark and crop in self.moves else math.nan
             caption = "" if math.isnan(distance) else f"{distance:.2f}"
             pictures.append(self.crop(crop, mark=mark, caption=caption, wrong=usual not in (-1, self.truth[crop])))
-        thrown: dict[str, list[tuple[int, float]]] = {}
+        removed: dict[str, list[tuple[int, float]]] = {}
         moved: dict[str, list[tuple[int, float]]] = {}
         for crop in own[changed].tolist():
             stage, _, _, distance = self.moves.get(crop, ("", -1, -1, math.nan))
-            how = self._stage(stage) if stage else "as it could not be embedded"
-            (thrown if now[crop] < 0 else moved).setdefault(how, []).append((int(self.origin[crop]), distance))
-        notes = [f"{_count(len(of), 'crop')} thrown out {how}{_range(d for _, d in of)}" for how, of in thrown.items()]
+            how = self._stage(stage) if stage else "because it has no embedding"
+            (removed if now[crop] < 0 else moved).setdefault(how, []).append((int(self.origin[crop]), distance))
+        notes = [f"{_count(len(of), 'crop')} removed {how}{_range(d for _, d in of)}" for how, of in removed.items()]
         for how, of in moved.items():
             sources = ", ".join(map(str, dict.fromkeys(source for source, _ in of)))
             notes.append(f"{_count(len(of), 'crop')} moved here from {sources} {how}{_range(d for _, d in of)}")
@@ -332,7 +332,7 @@ class Thumbnails:
         return self.stages.get(name, name.replace("_", " "))
 
     def _parents(self, found: Identities, members: Int[np.ndarray, " t"]) -> dict[int, tuple[float, int, str]]:
-        """The shortest links that hold an identity together: tracklet → distance, the tracklet it hangs on, stage."""
+        """The minimum spanning tree of an identity: tracklet → distance, parent tracklet, stage."""
         rows = found.links
         inside = np.flatnonzero(np.isin(rows["first"], members) & np.isin(rows["second"], members))
         group = {int(t): int(t) for t in members}
@@ -343,7 +343,7 @@ class Thumbnails:
                 t = group[t]
             return t
 
-        # Kruskal's spanning tree, then hung up at the first tracklet, so that each other one has one link to show.
+        # Kruskal's algorithm, then rooted at the first tracklet, so that each other tracklet has one link.
         for i in inside[np.argsort(rows["distance"][inside], kind="stable")].tolist():
             first, second = int(rows["first"][i]), int(rows["second"][i])
             if (a := root(first)) != (b := root(second)):
@@ -372,10 +372,10 @@ class Thumbnails:
         strips = []
         for i in np.argsort(-counts, kind="stable")[:6]:
             mine = where[part[where] == values[i]]
-            films = sorted({self.film_names[int(v)] for v in np.unique(self.store.crops["video"][mine])})
+            names = sorted({self.video_names[int(v)] for v in np.unique(self.store.crops["video"][mine])})
             name = f"{word} {values[i]}" if values[i] >= 0 else "no true person"
-            more = f" and {len(films) - 3} more" if len(films) > 3 else ""
-            title_of = f"{name} · {_count(int(counts[i]), 'crop')} · {', '.join(films[:3])}{more}"
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            title_of = f"{name} · {_count(int(counts[i]), 'crop')} · {', '.join(names[:3])}{more}"
             strips.append(Strip(title_of, [self.crop(c) for c in _even(mine, crops)]))
         return Person(title, [_count(len(where), "crop")], {"": strips}, max(0, len(values) - 6))
 
@@ -390,7 +390,7 @@ def clock(seconds: int | float) -> str:
 
 
 def _mixed(group: Int[np.ndarray, " n"], part: Int[np.ndarray, " n"]) -> list[tuple[int, dict[int, int]]]:
-    """Groups whose crops fall into several parts, those with most crops outside their largest part first."""
+    """Groups with crops in several parts, those with most crops outside their largest part first."""
     both = (group >= 0) & (part >= 0)
     parts: dict[int, dict[int, int]] = {}
     pairs, counts = np.unique(np.stack([group[both], part[both]]), axis=1, return_counts=True)
@@ -401,13 +401,13 @@ def _mixed(group: Int[np.ndarray, " n"], part: Int[np.ndarray, " n"]) -> list[tu
 
 
 def _distinct(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"], groups: int) -> Int[np.ndarray, " g"]:
-    """How many distinct values each group has."""
+    """Number of distinct values of each group."""
     pairs = np.unique(np.stack([group, values]), axis=1)
     return np.bincount(pairs[0], minlength=groups).astype(np.int64)
 
 
 def _even(values: Int[np.ndarray, " n"], most: int) -> list[int]:
-    """At most `most` of the values, evenly spread, first and last among them."""
+    """At most `most` of the values, evenly spaced, including first and last."""
     if len(values) > most:
         values = values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
     return [int(value) for value in values]

@@ -1,4 +1,4 @@
-"""Plots as inline SVG that takes its colours from the page, so that it follows light and dark."""
+"""Plots as inline SVG with the colour variables of the page, so that they follow light and dark mode."""
 
 import html
 import io
@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Colours that stand for the page's own; matplotlib writes them, `_inline` puts the page's variable in their place.
+# Placeholder colours: matplotlib writes them, `_inline` replaces them by CSS variables of the page.
 _INK, _MUTED, _LINE = "#010203", "#040506", "#070809"
 _VARIABLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _LINE: "var(--line)"}
 _SERIES = ("#d1603d", "#4a86c5", "#4f9d69", "#b58a2b", "#8f6cc0", "#3fa3a3", "#c7658f", "#7f8791")
@@ -44,19 +44,19 @@ _STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
 }
 _LONGEST = 300
-_ALONE = {"var(--ink)": "#7a828c", "var(--muted)": "#7a828c", "var(--line)": "#9aa1a9"}
+_STANDALONE = {"var(--ink)": "#7a828c", "var(--muted)": "#7a828c", "var(--line)": "#9aa1a9"}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Distributions side by side, and where they are cut.
+    """Distributions of distances with a threshold.
 
     Attributes:
-        title: Of the panel.
+        title: Title of the panel.
         shares: Label → share in each of the bins that divide 0..top.
-        top: The end of the last bin.
-        mark: Where the cut is.
-        interval: Within which it may as well be; `None` = unknown.
+        top: Upper end of the last bin.
+        mark: The threshold.
+        interval: Its interval; None = unknown.
     """
 
     title: str
@@ -87,10 +87,10 @@ def lines(
         series: Label → steps and values.
         name: Unique on the page.
         alt: What the chart shows, in words.
-        colours: One a series.
-        marked: Whether each value gets a dot.
-        percent: Whether values are shown as percent.
-        zero: Whether the axis begins at 0.
+        colours: One per series.
+        marked: Whether values have markers.
+        percent: Whether values are shown in percent.
+        zero: Whether the axis starts at 0.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _axes()
@@ -119,7 +119,7 @@ def scatter(
     name: str,
     alt: str,
 ) -> str:
-    """Points in the plane, coloured by group, with one marker a shape."""
+    """A scatter plot, coloured by group, with one marker per shape."""
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
         figure, axes = _axes(size=(4.6, 4.3))
         groups = np.unique(group)
@@ -146,13 +146,13 @@ def scatter(
 def roc(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, name: str, alt: str, colours: Sequence[str]
 ) -> str:
-    """How many pairs of one person pass, by how many impostor pairs do, on a logarithmic scale.
+    """ROC curves: true-match rate by false-match rate, on a logarithmic axis.
 
     Args:
-        curves: Label → false- and true-match rates, rising.
+        curves: Label → false- and true-match rates, ascending.
         name: Unique on the page.
         alt: What the chart shows, in words.
-        colours: One a curve.
+        colours: One per curve.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _axes()
@@ -164,8 +164,8 @@ def roc(
         axes.set_xscale("log")
         axes.set_xlim(1e-5, 1)
         axes.set_ylim(0, 101)
-        axes.set_xlabel("share of impostor pairs that pass")
-        axes.set_ylabel("pairs of one person that pass, %")
+        axes.set_xlabel("false-match rate")
+        axes.set_ylabel("true-match rate, %")
         return _inline(figure, name, alt)
 
 
@@ -177,7 +177,7 @@ def histogram(
     name: str,
     alt: str,
 ) -> str:
-    """Shares of distances in 64 bins, a filled curve each, with dashed lines at `marks`."""
+    """Filled histograms of distances in 64 bins, with dashed lines at `marks`."""
     with mpl.rc_context(_STYLE):
         figure, axes = _axes()
         width = (len(edges) - 1) // 64
@@ -196,7 +196,7 @@ def histogram(
 
 
 def histograms(panels: Sequence[Panel], *, name: str, alt: str, colours: Sequence[str]) -> str:
-    """Panels one above the other, one colour for each of their distributions."""
+    """Panels stacked vertically, with one colour per distribution."""
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
         figure = Figure(figsize=(6.4, 2.1 * len(panels)), layout="constrained")
         FigureCanvasSVG(figure)
@@ -219,15 +219,15 @@ def histograms(panels: Sequence[Panel], *, name: str, alt: str, colours: Sequenc
         return _inline(figure, name, alt)
 
 
-def alone(svg: str) -> str:
-    """An inline plot as a file of its own, in greys that stand on light and on dark."""
-    for variable, grey in _ALONE.items():
+def standalone(svg: str) -> str:
+    """An inline plot as a standalone SVG file, in greys that are legible on light and dark."""
+    for variable, grey in _STANDALONE.items():
         svg = svg.replace(variable, grey)
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
 def wheel(number: int, of: int) -> str:
-    """Colours far apart on the colour wheel, alternating between two lightnesses."""
+    """Colours evenly spaced on the colour wheel, with two alternating lightnesses."""
     hue = number / max(of, 1)
     lightness = 0.48 if number % 2 else 0.62
     a = 0.62 * min(lightness, 1 - lightness)
@@ -240,7 +240,7 @@ def wheel(number: int, of: int) -> str:
 
 
 def project(vectors: Float[np.ndarray, "n d"], *, how: str, seed: int) -> Float[np.ndarray, "n 2"]:
-    """Brings embeddings to the plane: t-SNE started from the principal components, or these alone."""
+    """Projects embeddings to two dimensions: t-SNE initialised with PCA, or PCA alone."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -272,7 +272,7 @@ def _axes(size: tuple[float, float] = (4.6, 2.9)) -> tuple[Figure, Axes]:
 
 
 def _inline(figure: Figure, name: str, alt: str) -> str:
-    """The SVG without what only a file of its own needs, its ids unique on the page."""
+    """The SVG without headers of standalone files, with ids unique on the page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = out.getvalue()
@@ -282,8 +282,8 @@ def _inline(figure: Figure, name: str, alt: str) -> str:
     text = text.replace("xlink:href", "href")
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    for stands_for, variable in _VARIABLES.items():
-        text = text.replace(stands_for, variable)
+    for placeholder, variable in _VARIABLES.items():
+        text = text.replace(placeholder, variable)
     box = re.search(r'viewBox="[^"]*"', text)
     head = f'<svg {box[0] if box else ""} role="img" aria-label="{html.escape(alt)}">'
     return re.sub(r"\n\s*", "\n", head + text[text.index(">") + 1 :])

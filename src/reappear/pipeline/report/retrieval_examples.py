@@ -1,4 +1,4 @@
-"""What one evaluation found, as pictures and plots: ranked lists, hard negatives, distances, cameras, the plane."""
+"""Images and plots of one evaluation: ranked lists, hard negatives, distances, camera pairs, projection."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,14 +21,14 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class RankedList:
-    """A query with the first of its gallery.
+    """A query with the top of its ranked gallery.
 
     Attributes:
-        place: Its place among the queries sorted by average precision, best first, from 1.
+        place: Rank of the query by average precision, best first, from 1.
         average_precision: In [0, 1].
-        first_hit: Place of the first right answer, from 1; a mean where galleries are drawn.
+        first_hit: Rank of the first match, from 1; a mean over random galleries.
         query: The query image.
-        gallery: Ranked gallery images: "hit", "miss", or "miss hard": nearer than the first right answer.
+        gallery: Ranked gallery images: "hit", "miss", or "miss hard": nearer than the first match.
     """
 
     place: int
@@ -40,7 +40,7 @@ class RankedList:
 
 @dataclass(frozen=True)
 class LookAlike:
-    """A query and its hard negative: another person nearer than the first match."""
+    """A query and its hard negative: an impostor nearer than the first match."""
 
     query: Picture
     impostor: Picture
@@ -50,7 +50,7 @@ class LookAlike:
 
 @dataclass(frozen=True)
 class Pair:
-    """One cell of the table of cameras."""
+    """One cell of the table of camera pairs."""
 
     queries: int
     first_right: float | None
@@ -58,12 +58,12 @@ class Pair:
 
 
 class RetrievalExamples:
-    """The pictures of one evaluation.
+    """Images and plots of one evaluation.
 
     Args:
-        folder: What `evaluate` wrote.
-        scores: Its scores.json.
-        height: Of thumbnails, px.
+        folder: Folder of the evaluation.
+        scores: Contents of its scores.json.
+        height: Height of thumbnails, px.
     """
 
     def __init__(self, folder: Path, scores: Tree, *, height: int) -> None:
@@ -91,7 +91,7 @@ class RetrievalExamples:
         return bool((self._columns["query_path"] != "").any())
 
     def ranked(self, each: int) -> list[tuple[str, list[RankedList]]]:
-        """Ranked lists by rule: around the upper tenth of average precision, around its median, and the worst."""
+        """Ranked lists around the upper tenth of average precision, around its median, and the worst."""
         free = list(range(len(self._order)))
         out = []
         for title, at in (("Good", 0.1), ("Typical", 0.5), ("Worst", 1.0)):
@@ -103,13 +103,13 @@ class RetrievalExamples:
         return out
 
     def worst(self, most: int) -> list[RankedList]:
-        """The queries with the least average precision, the very worst first."""
+        """The queries with the lowest average precision, worst first."""
         if not self.has_pictures:
             return []
         return [self._list(place) for place in range(len(self._order) - 1, -1, -1)[:most]]
 
     def look_alikes(self, most: int) -> list[LookAlike]:
-        """The wrong answers nearest of all, among those that come before the first right one: hard negatives."""
+        """The nearest impostors that rank before the first match: hard negatives."""
         columns = self._columns
         if not self.has_pictures or not columns["top"].shape[1]:
             return []
@@ -119,7 +119,7 @@ class RetrievalExamples:
         return [self._look_alike(int(query)) for query in queries]
 
     def distances(self, name: str) -> Markup | None:
-        """Distances of one person's pairs and of impostors', with the thresholds."""
+        """Histogram of distances of matching and impostor pairs, with thresholds."""
         if not self.scores.get("verification") or "edges" not in self._columns:
             return None
         found = self.scores["verification"]
@@ -127,22 +127,22 @@ class RetrievalExamples:
         columns = self._columns
         svg = histogram(
             columns["edges"],
-            {"one person": columns["same"], "impostors": columns["others"]},
+            {"matches": columns["same"], "impostors": columns["others"]},
             thresholds,
             name=f"distances-{name}",
-            alt=f"distances of pairs of one person and of impostors, {self.scores['name']}",
+            alt=f"distances of matching and impostor pairs, {self.scores['name']}",
         )
-        return Markup(svg)  # noqa: S704 (drawn by matplotlib, its words escaped)
+        return Markup(svg)  # noqa: S704 (drawn by matplotlib, its text escaped)
 
     def roc(self) -> tuple[list[float], list[float]] | None:
-        """False- and true-match rates, rising."""
+        """False- and true-match rates, ascending."""
         if "edges" not in self._columns or not self.scores.get("verification"):
             return None
         false, true = (np.cumsum(self._columns[key]) / self._columns[key].sum() for key in ("others", "same"))
         return false.tolist(), true.tolist()
 
     def cameras(self) -> list[tuple[int, list[Pair]]]:
-        """Query camera → what it finds in each camera; empty where that is one number, which stands elsewhere."""
+        """Query camera → scores for each gallery camera; empty for a single camera pair."""
         found = self.scores.get("cameras")
         if not found or np.count_nonzero(found["queries"]) < 2:
             return []
@@ -153,7 +153,7 @@ class RetrievalExamples:
         ]
 
     def plane(self, name: str, how: str, seed: int) -> tuple[Markup, list[tuple[str, str]]] | None:
-        """Some people's images in the plane, and what the colours mean."""
+        """A 2-D projection of the images of some people, and the labels of its colours."""
         columns = self._columns
         ids = columns["shown_ids"]
         if len(ids) < 3:

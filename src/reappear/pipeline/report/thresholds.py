@@ -1,4 +1,4 @@
-"""The evidence that thresholds were chosen by, as a plot: distances of one person, of two, and where the cut is."""
+"""Plot of the evidence for thresholds: distances within one person and between two, and the thresholds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from .plots import Panel, colour, histograms
 
 
 def draw_thresholds(thresholds: Mapping[str, Any], *, name: str) -> str | None:
-    """A plot as inline SVG; None where the thresholds were not calibrated.
+    """A plot as inline SVG; None if the thresholds were not calibrated.
 
     Args:
         thresholds: Section `thresholds` of the report of correlate.
@@ -18,8 +18,8 @@ def draw_thresholds(thresholds: Mapping[str, Any], *, name: str) -> str | None:
         return None
     curves = evidence["curves"]
     kinds = (
-        ("sigma_cst", "σ_cst: crops", (("own", "the rest of their tracklet"), ("others", "people seen with them"))),
-        ("sigma_drm", "σ_drm: tracklets", (("parts", "parts of one"), ("apart", "two seen together"))),
+        ("sigma_cst", "σ_cst: crops", (("own", "the rest of their tracklet"), ("others", "simultaneous tracklets"))),
+        ("sigma_drm", "σ_drm: tracklets", (("parts", "parts of one"), ("simultaneous", "simultaneous tracklets"))),
     )
     panels = [
         Panel(
@@ -32,8 +32,8 @@ def draw_thresholds(thresholds: Mapping[str, Any], *, name: str) -> str | None:
         for sigma, title, lines in kinds
     ]
     alt = (
-        "Distances of crops to the rest of their tracklet and to people seen with them, "
-        f"threshold {thresholds['sigma_cst']:.3f}; distances between parts of a tracklet and between tracklets seen "
-        f"together, threshold {thresholds['sigma_drm']:.3f}"
+        "Distances of crops to the rest of their tracklet and to simultaneous tracklets, "
+        f"threshold {thresholds['sigma_cst']:.3f}; distances between parts of a tracklet and between simultaneous "
+        f"tracklets, threshold {thresholds['sigma_drm']:.3f}"
     )
     return histograms(panels, name=name, alt=alt, colours=(colour(1), colour(0)))

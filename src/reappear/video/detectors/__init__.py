@@ -1,6 +1,6 @@
-"""Where the people are in a frame. A new detector is one file, named here."""
+"""Person detectors. A new detector is one file, listed here."""
 
-from .detector import Detector, Found
+from .detector import Detector, FrameDetections
 from .mot import MotBoxes, MotSettings
 from .motion import MotionDetector, MotionSettings
 from .yolox import YoloxDetector, YoloxSettings
@@ -10,7 +10,7 @@ DetectorSettings = MotionSettings | YoloxSettings | MotSettings
 __all__ = [
     "Detector",
     "DetectorSettings",
-    "Found",
+    "FrameDetections",
     "MotBoxes",
     "MotSettings",
     "MotionDetector",

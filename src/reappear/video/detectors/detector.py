@@ -8,8 +8,8 @@ from reappear.core.columns import require_equal_length
 
 
 @dataclass(frozen=True)
-class Found:
-    """The people of one frame.
+class FrameDetections:
+    """The detections of one frame.
 
     Attributes:
         box: Left, top, right, bottom in pixels; may reach beyond the frame.
@@ -27,8 +27,8 @@ class Found:
 
 @runtime_checkable
 class Detector(Protocol):
-    """Finds people in the frames of one video, which come in order. Made anew for each video."""
+    """Detects people in the frames of one video, in order. One instance per video."""
 
-    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
-        """The people in frame `number`, an RGB image."""
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> FrameDetections:
+        """The detections in frame `number`, an RGB image."""
         ...

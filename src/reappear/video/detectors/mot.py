@@ -11,7 +11,7 @@ from reappear.video.decode import Footage
 from reappear.video.motchallenge import Boxes, read_boxes
 from reappear.video.sequence import read_sequence
 
-from .detector import Found
+from .detector import FrameDetections
 
 _BESIDE_FILE = ("{stem}.det.txt", "{stem}.gt.txt")
 _IN_FOLDER = ("det/det.txt", "gt/gt.txt")
@@ -19,7 +19,7 @@ _IN_FOLDER = ("det/det.txt", "gt/gt.txt")
 
 @settings
 class MotSettings:
-    """Boxes from a text file, as MOTChallenge writes them."""
+    """Precomputed boxes from a text file in MOTChallenge format."""
 
     kind: Literal["mot"] = "mot"
     boxes: Annotated[
@@ -29,8 +29,8 @@ class MotSettings:
     ] = ""
     ids: Annotated[
         Literal["none", "video", "global"],
-        "what equal ids mean: none = nothing, boxes are tracked; video = one tracklet, within a video; "
-        "global = that too, and one person in all videos, in the ground truth as well (as --truth-ids global)",
+        "use of the ids in the file: none = ignored, boxes are tracked; video = an id is a tracklet of its video; "
+        "global = also one person across videos, in the ground truth too (as --truth-ids global)",
     ] = "none"
     score: Annotated[Fraction, "boxes below this confidence are left out"] = 0.0
 
@@ -44,35 +44,35 @@ class MotSettings:
         images = read_sequence(footage.path) if footage.path.is_dir() else None
         boxes = read_boxes(path, people_only=path.name.endswith("gt.txt"), images=images)
         if boxes.first == 0 and (images is None or images.first == 1):
-            footage.note(f"{path.name} counts frames from 0, not from 1; its frame 0 is taken for the first")
+            footage.note(f"{path.name} counts frames from 0, not from 1; its frame 0 is used as the first")
         if images is not None:
             lost = int(np.sum(~np.isin(boxes.frame + images.first, [*images.images])))
             if lost:
                 footage.note(f"{lost} of {len(boxes.frame)} boxes of {path.name} are in frames that have no image")
         if self.ids != "none" and np.any(boxes.identity < 0):
-            raise InputError(f"{path} has boxes without an id (-1); set detector.ids none, and they are tracked")
+            raise InputError(f"{path} has boxes without an id (-1); set detector.ids none to track them")
         return MotBoxes(boxes, ids=self.ids != "none", score=self.score)
 
 
 def boxes_file(video: Path, template: str = "") -> Path:
-    """Where the boxes of a video are.
+    """The file with the boxes of a video.
 
     Raises:
-        InputError: In none of the places where they may be.
+        InputError: No candidate file exists.
     """
     folder, names = (video, _IN_FOLDER) if video.is_dir() else (video.parent, _BESIDE_FILE)
     places = [folder / name.replace("{stem}", video.stem) for name in ((template,) if template else names)]
     for place in places:
         if place.is_file():
             return place
-    raise InputError(f"{video} has no boxes: looked for {' and '.join(map(str, places))}; set detector.boxes")
+    raise InputError(f"{video} has no boxes: searched {' and '.join(map(str, places))}; set detector.boxes")
 
 
 class MotBoxes:
-    """Gives boxes that were read from a file, frame by frame.
+    """A detector that returns boxes read from a file.
 
     Args:
-        boxes: All of one video.
+        boxes: All boxes of one video.
         ids: Whether their ids are tracklets.
         score: Boxes below it are left out.
     """
@@ -81,10 +81,10 @@ class MotBoxes:
         self._boxes = boxes.where(boxes.score >= score)
         self._ids = ids
 
-    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> FrameDetections:
         """See `Detector.detect`."""
         rows = self._boxes.at(number)
-        return Found(
+        return FrameDetections(
             self._boxes.box[rows],
             np.clip(self._boxes.score[rows], 0, 1),
             self._boxes.identity[rows] if self._ids else None,

@@ -1,8 +1,8 @@
-"""What moves before a still background is a person if it is shaped like one. No weights.
+"""Motion detector: moving, person-shaped regions before a static background. No weights.
 
-Background subtraction by a mixture of Gaussians per pixel (Zivkovic 2004, OpenCV's MOG2), shadows left out, connected
-components, parts stacked on each other merged. Groups are left out: they are taller or wider than people usually are
-where they stand. Needs a camera that stands still.
+Background subtraction by a mixture of Gaussians per pixel (Zivkovic 2004, OpenCV's MOG2), shadows removed, connected
+components, vertically adjacent parts merged. Groups are rejected: they are taller or wider than usual for people at
+their place. Requires a static camera.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from reappear.core import RISING, Fraction, NotNegative, settings
 from reappear.video.decode import Footage
 
-from .detector import Found
+from .detector import FrameDetections
 
 _SHADOW_TO = 127  # MOG2 marks shadows so; 255 is foreground
-_STILL = 0.7  # of the time a place must be seen empty; more, and people who pass often become background
+_STILL = 0.7  # share of the time a pixel must be empty; with more, frequent passers become background
 _SAMPLES = 128  # frames from which the background is learned
 _ENOUGH = 30  # people from whom the usual height is learned
 _SPECK = 0.025  # parts smaller than this, in squares of the least height, are noise
@@ -30,15 +30,13 @@ _Part = tuple[Int[np.ndarray, " 4"], int]  # box and area
 
 @settings
 class MotionSettings:
-    """Background subtraction: no weights, for cameras that stand still."""
+    """Background subtraction: no weights, for static cameras."""
 
     kind: Literal["motion"] = "motion"
-    width: Annotated[int, "frames wider than this are worked on at this width, pixels", Interval(ge=16, le=16_384)] = (
-        320
-    )
+    width: Annotated[int, "wider frames are reduced to this width, pixels", Interval(ge=16, le=16_384)] = 320
     study_frames: Annotated[
         int,
-        "frames from the start that are looked through first, for the empty background and the usual height of people",
+        "frames at the start that the background and the usual height of people are learned from",
         Interval(ge=1, le=1_000_000),
     ] = 1500
     history: Annotated[
@@ -57,7 +55,7 @@ class MotionSettings:
     )
     tolerance: Annotated[
         NotNegative,
-        "people are as tall as is usual where they stand, give or take this fraction; 1 or more = any height",
+        "relative deviation from the usual height of people at that place; 1 or more = any height",
     ] = 0.2
     fill: Annotated[float, "fraction of a person's box that moves, at least", Interval(gt=0, le=1)] = 0.3
 
@@ -66,7 +64,7 @@ class MotionSettings:
         return {}
 
     def build(self, footage: Footage) -> "MotionDetector":
-        """A detector that has studied the background of one video."""
+        """A detector with the background of one video learned."""
         detector = MotionDetector(
             width=self.width,
             history=self.history,
@@ -77,21 +75,21 @@ class MotionSettings:
             tolerance=self.tolerance,
             fill=self.fill,
         )
-        detector.study(footage, frames=self.study_frames)
+        detector.learn_background(footage, frames=self.study_frames)
         return detector
 
 
 class MotionDetector:
-    """Finds moving, person-shaped parts of the picture.
+    """Detects moving, person-shaped regions.
 
     Args:
-        width: Wider frames are worked on at this width.
+        width: Wider frames are reduced to this width.
         history: Frames over which the background follows changes of light.
         variance: Squared distance, in variances, from which a pixel is not background.
         shadow: A pixel darker than the background by up to this factor is its shadow.
         height: People are at least this tall, as a fraction of the frame's height.
         aspect: Height over width of people, least and most.
-        tolerance: People are as tall as is usual where they stand, give or take this fraction.
+        tolerance: Largest relative deviation from the usual height of people at that place.
         fill: Fraction of a person's box that moves, at least. The score grows from 0.5 at `fill` to 1 at twice of it.
     """
 
@@ -115,11 +113,11 @@ class MotionDetector:
         self._background.setShadowThreshold(shadow)
         self._background.setBackgroundRatio(_STILL)
 
-    def study(self, footage: Footage, *, frames: int) -> None:
-        """Looks at frames spread over the first `frames`: what is background, and how tall people are at each place.
+    def learn_background(self, footage: Footage, *, frames: int) -> None:
+        """Learns the background and the usual height of people from a sample of the first `frames` frames.
 
-        So people who stand in the first frame are seen. Keeps every s-th frame, and doubles s whenever there are too
-        many: memory is bounded and one reading is enough.
+        So people present in the first frame are detected. Keeps every s-th frame and doubles s whenever there are too
+        many: memory is bounded and one pass suffices.
         """
         kept: list[np.ndarray] = []
         step = 1
@@ -128,7 +126,7 @@ class MotionDetector:
                 kept.append(self._shrink(frame.image))
             if len(kept) > _SAMPLES:
                 kept, step = kept[::2], step * 2
-        # Neighbours show the same people in the same places; the mixture must not take them for background.
+        # Consecutive frames show the same people in the same places; in that order they would become background.
         for seen, i in enumerate(_spread(len(kept))):
             self._background.apply(kept[i], learningRate=1 / (seen + 1))
         whole = []
@@ -139,7 +137,7 @@ class MotionDetector:
         if whole:
             self._usual = _usual_height(np.concatenate(whole))
 
-    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> FrameDetections:
         """See `Detector.detect`."""
         small = self._shrink(image)
         moving = self._background.apply(small, learningRate=1 / self._history) > _SHADOW_TO
@@ -148,10 +146,10 @@ class MotionDetector:
         box *= np.float32(width / small.shape[1])
         if (width, height) != image.shape[1::-1]:
             box *= np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
-        return Found(box, np.clip(0.5 * fill / self._fill, 0, 1).astype(np.float32))
+        return FrameDetections(box, np.clip(0.5 * fill / self._fill, 0, 1).astype(np.float32))
 
     def _shrink(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "_h _w 3"]:
-        """The picture at the size that is worked on; that of the first frame for frames of another size too."""
+        """The image at the processing size, which is derived from the first frame."""
         self._size = self._size or (image.shape[1], image.shape[0])
         width, height = self._size
         if width > self._width:
@@ -161,7 +159,7 @@ class MotionDetector:
         return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
 
     def _people(self, moving: Bool[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
-        """Boxes of person-shaped parts, and the fraction of each that moves."""
+        """Boxes of person-shaped regions, and the moving fraction of each."""
         clean = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
         mask = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 7)))
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -182,7 +180,7 @@ class MotionDetector:
         return box[good], fill[good]
 
     def _merge_stacked(self, parts: list[_Part]) -> list[_Part]:
-        """Joins parts that stand on each other, such as a head and legs, of a coat coloured like the background."""
+        """Merges vertically adjacent parts, such as head and legs of a person with a background-coloured coat."""
         parts = sorted(parts, key=lambda part: (part[0][1], part[0][0]))
         pairs = ((i, j) for i in range(len(parts)) for j in range(i + 1, len(parts)))
         for i, j in pairs:
@@ -204,10 +202,9 @@ class MotionDetector:
 
 
 def _usual_height(box: Float[np.ndarray, "n 4"]) -> Callable[[np.ndarray], np.ndarray] | None:
-    """How tall people are whose feet are at a given height of the picture: a line, as on flat ground under perspective.
+    """Usual box height as a function of the row of the feet: a line, as on flat ground in perspective.
 
-    Groups and halves of people lie off the line and are left out of it round by round. None where there are too few
-    people to say.
+    Outliers (groups, parts of people) are removed iteratively. None for too few people.
     """
     foot, height = box[:, 3], box[:, 3] - box[:, 1]
     if len(box) < _ENOUGH:
@@ -224,7 +221,7 @@ def _usual_height(box: Float[np.ndarray, "n 4"]) -> Callable[[np.ndarray], np.nd
 
 
 def _spread(count: int) -> list[int]:
-    """0..count-1 in an order whose beginnings are all spread evenly: the van der Corput sequence in base 2.
+    """0..count-1 in an order of which every prefix is spread evenly: the van der Corput sequence in base 2.
 
     >>> _spread(5)
     [0, 4, 2, 1, 3]

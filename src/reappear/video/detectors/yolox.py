@@ -10,11 +10,11 @@ from jaxtyping import Float, UInt8
 from reappear.core import Fraction, InputError, Processes, onnx_files, parser_errors, require_regular_file, settings
 from reappear.video.decode import Footage
 
-from .detector import Found
+from .detector import FrameDetections
 
 _STRIDES = (8, 16, 32)
 _PERSON = 0  # the first of COCO's 80 classes
-_GREY = 114  # what YOLOX pads with in training
+_GREY = 114  # the padding value of YOLOX in training
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
@@ -24,9 +24,9 @@ class YoloxSettings:
 
     kind: Literal["yolox"] = "yolox"
     weights: Annotated[Path, "ONNX file of a YOLOX network trained on COCO, exported without decoding in the network"]
-    score: Annotated[Fraction, "objectness times class probability that a person must have"] = 0.3
+    score: Annotated[Fraction, "least objectness times class probability of a person"] = 0.3
     nms: Annotated[Fraction, "of two boxes whose IoU is above this, the worse is dropped"] = 0.45
-    threads: Annotated[Processes, "processor threads of the network, per video that is worked on"] = 1
+    threads: Annotated[Processes, "CPU threads of the network, per video processed at the same time"] = 1
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""
@@ -38,13 +38,13 @@ class YoloxSettings:
 
 
 class YoloxDetector:
-    """Finds people with a YOLOX network.
+    """Detects people with a YOLOX network.
 
     Args:
         weights: The ONNX file: input 1 3 h w (float32, float16 or uint8), BGR in 0..255, letterboxed to the top left;
             output 1 n 85, of which each row is centre x and y (in cells, from the cell's corner), log width and height
             (in cells), objectness and 80 class probabilities, over the grids of strides 8, 16 and 32.
-        score: Objectness times class probability that a person must have.
+        score: Least objectness times class probability of a person.
         nms: Of two boxes whose IoU is above this, the worse is dropped.
         threads: Processor threads of the network.
     """
@@ -52,15 +52,15 @@ class YoloxDetector:
     def __init__(self, weights: Path, *, score: float = 0.3, nms: float = 0.45, threads: int = 1) -> None:
         self._session = open_onnx(weights, threads=threads)
         self._score, self._nms = score, nms
-        given, made = self._session.get_inputs(), self._session.get_outputs()
-        if not given or given[0].type not in _TYPES:
+        inputs, results = self._session.get_inputs(), self._session.get_outputs()
+        if not inputs or inputs[0].type not in _TYPES:
             raise InputError(
-                f"{weights} takes {', '.join(i.type for i in given) or 'nothing'}; a YOLOX network takes one of "
+                f"{weights} has inputs {', '.join(i.type for i in inputs) or 'none'}; a YOLOX network takes one of "
                 f"{', '.join(_TYPES)}: export it again"
             )
-        self._input, self._type, self._weights = given[0].name, _TYPES[given[0].type], weights
-        shape, outputs = given[0].shape, made[0].shape
-        right = len(given) == 1 and len(made) == 1 and len(shape) == 4 and shape[1] == 3 and len(outputs) == 3
+        self._input, self._type, self._weights = inputs[0].name, _TYPES[inputs[0].type], weights
+        shape, outputs = inputs[0].shape, results[0].shape
+        right = len(inputs) == 1 and len(results) == 1 and len(shape) == 4 and shape[1] == 3 and len(outputs) == 3
         if not right or not all(isinstance(side, int) and side % 32 == 0 for side in shape[2:]):
             raise InputError(
                 f"{weights} is not a YOLOX network: it takes {shape} and gives {outputs}, not 1 3 h w and 1 n 85; "
@@ -76,7 +76,7 @@ class YoloxDetector:
                 "export it without decoding and without NMS"
             )
 
-    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> Found:
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> FrameDetections:
         """See `Detector.detect`."""
         scale = min(self._size[0] / image.shape[0], self._size[1] / image.shape[1])
         small = cv2.resize(
@@ -86,7 +86,7 @@ class YoloxDetector:
         canvas[: small.shape[0], : small.shape[1]] = small[..., ::-1]
         pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], self._type)
         box, score = self._decode(self._run(pixels)[0])
-        return Found(box / np.float32(scale), score)
+        return FrameDetections(box / np.float32(scale), score)
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         try:
