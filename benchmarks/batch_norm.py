@@ -164,7 +164,19 @@ def scores(network: nn.Module, variants: dict[str, Statistics], sets: dict[str, 
     return result
 
 
-def train_arm(work: Workspace, name: str, settings: PretrainSettings, sets: dict[str, Validation]) -> dict[str, Any]:
+def embed_by_size(head: Any, of_global: int) -> None:
+    """Lets the batch norm of a head see global and local views apart; as it stands, it sees them together."""
+    embed = head.embed
+
+    def apart(features: Tensor) -> Tensor:
+        return torch.cat([embed(part) for part in (features[:of_global], features[of_global:]) if len(part)])
+
+    head.embed = apart
+
+
+def train_arm(
+    work: Workspace, name: str, settings: PretrainSettings, sets: dict[str, Validation], head_by_size: bool
+) -> dict[str, Any]:
     """Scores of student and teacher, under each of the statistics, before and after the training."""
     device = choose_device(settings.device)
     torch.set_num_threads(settings.threads)
@@ -174,6 +186,8 @@ def train_arm(work: Workspace, name: str, settings: PretrainSettings, sets: dict
     schedule = training._schedule(len(rows))
     method = build_method(settings, schedule.steps, device)
     student, teacher = method.student.backbone, method.teacher.backbone
+    if head_by_size:
+        embed_by_size(method.student.head, 2 * settings.images_per_step)
     gathered = ByHeight(student)
     result: dict[str, Any] = {}
 
@@ -219,6 +233,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=arms, default=arms)
     parser.add_argument("--local", type=int, nargs="+", default=[4, 0], help="local views; moco has none")
     parser.add_argument("--set", action="append", default=[], help="a setting of pretrain, such as lr=1e-3")
+    parser.add_argument("--head-by-size", action="store_true", help="the head's batch norm sees each size by itself")
     parser.add_argument("--name", default="", help="of these settings, in rows.jsonl")
     parser.add_argument("--quick", action="store_true", help="1 seed, 8 steps")
     asked = parser.parse_args()
@@ -247,10 +262,11 @@ def main() -> None:
                     plain = resolve(PretrainSettings, {"method": {"kind": name}})
                     shared = {k: v for k, v in vars(chosen.method).items() if k in vars(plain.method) and k != "kind"}
                     chosen = replace(chosen, method=replace(plain.method, **shared))
-                asked_for = {"arm": name, "local": local, "settings": to_plain(chosen)}
-                row = next((row for row in done if asked_for.items() <= row.items()), None)
+                plain = to_plain(chosen)
+                asked_for = {"arm": name, "local": local, "head_by_size": asked.head_by_size, "settings": plain}
+                row = next((row for row in done if asked_for.items() <= {"head_by_size": False, **row}.items()), None)
                 if row is None:
-                    row = {"name": asked.name, **asked_for, **train_arm(work, name, chosen, sets)}
+                    row = {"name": asked.name, **asked_for, **train_arm(work, name, chosen, sets, asked.head_by_size)}
                     with file.open("a") as out:
                         out.write(json.dumps(row) + "\n")
                 for whose in ("untrained", "student", "teacher"):
