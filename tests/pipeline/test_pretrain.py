@@ -227,6 +227,14 @@ def test_switches_change_the_training_and_leave_it_sound(work: Workspace, change
     assert all(bool(torch.isfinite(value).all()) for value in other.values())
 
 
+def test_choice_of_batch_norm_statistics_changes_no_weight(work: Workspace) -> None:
+    pretrain(work, "plain", TINY, labels="found")
+    pretrain(work, "all", dataclasses.replace(TINY, batch_norm_statistics="all"), labels="found")
+    plain, other = _weights(work, "plain"), _weights(work, "all")
+    differing = {name for name in plain if not torch.equal(plain[name], other[name])}
+    assert differing == {name for name in plain if name.endswith(("running_mean", "running_var"))}
+
+
 def test_people_held_out_are_scored_and_not_trained_on(work: Workspace) -> None:
     settings = dataclasses.replace(TINY, validation_share=0.25, validation_every=5, seed=1)
     record = pretrain(work, "held-out", settings, labels="found")

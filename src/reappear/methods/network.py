@@ -1,6 +1,7 @@
 """The network that methods train: a backbone with a head, on 8-bit RGB images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from reappear.models.heads import DistillationHead, ProjectionHead
 from reappear.models.maps import feature_map
+from reappear.train.batch_norm import RunningStatistics
+from reappear.train.settings import Statistics
 
 Head = DistillationHead | ProjectionHead
 
@@ -22,16 +25,27 @@ class Network(nn.Module):
         head: Its `embed` turns features (n d) into the vectors (n b) that a loss compares.
         mean: Per channel, of pixels in [0, 1].
         std: Per channel, of pixels in [0, 1].
+        statistics: Views whose batch norm statistics the backbone keeps: those of the first view's size, or all.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, head: Head, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: Head,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        statistics: Statistics = "global",
+    ) -> None:
         super().__init__()
         self.backbone = backbone.to(memory_format=torch.channels_last)
         _subsample_strided_1x1(backbone)
         self.head: Head = head
+        self._statistics: Statistics = statistics
+        self._running: RunningStatistics | None = None
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
 
@@ -42,7 +56,10 @@ class Network(nn.Module):
         sizes: dict[torch.Size, list[int]] = {}
         for index, view in enumerate(views):
             sizes.setdefault(view.shape, []).append(index)
-        features = [self.pooled(torch.cat([views[i].flatten(0, 1) for i in indices])) for indices in sizes.values()]
+        features = [
+            self.pooled(torch.cat([views[i].flatten(0, 1) for i in indices]), gather=0 in indices)
+            for indices in sizes.values()
+        ]
         joined = torch.cat(features)
         shape = (len(views), *views[0].shape[:2], -1)
         features_of, vectors_of = joined.view(shape), self.head.embed(joined).view(shape)
@@ -52,18 +69,40 @@ class Network(nn.Module):
             return features_of[back], vectors_of[back]
         return features_of, vectors_of
 
-    def pooled(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Features of images."""
-        features: Tensor = self.backbone(self._normalise(images))
+    def pooled(self, images: UInt8[Tensor, "n 3 h w"], *, gather: bool = True) -> Float[Tensor, "n d"]:
+        """Features of images.
+
+        Args:
+            images: RGB 0-255.
+            gather: Whether batch norm may gather running statistics from them, in training mode.
+        """
+        with self._gathering(gather):
+            features: Tensor = self.backbone(self._normalise(images))
         return features
 
     def maps(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d rows columns"]:
         """Features of images before pooling, where they are in the image; see `models.maps.feature_map`."""
-        return feature_map(self.backbone, self._normalise(images))
+        with self._gathering(True):
+            return feature_map(self.backbone, self._normalise(images))
 
     def frames(self, clips: UInt8[Tensor, "ids clips time 3 h w"]) -> Float[Tensor, "ids clips time d"]:
         """Features of each frame of clips."""
         return self.pooled(clips.flatten(0, 2)).view(*clips.shape[:3], -1)
+
+    @contextmanager
+    def _gathering(self, on: bool) -> Iterator[None]:
+        """Context of a pass, in which batch norm gathers running statistics, or does not.
+
+        It does not outside, so gradient checkpointing, which runs passes again, adds nothing.
+        """
+        if self._statistics == "all":
+            yield
+            return
+        if self._running is None:  # not before the layers are those that are trained; see `Setup.network`
+            self._running = RunningStatistics(self.backbone)
+        self._running.gather(on)
+        yield
+        self._running.gather(False)
 
     def _normalise(self, images: Tensor) -> Tensor:
         # Decoded images are channels-last, which is also the fastest layout for convolutions.

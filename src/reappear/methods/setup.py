@@ -134,7 +134,7 @@ def build_network(training: TrainSettings, make_head: Callable[[int], Head]) -> 
             backbone.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
             raise SettingsError(f"gradient_checkpointing: {training.backbone} cannot; leave it off") from error
-    return Network(backbone, head, mean=MEAN, std=STD)
+    return Network(backbone, head, mean=MEAN, std=STD, statistics=training.batch_norm_statistics)
 
 
 def _try_sizes(backbone: Any, training: TrainSettings) -> None:

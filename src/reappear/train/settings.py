@@ -14,6 +14,7 @@ OptimizerName = Literal["adamw", "sgd"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
 Keep = Literal["student", "teacher"]
+Statistics = Literal["global", "all"]
 
 
 @settings
@@ -30,6 +31,10 @@ class ModelSettings:
     height: Annotated[ImageSide, "height of images, and of global views, in pixels"] = 64
     width: Annotated[ImageSide, "width of images, and of global views, in pixels"] = 32
     keep: Annotated[Keep, "network that is saved as the model"] = "student"
+    batch_norm_statistics: Annotated[
+        Statistics,
+        "views whose statistics batch norm keeps for the saved model: global ones, or all as in the public code",
+    ] = "global"
 
 
 @settings
