@@ -167,6 +167,8 @@ def field_help(field: Field) -> str:
         facts.append("required")
     elif field.default is not None:
         facts.append(f"default: {format_default(field.default)}")
+    if field.operational:
+        facts.append("can be changed later")
     shown = "; ".join(fact for fact in facts if fact)
     return f"{field.help}  [{shown}]" if shown else field.help
 

@@ -35,6 +35,7 @@ from .progress import SILENT, Progress
 from .ranking import Ranking
 from .seeds import generator
 from .settings import (
+    OPERATIONAL,
     RISING,
     BatchSize,
     Count,
@@ -57,6 +58,7 @@ __all__ = [
     "KINDS",
     "LOCAL",
     "MAX_TEXT_BYTES",
+    "OPERATIONAL",
     "RISING",
     "SILENT",
     "SPLITS",

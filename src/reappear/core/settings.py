@@ -7,6 +7,13 @@
 
 The same class is read from a YAML recipe, shown by `--help`, and written into the record of the step. Types and ranges
 are checked whenever an instance is made, defaults included; a number is finite.
+
+A setting that changes how fast something comes out, or with how much memory, but not what, is marked beside its help:
+
+    workers: Annotated[Processes, "processes that prepare views ahead; 0 = none", OPERATIONAL] = 0
+
+It is no part of a fingerprint: a finished step stays finished and an interrupted one goes on when it changes. On a part
+the mark counts for all settings in it. Rounding in the last bit, where the help names it, is no other result.
 """
 
 import difflib
@@ -16,7 +23,7 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from annotated_types import Interval, MultipleOf
 from pydantic import AfterValidator, ConfigDict, ValidationError
@@ -36,6 +43,7 @@ def _check_rising(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 RISING = AfterValidator(_check_rising)  # a pair (low, high) with low <= high
+OPERATIONAL: Final = object()  # marks a setting that changes speed or memory, and no result
 
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 Positive = Annotated[float, Interval(gt=0)]

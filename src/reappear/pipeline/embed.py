@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import SILENT, BatchSize, Engine, InputError, Progress, read_json_object, settings
+from reappear.core import OPERATIONAL, SILENT, BatchSize, Engine, InputError, Progress, read_json_object, settings
 from reappear.data import decode_image
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
 from reappear.store import CropStore, disk_errors, write_embeddings, write_text
@@ -20,7 +20,6 @@ from reappear.store import CropStore, disk_errors, write_embeddings, write_text
 from .contents import hash_files
 from .engines import EngineSettings, LocalSettings, open_engine
 from .record import Outcome, Record, run_step
-from .settings import to_plain
 from .workspace import Workspace
 
 _BLOCK = 4096
@@ -32,9 +31,11 @@ class EmbedSettings:
     """Settings of embedding."""
 
     extractor: Annotated[ExtractorSettings, "feature extractor"] = field(default_factory=ColorSettings)
-    batch: Annotated[BatchSize, "crops at a time"] = 64
+    batch: Annotated[
+        BatchSize, "crops at a time; vectors of a network may differ by it in the last bit", OPERATIONAL
+    ] = 64
     flip: Annotated[bool, "add the vector of the mirrored crop"] = False
-    engine: Annotated[EngineSettings, "where crops are embedded. The result is the same"] = field(
+    engine: Annotated[EngineSettings, "where crops are embedded. The result is the same", OPERATIONAL] = field(
         default_factory=LocalSettings
     )
 
@@ -53,13 +54,10 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
     inputs: dict[str, Path | str] = {"crops": work.crops, **hash_files(files, work.hashes)}
 
-    plain = to_plain(settings)
-    del plain["engine"]  # the result does not depend on it
-    inside = f"{work.root}{os.sep}"  # nor on the path of the workspace
-    extractor_settings = plain["extractor"].items()
-    plain["extractor"] = {
-        key: value.removeprefix(inside) if isinstance(value, str) else value for key, value in extractor_settings
-    }
+    inside = f"{work.root}{os.sep}"  # the result does not depend on where the workspace lies
+    texts = {name: text for name, text in vars(settings.extractor).items() if isinstance(text, str | Path)}
+    moved = {name: type(text)(str(text).removeprefix(inside)) for name, text in texts.items()}
+    read = replace(settings, extractor=replace(settings.extractor, **moved))
 
     def fill(staging: Path) -> Outcome:
         with open_engine(settings.engine, _SHARED) as engine:
@@ -67,7 +65,7 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
                 crops, _Embedder(settings.extractor, settings.flip), staging, settings.batch, engine, progress
             )
 
-    return run_step(work.embeddings(name), step="embed", settings=plain, inputs=inputs, work=fill, progress=progress)
+    return run_step(work.embeddings(name), step="embed", settings=read, inputs=inputs, work=fill, progress=progress)
 
 
 class _Embedder:

@@ -1,5 +1,7 @@
 """Steps: run once, recorded, refused on changed settings, resumed after an interruption.
 
+Settings that are marked OPERATIONAL (see `core.settings`) are recorded, and play no part in what is the same.
+
 A step works in `FOLDER.partial` and renames it to `FOLDER` when done, with a `record.json` inside. So a folder that
 exists is finished. What the step finds in its partial folder is its own earlier work under the same settings, as
 `begun.json` there says: a folder that no step began, or that was begun under other settings, is refused
@@ -14,7 +16,7 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +29,7 @@ from reappear.core import SILENT, InputError, Progress, SettingsError, Workspace
 from reappear.store import FileHashes, disk_errors, sync_folder, write_text
 
 from .outputs import Output, hash_outputs
-from .settings import to_plain
+from .settings import leave_out, operational_names, to_plain
 
 _PACKAGES = (
     "numpy",
@@ -67,8 +69,9 @@ class Record:
 
     Attributes:
         step: Name of the step.
-        fingerprint: Hash of step, settings and inputs; what later steps name as their input.
-        settings: The resolved settings.
+        fingerprint: Hash of step, settings without the operational ones, and inputs; what later steps name as their
+            input.
+        settings: The resolved settings, all of them.
         inputs: Name → fingerprint of a folder or sha256 of a file.
         counts: How much there is of what.
         dropped: Reason → how many were left out for it.
@@ -77,6 +80,7 @@ class Record:
         versions: Of reappear, Python and the packages that numbers depend on.
         outputs: Name → SHA-256 and size of each file that the step wrote, see `hash_outputs`. None: an older version
             wrote the record.
+        operational: Dotted names of the settings that change no result, and are no part of the fingerprint.
         already_done: Whether this call found the work done. Not stored.
     """
 
@@ -90,12 +94,13 @@ class Record:
     peak_memory_mb: float
     versions: dict[str, str]
     outputs: dict[str, Output] | None = None
+    operational: tuple[str, ...] = ()
     already_done: bool = False
 
     @property
     def is_consistent(self) -> bool:
         """Whether the fingerprint is that of the step, settings and inputs beside it."""
-        return self.fingerprint == _hash({"step": self.step, "settings": self.settings, "inputs": self.inputs})
+        return self.fingerprint == _fingerprint(vars(self), self.operational)
 
     def to_json(self) -> str:
         """As stored."""
@@ -138,7 +143,7 @@ def run_step(
     Args:
         folder: Where the result goes.
         step: Name of the step.
-        settings: A settings dataclass.
+        settings: A settings dataclass, or plain data.
         inputs: Name → finished folder, file, or a fingerprint as text.
         work: Fills the folder that it is given. It may find there what an earlier, interrupted call left.
         clear: Begins anew: removes what an earlier call of this step left in the partial folder.
@@ -147,25 +152,25 @@ def run_step(
     Raises:
         InputError: The output would be empty.
         SettingsError: The name of the folder marks unfinished work.
-        WorkspaceError: The folder was made, or begun, with other settings or inputs (the message names the first
-            difference), or it is not one of ours.
+        WorkspaceError: The folder was made, or begun, with other inputs or other settings that the result depends on
+            (the message names the first difference), or it is not one of ours.
     """
     if folder.name.endswith((_PARTIAL, ".tmp")):
         raise SettingsError(f"{folder}: names that end in {_PARTIAL} or .tmp mark unfinished work; choose another name")
     if folder.is_symlink() and not folder.exists():
         raise WorkspaceError(f"{folder} is a symbolic link to nothing; remove it, or name another output")
-    plain = to_plain(settings)
+    operational = operational_names(settings)
     hashed = {name: value if isinstance(value, str) else fingerprint(value) for name, value in inputs.items()}
-    mark = _hash({"step": step, "settings": plain, "inputs": hashed})
-    begun = {"step": step, "fingerprint": mark, "settings": plain, "inputs": hashed}
+    begun: dict[str, Any] = {"step": step, "settings": to_plain(settings), "inputs": hashed}
+    begun["fingerprint"] = _fingerprint(begun, operational)
     if folder.exists() or folder.is_symlink():
         if not (folder / "record.json").exists():
             raise WorkspaceError(f"{folder} is there and holds no finished work of reappear; name another output")
         record = read_record(folder)
-        if record.fingerprint != mark:
+        if difference := _difference(vars(record), begun, operational):
             raise WorkspaceError(
-                f"{folder} was made with another {_difference(dataclasses.asdict(record), begun)}; "
-                f"name another output, or remove the folder to make it anew"
+                f"{folder} was made with another {difference}; name another output, or remove the folder to make it "
+                f"anew"
             )
         progress.note(f"{step}: {folder} is already done")
         return dataclasses.replace(record, already_done=True)
@@ -175,10 +180,11 @@ def run_step(
         _require_own(staging)
         staging.mkdir(parents=True, exist_ok=True)
         with _exclusive_lock(staging):
-            if (staging / "record.json").exists() and (done := read_record(staging)).fingerprint == mark:
+            done = read_record(staging) if (staging / "record.json").exists() else None
+            if done is not None and not _difference(vars(done), begun, operational):
                 _publish(staging, folder)  # the last call was killed between its record and this
                 return done
-            before = _resume_or_start(staging, begun, clear)
+            before = _resume_or_start(staging, begun, operational, clear)
             start = time.perf_counter()
             try:
                 try:
@@ -194,8 +200,8 @@ def run_step(
             outputs = hash_outputs(staging, ignore=OWN_FILES, progress=progress)
             record = Record(
                 step=step,
-                fingerprint=mark,
-                settings=plain,
+                fingerprint=begun["fingerprint"],
+                settings=begun["settings"],
                 inputs=hashed,
                 counts=outcome.counts,
                 dropped=outcome.dropped,
@@ -203,6 +209,7 @@ def run_step(
                 peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
                 versions=_versions(),
                 outputs=outputs,
+                operational=operational,
             )
             write_text(staging / "record.json", record.to_json())
             _publish(staging, folder)
@@ -256,7 +263,9 @@ def _read_begun(staging: Path) -> dict[str, Any] | None:
             found = json.loads((staging / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and found.keys() >= {"step", "fingerprint", "settings", "inputs"}:
+        if not isinstance(found, dict) or not found.keys() >= {"step", "fingerprint", "settings", "inputs"}:
+            continue
+        if isinstance(found["settings"], dict) and isinstance(found["inputs"], dict):
             return found
     return None
 
@@ -273,24 +282,27 @@ def _is_untouched(staging: Path) -> bool:
     return all(is_ours(path) for path in staging.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
-def _resume_or_start(staging: Path, begun: Mapping[str, Any], clear: Callable[[Path], None] | None) -> float:
+def _resume_or_start(
+    staging: Path, begun: Mapping[str, Any], operational: Sequence[str], clear: Callable[[Path], None] | None
+) -> float:
     """Resumes earlier work under the same settings, or starts; returns the seconds worked before.
 
     Raises:
         WorkspaceError: It was begun with other settings or inputs.
     """
     earlier = _read_begun(staging)
+    difference = "" if earlier is None else _difference(earlier, begun, operational)
     if clear is not None:
         clear(staging)
         (staging / "record.json").unlink(missing_ok=True)
-    elif earlier is not None and earlier["fingerprint"] == begun["fingerprint"]:
+    elif earlier is not None and not difference:
         try:
             return float(json.loads((staging / _CLOCK).read_text()))
         except (FileNotFoundError, ValueError):
             return 0.0
     elif earlier is not None and not _is_untouched(staging):
         raise WorkspaceError(
-            f"{staging} was begun with another {_difference(earlier, begun)}; go back to that, name another output, "
+            f"{staging} was begun with another {difference}; go back to that, name another output, "
             f"or remove that folder to begin anew"
         )
     (staging / _CLOCK).unlink(missing_ok=True)
@@ -338,14 +350,22 @@ def _hash(plain: object) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The first difference between what two calls of `run_step` were given."""
+def _fingerprint(of: Mapping[str, Any], operational: Sequence[str]) -> str:
+    """The hash of a step, its settings without the operational ones, and its inputs."""
+    return _hash({"step": of["step"], "settings": leave_out(of["settings"], operational), "inputs": of["inputs"]})
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], operational: Sequence[str]) -> str:
+    """The first difference between what two calls of `run_step` were given that matters; "" where there is none."""
+    if _fingerprint(old, operational) == new["fingerprint"]:
+        return ""
     if old["step"] != new["step"]:
         return f"step ({old['step']}, now {new['step']})"
-    before, now = _flat(old["settings"]), _flat(new["settings"])
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            return f"{key} ({before.get(key)}, now {now.get(key)})"
+    before, now = (_flat(leave_out(of["settings"], operational)) for of in (old, new))
+    for key in sorted(before.keys() | now.keys(), key=lambda key: (not key.endswith("kind"), key)):
+        one, other = (repr(values[key]) if key in values else "not set" for values in (before, now))
+        if one != other:
+            return f"{key} ({one}, now {other})"
     names = old["inputs"].keys() | new["inputs"].keys()
     return f"input: {', '.join(sorted(name for name in names if old['inputs'].get(name) != new['inputs'].get(name)))}"
 

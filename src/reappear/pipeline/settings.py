@@ -6,12 +6,15 @@ part.
 
 A value in a recipe or on the command line is text until the type of its field is known: `on` is a word where a field
 takes text, and yes where it takes yes or no; numbers are decimal.
+
+`to_plain` is complete, for records and pages. What a result is known by is `result_settings`, without those settings
+that are marked OPERATIONAL (see `core.settings`).
 """
 
 import dataclasses
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -19,7 +22,7 @@ from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
 
-from reappear.core import InputError, SettingsError, read_text, unknown_name
+from reappear.core import OPERATIONAL, InputError, SettingsError, read_text, unknown_name
 from reappear.core.settings import members, notes, without_notes
 
 T = TypeVar("T")
@@ -41,6 +44,7 @@ class Field:
         default: Its default; `dataclasses.MISSING` where it must be given.
         kind: For the fields of a part: the part's `kind`.
         is_part: Whether it chooses a part by its `kind`.
+        operational: Whether it, or the part that it belongs to, is marked OPERATIONAL.
     """
 
     path: str
@@ -49,6 +53,7 @@ class Field:
     default: Any
     kind: str | None = None
     is_part: bool = False
+    operational: bool = False
 
 
 class _RecipeLoader(yaml.BaseLoader):
@@ -208,7 +213,39 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def describe(cls: type[Any], prefix: str = "", kind: str | None = None, base: object = None) -> list[Field]:
+def operational_names(settings: Any) -> tuple[str, ...]:
+    """Dotted names of the settings that are marked OPERATIONAL, parts of them included; none of plain data."""
+    if not dataclasses.is_dataclass(settings):
+        return ()
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    names: list[str] = []
+    for f in dataclasses.fields(settings):
+        if OPERATIONAL in notes(hints[f.name]):
+            names.append(f.name)
+        else:
+            names += (f"{f.name}.{inner}" for inner in operational_names(getattr(settings, f.name)))
+    return tuple(names)
+
+
+def leave_out(plain: Any, names: Iterable[str]) -> Any:
+    """Plain data without the entries of these dotted names; a name that is not there is passed over."""
+    if not isinstance(plain, Mapping):
+        return plain
+    inside: dict[str, list[str]] = {}
+    for name in names:
+        first, _, rest = name.partition(".")
+        inside.setdefault(first, []).append(rest)
+    return {k: leave_out(v, inside.get(k, ())) for k, v in plain.items() if "" not in inside.get(k, ())}
+
+
+def result_settings(settings: Any) -> Any:
+    """The settings that a result depends on, as plain data: what a fingerprint is made of."""
+    return leave_out(to_plain(settings), operational_names(settings))
+
+
+def describe(
+    cls: type[Any], prefix: str = "", kind: str | None = None, base: object = None, operational: bool = False
+) -> list[Field]:
     """All settings of `cls`, depth first, with those of its parts.
 
     Args:
@@ -216,6 +253,7 @@ def describe(cls: type[Any], prefix: str = "", kind: str | None = None, base: ob
         prefix: Of the paths.
         kind: Of the part that `cls` is.
         base: An instance whose values are the defaults, where they are not those of `cls`.
+        operational: Whether the part that `cls` is is marked OPERATIONAL.
     """
     out: list[Field] = []
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -225,17 +263,18 @@ def describe(cls: type[Any], prefix: str = "", kind: str | None = None, base: ob
         text = " ".join(note for note in notes(hint) if isinstance(note, str))
         path = prefix + f.name
         parts = _parts(hint)
+        marked = operational or OPERATIONAL in notes(hint)
         default = getattr(base, f.name) if base else _default(f)
         if not parts:
             if f.name != "kind":
-                out.append(Field(path, text, hint, default, kind))
+                out.append(Field(path, text, hint, default, kind, operational=marked))
             continue
         if len(parts) > 1 or "kind" in {x.name for x in dataclasses.fields(parts[0])}:
             names = tuple(_kind_of(part) for part in parts)
             chosen = None if default is None else getattr(default, "kind", dataclasses.MISSING)
-            out.append(Field(path, text, Literal[names], chosen, kind, is_part=True))
+            out.append(Field(path, text, Literal[names], chosen, kind, is_part=True, operational=marked))
         for part in parts:
-            out += describe(part, path + ".", _kind_of(part) or kind, default)
+            out += describe(part, path + ".", _kind_of(part) or kind, default, marked)
     return out
 
 

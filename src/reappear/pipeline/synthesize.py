@@ -6,12 +6,11 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Annotated
 
-from reappear.core import SILENT, Processes, Progress, process_pool, settings
+from reappear.core import OPERATIONAL, SILENT, Processes, Progress, process_pool, settings
 from reappear.store import atomic_write, write_text
 from reappear.synthetic import Film, World, WorldSettings, encode_film, generate_world, render_test_images
 
 from .record import Outcome, Record, run_step
-from .settings import to_plain
 
 # Function, film, and the file that exists once the film is done.
 Job = tuple[Callable[[World, Film, Path], None], Film, Path]
@@ -21,7 +20,9 @@ Job = tuple[Callable[[World, Film, Path], None], Film, Path]
 class SynthesizeSettings(WorldSettings):
     """Size and difficulty of a synthetic world, and how it is rendered."""
 
-    workers: Annotated[Processes, "films rendered at the same time; 0 = one per processor. The result is the same"] = 0
+    workers: Annotated[
+        Processes, "films rendered at the same time; 0 = one per processor. The result is the same", OPERATIONAL
+    ] = 0
 
 
 def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress = SILENT) -> Record:
@@ -35,15 +36,13 @@ def synthesize(folder: Path, settings: SynthesizeSettings, *, progress: Progress
         StorageError: Writing failed.
         WorkspaceError: `folder` was made with other settings.
     """
-    plain = to_plain(settings)
-    del plain["workers"]  # changes nothing in the result
 
     def work(staging: Path) -> Outcome:
         world = generate_world(settings)
         write_text(staging / "world.yaml", world.to_yaml())
         return render_world(world, staging, workers=settings.workers, progress=progress)
 
-    return run_step(folder, step="synthesize", settings=plain, inputs={}, work=work, progress=progress)
+    return run_step(folder, step="synthesize", settings=settings, inputs={}, work=work, progress=progress)
 
 
 def render_world(world: World, folder: Path, *, workers: int = 1, progress: Progress = SILENT) -> Outcome:

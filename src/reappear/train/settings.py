@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Count, CountOrZero, Fraction, ImageSide, NotNegative, Positive, Processes, Seed, settings
+from reappear.core import (
+    OPERATIONAL,
+    Count,
+    CountOrZero,
+    Fraction,
+    ImageSide,
+    NotNegative,
+    Positive,
+    Processes,
+    Seed,
+    settings,
+)
 
 from .views import ViewSettings
 
@@ -90,7 +101,7 @@ class OptimizerSettings:
         int, "parts that a step's images are cut into, one after the other: less memory", Interval(ge=1, le=1_000_000)
     ] = 1
     bad_steps: Annotated[
-        CountOrZero, "steps in a row whose loss or gradient may be not finite: skipped and counted"
+        CountOrZero, "steps in a row whose loss or gradient may be not finite: skipped and counted", OPERATIONAL
     ] = 10
 
 
@@ -99,7 +110,7 @@ class RuntimeSettings:
     """Runtime."""
 
     seed: Annotated[Seed, "seed of everything random"] = 0
-    device: Annotated[str, "auto, cpu, cuda, or cuda:N"] = "auto"
+    device: Annotated[str, "auto, cpu, cuda, or cuda:N; each rounds in its own way", OPERATIONAL] = "auto"
     precision: Annotated[
         Precision,
         "of the forward pass; the halves are for GPUs; on a CPU with avx512_bf16, bfloat16 is twice as fast for plain "
@@ -109,12 +120,14 @@ class RuntimeSettings:
     gradient_checkpointing: Annotated[bool, "recompute activations in the backward pass: slower, less memory"] = False
     threads: Annotated[
         int,
-        "CPU threads of the network; 1 suits small ones, and results depend on it in the last bit",
+        "CPU threads of the network; 1 suits small ones. Each number rounds in its own way, and in the course of a "
+        "training the weights drift apart",
         Interval(ge=1, le=1024),
+        OPERATIONAL,
     ] = 1
-    workers: Annotated[Processes, "processes that prepare batches ahead; 0 = none"] = 0
+    workers: Annotated[Processes, "processes that prepare batches ahead; 0 = none", OPERATIONAL] = 0
     memory_mb: Annotated[
-        int, "decoded crops kept in memory; the others are decoded when needed", Interval(ge=0, le=1 << 30)
+        int, "decoded crops kept in memory; the others are decoded when needed", Interval(ge=0, le=1 << 30), OPERATIONAL
     ] = 2048
 
 
@@ -135,10 +148,10 @@ class ValidationSettings:
 class LoggingSettings:
     """Logging and checkpoints."""
 
-    tracker: Annotated[Tracker, "experiment tracker beside metrics.jsonl; offline by default"] = "none"
-    log_every: Annotated[Count, "steps between rows of metrics.jsonl"] = 10
-    checkpoint_every: Annotated[Count, "steps between checkpoints"] = 100
-    keep_checkpoints: Annotated[Count, "checkpoints kept, in case the newest is damaged"] = 2
+    tracker: Annotated[Tracker, "experiment tracker beside metrics.jsonl; offline by default", OPERATIONAL] = "none"
+    log_every: Annotated[Count, "steps between rows of metrics.jsonl", OPERATIONAL] = 10
+    checkpoint_every: Annotated[Count, "steps between checkpoints", OPERATIONAL] = 100
+    keep_checkpoints: Annotated[Count, "checkpoints kept, in case the newest is damaged", OPERATIONAL] = 2
 
 
 @settings

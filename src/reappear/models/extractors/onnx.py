@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import ImageSide, InputError, Processes, onnx_files, parser_errors, require_regular_file, settings
+from reappear.core import (
+    OPERATIONAL,
+    ImageSide,
+    InputError,
+    Processes,
+    onnx_files,
+    parser_errors,
+    require_regular_file,
+    settings,
+)
 
 from .extractor import Image, Mean, Scale, Std, normalised, require_finite_vectors, resized
 
@@ -32,7 +41,7 @@ class OnnxSettings:
     std: Annotated[Std, "divided by, in the channels' order"] = (0.229, 0.224, 0.225)
     scale: Annotated[Scale, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 255.0
     channels: Annotated[Literal["rgb", "bgr"], "order of the colour channels"] = "rgb"
-    threads: Annotated[Processes, "processor threads; 0 = all"] = 0
+    threads: Annotated[Processes, "processor threads; 0 = all", OPERATIONAL] = 0
 
     @property
     def files(self) -> dict[str, Path]:

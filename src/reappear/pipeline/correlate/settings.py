@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Count, CountOrZero, SettingsError, settings
+from reappear.core import OPERATIONAL, Count, CountOrZero, SettingsError, settings
 from reappear.pipeline.engines import EngineSettings, LocalSettings, parse_memory
 
 Rule = float | Literal["calibrated", "paper"]
@@ -75,12 +75,16 @@ class CorrelateSettings:
         "and a standard error; auto: exact up to 50,000 identities",
     ] = "auto"
     memory: Annotated[
-        float | str, "memory that may be taken, such as 4GB or 800MB; a number alone is GB. The result is the same"
+        float | str,
+        "memory that may be taken, such as 4GB or 800MB; a number alone is GB. The result is the same",
+        OPERATIONAL,
     ] = "4GB"
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], "what compares pairs; auto: a GPU where there is one. The result is the same"
+        Literal["auto", "cpu", "cuda"],
+        "what compares pairs; auto: a GPU where there is one. The result is the same",
+        OPERATIONAL,
     ] = "auto"
-    engine: Annotated[EngineSettings, "where pairs are compared. The result is the same"] = field(
+    engine: Annotated[EngineSettings, "where pairs are compared. The result is the same", OPERATIONAL] = field(
         default_factory=LocalSettings
     )
 

@@ -8,7 +8,6 @@ from reappear.denoise import ReviewConstraints
 from reappear.pipeline.contents import hash_files
 from reappear.pipeline.engines import Bounded, choose_products, format_memory, open_engine, parse_memory
 from reappear.pipeline.record import Outcome, Record, read_record, require_made_of, run_step
-from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
     read_decisions,
@@ -56,12 +55,10 @@ def correlate(
     log = review_log(work, settings)
     decided = hash_files({"review": log} if log else {}, work.hashes)
     memory = parse_memory(settings.memory)
-    plain = to_plain(settings)
-    del plain["memory"], plain["device"], plain["engine"]  # the result does not depend on them
     return run_step(
         work.identities(name),
         step="correlate",
-        settings=plain,
+        settings=settings,
         inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings), **begun, **decided},
         work=lambda staging: _correlate(work, settings, memory, embeddings, start, log, staging, progress),
         progress=progress,

@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import BatchSize, CountOrZero, Fraction, Megabytes, Seed, SettingsError, settings
+from reappear.core import OPERATIONAL, BatchSize, CountOrZero, Fraction, Megabytes, Seed, SettingsError, settings
 from reappear.metrics import RankingProtocol
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 
@@ -50,9 +50,11 @@ class EvaluateSettings:
     top: Annotated[int, "gallery images kept of each ranked list, for pictures", Interval(ge=1, le=10_000)] = 10
     bootstrap: Annotated[int, "bootstrap resamples of people for the intervals", Interval(ge=1, le=1_000_000)] = 1000
     seed: Annotated[Seed, "of everything that is drawn"] = 0
-    batch: Annotated[BatchSize, "images at a time"] = 64
-    memory_mb: Annotated[Megabytes, "memory for similarities, in MB"] = 256
-    device: Annotated[Literal["cpu", "cuda"], "where the gallery is ranked"] = "cpu"
+    batch: Annotated[
+        BatchSize, "images at a time; vectors of a network may differ by it in the last bit", OPERATIONAL
+    ] = 64
+    memory_mb: Annotated[Megabytes, "memory for similarities, in MB", OPERATIONAL] = 256
+    device: Annotated[Literal["cpu", "cuda"], "where the gallery is ranked", OPERATIONAL] = "cpu"
 
     def __post_init__(self) -> None:
         if self.rerank and self.protocol == "video" and self.gallery_includes_query:

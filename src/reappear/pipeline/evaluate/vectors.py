@@ -16,7 +16,7 @@ from reappear.models.extractors import ColorSettings, ExtractorSettings
 from reappear.pipeline.contents import hash_files, hash_value
 from reappear.pipeline.embed import embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
-from reappear.pipeline.settings import to_plain
+from reappear.pipeline.settings import result_settings
 from reappear.pipeline.workspace import Workspace
 from reappear.store import atomic_write, read_npy, read_npz, write_text
 
@@ -73,7 +73,7 @@ def embed_split(
     files = {f"extractor.{key}": path for key, path in given.extractor.files.items()}
     inputs = {"images": images, **hash_files(files, work.hashes)}
     # Other images or another extractor go into another folder: users do not name these folders, so none is refused.
-    folder = work.vectors(f"{name}-{hash_value([to_plain(given), inputs], root=work.root)[:8]}")
+    folder = work.vectors(f"{name}-{hash_value([result_settings(given), inputs], root=work.root)[:8]}")
 
     def fill(staging: Path) -> Outcome:
         extractor = given.extractor.build()

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import SILENT, Processes, Progress, SettingsError, settings
+from reappear.core import OPERATIONAL, SILENT, Processes, Progress, SettingsError, settings
 from reappear.pipeline.record import Record
 from reappear.pipeline.workspace import Workspace
 from reappear.video import ByteTrackSettings, CropSettings, DetectorSettings, MotionSettings, TrackerSettings
@@ -47,7 +47,9 @@ class IngestSettings:
         Literal["video", "global"],
         "scope of ground truth ids: video = equal ids in two videos are two people; global = one person",
     ] = "video"
-    workers: Annotated[Processes, "files processed at the same time; 0 = one per processor. The result is the same"] = 0
+    workers: Annotated[
+        Processes, "files processed at the same time; 0 = one per processor. The result is the same", OPERATIONAL
+    ] = 0
 
 
 def ingest(

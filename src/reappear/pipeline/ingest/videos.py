@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,6 @@ from reappear.core import SILENT, InputError, Progress, ReappearError, distinct_
 from reappear.core.files import printable, require_regular_file
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.record import Outcome, Record, run_step
-from reappear.pipeline.settings import to_plain
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
     Columns,
@@ -80,14 +79,12 @@ def ingest_videos(
     """
     paths = find_videos(videos, note=progress.note)
     sources, left_out, inputs = _open_all(paths, settings, work.hashes, progress)
-    plain = to_plain(settings)
-    del plain["workers"], plain["labels_are_truth"]  # the result does not depend on them
-    plain["layout"] = "videos"
+    read = replace(settings, layout="videos", labels_are_truth=False)  # videos have no labels
 
     def fill(staging: Path) -> Outcome:
         return _ingest_all(sources, left_out, staging, settings, progress)
 
-    return run_step(work.crops, step="ingest", settings=plain, inputs=inputs, work=fill, progress=progress)
+    return run_step(work.crops, step="ingest", settings=read, inputs=inputs, work=fill, progress=progress)
 
 
 def _open_all(

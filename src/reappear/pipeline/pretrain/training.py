@@ -15,7 +15,7 @@ from reappear.methods.setup import Setup
 from reappear.models import save_model
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.record import Outcome, read_record
-from reappear.pipeline.settings import to_plain
+from reappear.pipeline.settings import result_settings
 from reappear.pipeline.validation import Validation, held_out
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, remove_scratch
@@ -93,7 +93,7 @@ class Training:
 
     def _config_hash(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
         """The hash of settings, labels and data: a checkpoint continues only a training with the same."""
-        config = {"labels": self.labels, "data": self._data(rows, identity), **to_plain(self.settings)}
+        config = {"labels": self.labels, "data": self._data(rows, identity), **result_settings(self.settings)}
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
     def _data(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:

@@ -7,7 +7,16 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import Fraction, InputError, Processes, onnx_files, parser_errors, require_regular_file, settings
+from reappear.core import (
+    OPERATIONAL,
+    Fraction,
+    InputError,
+    Processes,
+    onnx_files,
+    parser_errors,
+    require_regular_file,
+    settings,
+)
 from reappear.video.decode import Footage
 
 from .detector import FrameDetections
@@ -26,7 +35,7 @@ class YoloxSettings:
     weights: Annotated[Path, "ONNX file of a YOLOX network trained on COCO, exported without decoding in the network"]
     score: Annotated[Fraction, "least objectness times class probability of a person"] = 0.3
     nms: Annotated[Fraction, "of two boxes whose IoU is above this, the worse is dropped"] = 0.45
-    threads: Annotated[Processes, "CPU threads of the network, per video processed at the same time"] = 1
+    threads: Annotated[Processes, "CPU threads of the network, per video processed at the same time", OPERATIONAL] = 1
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""
