@@ -56,7 +56,7 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
 
     inside = f"{work.root}{os.sep}"  # the result does not depend on where the workspace lies
     texts = {name: text for name, text in vars(settings.extractor).items() if isinstance(text, str | Path)}
-    moved = {name: type(text)(str(text).removeprefix(inside)) for name, text in texts.items()}
+    moved: dict[str, Any] = {name: type(text)(str(text).removeprefix(inside)) for name, text in texts.items()}
     read = replace(settings, extractor=replace(settings.extractor, **moved))
 
     def fill(staging: Path) -> Outcome:
