@@ -97,7 +97,8 @@ def test_help_shows_every_setting_with_choices_range_and_default(capsys, monkeyp
         elif field.default is None:
             assert re.search("if not given|where|own, or", field.help), f"{flag}: the default in words"
         else:
-            assert f"default: {format_default(field.default)}]" in field_help(field)
+            assert re.search(rf"default: {re.escape(format_default(field.default))}[];]", field_help(field))
+        assert ("can be changed later" in field_help(field)) == field.operational
 
 
 def flags_of(name: str, path: str) -> list[str]:
