@@ -235,6 +235,7 @@ def test_motchallenge_sequences_with_precomputed_boxes(real_data, tmp_path):
     assert crops.crops["truth"].min() >= 1  # the boxes are the truth, so each matches itself
 
 
-def test_settings_are_recorded_without_the_number_of_workers(done):
-    plain = json.loads((done[0].crops / "record.json").read_text())["settings"]
-    assert {*plain} == {field.name for field in dataclasses.fields(IngestSettings)} - {"workers", "labels_are_truth"}
+def test_all_settings_are_recorded_and_the_number_of_workers_does_not_count(done):
+    record = json.loads((done[0].crops / "record.json").read_text())
+    assert {*record["settings"]} == {field.name for field in dataclasses.fields(IngestSettings)}
+    assert record["operational"] == ["workers"]
