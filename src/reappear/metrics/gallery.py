@@ -108,7 +108,7 @@ class NumpyGallery:
                 if matches:
                     places[:matches] = _at_least(row, bar[:matches])
 
-        step = max(1, _CHUNK_BYTES // (4 * len(self._scale)))
+        step = max(1, _CHUNK_BYTES // (4 * max(1, len(self._scale))))
         for _ in thread_map(count, (slice(first, first + step) for first in range(0, len(products), step))):
             pass
         return out
