@@ -107,7 +107,7 @@ def test_a_step_is_eq_9_then_eq_8_then_the_teacher() -> None:
 
 
 def test_schedules_reach_their_ends() -> None:
-    method = _cion(momentum=0.9, first_teacher_temperature=0.02, teacher_temperature_warmup=4, freeze_steps=2)
+    method = _cion(momentum=0.9, first_teacher_temperature=0.02, teacher_temperature_warmup=0.4, freeze_prototypes=0.2)
     assert method.momentum(0) == pytest.approx(0.9)
     assert method.momentum(10) == pytest.approx(1.0)
     assert [method.temperature(step) for step in (0, 2, 4, 9)] == pytest.approx([0.02, 0.03, 0.04, 0.04])
@@ -117,7 +117,7 @@ def test_schedules_reach_their_ends() -> None:
 
 def test_the_warmed_temperature_is_used() -> None:
     batch = _batch()
-    warm = _cion(first_teacher_temperature=0.5, teacher_temperature_warmup=5).training_step(batch, 0).loss
+    warm = _cion(first_teacher_temperature=0.5, teacher_temperature_warmup=0.5).training_step(batch, 0).loss
     cold = _cion(first_teacher_temperature=0.04).training_step(batch, 0).loss
     assert not torch.isclose(warm, cold)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import InputError, SettingsError, generator
-from reappear.metrics import RetrievalTask, rank, top
+from reappear.metrics import RetrievalTask, rank, rank_task, top
 from tests.references import ranking as literal
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
@@ -116,6 +116,44 @@ def test_a_tie_is_lost():
     gallery = line(0.8, 0.8, 0.8)
     for ids in ([1, 2, 3], [2, 3, 1]):
         assert rank(ASKED, gallery, query_ids=WHO, gallery_ids=np.array(ids)).mean_ap == pytest.approx(1 / 3)
+
+
+@few
+@given(st.integers(0, 10_000), st.sampled_from([1.0, 0.3, 0.1, 0.03, 1e-2, 1e-3, 3e-4]), st.sampled_from([3, 40]))
+def test_nearly_equal_features_are_ranked_as_in_float64(seed, spread, width):
+    """Rows at distances (1 - cosine) of about spread² around one vector, some of them equal but for their length."""
+    rng = np.random.default_rng(seed)
+    middle = rng.normal(size=width)
+    query, gallery = (
+        np.float32(middle / np.linalg.norm(middle) + spread * rng.normal(size=(n, width)) / width**0.5) for n in (6, 25)
+    )
+    gallery[5:10] = gallery[10:15] * np.float32(2)
+    columns = scene(seed, False)[2] | APART
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query.astype(float), gallery.astype(float))]
+    similarity = -((unit[0][:, None] - unit[1]) ** 2).sum(axis=2)
+    plain = [columns[k].tolist() for k in ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")]
+    cmc, average, _ = literal.rank(similarity.tolist(), *plain, "market", 10)
+    if cmc is None:
+        return
+    task = RetrievalTask.of(query, gallery, **columns, protocol="market")
+    found = rank_task(task, ranks=10)
+    assert found.cmc.tolist() == pytest.approx(cmc)
+    assert found.average_precision.tolist() == pytest.approx([np.nan if x is None else x for x in average], nan_ok=True)
+    lists = top(task, length=5)
+    shown = np.take_along_axis(-similarity / 2, np.maximum(lists.index, 0), axis=1)
+    np.testing.assert_allclose(lists.distance, np.where(lists.index < 0, np.nan, shown), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("width", [2, 64, 2048])
+@pytest.mark.parametrize("noise", [0.0, 3e-7])
+def test_equal_features_tie_whatever_their_length_and_rounding(width, noise):
+    """The person's own image is never nearer than the others: each of 40 people asks for one of 500 rows."""
+    rng = np.random.default_rng(0)
+    row = rng.normal(size=width)
+    rows = [row * rng.uniform(0.1, 9, (n, 1)) * (1 + noise * rng.uniform(-1, 1, (n, width))) for n in (40, 500)]
+    images = {"query_images": np.arange(40), "gallery_images": np.arange(40, 540)}
+    found = rank(*rows, query_ids=np.arange(40), gallery_ids=np.arange(500), **images)
+    assert found.first_hit.tolist() == [500] * 40
 
 
 def test_queries_without_a_match_are_told_apart():

@@ -1,10 +1,13 @@
 import argparse
+import io
 import math
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -12,6 +15,7 @@ from torch import nn
 
 from reappear.core import InputError
 from reappear.models import create_model, list_models, load_checkpoint
+from reappear.models.checkpoints import load_plain
 from reappear.models.zoo import ZOO
 from tests.references.cion_layouts import LAYOUTS
 
@@ -106,6 +110,100 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest
     for name in ("evil.pth", "plain.pkl"):
         with pytest.raises(InputError, match="could run code hidden in it"):
             load_checkpoint(_model(1), tmp_path / name)
+    assert not (tmp_path / "burgled").exists()
+
+
+def _public_checkpoint(model: nn.Module, loss: str) -> dict[str, object]:
+    """All that the training script of DINO (loss: "dino_loss") or CION ("Loss") stores, after one step."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for group in optimizer.param_groups:  # the scripts take both from numpy arrays, one value for each step
+        group["lr"], group["weight_decay"] = np.linspace(0, 1e-3, 4)[1], np.linspace(0.04, 0.4, 4)[1]
+    optimizer.step()
+    return {
+        "student": _prefixed(model, "module.backbone."),
+        "teacher": _prefixed(model, "backbone."),
+        "optimizer": optimizer.state_dict(),
+        "epoch": 3,
+        "args": argparse.Namespace(arch="cnn6", global_crops_scale=(0.4, 1.0), use_fp16=True),
+        loss: {"center": torch.zeros(1, 8)},
+        "fp16_scaler": torch.amp.GradScaler("cpu").state_dict(),
+    }
+
+
+def _with_pickle(path: Path, before: bytes, after: bytes) -> None:
+    """Replaces bytes of the pickle inside a PyTorch file."""
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in members.items():
+            file.writestr(name, data.replace(before, after) if name.endswith("data.pkl") else data)
+
+
+@pytest.mark.parametrize("loss", ["dino_loss", "Loss"])
+@pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"], ids=["numpy1", "numpy2"])
+def test_full_checkpoints_of_public_training_scripts_load(tmp_path: Path, loss: str, module: bytes) -> None:
+    source, target = _model(0), _model(1)
+    torch.save(_public_checkpoint(source, loss), tmp_path / "checkpoint.pth")
+    _with_pickle(tmp_path / "checkpoint.pth", b"numpy._core.multiarray", module)
+    load_checkpoint(target, tmp_path / "checkpoint.pth")
+    assert _equal(source, target)
+
+
+class _Reduced:
+    """Pickled as a call of `function`, then `__setstate__(state)`."""
+
+    def __init__(self, function: object, arguments: tuple[object, ...], state: object = None) -> None:
+        self._parts = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._parts
+
+
+_ARRAY = np.zeros(1).__reduce__()[0]  # numpy's _reconstruct
+_SCALAR = np.float64(0).__reduce__()[0]  # numpy's scalar
+
+
+@pytest.mark.parametrize("code", ["b1", "i1", "u1", "<i2", ">u4", "<i8", ">f2", "<f4", ">f8", "<c8"])
+def test_numpy_scalars_keep_their_value(code: str) -> None:
+    number = np.array(3, code)
+    data = io.BytesIO()
+    torch.save([_Reduced(_SCALAR, (number.dtype, number.tobytes())), number[()], number.dtype], data)
+    read = load_plain(data, Path("numbers.pth"))
+    for value in read[:2]:
+        assert value == number
+        assert value.dtype == number.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        _Reduced(os.system, ("touch burgled",)),
+        _Reduced(eval, ("__import__('os').system('touch burgled')",)),
+        np.zeros(2),
+        np.array([{}], object),
+        _Reduced(_ARRAY, (np.ndarray, (0,), b"O"), (1, (1,), np.dtype("O"), False, [1])),
+        _Reduced(_ARRAY, (argparse.Namespace, (0,), b"b")),
+        _Reduced(_SCALAR, (np.dtype("O"), "burgled")),
+        _Reduced(_SCALAR, (_Reduced(np.dtype, ("O8", False, True), (3, "|", None, None, None, 8, 8, 0)), b"\1" * 8)),
+        _Reduced(_SCALAR, (_Reduced(np.dtype, ("V8", False, True), (3, "|", None, None, None, 8, 1, 63)), b"\1" * 8)),
+        _Reduced(_SCALAR, (np.dtype([("a", "O")]), b"\1" * 8)),
+        _Reduced(_SCALAR, (np.dtype("M8[s]"), b"\1" * 8)),
+        _Reduced(_SCALAR, (np.dtype("f8"), b"\1" * 7)),
+        _Reduced(_SCALAR, (np.dtype("f8"),)),
+        _Reduced(np.dtype, ("f8,f4", False, True)),
+        _Reduced(np.dtype, ("U1000000000", False, True)),
+        _Reduced(np.dtype, (argparse.Namespace(dtype="f8"), False, True)),
+        _Reduced(np.load, ("burgled",)),
+        _Reduced(np.fromfile, ("burgled",)),
+    ],
+)
+def test_only_numbers_of_numpy_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: object) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": _model(0).state_dict(), "extra": hostile}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match=r"evil\.pth"):
+        load_checkpoint(_model(1), tmp_path / "evil.pth")
     assert not (tmp_path / "burgled").exists()
 
 

@@ -26,6 +26,15 @@ def test_logits_do_not_depend_on_prototype_length() -> None:
     torch.testing.assert_close(head(features), before)
 
 
+def test_prototypes_begin_as_long_as_torchs_linear_layer_has_them() -> None:
+    torch.manual_seed(0)
+    ours = DistillationHead(6, bottleneck=256, prototypes=500).prototypes.detach().norm(dim=1)
+    linear = nn.Linear(256, 500, bias=False).weight.detach().norm(dim=1)
+    assert ours.mean().item() == pytest.approx(linear.mean().item(), rel=0.01)
+    longer = DistillationHead(6, bottleneck=256, prototypes=500, prototype_length=2.0).prototypes.detach().norm(dim=1)
+    assert longer.mean().item() == pytest.approx(2, rel=0.01)
+
+
 def test_logits_keep_full_precision_under_autocast() -> None:
     torch.manual_seed(0)
     head = DistillationHead(6, hidden=8, bottleneck=4, prototypes=10)
@@ -51,3 +60,5 @@ def test_mlp_equals_dino(layers: int, norm: bool) -> None:
 def test_sizes_out_of_range_are_refused() -> None:
     with pytest.raises(SettingsError, match="layers: must be 1 or more, got 0"):
         DistillationHead(6, layers=0)
+    with pytest.raises(SettingsError, match="prototype_length"):
+        DistillationHead(6, prototype_length=0.0)

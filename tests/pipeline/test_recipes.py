@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from reappear.methods.cion.settings import CionSettings
+from reappear.methods.cion.task import Cion
 from reappear.models import describe_model, list_models, load_model, save_model
 from reappear.models.zoo import ZOO
 from reappear.pipeline.pretrain import PretrainSettings, pretrain
 from reappear.pipeline.settings import load_recipe, resolve
 from reappear.pipeline.workspace import Workspace
+from tests.methods.setups import make_setup
 from tests.pipeline.pretrain_fixture import make_workspace
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "pretrain"
@@ -20,7 +23,6 @@ SMALL = {
     "method.curriculum": [[0, 2]],
     "method.prototypes": 64,
     "method.head_hidden": 64,
-    "method.freeze_steps": 0,
     "views.local_views": 2,
     "precision": "float32",
     "device": "cpu",
@@ -67,6 +69,15 @@ def test_cost_in_a_recipe_is_measured(name: str) -> None:
     gmacs = 2 * whole + 3 * (2 * whole + 8 * part)  # teacher; student there and, at twice the cost, back
     assert float(message) == pytest.approx(gmacs, abs=0.051)
     assert float(hours) == pytest.approx(gmacs * 2e9 * 3_898_086 * 100 / 100e12 / 3600, rel=0.05, abs=0.51)
+
+
+@pytest.mark.parametrize(("steps", "frozen"), [(30, 0), (100, 1), (1250, 12), (406_051, 4060)])
+def test_prototypes_are_frozen_for_the_first_of_a_hundred_passes(steps: int, frozen: int) -> None:
+    settings = resolve(PretrainSettings, load_recipe(FOLDER / "cion.yaml"), SMALL)
+    assert isinstance(settings.method, CionSettings)
+    method = Cion(make_setup(settings.method, steps=steps))
+    assert frozen == 0 or method.is_frozen("head.prototypes", frozen - 1)
+    assert not method.is_frozen("head.prototypes", frozen)
 
 
 @pytest.mark.slow

@@ -18,11 +18,15 @@ DEVICES = [
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("protocol", ["market", "cross-camera", "no-camera", "video", "cuhk03-single-gallery-shot"])
-@pytest.mark.parametrize("coarse", [False, True])
-def test_torch_gallery_equals_numpy(device, protocol, coarse):
+@pytest.mark.parametrize("features", ["apart", "coarse", "close"])
+def test_torch_gallery_equals_numpy(device, protocol, features):
     """Ties, junk, distractors, people without a match: whatever numpy counts."""
     rng = np.random.default_rng(5)
-    draw = (lambda n: rng.integers(-1, 2, (n, 4)) + 0.5) if coarse else (lambda n: rng.normal(size=(n, 4)))
+    draw = {
+        "apart": lambda n: rng.normal(size=(n, 4)),
+        "coarse": lambda n: rng.integers(-1, 2, (n, 4)) + 0.5,
+        "close": lambda n: 1 + 1e-3 * rng.integers(-2, 3, (n, 4)),
+    }[features]
     task = RetrievalTask.of(
         draw(40),
         draw(200),
@@ -40,7 +44,7 @@ def test_torch_gallery_equals_numpy(device, protocol, coarse):
     assert there.reasons == here.reasons
     here_lists, there_lists = top(task, length=210), top(task, length=210, backend=backend)
     np.testing.assert_allclose(there_lists.distance, here_lists.distance, atol=1e-6)
-    if not coarse:
+    if features == "apart":
         assert np.array_equal(there_lists.index, here_lists.index)
     here_pairs, there_pairs = verify(task), verify(task, backend=backend)
     assert there_pairs.matches.sum() == here_pairs.matches.sum()

@@ -1,6 +1,6 @@
 """Galleries that compute similarities with queries: by NumPy here, or on the device of a backend."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Int
 from reappear.core import thread_map
 
 TIE = 1e-6
-"""Similarities closer than this, about the resolution of float32, are equal."""
+"""Similarities of unit rows closer than this, about the resolution of float32, are equal."""
+
+_CHUNK_BYTES = 1 << 20  # of similarities that a thread works on at once: what a cache holds
 
 
 @dataclass(frozen=True)
@@ -18,17 +20,30 @@ class Block:
 
     Attributes:
         number: Which queries of all.
-        query: Their unit vectors.
+        query: Their vectors; a similarity is the inner product with a row of the gallery.
+        offset: `offset - similarity` is the cosine distance.
         hidden: Gallery rows that none of them looks at.
         same: Gallery rows of each query's person, and those that are the query's own image; -1 fills up.
         findable: Which of `same` the query may find; the others it passes over.
+        tie: Similarities closer than this to that of each of `same` are equal to it: the rounding of products.
     """
 
     number: Int[np.ndarray, " b"]
     query: Float[np.ndarray, "b d"]
+    offset: Float[np.ndarray, " b"]
     hidden: Int[np.ndarray, " h"]
     same: Int[np.ndarray, "b m"]
     findable: Bool[np.ndarray, "b m"]
+    tie: Float[np.ndarray, "b m"]
+
+    def __getitem__(self, rows: np.ndarray) -> "Block":
+        at = (self.number[rows], self.query[rows], self.offset[rows], self.hidden)
+        return Block(*at, self.same[rows], self.findable[rows], self.tie[rows])
+
+    def of_cosines(self) -> "Block":
+        """The same for a backend whose similarities are no products with the vectors, but 1 - distance in [0, 1]."""
+        ones = np.ones_like
+        return replace(self, offset=ones(self.offset), tie=TIE * ones(self.tie))
 
 
 @runtime_checkable
@@ -43,13 +58,13 @@ class Gallery(Protocol):
         ...
 
     def nearest(self, block: Block, length: int) -> tuple[Int[np.ndarray, "b k"], Float[np.ndarray, "b k"]]:
-        """The nearest rows that each query may find, and their similarity, of equals the earlier; filled up with -1."""
+        """The nearest rows that each query may find, and their distance, of equals the earlier; filled up with -1."""
         ...
 
     def histograms(
         self, block: Block, bins: int, upper: float
     ) -> tuple[Int[np.ndarray, "b bins"], Int[np.ndarray, "b bins"]]:
-        """How many distances `1 - similarity` lie in each of `bins` parts of [0, upper]: matches, and other people.
+        """How many cosine distances lie in each of `bins` parts of [0, upper]: matches, and other people.
 
         What lies beyond `upper` is in the last bin.
         """
@@ -61,7 +76,7 @@ class GalleryFactory(Protocol):
     """A backend: builds a gallery on one device."""
 
     def __call__(self, gallery: Float[np.ndarray, "g d"], scale: Float[np.ndarray, " g"]) -> Gallery:
-        """Builds a gallery of `gallery`, whose rows times `scale` are of unit length."""
+        """Builds a gallery of the rows of `gallery` times `scale`."""
         ...
 
 
@@ -70,38 +85,37 @@ class NumpyGallery:
 
     Args:
         gallery: Features; never copied.
-        scale: What brings each row to unit length.
+        scale: Factor of each row.
     """
 
     def __init__(self, gallery: Float[np.ndarray, "g d"], scale: Float[np.ndarray, " g"]) -> None:
         self._gallery, self._scale = gallery, scale
-        self._room = np.empty((0, len(gallery)), np.float32)
+        self._buffer = np.empty((0, len(gallery)), np.float32)
 
     def wrong_before(self, block: Block) -> Int[np.ndarray, "b m"]:
         """See `Gallery`."""
-        similarity = self.similarity(block)
+        products = self.products(block)
         out = np.full(block.same.shape, -1, np.int64)
 
-        def count(number: int) -> None:
-            row, same = similarity[number], block.same[number]
-            matches = row[same[block.findable[number]]]
-            if not len(matches):
-                return
-            bars = np.sort(matches)[::-1] - np.float32(TIE)
-            own = np.sort(row[same[same >= 0]])  # images of the query's own person are not wrong
-            reaches_last = row >= bars[-1]
-            few = np.count_nonzero(reaches_last) < len(row) // 8  # picking costs more than it saves where many do
-            near = np.sort(row[reaches_last] if few else row)
-            reached = len(near) - np.searchsorted(near, bars)
-            out[number, : len(bars)] = reached - (len(own) - np.searchsorted(own, bars))
+        def count(rows: slice) -> None:
+            similarity = self._visible(products[rows], block)
+            same, there = block.same[rows], block.same[rows] >= 0
+            own = np.take_along_axis(similarity, np.maximum(same, 0), axis=1)
+            bars = np.where(block.findable[rows], own - block.tie[rows], -np.inf)
+            bars = -np.sort(-bars, axis=1)  # the nearest match first
+            similarity[np.nonzero(there)[0], same[there]] = -np.inf  # images of the query's own person are not wrong
+            for row, bar, places, matches in zip(similarity, bars, out[rows], block.findable[rows].sum(1), strict=True):
+                if matches:
+                    places[:matches] = _at_least(row, bar[:matches])
 
-        for _ in thread_map(count, range(len(similarity))):
+        step = max(1, _CHUNK_BYTES // (4 * max(1, len(self._scale))))
+        for _ in thread_map(count, (slice(first, first + step) for first in range(0, len(products), step))):
             pass
         return out
 
     def nearest(self, block: Block, length: int) -> tuple[Int[np.ndarray, "b k"], Float[np.ndarray, "b k"]]:
         """See `Gallery`."""
-        similarity = self.similarity(block)
+        similarity = self._visible(self.products(block), block)
         index = np.full((len(similarity), length), -1, np.int64)
         found = np.full((len(similarity), length), np.nan, np.float32)
         for number, row in enumerate(similarity):
@@ -110,30 +124,43 @@ class NumpyGallery:
             near = np.flatnonzero((row >= bar) & (row > -np.inf))
             near = near[np.argsort(-row[near], kind="stable")][:length]
             index[number, : len(near)], found[number, : len(near)] = near, row[near]
-        return index, found
+        return index, block.offset[:, None] - found
 
     def histograms(
         self, block: Block, bins: int, upper: float
     ) -> tuple[Int[np.ndarray, "b bins"], Int[np.ndarray, "b bins"]]:
         """See `Gallery`."""
-        similarity = self.similarity(block)
+        similarity = self._visible(self.products(block), block)
         shape = len(similarity), bins
         matches, others = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for number, row in enumerate(similarity):
             there, findable = block.same[number] >= 0, block.findable[number]
-            place = np.clip((1 - row) * np.float32(bins / upper), 0, bins - 1).astype(np.int32)
+            place = np.clip((block.offset[number] - row) * np.float32(bins / upper), 0, bins - 1).astype(np.int32)
             place[np.isneginf(row)] = bins  # not looked at
             matches[number] = np.bincount(place[block.same[number][findable]], minlength=bins + 1)[:bins]
             place[block.same[number][there]] = bins
             others[number] = np.bincount(place, minlength=bins + 1)[:bins]
         return matches, others
 
-    def similarity(self, block: Block) -> Float[np.ndarray, "b g"]:
-        """Cosines; -inf for hidden rows. Good until the next call."""
-        if len(self._room) < len(block.query):
-            self._room = np.empty((len(block.query), len(self._gallery)), np.float32)
-        room = self._room[: len(block.query)]
-        np.matmul(block.query, self._gallery.T, out=room)
-        room *= self._scale
-        room[:, block.hidden] = -np.inf
-        return room
+    def products(self, block: Block) -> Float[np.ndarray, "b g"]:
+        """Inner products with the gallery before they are scaled. Good until the next call."""
+        if len(self._buffer) < len(block.query):
+            self._buffer = np.empty((len(block.query), len(self._gallery)), np.float32)
+        products = self._buffer[: len(block.query)]
+        np.matmul(block.query, self._gallery.T, out=products)
+        return products
+
+    def _visible(self, products: Float[np.ndarray, "b g"], block: Block) -> Float[np.ndarray, "b g"]:
+        """Similarities in the place of products; -inf for hidden rows."""
+        products *= self._scale
+        products[:, block.hidden] = -np.inf
+        return products
+
+
+def _at_least(row: Float[np.ndarray, " g"], bars: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """How many values of `row`, which is overwritten, reach each of the falling `bars`."""
+    reaches_last = row >= bars[-1]
+    if np.count_nonzero(reaches_last) < len(row) // 8:  # picking costs more than it saves where many do
+        row = row[reaches_last]
+    row.sort()
+    return len(row) - np.searchsorted(row, bars)

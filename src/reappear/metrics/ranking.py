@@ -1,5 +1,6 @@
 """Query and gallery: CMC, mAP, mINP, and the first of each ranked list."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,13 +43,14 @@ def rank(
     of the last (Ye et al. 2021). Gallery images of identity -1 are junk and never ranked; people without a query
     (distractors, such as Market's 0000) are wrong answers like any other. Similarities closer than 1e-6, the
     resolution of float32, are ties, and a tie is lost: wrong answers come first. So the result depends on no order,
-    and features that are all alike score worst instead of by luck.
+    and features that are all alike score worst instead of by luck. Where features nearly coincide, their mean is
+    subtracted first, and what counts as a tie shrinks with their distances, down to 1e-12.
 
-    Ranks are counted, not sorted: the place of a match is the number of images at least as similar.
+    Ranks are counted: the place of a match is the number of images at least as similar.
 
     Args:
         query: Features, of any length.
-        gallery: Features, of any length; not copied where they are float32.
+        gallery: Features, of any length; copied only where they are not float32, or nearly coincide.
         query_ids: Who is asked for; -1 = junk, never valid. Whole numbers of any dtype.
         gallery_ids: Who is there; -1 = junk, never ranked.
         query_cameras: Camera of each query; -1 = unknown.
@@ -102,7 +104,7 @@ def rank_task(
     for name, value in (("ranks", ranks), ("draws", draws)):
         if value < 1:
             raise SettingsError(f"{name}: must be 1 or more, got {value}")
-    held = backend(task.gallery, task.scale)
+    held = task.build(backend)
     galleries = draws if task.protocol == "cuhk03-single-gallery-shot" else 1
     return _mean([_score(replace(task, draw=draw), held, ranks, memory_mb) for draw in range(galleries)])
 
@@ -110,22 +112,21 @@ def rank_task(
 def _score(task: RetrievalTask, held: Gallery, ranks: int, memory_mb: int) -> Ranking:
     count = len(task.query_ids)
     average, penalty, first = (np.full(count, np.nan) for _ in range(3))
-    hits = np.zeros(ranks, np.int64)
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     for block in task.blocks(memory_mb):
         wrong = held.wrong_before(block)
-        for number, same, before in zip(block.number, block.same, wrong, strict=True):
-            before = before[before >= 0]
-            if not len(before):
-                reason = _why_not(task, int(number), same)
-                reasons[reason] = reasons.get(reason, 0) + 1
-                continue
-            place = np.arange(1, len(before) + 1)
-            at = place + before
-            average[number] = np.mean(place / at)
-            penalty[number] = len(at) / at[-1]
-            first[number] = at[0]
-            hits[at[0] - 1 :] += 1
+        matches = (wrong >= 0).sum(axis=1)
+        for row in np.flatnonzero(matches == 0):
+            reasons[_why_not(task, int(block.number[row]), block.same[row])] += 1
+        some = np.flatnonzero(matches)
+        if not len(some):
+            continue
+        number, wrong, matches = block.number[some], wrong[some], matches[some]
+        place = np.arange(1, wrong.shape[1] + 1)
+        rank = place + wrong
+        average[number] = np.where(wrong >= 0, place / rank, 0).sum(axis=1) / matches
+        penalty[number] = matches / rank[np.arange(len(some)), matches - 1]
+        first[number] = rank[:, 0]
     valid = ~np.isnan(average)
     if not valid.any():
         counted = "; ".join(f"{reason}: {times}" for reason, times in reasons.items())
@@ -134,7 +135,7 @@ def _score(task: RetrievalTask, held: Gallery, ranks: int, memory_mb: int) -> Ra
             f"check that identities and cameras of both mean the same"
         )
     return Ranking(
-        cmc=hits / valid.sum(),
+        cmc=np.searchsorted(np.sort(first[valid]), np.arange(1, ranks + 1), side="right") / valid.sum(),
         mean_ap=float(average[valid].mean()),
         mean_inp=float(penalty[valid].mean()),
         average_precision=average,
@@ -142,7 +143,7 @@ def _score(task: RetrievalTask, held: Gallery, ranks: int, memory_mb: int) -> Ra
         first_right=np.where(valid, first == 1, np.nan),
         first_hit=first,
         valid=valid,
-        reasons=reasons,
+        reasons=dict(reasons),
     )
 
 
@@ -199,10 +200,10 @@ def top(
     """
     if length < 1:
         raise SettingsError(f"length: must be 1 or more, got {length}")
-    held = backend(task.gallery, task.scale)
+    held = task.build(backend)
     index = np.full((len(task.query_ids), length), -1, np.int64)
-    similarity = np.full(index.shape, np.nan, np.float32)
+    distance = np.full(index.shape, np.nan, np.float32)
     for block in task.blocks(memory_mb):
-        index[block.number], similarity[block.number] = held.nearest(block, length)
+        index[block.number], distance[block.number] = held.nearest(block, length)
     hit = (index >= 0) & (task.gallery_ids[index] == task.query_ids[:, None])
-    return RankedLists(index, 1 - similarity, hit)
+    return RankedLists(index, distance, hit)

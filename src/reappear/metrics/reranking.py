@@ -145,10 +145,18 @@ def reranked(
     encoding = encode(task.query, task.gallery[shown], k1=k1, k2=k2, memory_mb=memory_mb)
 
     class Reranked(NumpyGallery):
-        def similarity(self, block: Block) -> Float[np.ndarray, "b g"]:
+        def __init__(self, gallery: Float[np.ndarray, "g d"], scale: Float[np.ndarray, " g"]) -> None:
+            super().__init__(gallery, np.ones_like(scale))
+
+        def wrong_before(self, block: Block) -> Int[np.ndarray, "b m"]:
+            return super().wrong_before(block.of_cosines())
+
+        def nearest(self, block: Block, length: int) -> tuple[Int[np.ndarray, "b k"], Float[np.ndarray, "b k"]]:
+            return super().nearest(block.of_cosines(), length)
+
+        def products(self, block: Block) -> Float[np.ndarray, "b g"]:
             out = np.full((len(block.number), len(task.gallery)), -np.inf, np.float32)
             out[:, shown] = 1 - encoding.distance(block.number, weight)
-            out[:, block.hidden] = -np.inf
             return out
 
     return Reranked

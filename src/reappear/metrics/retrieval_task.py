@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,13 +10,16 @@ from jaxtyping import Bool, Float, Int
 
 from reappear.core import InputError, SettingsError, generator
 
-from .gallery import Block
+from .gallery import TIE, Block, Gallery, GalleryFactory
 from .labels import label_numbers
 from .same_images import RowsByKey, feature_keys
 
 RankingProtocol = Literal["market", "cross-camera", "no-camera", "video", "cuhk03-single-gallery-shot"]
 
 _ROWS = 4096
+
+_NEAR = 0.01  # mean cosine distance of gallery rows: from here on, ties are a ten-thousandth of it
+_LEAST_TIE = 1e-12  # as far apart as a network in float32 may put one image
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class RetrievalTask:
         query: Features of any length.
         gallery: Features of any length; the caller's own array where it is float32.
         scale: What brings each gallery row to unit length.
+        center: Mean of the unit gallery rows.
         query_ids: Who is asked for; -1 = junk.
         gallery_ids: Who is there; -1 = junk.
         query_cameras: -1 = unknown.
@@ -41,6 +46,7 @@ class RetrievalTask:
     query: Float[np.ndarray, "q d"]
     gallery: Float[np.ndarray, "g d"]
     scale: Float[np.ndarray, " g"]
+    center: Float[np.ndarray, " d"]
     query_ids: Int[np.ndarray, " q"]
     gallery_ids: Int[np.ndarray, " g"]
     query_cameras: Int[np.ndarray, " q"]
@@ -107,7 +113,9 @@ class RetrievalTask:
             cameras = cameras[0], np.concatenate([cameras[1], cameras[0]])
             images = images[0], np.concatenate([images[1], images[0]])
         _inverse_norms(query, "query")
-        return cls(query, gallery, _inverse_norms(gallery, "gallery"), *ids, *cameras, *images, protocol, seed)
+        scale = _inverse_norms(gallery, "gallery")
+        center = scale @ gallery / np.float32(len(gallery))
+        return cls(query, gallery, scale, center, *ids, *cameras, *images, protocol, seed)
 
     def only(self, queries: Int[np.ndarray, " s"]) -> "RetrievalTask":
         """Some of the queries."""
@@ -119,13 +127,35 @@ class RetrievalTask:
             query_images=self.query_images[queries],
         )
 
+    def build(self, backend: GalleryFactory) -> Gallery:
+        """The gallery on a backend, to be compared with `blocks`."""
+        if self._nearly_coincides:
+            return backend(self._centered, np.ones_like(self.scale))
+        return backend(self.gallery, self.scale)
+
+    @property
+    def _nearly_coincides(self) -> bool:
+        """Whether the mean cosine distance of gallery rows is too small for cosines in float32."""
+        return bool(1 - self.center @ self.center < _NEAR)
+
+    @cached_property
+    def _centered(self) -> Float[np.ndarray, "g _"]:
+        """Unit gallery rows minus the center, and minus half the square of that in the last column."""
+        rows = _from_center(self.gallery, self.center)
+        rows[:, -1] = -_half_squares(rows)
+        return rows
+
     @property
     def own_images(self) -> int:
         """How many queries are in the gallery too, so that they do not look at all of it."""
         return int(np.isin(self.query_images[self.query_images >= 0], self.gallery_images).sum())
 
     def blocks(self, memory_mb: int) -> Iterator[Block]:
-        """All queries, those that look at the same cameras together, in blocks that fit into `memory_mb`."""
+        """All queries, those that look at the same cameras together, in blocks that fit into `memory_mb`.
+
+        With c the center, the cosine of unit rows q and g is 1 - |q - g|²/2, and this is (q - c)(g - c) - |g - c|²/2
+        but for a constant of each query: what is rounded is as small as their distances.
+        """
         if memory_mb < 1:
             raise SettingsError(f"memory_mb: must be 1 or more, got {memory_mb}")
         people, images = RowsByKey(self.gallery_ids), RowsByKey(self.gallery_images)
@@ -138,11 +168,20 @@ class RetrievalTask:
                 foreign = (own >= 0) & (self.gallery_ids[own] != self.query_ids[number][:, None])
                 same = np.concatenate([same, np.where(foreign, own, -1)], axis=1)
                 rows = self.query[number]
-                unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+                if self._nearly_coincides:
+                    vectors = _from_center(rows, self.center)
+                    offset = _half_squares(vectors)
+                    vectors[:, -1] = 1
+                    half = -self._centered[same, -1]
+                    largest = 2 * np.sqrt(half * np.maximum(half, offset[:, None]))  # of the products
+                    tie = np.maximum(TIE * largest, np.float32(_LEAST_TIE))
+                else:
+                    vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+                    offset, tie = np.ones(len(rows), np.float32), np.full(same.shape, TIE, np.float32)
                 findable = (same >= 0) & ~blind[same] & ~(same[:, :, None] == own[:, None]).any(axis=2)
                 if self.protocol in ("market", "video"):
                     findable &= self.gallery_cameras[same] != self.query_cameras[number][:, None]
-                yield Block(number, unit, np.flatnonzero(blind), same, findable)
+                yield Block(number, vectors, offset, np.flatnonzero(blind), same, findable, tie)
 
     def _groups(self) -> Iterator[tuple[Int[np.ndarray, " q"], Bool[np.ndarray, " g"]]]:
         """Queries that look at the same rows, and which rows they do not look at."""
@@ -184,3 +223,17 @@ def _inverse_norms(rows: Float[np.ndarray, "n d"], name: str) -> Float[np.ndarra
             f"{name}: {len(bad)} rows are zero or not finite, first row {bad[0]}; remove them or embed again"
         )
     return np.asarray(1 / norms, np.float32)
+
+
+def _from_center(rows: Float[np.ndarray, "n d"], center: Float[np.ndarray, " d"]) -> Float[np.ndarray, "n d+1"]:
+    """Unit rows minus the center, taken in float64, and a column of zeros."""
+    out = np.zeros((len(rows), rows.shape[1] + 1), np.float32)
+    for first in range(0, len(rows), _ROWS):
+        some = rows[first : first + _ROWS].astype(np.float64)
+        out[first : first + _ROWS, :-1] = some / np.linalg.norm(some, axis=1, keepdims=True) - center
+    return out
+
+
+def _half_squares(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Half the squared length of each row."""
+    return np.asarray(np.einsum("nd,nd->n", rows, rows) / 2, np.float32)

@@ -113,7 +113,7 @@ def verify(task: RetrievalTask, *, memory_mb: int = 256, backend: GalleryFactory
     Raises:
         InputError: No pair shows one person, or none shows two.
     """
-    held = backend(task.gallery, task.scale)
+    held = task.build(backend)
     some = np.unique(np.linspace(0, len(task.query_ids) - 1, _LOOKED_AT).astype(np.int64))
     upper = 0.0
     for block in task.only(some).blocks(memory_mb):

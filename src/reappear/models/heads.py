@@ -20,6 +20,8 @@ class DistillationHead(nn.Module):
         prototypes: How many (K).
         layers: Of the MLP, 1 or more.
         batch_norm: After each hidden layer. DINO has none; small networks slide to the uniform distribution without.
+        prototype_length: Initial length of the prototypes (root mean square), above 0. The longer, the less an
+            optimiser's step turns them. DINO's linear layer begins with 1/√3.
     """
 
     def __init__(
@@ -31,8 +33,11 @@ class DistillationHead(nn.Module):
         prototypes: int = 65536,
         layers: int = 3,
         batch_norm: bool = False,
+        prototype_length: float = 3**-0.5,
     ) -> None:
         super().__init__()
+        if not prototype_length > 0:
+            raise SettingsError(f"prototype_length: must be above 0, got {prototype_length}")
         for name, value in (("hidden", hidden), ("bottleneck", bottleneck), ("layers", layers)):
             if value < 1:
                 raise SettingsError(f"{name}: must be 1 or more, got {value}")
@@ -50,7 +55,7 @@ class DistillationHead(nn.Module):
                 nn.init.zeros_(module.bias)
         self.mlp = nn.Sequential(*mlp)
         # Only directions count: whatever the scale, the normalised rows are uniform on the sphere.
-        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck) * bottleneck**-0.5)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck) * (prototype_length * bottleneck**-0.5))
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Cosines with the prototypes: the logits, in [-1, 1]."""

@@ -5,7 +5,6 @@ import torch
 from jaxtyping import Float, Int
 
 from reappear.metrics import Block
-from reappear.metrics.gallery import TIE
 
 
 class TorchGallery:
@@ -13,7 +12,7 @@ class TorchGallery:
 
     Args:
         gallery: Features; copied to the device.
-        scale: What brings each row to unit length.
+        scale: Factor of each row.
         device: Such as "cuda".
     """
 
@@ -26,19 +25,21 @@ class TorchGallery:
 
     def wrong_before(self, block: Block) -> Int[np.ndarray, "b m"]:
         """See `metrics.Gallery`."""
+        matches = block.findable.sum(axis=1)
+        order = np.argsort(-matches, kind="stable")
+        block, matches = block[order], matches[order]
         similarity = self._similarity(block)
-        if not block.same.shape[1]:
-            return np.full(block.same.shape, -1, np.int64)
         same, there = self._same(block)
         own = similarity.gather(1, same)
-        # Bars rise from left to right; where there is no match, a bar that nothing reaches.
-        bars = torch.where(self._put(block.findable), own - TIE, torch.inf).sort(dim=1).values
-        reached = self._reach(similarity, bars) - self._reach(torch.where(there, own, -torch.inf), bars)
-        wrong = torch.where(bars.isinf(), -1, reached).cpu().numpy()
-        out = np.full(wrong.shape, -1, np.int64)
-        matches = block.findable.sum(axis=1)
-        for row, places, count in zip(wrong, out, matches, strict=True):
-            places[:count] = row[:count][::-1]
+        bars = torch.where(self._put(block.findable), own - self._put(block.tie), -torch.inf)
+        bars = bars.sort(dim=1, descending=True).values
+        similarity[torch.nonzero(there)[:, 0], same[there]] = -torch.inf  # images of the same person are not wrong
+        wrong = torch.full(bars.shape, -1, device=self._device)
+        for match in range(matches.max(initial=0)):
+            rows = slice(np.count_nonzero(matches > match))  # the first, since they are in this order
+            wrong[rows, match] = (similarity[rows] >= bars[rows, match, None]).sum(dim=1)
+        out = np.empty(block.same.shape, np.int64)
+        out[order] = wrong.cpu().numpy()
         return out
 
     def nearest(self, block: Block, length: int) -> tuple[Int[np.ndarray, "b k"], Float[np.ndarray, "b k"]]:
@@ -52,7 +53,8 @@ class TorchGallery:
         value, index = found.values[:, :shown].cpu().numpy(), found.indices[:, :shown].cpu().numpy()
         gone = np.isneginf(value)
         out = np.full((len(value), length), -1, np.int64), np.full((len(value), length), np.nan, np.float32)
-        out[0][:, :shown], out[1][:, :shown] = np.where(gone, -1, index), np.where(gone, np.nan, value)
+        distance = block.offset[:, None] - value
+        out[0][:, :shown], out[1][:, :shown] = np.where(gone, -1, index), np.where(gone, np.nan, distance)
         return out
 
     def histograms(
@@ -60,7 +62,7 @@ class TorchGallery:
     ) -> tuple[Int[np.ndarray, "b bins"], Int[np.ndarray, "b bins"]]:
         """See `metrics.Gallery`."""
         similarity = self._similarity(block)
-        place = ((1 - similarity) * (bins / upper)).clamp(0, bins - 1).long()
+        place = ((self._put(block.offset)[:, None] - similarity) * (bins / upper)).clamp(0, bins - 1).long()
         place[similarity.isneginf()] = bins
         same, there = self._same(block)
         mine = torch.where(self._put(block.findable), place.gather(1, same), bins)
@@ -77,12 +79,6 @@ class TorchGallery:
     def _same(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
         same = self._put(block.same)
         return same.clamp(min=0), same >= 0
-
-    def _reach(self, similarity: torch.Tensor, bars: torch.Tensor) -> torch.Tensor:
-        """How many similarities of a row reach each of its rising bars."""
-        below = torch.searchsorted(bars, similarity, right=True)  # bars that each similarity reaches
-        counts = self._count(below, bars.shape[1] + 1)
-        return counts.flip(1).cumsum(1).flip(1)[:, 1:]
 
     def _count(self, places: torch.Tensor, bins: int) -> torch.Tensor:
         counts = torch.zeros(len(places), bins, dtype=torch.int64, device=self._device)

@@ -8,6 +8,7 @@ import torch
 
 from reappear.core import SettingsError
 from reappear.denoise import BLAS, Products
+from reappear.denoise.groups import to_unit
 from reappear.denoise.linking import count_pairs, find_links
 from reappear.pipeline.engines import LocalSettings, RaySettings, choose_products
 from reappear.pipeline.engines.torch_products import TorchProducts
@@ -31,6 +32,21 @@ def test_half_precision_gives_the_same_links(device, dtype, reach):
     for sigma in (0.18, float(distances[len(distances) // 3])):  # the latter lies among many
         same_bits(find_links(x, sigma, reach=reach, products=products), find_links(x, sigma, reach=reach))
         assert count_pairs(x, sigma, reach=reach, products=products) == count_pairs(x, sigma, reach=reach)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("width", [2, 48, 768])
+def test_products_are_off_by_no_more_than_their_bound(dtype, width):
+    """Rows whose rounding errors all add up among them: equal values, just above half a unit in the last place."""
+    rng = np.random.default_rng(0)
+    unit = to_unit(np.abs(rng.normal(size=(300, width))).astype(np.float32))
+    up = np.float32(1.0 + 2.0**-11 + 2.0**-20) * np.exp2(rng.integers(-14, 0, (100, width))).astype(np.float32)
+    rows = np.concatenate([unit, to_unit(np.full((1, width), 1, np.float32)), to_unit(up), 1e-6 * unit[:50]])
+    products = TorchProducts("cpu", dtype)
+    found, inner = products.at_least(products.load(rows), products.load(rows), -1.0)
+    exact = (rows.astype(float) @ rows.astype(float).T).ravel()
+    assert len(found) == len(exact)
+    assert np.abs(inner - exact).max() <= products.error(width)
 
 
 @gpu

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import CountOrZero, Fraction, Positive, settings
+from reappear.core import Fraction, Positive, settings
 from reappear.methods.settings import Buffers, Curriculum, MethodSettings, Width
 from reappear.train.schedule import require_stages
 from reappear.train.settings import TrainSettings
@@ -20,14 +20,17 @@ class DistillationSettings(MethodSettings):
     head_bottleneck: Annotated[Width, "width of the vectors that are compared with prototypes"] = 128
     head_batch_norm: Annotated[bool, "batch norm in the head"] = True
     prototypes: Annotated[int, "prototypes (K)", Interval(ge=2, le=10_000_000)] = 2048
+    prototype_length: Annotated[Positive, "initial length of the prototypes; a step turns long ones less"] = 1.0
     student_temperature: Annotated[Positive, "tau_s"] = 0.1
     teacher_temperature: Annotated[Positive, "tau_t"] = 0.03
     first_teacher_temperature: Annotated[Positive | None, "tau_t at step 0; tau_t if not given"] = None
-    teacher_temperature_warmup: Annotated[CountOrZero, "steps from first_teacher_temperature to tau_t"] = 0
+    teacher_temperature_warmup: Annotated[
+        Fraction, "share of the training in which tau_t changes from first_teacher_temperature"
+    ] = 0.0
     center_momentum: Annotated[Fraction, "momentum of the centre"] = 0.9
     momentum: Annotated[Fraction, "EMA momentum of the teacher; rises to 1 along a cosine"] = 0.97
     teacher_buffers: Buffers = "own"
-    freeze_steps: Annotated[CountOrZero, "first steps in which the prototypes are frozen"] = 0
+    freeze_prototypes: Annotated[Fraction, "share of the training, from its start, with frozen prototypes"] = 0.0
 
 
 @settings

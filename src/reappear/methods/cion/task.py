@@ -65,6 +65,7 @@ class Cion(Task[ViewBatch]):
             bottleneck=settings.head_bottleneck,
             prototypes=settings.prototypes,
             batch_norm=settings.head_batch_norm,
+            prototype_length=settings.prototype_length,
         )
 
     def phase(self, step: int, labels: Labels | None) -> Phase:
@@ -83,7 +84,7 @@ class Cion(Task[ViewBatch]):
             step,
             start=end if first is None else first,
             end=end,
-            warmup=self.settings.teacher_temperature_warmup,
+            warmup=int(self.settings.teacher_temperature_warmup * self.setup.steps),
         )
 
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
@@ -143,8 +144,8 @@ class Cion(Task[ViewBatch]):
         }
 
     def is_frozen(self, parameter: str, step: int) -> bool:
-        """True for the prototypes in the first `freeze_steps` steps."""
-        return step < self.settings.freeze_steps and parameter == "head.prototypes"
+        """True for the prototypes in the first steps, the share `freeze_prototypes` of the training."""
+        return step < int(self.settings.freeze_prototypes * self.setup.steps) and parameter == "head.prototypes"
 
     def state_dict(self) -> dict[str, Any]:
         """Student, teacher and centre."""

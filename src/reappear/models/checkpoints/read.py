@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -72,6 +74,8 @@ def require_finite(tensors: Mapping[str, Tensor], source: Path | str) -> None:
 def load_plain(file: BufferedReader | BytesIO, path: Path) -> Any:
     """What a PyTorch file holds, where that is tensors, numbers, text and containers of them; nothing in it is run.
 
+    Numbers may be numpy's, as the learning rate in an optimiser's state often is; arrays of numpy are refused.
+
     Args:
         file: The open file.
         path: Its name, for messages.
@@ -90,8 +94,7 @@ def load_plain(file: BufferedReader | BytesIO, path: Path) -> Any:
             if expanded > _MOST_EXPANSION * size:
                 raise InputError(f"{path} would expand from {size:,} to {expanded:,} bytes; save it again with PyTorch")
         file.seek(0)
-        # argparse.Namespace holds settings and nothing that runs; DINO and CION store theirs in checkpoints.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is whether it loads
             try:
                 return torch.load(file, map_location="cpu", weights_only=True)
@@ -102,3 +105,31 @@ def load_plain(file: BufferedReader | BytesIO, path: Path) -> Any:
                     f"{path} is not a file of plain tensors, or damaged; loading it could run code hidden in it; "
                     "save its state_dict alone and load that"
                 ) from error
+
+
+class _Dtype:
+    """Read in place of a `numpy.dtype`: a kind of number and its byte order.
+
+    numpy's own class takes object types, and flags that turn bytes into pointers.
+    """
+
+    def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
+        if not re.fullmatch(r"[biufc]\d\d?", code):
+            raise pickle.UnpicklingError(f"dtype {code} is not of numbers")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _scalar(kind: _Dtype, data: bytes) -> Any:
+    """Read in place of `numpy.core.multiarray.scalar`: one number."""
+    return np.frombuffer(data, kind.dtype)[0]
+
+
+_ALLOWED: list[Any] = [
+    argparse.Namespace,  # settings, in checkpoints of DINO and CION; nothing in it runs
+    (_Dtype, "numpy.dtype"),
+    (_scalar, "numpy.core.multiarray.scalar"),  # numpy 1
+    (_scalar, "numpy._core.multiarray.scalar"),  # numpy 2
+]
