@@ -1,7 +1,7 @@
 """Which batch norm statistics should a network keep that was trained on views of two sizes?
 
-    python benchmarks/batch_norm.py OUT --crops CUHK03_NP [--seeds 0 1] [--arms dino tracklet true moco]
-           [--local 0 4] [--set NAME=VALUE ...] [--quick]
+    python benchmarks/batch_norm.py OUT --crops CUHK03_NP [--seeds 0 1] [--arms true tracklet dino moco]
+           [--local 4 0] [--set NAME=VALUE ...] [--head-by-size] [--quick]
 
 Trains on people 1-467 of `bounding_box_train`, sorted by number, and scores on 468-567, on which defaults may be
 chosen, and on 568-767, on which nothing is; across cameras, as `pretraining_table.py` does.
@@ -11,14 +11,18 @@ gives all rows: student and teacher with the statistics that they gathered thems
 and local views), of global views alone (`global`), of local views alone (`local`), and with the mean statistics of the
 training crops as they are scored, without augmentation (`reestimated`). The untrained network gets the same.
 
-Each training is one line of OUT/rows.jsonl; those that are there are not trained again.
+Each training is one line of OUT/rows.jsonl; those that are there are not trained again. `results/batch_norm.json` gets
+all lines of OUT. On a GPU, one process for each arm, the others begun when the first trains (on one H200 four at once
+take about 200 s for 1,600 steps of 240 images):
+
+    python benchmarks/batch_norm.py OUT --crops CUHK03_NP --arms tracklet --set backbone=resnet18_ibn
+           --set arguments={} --set height=128 --set width=64 --set local_height=64 --set local_width=32
+           --set images_per_step=240 --set steps=1600 --set workers=3
 """
 
 import argparse
 import copy
 import json
-import statistics
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,32 +32,27 @@ import cv2
 import measure
 import numpy as np
 import torch
-from pretraining_table import DISTILLED, MOCO, PARTS
+from pretraining_table import CROPS, MOCO, PARTS, arm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reappear.cli.progress import listener
-from reappear.methods.settings import OWN_LABELS, MocoSettings
+from reappear.methods.moco.settings import MocoSettings
+from reappear.methods.registry import spec_of
+from reappear.methods.setup import MEAN, STD, Setup, choose_device
 from reappear.pipeline.ingest import IngestSettings, ingest
-from reappear.pipeline.pretrain import PretrainSettings
-from reappear.pipeline.pretrain.labels import labelled
-from reappear.pipeline.pretrain.method import build_method, choose_device
-from reappear.pipeline.pretrain.training import Training
+from reappear.pipeline.pretrain import CropImages, PretrainSettings
+from reappear.pipeline.pretrain.labels import crop_table, labelled, labels_of
 from reappear.pipeline.settings import parse_override, resolve, to_plain
 from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
-from reappear.train.loop import train
+from reappear.train.loop import Run, train
+from reappear.train.optimizer import Schedule
 
-# The first 467 people, as in `pretraining_table.py --part validation`; its recipe for crops.
-SMALL = {
-    "backbone": "cnn6",
-    "arguments": {"stripes": 4},
-    "steps": 400,
-    "method": DISTILLED,
-    "precision": "bfloat16",
-    "log_every": 50,
-}
 TELL = listener(True)
+# `pretraining_table.py`'s, with the statistics beside which the others are computed.
+SMALL = {**CROPS, "batch_norm_statistics": "all", "validation_every": 0}
+SIGNS = ("step", "loss", "teacher_entropy", "batch_entropy", "prototypes_used", "feature_spread")
 Statistics = dict[str, Tensor]
 
 
@@ -61,14 +60,13 @@ def links(source: Path, out: Path) -> None:
     """Links to the crops: `train`, `chosen` and `test` in Market-1501's layout."""
     files = sorted((source / "bounding_box_train").glob("*.jpg"))
     people = {person: i for i, person in enumerate(sorted({file.name[:4] for file in files}))}
+    trained, chosen = PARTS["validation"]
     for file in files:
         position = people[file.name[:4]]
         side = "query" if file.name[4:7] == "_c1" else "bounding_box_test"
-        trained, chosen = PARTS["validation"]
+        folder = out / ("chosen" if position < chosen else "test") / side
         if position < trained:
             folder = out / "train/bounding_box_train"
-        else:
-            folder = out / ("chosen" if position < chosen else "test") / side
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / file.name).is_symlink():
             (folder / file.name).symlink_to(file.resolve())
@@ -110,13 +108,13 @@ class ByHeight:
     def _end(self, backbone: nn.Module, inputs: tuple[Tensor], features: Tensor) -> None:
         if backbone.training:
             kept = self.of.setdefault(inputs[0].shape[-2], {k: v.clone() for k, v in self._start.items()})
-            for key, after in statistics_of(backbone).items():
+            for key, after in statistics_of(backbone).items():  # PyTorch's momentum is 0.1
                 kept[key] += after - self._before[key] + 0.1 * (self._before[key] - kept[key])
 
 
 @torch.no_grad()
 def reestimated(backbone: nn.Module, images: Iterator[Tensor]) -> Statistics:
-    """The mean statistics of batches in training mode, without changing the backbone."""
+    """The mean statistics of batches in training mode; the backbone stays as it is."""
     other = copy.deepcopy(backbone).train()
     for layer in batch_norms(other).values():
         layer.reset_running_stats()
@@ -126,19 +124,18 @@ def reestimated(backbone: nn.Module, images: Iterator[Tensor]) -> Statistics:
     return statistics_of(other)
 
 
-def shown(training: Training, rows: np.ndarray, batch: int = 256) -> Iterator[Tensor]:
-    """Training crops as they would be scored."""
-    settings = training.settings
-    mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    order = np.random.default_rng(0).permutation(rows)[: 16 * batch]
-    for i in range(0, len(order) - batch + 1, batch):
+def scored_views(images: CropImages, settings: PretrainSettings, device: torch.device) -> Iterator[Tensor]:
+    """Batches of training crops as they would be scored."""
+    mean, std = (torch.tensor(channels).view(3, 1, 1) * 255 for channels in (MEAN, STD))
+    order = np.random.default_rng(0).permutation(len(images))
+    for i in range(0, min(2048, len(order) - 255), 256):
         pixels = []
-        for row in order[i : i + batch]:
-            image = cv2.imdecode(np.frombuffer(training.crops.image(int(row)), np.uint8), cv2.IMREAD_COLOR_RGB)
+        for row in order[i : i + 256]:
+            image = images[int(row)]
             shrinks = image.shape[0] * image.shape[1] > settings.height * settings.width
             how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
             pixels.append(cv2.resize(image, (settings.width, settings.height), interpolation=how).transpose(2, 0, 1))
-        yield ((torch.from_numpy(np.stack(pixels)) - mean) / std).to(training.device)
+        yield ((torch.from_numpy(np.stack(pixels)) - mean) / std).to(device)
 
 
 def distance(one: Statistics, other: Statistics) -> float:
@@ -152,14 +149,12 @@ def distance(one: Statistics, other: Statistics) -> float:
 
 
 def scores(network: nn.Module, variants: dict[str, Statistics], sets: dict[str, Validation], device: Any) -> Any:
-    """MAP and rank 1 of a backbone under each of some statistics, which are restored."""
+    """MAP of a backbone under each of some statistics; it gets its own back."""
     own = statistics_of(network)
     result = {}
     for name, variant in variants.items():
         set_statistics(network, variant)
-        for part, people in sets.items():
-            ranking = people.rank(network, device)
-            result[f"{name}, {part}"] = [round(ranking.mean_ap, 5), round(float(ranking.cmc[0]), 5)]
+        result |= {f"{name}, {part}": round(people.score(network, device), 5) for part, people in sets.items()}
     set_statistics(network, own)
     return result
 
@@ -174,54 +169,52 @@ def embed_by_size(head: Any, of_global: int) -> None:
     head.embed = apart
 
 
-def train_arm(
-    work: Workspace, name: str, settings: PretrainSettings, sets: dict[str, Validation], head_by_size: bool
+def trained(
+    work: Workspace, settings: PretrainSettings, labels: str, sets: dict[str, Validation], head_by_size: bool
 ) -> dict[str, Any]:
     """Scores of student and teacher, under each of the statistics, before and after the training."""
     device = choose_device(settings.device)
     torch.set_num_threads(settings.threads)
-    labels = OWN_LABELS.get(name, "true")
-    training = Training(work, work.open_crops(), settings, labels, device, name, None)
-    rows, identity, _ = labelled(training.crops, labels, work)
-    schedule = training._schedule(len(rows))
-    method = build_method(settings, schedule.steps, device)
-    student, teacher = method.student.backbone, method.teacher.backbone
-    if head_by_size:
-        embed_by_size(method.student.head, 2 * settings.images_per_step)
-    gathered = ByHeight(student)
-    result: dict[str, Any] = {}
-
-    def score() -> float:
-        of = gathered.of
-        again = reestimated(student, shown(training, rows))
-        variants = {"all": statistics_of(student), "reestimated": again}
-        names = {settings.height: "global", settings.local_height: "local"}
-        variants |= {names[height]: given for height, given in of.items()}
-        taught = {"all": statistics_of(teacher), "reestimated": reestimated(teacher, shown(training, rows))}
-        result["student"] = scores(student, variants, sets, device)
-        result["teacher"] = scores(teacher, taught, sets, device)
-        result["distance"] = {key: round(distance(given, again), 3) for key, given in variants.items()}
-        return result["student"]["all, chosen"][0]
-
-    score()
-    untrained = {"untrained": result["student"], "distance_untrained": result["distance"]}
-    metrics = train(
-        method,
-        training._batches(rows, identity, schedule.steps),
-        schedule,
-        images_per_step=settings.images_per_step,
-        device=device,
-        seed=settings.seed,
-        folder=None,
-        precision=settings.precision,
-        workers=settings.workers,
-        log_every=settings.log_every,
-        validation=score,
-        validation_every=settings.validation_every or settings.steps,
-        progress=TELL,
+    crops = work.open_crops()
+    rows, identity, _ = labelled(crops, labels, work)
+    schedule = Schedule.of(settings, len(rows))
+    images = CropImages(crops, rows, max_height=2 * settings.height, memory_mb=settings.memory_mb)
+    table = crop_table(crops, rows, identity)
+    task = spec_of(settings.method).build(
+        Setup(settings, settings.method, images, table, labels, schedule.steps, device)
     )
-    keys = ("step", "loss", "teacher_entropy", "batch_entropy", "prototypes_used", "feature_spread", "validation_map")
-    return {**untrained, **result, "metrics": [{k: row[k] for k in keys if k in row} for row in metrics]}
+    student, teacher = task.export("student"), task.export("teacher")
+    gathered = ByHeight(student)
+    if head_by_size:
+        embed_by_size(task.student.head, 2 * settings.images_per_step)
+
+    def scored() -> dict[str, Any]:
+        names = {settings.height: "global", settings.local_height: "local"}
+        of = {"all": statistics_of(student)} | {names[height]: given for height, given in gathered.of.items()}
+        again = of["reestimated"] = reestimated(student, scored_views(images, settings, device))
+        taught = {"all": statistics_of(teacher)}
+        taught["reestimated"] = reestimated(teacher, scored_views(images, settings, device))
+        return {
+            "student": scores(student, of, sets, device),
+            "teacher": scores(teacher, taught, sets, device),
+            "distance from reestimated": {k: round(distance(v, again), 3) for k, v in of.items()},
+        }
+
+    untrained = scored()["student"]
+    metrics = train(task, schedule, settings, Run(None, device, progress=TELL))
+    signs = [{key: round(row[key], 3) for key in SIGNS if key in row} for row in metrics]
+    return {"untrained": untrained, **scored(), "signs": signs}
+
+
+def changes(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are not the usual ones."""
+    changed = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and isinstance(usual.get(key), dict) and key != "arguments":
+            changed |= {f"{key}.{part}": inner for part, inner in changes(value, usual[key]).items()}
+        elif usual.get(key) != value:
+            changed[key] = value
+    return changed
 
 
 def main() -> None:
@@ -234,51 +227,42 @@ def main() -> None:
     parser.add_argument("--local", type=int, nargs="+", default=[4, 0], help="local views; moco has none")
     parser.add_argument("--set", action="append", default=[], help="a setting of pretrain, such as lr=1e-3")
     parser.add_argument("--head-by-size", action="store_true", help="the head's batch norm sees each size by itself")
-    parser.add_argument("--name", default="", help="of these settings, in rows.jsonl")
-    parser.add_argument("--quick", action="store_true", help="1 seed, 8 steps")
+    parser.add_argument("--quick", action="store_true", help="1 seed, 8 steps, nothing kept")
     asked = parser.parse_args()
     started_on = measure.machine()
+    usual = resolve(PretrainSettings, SMALL)
     settings = resolve(PretrainSettings, SMALL, dict(parse_override(text) for text in asked.set))
     if asked.quick:
         asked.seeds, settings = [0], replace(settings, steps=8, images_per_step=24)
     links(asked.crops, asked.out)
     work = Workspace(asked.out / "work")
     ingest([asked.out / "train"], work, IngestSettings(layout="market1501", labels_are_truth=True), progress=TELL)
-    sets = {
-        part: Validation.of_folder(asked.out / part, settings.height, settings.width) for part in ("chosen", "test")
-    }
-    file = asked.out / "rows.jsonl"
-    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    table = defaultdict(list)
+    size = settings.height, settings.width
+    sets = {part: Validation.of_folder(asked.out / part, *size) for part in ("chosen", "test")}
+    file = asked.out / ("quick.jsonl" if asked.quick else "rows.jsonl")
+    moco = resolve(MocoSettings, MOCO)
     for seed in asked.seeds:
         for name in asked.arms:
-            for local in asked.local:
-                if name == "moco" and local:
-                    continue
-                chosen = replace(settings, seed=seed, views=replace(settings.views, local_views=local))
-                if name == "moco":
-                    chosen = replace(chosen, method=resolve(MocoSettings, MOCO))
-                elif name in OWN_LABELS:
-                    plain = resolve(PretrainSettings, {"method": {"kind": name}})
-                    shared = {k: v for k, v in vars(chosen.method).items() if k in vars(plain.method) and k != "kind"}
-                    chosen = replace(chosen, method=replace(plain.method, **shared))
-                plain = to_plain(chosen)
-                asked_for = {"arm": name, "local": local, "head_by_size": asked.head_by_size, "settings": plain}
-                row = next((row for row in done if asked_for.items() <= {"head_by_size": False, **row}.items()), None)
+            for local in asked.local if name != "moco" else [0]:
+                views = replace(settings.views, local_views=local)
+                chosen, labels = arm(name, replace(settings, seed=seed, views=views), moco)
+                changed = changes(to_plain(replace(chosen, seed=0, views=settings.views)), to_plain(usual))
+                mine = "method." if name == "moco" else "method.kind"  # the arm says it
+                changed = {key: value for key, value in changed.items() if not key.startswith(mine)}
+                begun = {"arm": name, "local": local, "seed": seed, "head_by_size": asked.head_by_size, "set": changed}
+                lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+                row = next((row for row in lines if begun.items() <= row.items()), None)
                 if row is None:
-                    row = {"name": asked.name, **asked_for, **train_arm(work, name, chosen, sets, asked.head_by_size)}
+                    done = trained(work, chosen, labels_of(chosen.method, labels), sets, asked.head_by_size)
+                    row = {**begun, **done}
                     with file.open("a") as out:
                         out.write(json.dumps(row) + "\n")
-                for whose in ("untrained", "student", "teacher"):
-                    for variant, (mean_ap, _) in row[whose].items():
-                        table[f"{name}, {local} local, {whose}, {variant}"].append(mean_ap)
-                        print(f"seed {seed} {name}, {local} local, {whose}, {variant}: {mean_ap:.4f}", flush=True)
-    means = {key: [round(statistics.mean(values), 4), values] for key, values in table.items()}
-    print(json.dumps(means, indent=1))
+                print(json.dumps({key: value for key, value in row.items() if key != "signs"}), flush=True)
     if not asked.quick:
-        (asked.out / f"figures{asked.name}.json").write_text(
-            json.dumps({"machine": started_on, "map": means}, indent=1)
-        )
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            row["signs"] = [row["signs"][i] for i in (0, len(row["signs"]) // 2, -1)]
+        measure.keep("batch_norm", {"settings": to_plain(usual), "rows": rows}, started_on)
 
 
 if __name__ == "__main__":

@@ -203,3 +203,21 @@ def test_unfused_attention_equals_fused_attention() -> None:
     unfuse_attention(backbone)
     assert not any(layer.fused_attn for layer in blocks)
     torch.testing.assert_close(backbone(images), fused, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("entropy", "loss", "collapsed"),
+    [(0.999, 1.0, True), (0.96, 0.98, False), (0.3, 1.0, False), (0.999, 0.9, False)],
+)
+def test_collapse_to_the_uniform_distribution_is_named(entropy: float, loss: float, collapsed: bool) -> None:
+    rows = [
+        {"teacher_entropy": 0.0, "loss": 0.0},
+        {"teacher_entropy": entropy * math.log(K), "loss": loss * math.log(K)},
+    ]
+    warnings = _cion().warnings(rows)
+    assert len(warnings) == collapsed
+    assert all("method.teacher_temperature (0.04)" in text for text in warnings)
+
+
+def test_training_without_steps_has_no_warnings() -> None:
+    assert _cion().warnings([]) == []

@@ -100,6 +100,10 @@ class Task(Generic[BatchT]):
         Batch norm statistics of student and teacher are restored already.
         """
 
+    def warnings(self, rows: list[Row]) -> list[str]:
+        """What the rows of metrics.jsonl show to be wrong with a training that ended, and what to do."""
+        return []
+
     @property
     def backbone(self) -> nn.Module:
         """The student's backbone."""

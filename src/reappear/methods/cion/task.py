@@ -1,6 +1,7 @@
 """CION: identity-guided self-distillation (NeurIPS 2024, Sec. 3.3). With one image per identity it is DINO."""
 
 import copy
+import math
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from reappear.train.teacher import update_teacher
 from .settings import DistillationSettings, IdentityDistillationSettings
 
 GLOBAL_VIEWS = 2  # the teacher's; the student sees these and the local ones
+_UNIFORM = 0.99  # share of ln K; trainings that learned ended below 0.97, see docs/results/pretraining.md
 
 
 class Cion(Task[ViewBatch]):
@@ -142,6 +144,18 @@ class Cion(Task[ViewBatch]):
             "teacher_temperature": self.temperature(step),
             "momentum": self.momentum(step),
         }
+
+    def warnings(self, rows: list[Row]) -> list[str]:
+        """A collapse to the uniform distribution, in which the loss depends on no image."""
+        uniform = math.log(self.settings.prototypes)
+        entropy, loss = (rows[-1].get(name, 0.0) if rows else 0.0 for name in ("teacher_entropy", "loss"))
+        if min(entropy, loss) < _UNIFORM * uniform:
+            return []
+        return [
+            f"the training collapsed to the uniform distribution: teacher_entropy ended at {entropy:.3f} of at most "
+            f"{uniform:.3f}; lower method.teacher_temperature ({self.settings.teacher_temperature:g}), or take fewer "
+            "local views or more steps"
+        ]
 
     def is_frozen(self, parameter: str, step: int) -> bool:
         """True for the prototypes in the first steps, the share `freeze_prototypes` of the training."""

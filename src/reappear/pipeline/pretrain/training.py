@@ -79,6 +79,8 @@ class Training:
             progress=progress,
         )
         metrics = train(task, schedule, settings, run)
+        for warning in task.warnings(metrics):
+            progress.note(warning)
         counts: dict[str, int | float] = {
             "steps": schedule.steps,
             "crops": len(rows),
