@@ -21,6 +21,7 @@ from pathlib import Path
 from reappear.methods.cion.settings import CionSettings
 from reappear.methods.moco.settings import MocoSettings
 from reappear.methods.registry import spec_of
+from reappear.methods.supcon.settings import SupConSettings
 from reappear.methods.setup import Setup
 from reappear.train import parallel
 from reappear.train.loop import Run, train
@@ -48,16 +49,19 @@ settings = TrainSettings(
 head = {"head_hidden": 8, "head_bottleneck": 6, "prototypes": 12, "head_batch_norm": False}
 if kind == "moco":
     method = MocoSettings(head_hidden=8, head_width=6, queue=40)
+elif kind.startswith("supcon"):
+    queue = 40 if kind.endswith("queue") else 0
+    method = SupConSettings(head_hidden=8, head_width=6, queue=queue, curriculum=((0.0, images),))
 else:
     method = CionSettings(**head, curriculum=((0.0, images),), weighting=kind, momentum=0.996, teacher_temperature=0.04)
 with parallel.process_group(device) as (rank, world):
     task = spec_of(method).build(Double(settings, method, photos, table, "found", steps, device))
-    if kind != "moco":
+    if isinstance(method, CionSettings):
         task.objective.double()
     rows = train(task, Schedule(steps, settings), settings, Run(folder if rank == 0 else None, device))
     if rank == 0:
         state = {f"{part}.{k}": v for part in ("student", "teacher") for k, v in task.state_dict()[part].items()}
-        state["center or queue"] = task.queue if kind == "moco" else task.objective.center
+        state["center or queue"] = task.objective.center if isinstance(method, CionSettings) else task.queue
         state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
         torch.save(state, folder / "end")
 """
@@ -84,14 +88,18 @@ def _end(folder: Path, processes: int, kind: str, images: int, accumulate: int =
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "images"), [("equation", 4), ("official", 4), ("equation", 1), ("moco", 1)])
+@pytest.mark.parametrize(
+    ("kind", "images"),
+    [("equation", 4), ("official", 4), ("equation", 1), ("moco", 1), ("supcon", 4), ("supcon queue", 2)],
+)
 def test_two_processes_are_one(tmp_path: Path, kind: str, images: int) -> None:
     one = _end(tmp_path / "one", 1, kind, images)
     two = _end(tmp_path / "two", 2, kind, images)
-    parts = _end(tmp_path / "parts", 2, kind, images, accumulate=2)
+    # Parts of a step do not see each other's vectors, which are negatives of supcon.
+    others = [two] if "supcon" in kind else [two, _end(tmp_path / "parts", 2, kind, images, accumulate=2)]
     assert len(one["losses"]) == 4
     assert one["losses"].std() > 1e-4
-    for other in (two, parts):
+    for other in others:
         assert one.keys() == other.keys()
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")

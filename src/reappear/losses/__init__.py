@@ -1,5 +1,6 @@
 """Training losses."""
 
+from .contrast import IdentityContrastLoss
 from .identity_distillation import IdentityDistillationLoss, Weighting
 
-__all__ = ["IdentityDistillationLoss", "Weighting"]
+__all__ = ["IdentityContrastLoss", "IdentityDistillationLoss", "Weighting"]

@@ -41,6 +41,7 @@ class MethodSpec:
 
 
 METHODS = {
+    "supcon": MethodSpec("supcon.settings:SupConSettings", "supcon.task:SupCon", "identities", "contrast among identities (SupCon)"),
     "cion": MethodSpec("cion.settings:CionSettings", "cion.task:Cion", "identities", "identity-guided self-distillation (CION)"),
     "tracklet": MethodSpec("cion.settings:TrackletSettings", "cion.task:Cion", "tracklet", "self-distillation among tracklets"),
     "dino": MethodSpec("cion.settings:DinoSettings", "cion.task:Cion", "instance", "self-distillation of single images (DINO)"),

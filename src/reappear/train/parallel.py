@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather as all_gather_with_gradient
 
 from reappear.core import SettingsError
 
@@ -86,6 +87,16 @@ def all_gather(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(world)]
     dist.all_gather(parts, rows)
     return torch.cat(parts)
+
+
+def gather_others(rows: Tensor) -> Tensor:
+    """Rows of the other processes, concatenated in rank order; none in one process. Gradients flow back to them."""
+    rank, world = rank_and_world()
+    if world == 1:
+        return rows[:0]
+    gather = all_gather_with_gradient if rows.requires_grad else lambda rows: all_gather(rows).chunk(world)
+    parts = gather(rows)
+    return torch.cat([part for other, part in enumerate(parts) if other != rank])
 
 
 def convert_sync_batchnorm(module: Network, device: torch.device) -> Network:
