@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from pathlib import Path
 from reappear.methods.cion.settings import CionSettings
+from reappear.methods.memory.settings import MemorySettings
 from reappear.methods.moco.settings import MocoSettings
 from reappear.methods.registry import spec_of
 from reappear.methods.supcon.settings import SupConSettings
@@ -49,6 +50,8 @@ settings = TrainSettings(
 head = {"head_hidden": 8, "head_bottleneck": 6, "prototypes": 12, "head_batch_norm": False}
 if kind == "moco":
     method = MocoSettings(head_hidden=8, head_width=6, queue=40)
+elif kind == "memory":
+    method = MemorySettings(head_hidden=8, head_width=6, curriculum=((0.0, images),))
 elif kind.startswith("supcon"):
     queue = 40 if kind.endswith("queue") else 0
     method = SupConSettings(head_hidden=8, head_width=6, queue=queue, curriculum=((0.0, images),))
@@ -56,12 +59,13 @@ else:
     method = CionSettings(**head, curriculum=((0.0, images),), weighting=kind, momentum=0.996, teacher_temperature=0.04)
 with parallel.process_group(device) as (rank, world):
     task = spec_of(method).build(Double(settings, method, photos, table, "found", steps, device))
-    if isinstance(method, CionSettings):
+    if isinstance(method, CionSettings | MemorySettings):
         task.objective.double()
     rows = train(task, Schedule(steps, settings), settings, Run(folder if rank == 0 else None, device))
     if rank == 0:
-        state = {f"{part}.{k}": v for part in ("student", "teacher") for k, v in task.state_dict()[part].items()}
-        state["center or queue"] = task.objective.center if isinstance(method, CionSettings) else task.queue
+        whole = task.state_dict()
+        state = {f"{part}.{k}": v for part in whole.keys() & {"student", "teacher"} for k, v in whole[part].items()}
+        state["buffer or queue"] = next(iter(task.objective.buffers()), getattr(task, "queue", None))
         state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
         torch.save(state, folder / "end")
 """
@@ -90,7 +94,7 @@ def _end(folder: Path, processes: int, kind: str, images: int, accumulate: int =
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "images"),
-    [("equation", 4), ("official", 4), ("equation", 1), ("moco", 1), ("supcon", 4), ("supcon queue", 2)],
+    [("equation", 4), ("official", 4), ("equation", 1), ("moco", 1), ("supcon", 4), ("supcon queue", 2), ("memory", 4)],
 )
 def test_two_processes_are_one(tmp_path: Path, kind: str, images: int) -> None:
     one = _end(tmp_path / "one", 1, kind, images)

@@ -2,5 +2,6 @@
 
 from .contrast import IdentityContrastLoss
 from .identity_distillation import IdentityDistillationLoss, Weighting
+from .memory import IdentityMemory
 
-__all__ = ["IdentityContrastLoss", "IdentityDistillationLoss", "Weighting"]
+__all__ = ["IdentityContrastLoss", "IdentityDistillationLoss", "IdentityMemory", "Weighting"]

@@ -64,7 +64,7 @@ class IdentityContrastLoss(nn.Module):
             compared = positives > 0
             if anchors.device.type == "cpu" and not bool(compared.any()):  # a GPU is not waited for: the loss is NaN
                 raise InputError("no image of the step has a positive; give two images of an identity, or two views")
-            return torch.where(compared, rows, 0.0).sum() / compared.sum()
+            return torch.as_tensor(torch.where(compared, rows, 0.0).sum() / compared.sum())
 
 
 class _AnchorLoss(torch.autograd.Function):

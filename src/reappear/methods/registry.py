@@ -42,6 +42,7 @@ class MethodSpec:
 
 METHODS = {
     "supcon": MethodSpec("supcon.settings:SupConSettings", "supcon.task:SupCon", "identities", "contrast among identities (SupCon)"),
+    "memory": MethodSpec("memory.settings:MemorySettings", "memory.task:Memory", "identities", "contrast with a memory of identities (Cluster Contrast)"),
     "cion": MethodSpec("cion.settings:CionSettings", "cion.task:Cion", "identities", "identity-guided self-distillation (CION)"),
     "tracklet": MethodSpec("cion.settings:TrackletSettings", "cion.task:Cion", "tracklet", "self-distillation among tracklets"),
     "dino": MethodSpec("cion.settings:DinoSettings", "cion.task:Cion", "instance", "self-distillation of single images (DINO)"),

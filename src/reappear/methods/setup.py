@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
 
 from reappear.core import ImageTable, SettingsError, generator
 from reappear.models import create_model, load_checkpoint
@@ -15,7 +18,7 @@ from reappear.train.samplers import IdentitySampler
 from reappear.train.schedule import Stages
 from reappear.train.settings import TrainSettings
 from reappear.train.task import Phase
-from reappear.train.views import MultiCrop
+from reappear.train.views import MultiCrop, resize
 
 from .network import Head, Network, unfuse_attention
 from .settings import MethodSettings
@@ -65,6 +68,12 @@ class Setup(Generic[MethodT]):
         """Compiles backbones where the settings ask for it."""
         for network in networks if self.training.compile else ():
             network.backbone.compile(dynamic=False)
+
+    def pixels(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 h w"]:
+        """Whole images, not augmented, on the device."""
+        training = self.training
+        images = [resize(self.images[row], training.height, training.width) for row in rows.tolist()]
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.device)
 
     def views(self, stages: Stages = ((0.0, 1),)) -> Phase:
         """One phase, in which views of the images are compared.
