@@ -43,7 +43,7 @@ class Memory(Task[ViewBatch]):
             len(self._people), settings.head_width, temperature=settings.temperature, momentum=settings.momentum
         ).to(setup.device)
         self._names = torch.as_tensor(self._people, device=setup.device)
-        self._seen: list[tuple[Tensor, Tensor]] = []  # vectors of this step and their centroids
+        self._seen: list[tuple[Tensor, Tensor]] = []  # of this step: vectors (ids views images b), and centroid (ids)
 
     def _make_head(self, features: int) -> ProjectionHead:
         return ProjectionHead(features, hidden=self.settings.head_hidden, width=self.settings.head_width)
@@ -66,14 +66,11 @@ class Memory(Task[ViewBatch]):
 
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         """Cross-entropy of all views of a step, or of a part of it."""
-        features, made = self._distributed(batch.views)
-        views, _, images = made.shape[:3]
-        vectors = made.flatten(0, 2)
+        features, vectors = self._distributed(batch.views)
         centroid = torch.searchsorted(self._names, batch.identity)
-        centroid = centroid[:, None].expand(-1, images).expand(views, -1, -1).flatten()
-        loss = self.objective(vectors, centroid)
-        self._seen.append((vectors.detach(), centroid))
-        return StepResult(loss, partial(self._metrics, features[0].detach(), vectors.detach(), centroid))
+        loss = self.objective(*_rows(vectors, centroid))
+        self._seen.append((vectors.detach().transpose(0, 1).contiguous(), centroid))
+        return StepResult(loss, partial(self._metrics, features[0].detach(), *_rows(vectors.detach(), centroid)))
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Context in which gradients are not averaged over processes."""
@@ -82,7 +79,7 @@ class Memory(Task[ViewBatch]):
     def after_step(self, step: int) -> None:
         """Moves the centroids towards the vectors of all processes."""
         vectors, centroid = (parallel.all_gather(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
-        self.objective.update(vectors, centroid)
+        self.objective.update(*_rows(vectors.transpose(0, 1), centroid))  # in the order of the whole step
         self._seen.clear()
 
     def on_step_skipped(self) -> None:
@@ -110,3 +107,10 @@ class Memory(Task[ViewBatch]):
         """Restores the state that `state_dict` returned."""
         super().load_state_dict(state)
         self.objective.load_state_dict(state["memory"])
+
+
+def _rows(
+    vectors: Float[Tensor, "views ids images b"], centroid: Int[Tensor, " ids"]
+) -> tuple[Float[Tensor, "n b"], Int[Tensor, " n"]]:
+    views, _, images = vectors.shape[:3]
+    return vectors.flatten(0, 2), centroid[:, None].expand(-1, images).expand(views, -1, -1).flatten()
