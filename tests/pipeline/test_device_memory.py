@@ -64,7 +64,8 @@ def test_pretraining_names_the_settings_and_goes_on_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = make_workspace(tmp_path)
-    settings = dataclasses.replace(TINY, backbone="resnet18_ibn", arguments={})
+    small = {"layers": (1, 1, 1, 1), "channels": (4, 4, 4, 4)}
+    settings = dataclasses.replace(TINY, backbone="resnet18", arguments=small)
     pretrain(work, "straight", settings, labels="found")
     training_step = Cion.training_step
 
