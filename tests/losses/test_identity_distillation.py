@@ -1,11 +1,14 @@
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reappear.core import InputError, SettingsError
-from reappear.losses import IdentityDistillationLoss, chunked
+from reappear.losses import IdentityDistillationLoss, chunked, identity_distillation
 from tests.references import identity_distillation as reference
 
 
@@ -43,6 +46,7 @@ def test_value_and_gradient_are_those_of_the_pair_loops(
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("on", ["cpu", "gpu"])
 @pytest.mark.parametrize(("kind", "close"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("weighting", ["equation", "official"])
 @settings(max_examples=20, deadline=None)
@@ -58,6 +62,7 @@ def test_at_the_bottleneck_value_and_gradients_are_those_of_the_pair_loops(
     weighting: str,
     kind: torch.dtype,
     close: float,
+    on: str,
     seed: int,
     views: int,
     seen: int,
@@ -77,7 +82,8 @@ def test_at_the_bottleneck_value_and_gradients_are_those_of_the_pair_loops(
 
     ours = [x.to(kind, copy=True).requires_grad_() for x in (vectors, rows)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(chunked._SCORES, "cpu", scores)  # one prototype at a time, some, all
+        patch.setattr(identity_distillation, "_CACHED", ("cpu",) if on == "cpu" else ())
+        patch.setattr(chunked, "_CACHE", scores)  # one prototype at a time, some, all
         value = loss.at_bottleneck(*ours, teacher.to(kind))
         value.backward()
     theirs = [x.clone().requires_grad_() for x in (vectors, rows)]
@@ -180,3 +186,61 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         IdentityDistillationLoss(5).double()(student[:1], teacher)
     with pytest.raises(InputError, match="nothing to be compared"):
         IdentityDistillationLoss(5).double()(student[:1, :, :1], teacher[:1, :, :1])
+
+
+class _Peak(TorchDispatchMode):
+    """Most bytes of tensors alive at once, without those of the inputs."""
+
+    def __init__(self, *inputs: torch.Tensor) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive = {tensor.untyped_storage()._cdata for tensor in inputs}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return out
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self._alive:
+            self._alive.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._remove, storage._cdata, storage.nbytes())
+
+    def _remove(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self.now -= size
+
+
+@pytest.mark.parametrize("form", ["gpu", "logits"])
+def test_memory_beside_gradients_is_at_most_that_of_the_logits(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_distillation, "_CACHED", ())
+    views, ids, images, prototypes, width = 10, 15, 8, 8192, 256
+    student = torch.randn(views, ids, images, width if form == "gpu" else prototypes, requires_grad=True)
+    layer = torch.randn(prototypes, width, requires_grad=True)
+    teacher = torch.randn(2, ids, images, prototypes)
+    loss = IdentityDistillationLoss(prototypes)
+    leaves = [student, layer] if form == "gpu" else [student]
+    with _Peak(student, layer, teacher) as peak:
+        value = loss.at_bottleneck(student, layer, teacher) if form == "gpu" else loss(student, teacher)
+        gradients = torch.autograd.grad(value, leaves)
+    beside = peak.peak - sum(gradient.nbytes for gradient in gradients)
+    assert beside <= 4 * views * ids * images * prototypes
+
+
+def test_gradients_scale_with_the_incoming_one_and_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_distillation, "_CACHED", ())
+    student, teacher = _logits(8, 3, 2, 2, 2, 8)
+    student.requires_grad_()
+    rows = torch.randn(8, 8, dtype=torch.float64)
+    loss = IdentityDistillationLoss(8).double()
+    for form in (lambda: loss(student, teacher), lambda: loss.at_bottleneck(student, rows, teacher)):
+        (whole,) = torch.autograd.grad(form(), student)
+        value = form()
+        (half,) = torch.autograd.grad(value / 2, student, retain_graph=True)
+        torch.testing.assert_close(half, whole / 2)
+        with pytest.raises(RuntimeError, match="taken before"):
+            value.backward()

@@ -61,8 +61,9 @@ def test_choice_of_statistics_changes_no_output_and_no_gradient() -> None:
         assert mine.grad is None or torch.equal(mine.grad, theirs.grad), name
 
 
-def test_gradient_checkpointing_gathers_statistics_once() -> None:
-    plain, again = _network("resnet18_ibn"), _network("resnet18_ibn")
+@pytest.mark.parametrize("statistics", ["global", "all"])
+def test_gradient_checkpointing_gathers_statistics_once(statistics: str) -> None:
+    plain, again = (_network("resnet18_ibn", statistics=statistics) for _ in range(2))
     again.backbone.set_grad_checkpointing(True)
     views = _views([(32, 32), (32, 32), (32, 16)])
     for network in (plain, again):

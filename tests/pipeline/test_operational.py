@@ -114,6 +114,7 @@ def test_what_is_marked() -> None:
         "checkpoint_every",
         "device",
         "engine",
+        "gradient_checkpointing",
         "keep_checkpoints",
         "log_every",
         "memory",

@@ -1,8 +1,10 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reappear.core import generator
 from reappear.train.color_augment import augment_colors
@@ -64,6 +66,31 @@ def test_images_of_a_batch_keep_their_own_color_params() -> None:
     assert torch.equal(out[1], alone[0])
     assert not torch.equal(out[1], views[1])
     assert torch.equal(out[2], torch.where(views[2] < 128, views[2], 255 - views[2]))
+
+
+class _NoWaiting(TorchDispatchMode):
+    """Refuses operations whose result the host needs, which waits for a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket.__name__ not in ("_local_scalar_dense", "nonzero", "masked_select", "equal")
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_does_not_wait_for_the_device() -> None:
+    views, color_params = torch.zeros(2, 3, 64, 32, dtype=torch.uint8), torch.zeros(2, COLOR_PARAMS)
+    color_params[0, 12] = 1.5
+    with _NoWaiting():
+        augment_colors(views, color_params)
+
+
+@pytest.mark.parametrize(("height", "width", "sigma"), [(64, 32, 0.1), (64, 32, 2.0), (7, 5, 0.7), (16, 8, 2.0)])
+def test_blur_is_that_of_opencv_up_to_the_border(height: int, width: int, sigma: float) -> None:
+    image = _photo(1, height, width)
+    color_params = torch.zeros(1, COLOR_PARAMS)
+    color_params[:, :12] = torch.from_numpy(SAME_COLOURS).flatten()
+    color_params[:, 12] = sigma
+    ours = augment_colors(torch.from_numpy(image).permute(2, 0, 1)[None], color_params)[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - cv2.GaussianBlur(image, (0, 0), sigma)).max() <= 1
 
 
 def test_a_box_is_erased_to_the_mean_colour() -> None:

@@ -565,10 +565,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _exit_with_error(error: Exception) -> None:
-    from reappear.core import ReappearError, SettingsError
+    from reappear.core import ReappearError, SettingsError, describe_out_of_memory
 
     if isinstance(error, ReappearError):
         _exit_with(str(error), 2 if isinstance(error, SettingsError) else 1)
+    if found := describe_out_of_memory(error):
+        _exit_with(f"{found}; lower the batch or the memory setting of this step, or choose --device cpu", 1)
     if isinstance(error, ImportError) and "libGL" in str(error):
         from .doctor import HEADLESS
 

@@ -6,6 +6,7 @@ from .decision import KINDS, Decision, Kind
 from .distance import cosine_distance, unit_rows
 from .engine import LOCAL, Engine, Local
 from .errors import (
+    DeviceError,
     EngineError,
     InputError,
     MissingExtra,
@@ -14,6 +15,8 @@ from .errors import (
     StorageError,
     TrainingError,
     WorkspaceError,
+    describe_out_of_memory,
+    device_memory_errors,
 )
 from .files import (
     MAX_TEXT_BYTES,
@@ -69,6 +72,7 @@ __all__ = [
     "CountOrZero",
     "Decision",
     "Detections",
+    "DeviceError",
     "Engine",
     "EngineError",
     "Fraction",
@@ -96,6 +100,8 @@ __all__ = [
     "WorkspaceError",
     "check_name",
     "cosine_distance",
+    "describe_out_of_memory",
+    "device_memory_errors",
     "distinct_names",
     "escape_formula",
     "generator",

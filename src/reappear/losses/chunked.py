@@ -1,4 +1,4 @@
-"""Cross entropy over many prototypes, computed in chunks that fit the cache."""
+"""Cross entropy over many prototypes, computed in chunks: scores and their softmax are never stored whole."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,14 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Scores per chunk: on a CPU as many as fit the cache of a core, on a GPU as many as keep it busy.
-_SCORES = {"cpu": 1 << 19, "cuda": 1 << 26}
+_CACHE = 1 << 19  # scores per chunk of prototypes that fit the cache of a core
 
-SumTargets = Callable[[Tensor], Tensor]
+SumTargets = Callable[[Tensor, int], Tensor]
 
 
 class ChunkedPrototypeCrossEntropy(torch.autograd.Function):
-    """Log-partition of rows over unit prototypes, and target distributions projected back through them.
+    """Log-partition of rows over unit prototypes, and target distributions projected back through them; for a CPU.
 
     Inputs: vectors (n d), prototypes (k d) of any length, targets (m k) without gradient. Outputs, where `u_k` is
     `w_k / |w_k|`: `logsumexp_k v_n . u_k` (n) and `sum_k t_mk u_k` (m d). Only n + m rows of width d go in and come
@@ -31,7 +30,7 @@ class ChunkedPrototypeCrossEntropy(torch.autograd.Function):
         partition = vectors.new_full((len(vectors),), -torch.inf)
         projected = vectors.new_zeros((len(targets), vectors.shape[1]))
         shrink = 1 / torch.linalg.vector_norm(prototypes, dim=1).clamp_min_(1e-12)
-        for part in _parts(len(prototypes), len(vectors), vectors.device):
+        for part in _parts(0, len(prototypes), max(1, _CACHE // max(1, len(vectors)))):
             some, by = prototypes[part], shrink[part]
             partition = torch.logaddexp(partition, (vectors @ some.T).mul_(by).logsumexp(dim=1))
             projected.addmm_(targets[:, part] * by, some)
@@ -45,7 +44,7 @@ class ChunkedPrototypeCrossEntropy(torch.autograd.Function):
         of_partition, of_projected = slopes
         vectors, prototypes, targets, partition, shrink = ctx.saved_tensors
         to_vectors, to_prototypes = torch.zeros_like(vectors), torch.empty_like(prototypes)
-        for part in _parts(len(prototypes), len(vectors), vectors.device):
+        for part in _parts(0, len(prototypes), max(1, _CACHE // max(1, len(vectors)))):
             some, by, out = prototypes[part], shrink[part], to_prototypes[part]
             share = (vectors @ some.T).mul_(by).sub_(partition[:, None]).exp_().mul_(of_partition[:, None])
             torch.mm(share.T, vectors, out=out)
@@ -56,55 +55,117 @@ class ChunkedPrototypeCrossEntropy(torch.autograd.Function):
         return to_vectors, to_prototypes, None
 
 
-class ChunkedCrossEntropy(torch.autograd.Function):
-    """`sum over rows of weight * logsumexp(z) - target_sum . z`, over `pairs`; z are logits over the temperature.
+class FusedPrototypeCrossEntropy(torch.autograd.Function):
+    """`sum over rows of weight * logsumexp(z) - target_sum . z`, over `pairs`, with `z = u v`; for a GPU.
 
-    Inputs: student (views ids images k), targets (globals ids images k) without gradient, temperature, pairs, and
-    `sum_targets`, which sums the targets of the student's views, of any width: one entry for each view that the teacher
-    saw, and one for all others. The gradient `weight * softmax - target_sum` is computed in the forward pass, which has
-    the exponentials, and is the only table of the size of the logits.
+    Inputs: vectors `v` (views ids images d); prototypes (k d) of any length, unit ones are `u`; targets (globals ids
+    images k) without gradient; the weight of each view's rows; pairs; and `sum_targets(rows, views)`, a sum over pairs
+    that is its own transpose. Chunks are of views, so the forward pass has the whole softmax of each and computes the
+    gradients there, with few launches: three products with the student's scores and two with the teacher's. Stored
+    beside the gradients are the unit prototypes and two chunks of scores.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, targets: Tensor, temperature: float, pairs: int, sum_targets: SumTargets
+        ctx: Any,
+        vectors: Tensor,
+        prototypes: Float[Tensor, "k d"],
+        targets: Tensor,
+        weight: list[float],
+        pairs: int,
+        sum_targets: SumTargets,
     ) -> Float[Tensor, ""]:
         """The weighted sum, a scalar."""
-        views, ids, images, width = student.shape
-        slope = torch.empty_like(student) if ctx.needs_input_grad[0] else None
-        scale = 1 / (temperature * pairs)
-        weight = sum_targets(torch.ones_like(targets[:, :1, :, :1]))[:, 0]
-        at_once = max(1, _scores(student.device) // (images * width))
-        total = []
-        for person in range(ids):
-            target_sum = sum_targets(targets[:, person : person + 1])[:, 0].mul_(-scale)
-            for kind in range(len(target_sum)):
-                last = kind + 1 if kind + 1 < len(target_sum) else views
-                for first in range(kind, last, at_once):
-                    part = slice(first, min(first + at_once, last))
-                    logits = student[part, person]
-                    total.append(torch.mv(logits.reshape(len(logits), -1), target_sum[kind].flatten()).sum())
-                    top = logits.amax(-1, keepdim=True) / temperature
-                    share = torch.add(-top, logits, alpha=1 / temperature).exp_()
-                    whole = share.sum(-1, keepdim=True)
-                    total.append((weight[kind] * (top + whole.log())).sum() / pairs)
-                    if slope is not None:
-                        torch.addcmul(target_sum[kind], share, weight[kind] / whole * scale, out=slope[part, person])
-        ctx.save_for_backward(*([] if slope is None else [slope]))
-        return torch.stack(total).sum()
+        views, seen, each = len(vectors), len(targets), vectors[0].numel() // vectors.shape[-1]
+        rows, target = vectors.flatten(0, 2), targets.flatten(0, 2)
+        norm = torch.linalg.vector_norm(prototypes, dim=1, keepdim=True).clamp_min_(1e-12)
+        unit = prototypes / norm
+        projected = target @ unit
+        partners = sum_targets(vectors, seen).flatten(0, 2)  # of each row of the teacher
+        to_vectors = sum_targets(projected.view(*targets.shape[:3], -1), views).flatten(0, 2)
+        to_prototypes = torch.addmm(unit, target.T, partners, beta=0, alpha=-1)
+        partition = rows.new_empty(len(rows))
+        for part in _view_parts(views, seen, 4):
+            some, by = slice(part.start * each, part.stop * each), weight[part.start]
+            logits = rows[some] @ unit.T
+            share = torch.log_softmax(logits, dim=1)
+            torch.sub(logits[:, 0], share[:, 0], out=partition[some])
+            del logits
+            share.exp_()
+            to_vectors[some].addmm_(share, unit, beta=-1, alpha=by)
+            to_prototypes.addmm_(share.T, rows[some], alpha=by)
+            del share
+        along = (to_prototypes * unit).sum(1, keepdim=True)
+        to_prototypes.addcmul_(unit, along, value=-1).div_(norm)
+        ctx.gradients, ctx.pairs = (to_vectors.view_as(vectors), to_prototypes), pairs
+        first, others = partition[: seen * each].sum() * weight[0], partition[seen * each :].sum() * weight[-1]
+        return (first + others - torch.dot(projected.flatten(), partners.flatten())) / pairs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """Returns the gradient of the forward pass, scaled by the incoming gradient unless that is 1."""
-        (slope,) = ctx.saved_tensors
-        return slope if slopes[0] == 1 else slope * slopes[0], None, None, None, None
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradients of the forward pass, scaled in place by the incoming gradient; once."""
+        to_vectors, to_prototypes = _take_gradients(ctx)
+        scale = slopes[0] / ctx.pairs
+        return to_vectors.mul_(scale), to_prototypes.mul_(scale), None, None, None, None
 
 
-def _scores(device: torch.device) -> int:
-    return _SCORES.get(device.type, _SCORES["cuda"])
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """`sum over rows of weight * logsumexp(z) - target_sum . z`, over `pairs`, with `z = logits / temperature`.
+
+    Inputs: logits (views ids images k); target_sum (kinds ids images k) without gradient: one entry for each view that
+    the teacher saw, and one for all others; the weight of each view's rows, which is the sum of their target_sum;
+    temperature, pairs. The gradient `weight * softmax - target_sum` is computed in the forward pass, which has the
+    softmax, and is the only table of the size of the logits. `target_sum` is overwritten.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target_sum: Tensor, weight: list[float], temperature: float, pairs: int, seen: int
+    ) -> Float[Tensor, ""]:
+        """The weighted sum, a scalar."""
+        slope = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        scale = 1 / (temperature * pairs)
+        target_sum.mul_(-scale)
+        total = []
+        for part in _view_parts(len(logits), seen, 2):
+            out = None if slope is None else slope[part]
+            share = torch.log_softmax(torch.div(logits[part], temperature, out=out), dim=-1)
+            if part.start < seen:
+                less = target_sum[part]
+                total.append(torch.dot(share.flatten(), less.flatten()))
+            else:
+                less = target_sum[seen]
+                total.append(torch.mv(share.flatten(1), less.flatten()).sum())
+            if out is not None:
+                torch.add(less, share.exp_(), alpha=weight[part.start] * scale, out=out)
+            del share
+        ctx.gradients = (slope,)
+        return torch.stack(total).sum() * temperature
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradient of the forward pass, scaled in place by the incoming gradient; once."""
+        (slope,) = _take_gradients(ctx)
+        one = slopes[0].is_cpu and slopes[0] == 1  # to look at it on a GPU would be to wait for it
+        return slope if one else slope.mul_(slopes[0]), None, None, None, None, None
 
 
-def _parts(prototypes: int, rows: int, device: torch.device) -> Iterator[slice]:
-    step = max(1, _scores(device) // max(1, rows))
-    return (slice(first, min(first + step, prototypes)) for first in range(0, prototypes, step))
+def _view_parts(views: int, seen: int, parts: int) -> Iterator[slice]:
+    """The views that the teacher saw, then the others in some parts."""
+    yield slice(0, seen)
+    yield from _parts(seen, views, max(1, -(-(views - seen) // parts)))
+
+
+def _parts(first: int, last: int, step: int) -> Iterator[slice]:
+    return (slice(begin, min(begin + step, last)) for begin in range(first, last, step))
+
+
+def _take_gradients(ctx: Any) -> tuple[Tensor, ...]:
+    """The gradients of the forward pass, once: they are scaled in place."""
+    gradients: tuple[Tensor, ...] | None = ctx.gradients
+    if gradients is None:
+        raise RuntimeError("the gradients of this loss were taken before; compute the loss again")
+    ctx.gradients = None
+    return gradients

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from reappear.core import InputError, SettingsError
 
-from .chunked import ChunkedCrossEntropy, ChunkedPrototypeCrossEntropy
+from .chunked import ChunkedCrossEntropy, ChunkedPrototypeCrossEntropy, FusedPrototypeCrossEntropy
 
 Weighting = Literal["equation", "official"]
+
+_CACHED = ("cpu",)  # devices on which the cache decides the speed, not the number of launches
 
 
 class IdentityDistillationLoss(nn.Module):
@@ -91,7 +93,12 @@ class IdentityDistillationLoss(nn.Module):
         kinds = min(len(student), len(teacher) + 1)  # student-only views have the same targets
         return torch.as_tensor(
             ChunkedCrossEntropy.apply(
-                student, target, self.student_temperature, pairs, lambda rows: self._sum_targets(rows, kinds)
+                student,
+                self._sum_targets(target, kinds),
+                self._weight(student, teacher),
+                self.student_temperature,
+                pairs,
+                len(teacher),
             )
         )
 
@@ -115,6 +122,11 @@ class IdentityDistillationLoss(nn.Module):
         with torch.autocast(student.device.type, enabled=False):  # logits reach 1 / tau_s: half precision is too coarse
             vectors = student.to(prototypes.dtype) / self.student_temperature
             target = self.distribution(teacher.detach().to(prototypes.dtype), temperature=teacher_temperature)
+            if student.device.type not in _CACHED:
+                per_view = self._weight(student, teacher)
+                return torch.as_tensor(
+                    FusedPrototypeCrossEntropy.apply(vectors, prototypes, target, per_view, pairs, self._sum_targets)
+                )
             partition, projected = ChunkedPrototypeCrossEntropy.apply(
                 vectors.flatten(0, 2), prototypes, target.flatten(0, 2)
             )
@@ -140,23 +152,31 @@ class IdentityDistillationLoss(nn.Module):
             raise InputError("the official weighting leaves out equal views, so it needs 2 views or more")
         return ids * (images * (images - 1) + 1) * seen * (views - 1)
 
+    def _weight(self, student: Tensor, teacher: Tensor) -> list[float]:
+        """Of each view of the student: how many targets a row of it has, on the host."""
+        ones = torch.ones(len(teacher), 1, teacher.shape[2], 1, dtype=torch.float64)
+        return list(self._sum_targets(ones, len(student))[:, 0, 0, 0].tolist())
+
     def _sum_targets(
-        self, rows: Float[Tensor, "globals ids images x"], views: int
+        self, rows: Float[Tensor, "given ids images x"], views: int
     ) -> Float[Tensor, "views ids images x"]:
         """Per student row, the weighted sum of the teacher rows that are its targets.
 
-        Linear, so it applies to distributions, their projections and their counts alike.
+        Linear, so it applies to distributions, their projections and their counts alike; and symmetric: of all student
+        rows, with the number of the teacher's views, it is the sum per teacher row of the rows that it is a target of.
         """
-        seen, ids, images, width = rows.shape
+        given, ids, images, width = rows.shape
         shape = (views, ids, images, width)
+        seen = min(given, views)
         total_rows = rows.sum((0, 2), keepdim=True)
         if self.weighting == "equation":
             out = total_rows.expand(shape).clone()
-            out[:seen] -= rows
+            out[:seen].sub_(rows[:seen])
             return out
         less = 1 - 1 / images  # a pair of one image weighs 1 / N of a pair of two
         out = (total_rows - less * rows.sum(0, keepdim=True)).expand(shape).clone()
-        out[:seen] -= rows.sum(2, keepdim=True) - less * rows
+        rows = rows[:seen]
+        out[:seen].sub_(rows.sum(2, keepdim=True) - less * rows)
         return out
 
     @torch.no_grad()

@@ -95,12 +95,9 @@ class Network(nn.Module):
 
         It does not outside, so gradient checkpointing, which runs passes again, adds nothing.
         """
-        if self._statistics == "all":
-            yield
-            return
         if self._running is None:  # not before the layers are those that are trained; see `Setup.network`
             self._running = RunningStatistics(self.backbone)
-        self._running.gather(on)
+        self._running.gather(on or self._statistics == "all")
         yield
         self._running.gather(False)
 

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reappear.core import OPERATIONAL, SILENT, BatchSize, Engine, InputError, Progress, read_json_object, settings
+from reappear.core import (
+    OPERATIONAL,
+    SILENT,
+    BatchSize,
+    Engine,
+    InputError,
+    Progress,
+    device_memory_errors,
+    read_json_object,
+    settings,
+)
 from reappear.data import decode_image
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
 from reappear.store import CropStore, disk_errors, write_embeddings, write_text
@@ -48,6 +58,7 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
 
     Raises:
         InputError: No crop has a vector. There are no crops yet, or the extractor's file does not fit.
+        DeviceError: A GPU has too little memory for the batch.
     """
     crops = work.open_crops()
     crops.require_images()
@@ -60,7 +71,8 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     read = replace(settings, extractor=replace(settings.extractor, **moved))
 
     def fill(staging: Path) -> Outcome:
-        with open_engine(settings.engine, _SHARED) as engine:
+        advice = f"lower batch, which is {settings.batch}, or free the GPU of other programs"
+        with device_memory_errors(advice), open_engine(settings.engine, _SHARED) as engine:
             return _embed_all(
                 crops, _Embedder(settings.extractor, settings.flip), staging, settings.batch, engine, progress
             )

@@ -117,7 +117,9 @@ class RuntimeSettings:
         "convolutions and twice as slow for depthwise ones",
     ] = "float32"
     compile: Annotated[bool, "compile the networks with torch.compile; pays off after some minutes"] = False
-    gradient_checkpointing: Annotated[bool, "recompute activations in the backward pass: slower, less memory"] = False
+    gradient_checkpointing: Annotated[
+        bool, "recompute activations in the backward pass: slower, less memory", OPERATIONAL
+    ] = False
     threads: Annotated[
         int,
         "CPU threads of the network; 1 suits small ones. Each number rounds in its own way, and in the course of a "
@@ -165,3 +167,15 @@ class TrainSettings(
     ModelSettings,
 ):
     """All settings of a training but its method. The defaults suit small crops and one core of a CPU."""
+
+    @property
+    def less_memory(self) -> str:
+        """Which settings take less memory of the device, for an error."""
+        others = ["precision bfloat16"] if self.precision == "float32" else []
+        others.append(f"accumulate {2 * self.accumulate}")
+        others += ["fewer views.local_views"] if self.views.local_views else []
+        others.append("fewer images_per_step")
+        same = (
+            "" if self.gradient_checkpointing else "set gradient_checkpointing, with which this training goes on, or "
+        )
+        return f"{same}begin another under a new name, with {', '.join(others)}"

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, read_text
+from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, device_memory_errors, read_text
 from reappear.denoise import ReviewConstraints
 from reappear.pipeline.contents import hash_files
 from reappear.pipeline.engines import Bounded, choose_products, format_memory, open_engine, parse_memory
@@ -109,7 +109,8 @@ def _correlate(
     checkpoints = Checkpoints(staging / "unfinished", progress)
     matrix = 4 * len(tracklets) * vectors.shape[1]
     products = choose_products(settings.device, settings.engine)
-    with open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
+    advice = "set device cpu; finished pieces are kept, and the result is the same"
+    with device_memory_errors(advice), open_engine(settings.engine, 2 * matrix + _SHARED) as engine:
         found, empty = identify(
             tracklets,
             settings,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError, Progress
+from reappear.core import InputError, Progress, device_memory_errors
 from reappear.metrics import (
     GalleryFactory,
     NumpyGallery,
@@ -74,7 +74,8 @@ def score(
     memory = settings.memory_mb
     cosine = _backend(settings.device)
     backend = cosine
-    with progress.task(f"ranking {description['name']}", None):
+    advice = f"lower memory_mb, which is {memory}, or set device cpu; the result is the same"
+    with device_memory_errors(advice), progress.task(f"ranking {description['name']}", None):
         if settings.rerank:
             backend = reranked(task, k1=settings.k1, k2=settings.k2, weight=settings.weight, memory_mb=memory)
         ranking = rank_task(task, draws=settings.draws, ranks=settings.ranks, memory_mb=memory, backend=backend)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import ImageTable, InputError, Progress, read_json_object, settings
+from reappear.core import ImageTable, InputError, Progress, device_memory_errors, read_json_object, settings
 from reappear.data import read_image
 from reappear.metrics import RankingProtocol, digests
 from reappear.models.extractors import ColorSettings, ExtractorSettings
@@ -80,7 +80,10 @@ def embed_split(
         path = split.table.path
         vectors = np.zeros((len(path), extractor.width), np.float32)
         dropped: Counter[str] = Counter()
-        with progress.task(f"embedding {split.name} with {extractor.name}", len(path)) as tick:
+        with (
+            device_memory_errors(f"lower batch, which is {batch}, or free the GPU of other programs"),
+            progress.task(f"embedding {split.name} with {extractor.name}", len(path)) as tick,
+        ):
             for begin in range(0, len(path), batch):
                 some = slice(begin, begin + batch)
                 vectors[some], failed = embed_images(

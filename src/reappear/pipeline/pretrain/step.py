@@ -43,6 +43,7 @@ def pretrain(
         InputError: There are no crops, no such identities, or the network does not take the views' sizes.
         SettingsError: A setting is out of range, or contradicts another.
         TrainingError: The training diverged.
+        DeviceError: The device has too little memory. The checkpoints are kept.
     """
     from reappear.methods.setup import choose_device
     from reappear.train import parallel

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from reappear.core import Progress
+from reappear.core import Progress, device_memory_errors
 from reappear.methods.registry import spec_of
 from reappear.methods.setup import Setup
 from reappear.models import save_model
@@ -46,7 +46,8 @@ class Training:
         threads = torch.get_num_threads()
         torch.set_num_threads(self.settings.threads)
         try:
-            return self._run(staging, progress)
+            with device_memory_errors(self.settings.less_memory):
+                return self._run(staging, progress)
         finally:
             torch.set_num_threads(threads)
 
