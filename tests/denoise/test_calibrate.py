@@ -14,7 +14,7 @@ from reappear.metrics import score_identities
 from .worlds import tracklet_set
 
 
-def street(seed, *, people=120, videos=6, width=24, spread=0.3, view=0.15, wrong=0.03, crops=6):
+def make_street(seed, *, people=120, videos=6, width=24, spread=0.3, view=0.15, wrong=0.03, crops=6):
     """People pass through each video, three at a time, and look a little different in each."""
     rng = np.random.default_rng(seed)
     center = rng.normal(size=(people, width)) + 1.0
@@ -36,7 +36,7 @@ def street(seed, *, people=120, videos=6, width=24, spread=0.3, view=0.15, wrong
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("spread", [0.15, 0.5])
 def test_thresholds_follow_the_extractor_and_find_people(seed, spread):
-    world, truth = street(seed, spread=spread)
+    world, truth = make_street(seed, spread=spread)
     start = Assignment.untouched(world)
     chosen = calibrate(world, start, resamples=30)
     assert chosen.notes == ()
@@ -60,13 +60,13 @@ def test_thresholds_follow_the_extractor_and_find_people(seed, spread):
 def test_noisier_crops_give_a_larger_sigma_cst():
     near, far = (
         calibrate(w, Assignment.untouched(w), resamples=0).sigma_cst
-        for w, _ in (street(0, spread=s) for s in (0.1, 0.8))
+        for w, _ in (make_street(0, spread=s) for s in (0.1, 0.8))
     )
     assert near < far
 
 
 def test_more_false_links_give_a_larger_sigma_drm():
-    world, _ = street(1)
+    world, _ = make_street(1)
     start = Assignment.untouched(world)
     few, many = (calibrate(world, start, false_links=share, resamples=0) for share in (0.02, 0.5))
     assert few.sigma_drm < many.sigma_drm
@@ -76,7 +76,7 @@ def test_more_false_links_give_a_larger_sigma_drm():
 
 @pytest.mark.parametrize("wrong", [0.0, 0.05, 0.2])
 def test_impostors_in_tracklets_are_estimated_and_removed(wrong):
-    world, truth = street(3, spread=0.6, wrong=wrong, crops=8)
+    world, truth = make_street(3, spread=0.6, wrong=wrong, crops=8)
     start = Assignment.untouched(world)
     found = calibrate(world, start, impostors=0.8, resamples=0)
     host = np.array([np.bincount(truth[a:b]).argmax() for a, b in pairwise(world.offsets)])
@@ -95,7 +95,7 @@ def test_false_links_are_predicted_through_chains(bearable):
     """People look so alike that links chain them."""
     predicted, true = [], []
     for seed in range(4):
-        world, truth = street(seed, videos=10, width=10, spread=0.4, view=0.3, wrong=0.0)
+        world, truth = make_street(seed, videos=10, width=10, spread=0.4, view=0.3, wrong=0.0)
         start = Assignment.untouched(world)
         found = calibrate(world, start, false_links=bearable, sigma_cst=2.0, resamples=0)
         joined = cross_video(world, start, sigma_drm=found.sigma_drm)
@@ -126,7 +126,7 @@ def test_join_counts_all_pairs_of_crops():
 
 
 def test_same_seed_draws_the_same_tracklets():
-    world, _ = street(0)
+    world, _ = make_street(0)
     start = Assignment.untouched(world)
     one, same, other = (calibrate(world, start, resamples=10, seed=seed) for seed in (0, 0, 1))
     assert one == same
@@ -135,14 +135,14 @@ def test_same_seed_draws_the_same_tracklets():
 
 
 def test_intervals_need_resamples():
-    world, _ = street(0, people=60)
+    world, _ = make_street(0, people=60)
     found = calibrate(world, Assignment.untouched(world), resamples=0)
     assert np.isnan([*found.sigma_cst_interval, *found.sigma_drm_interval]).all()
 
 
 def test_distances_are_those_of_the_crops():
     """By hand: a tracklet of four crops, and of six, which has a gap between its first and last third as well."""
-    world, _ = street(0, people=6, videos=2, crops=6)
+    world, _ = make_street(0, people=6, videos=2, crops=6)
     groups = Groups.of(world.origin, len(world))
     x = world.embeddings.astype(float)
 
@@ -161,17 +161,17 @@ def test_distances_are_those_of_the_crops():
     assert to_rest(world, groups, centroids(world.embeddings, groups)).value.tolist() == pytest.approx(
         sorted(rest), abs=1e-3
     )
-    short = street(0, people=6, videos=2, crops=4)[0]
+    short = make_street(0, people=6, videos=2, crops=4)[0]
     assert len(between_parts(short, Groups.of(short.origin, len(short)), LOCAL)) == len(short)
 
 
 def test_given_threshold_is_not_calibrated():
-    world, _ = street(1)
+    world, _ = make_street(1)
     assert calibrate(world, Assignment.untouched(world), sigma_cst=0.123).sigma_cst == 0.123
 
 
 def test_too_little_evidence_is_noted():
-    world, _ = street(0, people=6, videos=1)
+    world, _ = make_street(0, people=6, videos=1)
     found = calibrate(world, Assignment.untouched(world))
     assert found.sigma_cst == SIGMA_CST
     assert found.sigma_drm <= SIGMA_DRM
@@ -184,7 +184,7 @@ def test_too_little_evidence_is_noted():
 
 
 def test_missing_simultaneous_tracklets_are_noted():
-    world, _ = street(0)
+    world, _ = make_street(0)
     consecutive = tracklet_set(world.embeddings, np.diff(world.offsets), world.video, np.arange(len(world)) * 100.0)
     found = calibrate(consecutive, Assignment.untouched(consecutive), resamples=0)
     assert found.simultaneous == 0
@@ -208,7 +208,7 @@ def test_of_few_tracklets_each_pair_counts_once():
 
 def test_frequent_people_do_not_count_as_impostors():
     """Six people in forty videos: every sixth pair is one person, so that the bulk says nothing about impostors."""
-    world, truth = street(4, people=6, videos=40, crops=5, wrong=0.0)
+    world, truth = make_street(4, people=6, videos=40, crops=5, wrong=0.0)
     start = Assignment.untouched(world)
     found = calibrate(world, start, resamples=0)
     joined = cross_video(world, start, sigma_drm=found.sigma_drm)
@@ -219,7 +219,7 @@ def test_frequent_people_do_not_count_as_impostors():
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
 def test_uninformative_extractor_is_noted(noise):
-    world, _ = street(0, people=60)
+    world, _ = make_street(0, people=60)
     x = np.eye(8)[0] + noise * np.random.default_rng(0).normal(size=(len(world.embeddings), 8))
     alike = tracklet_set(x.astype(np.float16), np.diff(world.offsets), world.video, world.start, world.end)
     found = calibrate(alike, Assignment.untouched(alike), resamples=0)
@@ -229,6 +229,6 @@ def test_uninformative_extractor_is_noted(noise):
 
 @pytest.mark.parametrize("wrong", [{"impostors": 0.0}, {"impostors": 1.0}, {"false_links": 0.0}, {"resamples": -1}])
 def test_shares_out_of_range(wrong):
-    world, _ = street(0, people=6, videos=1)
+    world, _ = make_street(0, people=6, videos=1)
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         calibrate(world, Assignment.untouched(world), **wrong)

@@ -10,7 +10,7 @@ from reappear.denoise import Approximate, Rules, Trace, cross_video, global_link
 from reappear.denoise.approximate import approximate_links
 from reappear.denoise.linking import find_links
 
-from .test_linking import crowd, unit
+from .test_linking import random_people, unit
 from .worlds import sigmas, tracklet_set, worlds
 
 few = settings(max_examples=30, deadline=None, derandomize=True)
@@ -41,7 +41,7 @@ def test_global_link_finds_people_beyond_the_sliding_range():
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_index_reaches_its_recall_without_false_links(kind):
-    x = unit(np.random.default_rng(0).normal(size=(4000, 32)).repeat(2, axis=0) + 0.02 * crowd(0, 8000, 32))
+    x = unit(np.random.default_rng(0).normal(size=(4000, 32)).repeat(2, axis=0) + 0.02 * random_people(0, 8000, 32))
     x = x.astype(kind)
     whole = find_links(x, 0.15)
     links, recall = approximate_links(x, 0.15, Approximate(recall=0.95, sample=500))
@@ -59,7 +59,7 @@ def test_index_reaches_its_recall_without_false_links(kind):
 @given(st.integers(0, 1000), st.integers(1, 60), sigmas)
 def test_search_of_all_cells_is_exact(seed, count, sigma):
     """A recall of 1 on all rows leaves nothing out."""
-    x = crowd(seed, count)
+    x = random_people(seed, count)
     whole = find_links(x, sigma)
     links, recall = approximate_links(x, sigma, Approximate(recall=1.0, sample=count))
     assert links.first.tolist() == whole.first.tolist()
@@ -69,7 +69,7 @@ def test_search_of_all_cells_is_exact(seed, count, sigma):
 
 
 def test_trace_has_the_recall_of_the_index():
-    x = crowd(3, 300)
+    x = random_people(3, 300)
     world, trace = tracklet_set(x[x.any(1)], np.ones(int(x.any(1).sum()), int)), Trace()
     found = global_link(world, Assignment.untouched(world), approximate=Approximate(recall=1.0), trace=trace)
     assert trace.recall == {"global-link": 1.0}

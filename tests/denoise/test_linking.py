@@ -25,7 +25,7 @@ def unit(x):
     return np.divide(x, norms, out=np.zeros(x.shape), where=norms > 0).astype(np.float32)
 
 
-def crowd(seed, count=60, width=5, spread=0.3):
+def random_people(seed, count=60, width=5, spread=0.3):
     """A few people many times over, some rows twice, some zero."""
     rng = np.random.default_rng(seed)
     people = rng.normal(size=(max(1, count // 6), width))
@@ -44,7 +44,9 @@ def nearly_alike(seed, count=60, width=4):
 
 
 centers = st.one_of(
-    st.builds(crowd, st.integers(0, 10_000), st.integers(1, 80), st.integers(1, 9), st.sampled_from([0.1, 0.4, 1.0])),
+    st.builds(
+        random_people, st.integers(0, 10_000), st.integers(1, 80), st.integers(1, 9), st.sampled_from([0.1, 0.4, 1.0])
+    ),
     st.builds(nearly_alike, st.integers(0, 10_000)),
 )
 edges = [float(1 - np.cos(np.deg2rad(degrees))) for degrees in (10, 20, 30, 60)]
@@ -149,7 +151,7 @@ def test_links_that_cannot_be_thinned_must_fit_in_memory():
 
 @pytest.mark.parametrize("reach", [None, 700])
 def test_threads_and_widths_change_no_bit(reach):
-    x = crowd(0, 3000, 96, 0.5)
+    x = random_people(0, 3000, 96, 0.5)
     inside, around = tiled(1024, 512, 640), tiled(1024, 256, 640)
     inside.threads = False
     with threadpool_limits(1):
@@ -171,7 +173,7 @@ class Backwards:
 
 
 def test_engine_changes_no_bit():
-    x = crowd(1, 500)
+    x = random_people(1, 500)
     for reach in (None, 40):
         mine = find_links(x, 0.2, reach=reach)
         same_bits(find_links(x, 0.2, reach=reach, engine=Backwards(), products=tiled(64, 32, 32)), mine)
@@ -180,7 +182,7 @@ def test_engine_changes_no_bit():
 
 def test_float16_memory_map_is_not_copied(tmp_path):
     count, width = 20_000, 64
-    half = crowd(2, count, width).astype(np.float16)
+    half = random_people(2, count, width).astype(np.float16)
     np.save(tmp_path / "centers.npy", half)
     mapped = np.load(tmp_path / "centers.npy", mmap_mode="r")
     tracemalloc.start()

@@ -126,7 +126,7 @@ def test_rerank_needs_a_gallery_without_the_queries():
         EvaluateSettings(rerank=True, protocol="video")
 
 
-def crowd(root, people=6, cameras=(1, 2), shots=2):
+def make_market_set(root, people=6, cameras=(1, 2), shots=2):
     """Training images only: random stripes of each person, a little different in each."""
     for person in range(1, people + 1):
         look = np.random.default_rng(person).integers(0, 255, (4, 1, 3))
@@ -154,7 +154,7 @@ def read_evaluations(path):
     ],
 )
 def test_training_images_are_split_by_rule(tmp_path, change, queries, gallery):
-    data = crowd(tmp_path / "set", cameras=(1, 2, 3))
+    data = make_market_set(tmp_path / "set", cameras=(1, 2, 3))
     (scores,) = read_evaluations(evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data]))
     assert (scores["queries"], scores["gallery"]) == (queries, gallery)
     with np.load(tmp_path / "work" / "evaluations" / scores["name"] / "ranking.npz") as lists:
@@ -180,13 +180,13 @@ def test_training_images_are_split_by_rule(tmp_path, change, queries, gallery):
     ],
 )
 def test_invalid_split_rules_are_refused(tmp_path, change, kind, message):
-    data = crowd(tmp_path / "set")
+    data = make_market_set(tmp_path / "set")
     with pytest.raises(kind, match=message):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(**change), data=[data])
 
 
 def test_folder_of_people_without_cameras(tmp_path):
-    for path in sorted((crowd(tmp_path / "named", people=3, cameras=(1,), shots=3)).rglob("*.png")):
+    for path in sorted((make_market_set(tmp_path / "named", people=3, cameras=(1,), shots=3)).rglob("*.png")):
         person = tmp_path / "set" / f"anna{path.name[:4]}"
         person.mkdir(parents=True, exist_ok=True)
         path.rename(person / path.name)
@@ -220,7 +220,7 @@ def test_unrecognised_sets_are_refused(tmp_path):
 def test_models_and_sets_in_one_table_reuse_embeddings(tmp_path, monkeypatch):
     from reappear.pipeline.evaluate import vectors
 
-    data = [crowd(tmp_path / "near"), crowd(tmp_path / "far", people=8)]
+    data = [make_market_set(tmp_path / "near"), make_market_set(tmp_path / "far", people=8)]
     work, settings = Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera", bootstrap=50)
     first = read_evaluations(evaluate(work, settings, data=data, models=["color"]))
     assert [one["name"] for one in first] == ["color@near,cross-camera", "color@far,cross-camera"]
@@ -257,7 +257,7 @@ def test_models_and_sets_in_one_table_reuse_embeddings(tmp_path, monkeypatch):
 
 
 def test_result_names_are_distinct(tmp_path):
-    data = crowd(tmp_path / "set")
+    data = make_market_set(tmp_path / "set")
     settings = EvaluateSettings(split="cross-camera")
     with pytest.raises(SettingsError, match="the model color is given twice"):
         evaluate(Workspace(tmp_path / "work"), settings, data=[data], models=["color", "color"])
@@ -270,7 +270,7 @@ def test_result_names_are_distinct(tmp_path):
 
 
 def test_tracklets_are_the_means_of_their_images(tmp_path):
-    data = crowd(tmp_path / "set", cameras=(1, 2, 3), shots=3)
+    data = make_market_set(tmp_path / "set", cameras=(1, 2, 3), shots=3)
     settings = EvaluateSettings(split="cross-camera", protocol="video", identities="1-4")
     (scores,) = read_evaluations(evaluate(Workspace(tmp_path / "work"), settings, data=[data]))
     assert (scores["queries"], scores["gallery"]) == (4, 8 + 4)
@@ -321,7 +321,7 @@ def test_splits_of_a_set_are_its_options(tmp_path):
 
 
 def test_two_sets_of_one_name(tmp_path):
-    data = [crowd(tmp_path / place / "set") for place in ("here", "there")]
+    data = [make_market_set(tmp_path / place / "set") for place in ("here", "there")]
     with pytest.raises(SettingsError, match="two data sets have the name set"):
         evaluate(Workspace(tmp_path / "work"), EvaluateSettings(split="cross-camera"), data=data)
 
@@ -450,7 +450,7 @@ def test_file_against_itself_excludes_the_query(tmp_path):
 @pytest.mark.parametrize("copied", ["copy", "hardlink", "symlink", "renamed"])
 def test_queries_copied_into_the_gallery_change_nothing_without_cameras(tmp_path, copied):
     """Whatever their files are called, and though two pictures of a person may look alike to the descriptor."""
-    root = crowd(tmp_path / "train", cameras=(1,), shots=4)
+    root = make_market_set(tmp_path / "train", cameras=(1,), shots=4)
     for path in sorted((root / "bounding_box_train").iterdir()):
         side = "query" if "000000" in path.name else "bounding_box_test"
         for data in ("apart", "both"):

@@ -12,7 +12,7 @@ from reappear.denoise.groups import to_unit
 from reappear.denoise.linking import count_pairs, find_links
 from reappear.pipeline.engines import LocalSettings, RaySettings, choose_products
 from reappear.pipeline.engines.torch_products import TorchProducts
-from tests.denoise.test_linking import crowd, same_bits
+from tests.denoise.test_linking import random_people, same_bits
 
 gpu = pytest.mark.gpu
 here = torch.cuda.is_available()
@@ -24,7 +24,7 @@ here = torch.cuda.is_available()
 )
 @pytest.mark.parametrize("reach", [None, 150])
 def test_half_precision_gives_the_same_links(device, dtype, reach):
-    x = crowd(0, 1200, 48, 0.4)
+    x = random_people(0, 1200, 48, 0.4)
     products = TorchProducts(device, dtype)
     products.block, products.tile = 500, (200, 300)
     assert isinstance(products, Products)
@@ -52,7 +52,7 @@ def test_products_are_off_by_no_more_than_their_bound(dtype, width):
 @gpu
 @pytest.mark.skipif(not here, reason="no GPU")
 def test_gpu_gives_the_links_of_the_processor():
-    x = crowd(1, 40_000, 256, 0.6)
+    x = random_people(1, 40_000, 256, 0.6)
     products = choose_products("auto", LocalSettings())
     assert products is not BLAS
     same_bits(find_links(x, 0.3, products=products), find_links(x, 0.3))
