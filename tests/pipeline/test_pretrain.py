@@ -28,7 +28,7 @@ from reappear.core import (
 )
 from reappear.methods.cion.settings import CionSettings, DinoSettings, TrackletSettings
 from reappear.methods.moco.settings import MocoSettings
-from reappear.models import load_model
+from reappear.models import Embedder, load_model
 from reappear.pipeline.demo import DemoSettings, demo
 from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
 from reappear.pipeline.run import RunSettings, run
@@ -336,8 +336,8 @@ def test_validation_scores_the_model_while_it_trains(work: Workspace, tmp_path: 
     pretrain(work, "validated", dataclasses.replace(TINY, validation=validation, validation_every=2), labels="found")
     rows = [json.loads(line) for line in (work.model("validated") / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "validation_map" in row] == [2, 4, 5]
-    model, _ = load_model(work.model("validated"))
-    again = Validation.of_folder(validation, 32, 16).score(model, torch.device("cpu"))
+    embedder = Embedder.load(work.model("validated"))
+    again = Validation.of_folder(validation, embedder.preprocessing).score(embedder)
     assert rows[-1]["validation_map"] == pytest.approx(again, abs=1e-6)
 
 

@@ -5,41 +5,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from reappear.core import ImageTable, InputError, Ranking, SettingsError, generator
 from reappear.data import decode_image, read, read_image
+from reappear.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from reappear.store import CropStore, FileHashes
 
 from .contents import hash_images, hash_value
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from reappear.models import Embedder
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1], as networks expect them
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Query and gallery, decoded and resized once; scored across cameras."""
+    """Query and gallery, decoded and resized once, for embedders of this image size; scored across cameras."""
 
-    query: UInt8[np.ndarray, "q 3 h w"]
-    gallery: UInt8[np.ndarray, "g 3 h w"]
+    query: UInt8[np.ndarray, "q h w 3"]
+    gallery: UInt8[np.ndarray, "g h w 3"]
     query_ids: Int[np.ndarray, " q"]
     gallery_ids: Int[np.ndarray, " g"]
     query_cameras: Int[np.ndarray, " q"]
     gallery_cameras: Int[np.ndarray, " g"]
 
     @classmethod
-    def of_folder(cls, root: Path, height: int, width: int) -> "Validation":
+    def of_folder(cls, root: Path, preprocessing: Preprocessing) -> "Validation":
         """A folder in Market-1501 layout; see `validation_split`."""
         query, gallery = validation_split(root)
 
-        def shown(paths: np.ndarray) -> UInt8[np.ndarray, "n 3 h w"]:
-            return _resized([(str(path), read_image(str(path))) for path in paths], height, width)
+        def shown(paths: np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
+            return _resized([(str(path), read_image(str(path))) for path in paths], preprocessing)
 
         return cls(
             shown(query.path),
@@ -58,27 +57,31 @@ class Validation:
 
     @classmethod
     def of_crops(
-        cls, crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], height: int, width: int
+        cls,
+        crops: CropStore,
+        rows: Int[np.ndarray, " n"],
+        identity: Int[np.ndarray, " n"],
+        preprocessing: Preprocessing,
     ) -> "Validation":
         """Held-out crops: the first of each person in each video is a query for those of the other videos."""
         identity = _people(crops, rows, identity)
         video = np.asarray(crops.crops["video"], np.int64)[rows]
         is_query = np.zeros(len(rows), bool)
         is_query[np.unique(np.stack([identity, video]), axis=1, return_index=True)[1]] = True
-        pixels = _resized([(f"crop {row}", crops.image(int(row))) for row in rows], height, width)
+        pixels = _resized([(f"crop {row}", crops.image(int(row))) for row in rows], preprocessing)
         return cls(pixels[is_query], pixels, identity[is_query], identity, video[is_query], video)
 
-    def score(self, backbone: "nn.Module", device: "torch.device") -> float:
-        """MAP of a backbone, in [0, 1]."""
-        return self.rank(backbone, device).mean_ap
+    def score(self, embedder: "Embedder") -> float:
+        """MAP of an embedder, in [0, 1]."""
+        return self.rank(embedder).mean_ap
 
-    def rank(self, backbone: "nn.Module", device: "torch.device") -> Ranking:
-        """The gallery ranked for each query by a backbone."""
+    def rank(self, embedder: "Embedder") -> Ranking:
+        """The gallery ranked for each query by an embedder."""
         from reappear.metrics import rank
 
         return rank(
-            _features(backbone, self.query, device),
-            _features(backbone, self.gallery, device),
+            embedder(list(self.query)),
+            embedder(list(self.gallery)),
             query_ids=self.query_ids,
             gallery_ids=self.gallery_ids,
             query_cameras=self.query_cameras,
@@ -137,30 +140,11 @@ def _people(crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndar
     return truth if np.any(truth >= 0) else identity
 
 
-def _resized(images: Sequence[tuple[str, bytes]], height: int, width: int) -> UInt8[np.ndarray, "n 3 h w"]:
-    out = np.empty((len(images), 3, height, width), np.uint8)
-    for i, (name, data) in enumerate(images):
+def _resized(images: Sequence[tuple[str, bytes]], preprocessing: Preprocessing) -> UInt8[np.ndarray, "n h w 3"]:
+    out = np.empty((len(images), preprocessing.height, preprocessing.width, 3), np.uint8)
+    for slot, (name, data) in zip(out, images, strict=True):
         try:
-            pixels = decode_image(data)
+            slot[:] = preprocessing.resize([decode_image(data)])[0]
         except InputError as error:
             raise InputError(f"{name} is not a readable image: {error}; remove it from the validation set") from error
-        shrinks = pixels.shape[0] * pixels.shape[1] > height * width
-        shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        out[i] = shown.transpose(2, 0, 1)
     return out
-
-
-def _features(backbone: "nn.Module", images: np.ndarray, device: "torch.device") -> np.ndarray:
-    import torch
-
-    mean = torch.tensor(MEAN, device=device).view(3, 1, 1) * 255
-    std = torch.tensor(STD, device=device).view(3, 1, 1) * 255
-    was_training = backbone.training
-    backbone.eval()
-    with torch.no_grad():
-        parts = [
-            backbone((torch.from_numpy(images[i : i + 256]).to(device) - mean) / std).float().cpu().numpy()
-            for i in range(0, len(images), 256)
-        ]
-    backbone.train(was_training)
-    return np.concatenate(parts)

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from reappear.core import Progress
 from reappear.methods.registry import spec_of
 from reappear.methods.setup import Setup
-from reappear.models import save_model
+from reappear.models import Embedder, Preprocessing, save_model
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.record import Outcome, read_record
 from reappear.pipeline.settings import result_settings
@@ -69,13 +69,14 @@ class Training:
         )
         task = spec_of(settings.method).build(setup)
         exported = task.export(settings.keep)
+        embedder = Embedder(exported, self._preprocessing)
         run = Run(
             staging,
             self.device,
             name=self.name,
             resume_from=self.resume_from,
             config_hash=self._config_hash(rows, identity),
-            validate=None if validation is None else (lambda: validation.score(exported, self.device)),
+            validate=None if validation is None else (lambda: validation.score(embedder)),
             progress=progress,
         )
         metrics = train(task, schedule, settings, run)
@@ -93,6 +94,10 @@ class Training:
             remove_scratch(staging / "checkpoints", "step-*.pt")
         return Outcome(counts, dropped, made=len(rows))
 
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        return Preprocessing(height=self.settings.height, width=self.settings.width)
+
     def _config_hash(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
         """The hash of settings, labels and data: a checkpoint continues only a training with the same."""
         config = {"labels": self.labels, "data": self._data(rows, identity), **result_settings(self.settings)}
@@ -108,13 +113,12 @@ class Training:
     ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Validation | None, int]:
         """Training crops and labels, the validation set (first process only), and the number of held-out crops."""
         settings = self.settings
-        size = settings.height, settings.width
         first = parallel.rank_and_world()[0] == 0
         if settings.validation is not None:
-            return rows, identity, Validation.of_folder(settings.validation, *size) if first else None, 0
+            return rows, identity, Validation.of_folder(settings.validation, self._preprocessing) if first else None, 0
         if not settings.validation_share:
             return rows, identity, None, 0
         held = held_out(self.crops, rows, identity, share=settings.validation_share, seed=settings.seed)
         asks = first and bool(held.any())
-        validation = Validation.of_crops(self.crops, rows[held], identity[held], *size) if asks else None
+        validation = Validation.of_crops(self.crops, rows[held], identity[held], self._preprocessing) if asks else None
         return rows[~held], identity[~held], validation, int(held.sum())
