@@ -3,7 +3,8 @@
 from typing import Any
 
 from reappear.methods.registry import spec_of
-from reappear.pipeline.validation import MEAN, STD
+from reappear.models.preprocessing import IMAGENET_MEAN as MEAN
+from reappear.models.preprocessing import IMAGENET_STD as STD
 
 from .settings import PretrainSettings
 
