@@ -9,7 +9,7 @@ import pytest
 
 from reappear.core import ImageTable
 from reappear.data import decode_image, read, read_image
-from reappear.methods.settings import DinoSettings
+from reappear.methods.cion.settings import DinoSettings
 from reappear.metrics import rank
 from reappear.models import Embedder
 from reappear.models.extractors import ModelSettings
