@@ -13,13 +13,12 @@ from reappear.core import (
     InputError,
     SettingsError,
     TrainingError,
-    parser_errors,
     read_json_object,
     require_regular_file,
 )
 from reappear.store import atomic_write, write_text
 
-from .checkpoints import require_finite
+from .checkpoints import read_tensors, require_finite
 from .registry import create_model
 
 NEEDED = ("architecture", "arguments", "height", "width", "mean", "std")  # keys of config.json
@@ -88,9 +87,7 @@ def read_neck(folder: Path, neck: nn.Module) -> None:
     """
     if not neck.state_dict():
         return
-    path = folder / _WEIGHTS
-    with parser_errors(path, "safetensors"):
-        tensors = safetensors.torch.load_file(path)
+    path, tensors = folder / _WEIGHTS, read_tensors(folder)
     own = {name.removeprefix("neck."): value for name, value in tensors.items() if name.startswith("neck.")}
     require_finite(own, path)
     try:
