@@ -39,10 +39,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from reappear.cli.progress import listener
 from reappear.methods.moco.settings import MocoSettings
 from reappear.methods.registry import spec_of
-from reappear.methods.setup import MEAN, STD, Setup, choose_device
+from reappear.methods.setup import Setup, choose_device
+from reappear.models import Embedder, Preprocessing
+from reappear.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from reappear.pipeline.ingest import IngestSettings, ingest
+from reappear.pipeline.labels import crop_images, labelled_crops
 from reappear.pipeline.pretrain import CropImages, PretrainSettings
-from reappear.pipeline.pretrain.labels import crop_table, labelled, labels_of
+from reappear.pipeline.pretrain.labels import labels_of
 from reappear.pipeline.settings import parse_override, resolve, to_plain
 from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
@@ -126,7 +129,7 @@ def reestimated(backbone: nn.Module, images: Iterator[Tensor]) -> Statistics:
 
 def scored_views(images: CropImages, settings: PretrainSettings, device: torch.device) -> Iterator[Tensor]:
     """Batches of training crops as they would be scored."""
-    mean, std = (torch.tensor(channels).view(3, 1, 1) * 255 for channels in (MEAN, STD))
+    mean, std = (torch.tensor(channels).view(3, 1, 1) * 255 for channels in (IMAGENET_MEAN, IMAGENET_STD))
     order = np.random.default_rng(0).permutation(len(images))
     for i in range(0, min(2048, len(order) - 255), 256):
         pixels = []
@@ -148,13 +151,19 @@ def distance(one: Statistics, other: Statistics) -> float:
     return torch.cat(apart).mean().item()
 
 
-def scores(network: nn.Module, variants: dict[str, Statistics], sets: dict[str, Validation], device: Any) -> Any:
+def input_of(settings: PretrainSettings) -> Preprocessing:
+    """The preprocessing of a model."""
+    return Preprocessing(height=settings.height, width=settings.width)
+
+
+def scores(embedder: Embedder, variants: dict[str, Statistics], sets: dict[str, Validation]) -> Any:
     """MAP of a backbone under each of some statistics; it gets its own back."""
+    network = embedder.backbone
     own = statistics_of(network)
     result = {}
     for name, variant in variants.items():
         set_statistics(network, variant)
-        result |= {f"{name}, {part}": round(people.score(network, device), 5) for part, people in sets.items()}
+        result |= {f"{name}, {part}": round(people.score(embedder), 5) for part, people in sets.items()}
     set_statistics(network, own)
     return result
 
@@ -175,11 +184,9 @@ def trained(
     """Scores of student and teacher, under each of the statistics, before and after the training."""
     device = choose_device(settings.device)
     torch.set_num_threads(settings.threads)
-    crops = work.open_crops()
-    rows, identity, _ = labelled(crops, labels, work)
-    schedule = Schedule.of(settings, len(rows))
-    images = CropImages(crops, rows, max_height=2 * settings.height, memory_mb=settings.memory_mb)
-    table = crop_table(crops, rows, identity)
+    table, _ = labelled_crops(work, labels)
+    schedule = Schedule.of(settings, len(table))
+    images = CropImages(crop_images(work, table), max_height=2 * settings.height, memory_mb=settings.memory_mb)
     task = spec_of(settings.method).build(
         Setup(settings, settings.method, images, table, labels, schedule.steps, device)
     )
@@ -195,8 +202,8 @@ def trained(
         taught = {"all": statistics_of(teacher)}
         taught["reestimated"] = reestimated(teacher, scored_views(images, settings, device))
         return {
-            "student": scores(student, of, sets, device),
-            "teacher": scores(teacher, taught, sets, device),
+            "student": scores(Embedder(student, input_of(settings)), of, sets),
+            "teacher": scores(Embedder(teacher, input_of(settings)), taught, sets),
             "distance from reestimated": {k: round(distance(v, again), 3) for k, v in of.items()},
         }
 
@@ -237,8 +244,7 @@ def main() -> None:
     links(asked.crops, asked.out)
     work = Workspace(asked.out / "work")
     ingest([asked.out / "train"], work, IngestSettings(layout="market1501", labels_are_truth=True), progress=TELL)
-    size = settings.height, settings.width
-    sets = {part: Validation.of_folder(asked.out / part, *size) for part in ("chosen", "test")}
+    sets = {part: Validation.of_folder(asked.out / part, input_of(settings)) for part in ("chosen", "test")}
     file = asked.out / ("quick.jsonl" if asked.quick else "rows.jsonl")
     moco = resolve(MocoSettings, MOCO)
     for seed in asked.seeds:

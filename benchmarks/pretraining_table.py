@@ -28,12 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import measure
-import torch
 
 from reappear.cli.progress import listener
 from reappear.methods.moco.settings import MocoSettings
 from reappear.methods.registry import METHODS
-from reappear.models import load_model
+from reappear.models import Embedder
 from reappear.models.extractors import extractor_settings_for
 from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.embed import EmbedSettings, embed
@@ -142,9 +141,9 @@ def arm(name: str, settings: PretrainSettings, moco: MocoSettings) -> tuple[Pret
     return settings, "round0" if name == "correlated" else "true"
 
 
-def scores(work: Workspace, model: str, scored: Path, settings: PretrainSettings) -> dict[str, Any]:
-    validation = Validation.of_folder(scored, settings.height, settings.width)
-    ranking = validation.rank(load_model(work.model(model))[0], torch.device("cpu"))
+def scores(work: Workspace, model: str, scored: Path) -> dict[str, Any]:
+    embedder = Embedder.load(work.model(model))
+    ranking = Validation.of_folder(scored, embedder.preprocessing).rank(embedder)
     rows = [json.loads(line) for line in (work.model(model) / "metrics.jsonl").read_text().splitlines()]
     curve = [[row["step"], round(row["validation_map"], 4)] for row in rows if "validation_map" in row]
     return {"map": ranking.mean_ap, "rank1": float(ranking.cmc[0]), "curve": curve}
@@ -179,7 +178,7 @@ def main() -> None:
             chosen, labels = arm(name, replace(settings, seed=seed, validation=scored), moco)
             model = f"{name}-{seed}"
             pretrain(work, model, chosen, labels=labels, progress=TELL)
-            table[name].append(scores(work, model, scored, chosen))
+            table[name].append(scores(work, model, scored))
             print(f"seed {seed} {name}: mAP {table[name][-1]['map']:.4f}", flush=True)
     means = {name: statistics.mean(row["map"] for row in rows) for name, rows in table.items()}
     figures = {

@@ -23,8 +23,9 @@ from torch import Tensor
 from reappear.core import ImageTable
 from reappear.methods.cion.settings import CionSettings
 from reappear.methods.cion.task import Cion
-from reappear.methods.setup import MEAN, STD, Setup
+from reappear.methods.setup import Setup
 from reappear.models import create_model, describe_model, list_models, load_model, save_model
+from reappear.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from reappear.train.batch import ViewBatch
 from reappear.train.settings import TrainSettings
 
@@ -93,7 +94,7 @@ def one_step(name: str) -> dict[str, float]:
         raise RuntimeError(f"{name}: a parameter has no gradient")
     image = torch.randn(1, 3, *GLOBAL)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        sizes = {"height": GLOBAL[0], "width": GLOBAL[1], "mean": MEAN, "std": STD}
+        sizes = {"height": GLOBAL[0], "width": GLOBAL[1], "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
         config = {"architecture": name, "arguments": {}, **sizes}
         save_model(Path(folder), task.teacher.backbone, config, card="")
         back = load_model(folder)[0].to(memory_format=torch.channels_last)  # as it was trained, to the last bit

@@ -19,6 +19,7 @@ def test_file_names_give_person_camera_and_sequence(tmp_path):
         ],
     )
     table = read("market1501", tmp_path)
+    assert table.frame.tolist() == [451, 0, 0, 0, -1]
     rows = list(
         zip(table.split.tolist(), table.identity.tolist(), table.camera.tolist(), table.sequence.tolist(), strict=True)
     )
@@ -65,3 +66,20 @@ def test_cuhk03_np(real_data):
     assert set(table.split.tolist()) == {"train"}
     assert len(np.unique(table.identity)) > 100
     assert set(table.camera.tolist()) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("0002_c1s1_000451_03.jpg", 451),
+        ("0005_c2_f0046985.jpg", 46985),
+        ("0001_c1_22.png", 22),
+        ("0001_c1s2.jpg", -1),
+        ("0001_c1s2_front.jpg", -1),
+        (f"0001_c1s2_{10**20}_01.jpg", -1),
+        ("0001.jpg", -1),
+    ],
+)
+def test_names_say_the_frame(tmp_path, name, frame):
+    fill(tmp_path, [f"bounding_box_train/{name}"])
+    assert read("market1501", tmp_path).frame.tolist() == [frame]

@@ -44,6 +44,16 @@ def test_video_sequences_are_tracklets(tree):
             assert len({*zip(table.identity[mine], table.camera[mine], table.split[mine], strict=True)}) == 1
 
 
+def test_frames_of_a_tracklet_are_in_order(tree):
+    name, root = tree
+    if READERS[name].video:
+        table = read(name, root)
+        for sequence in np.unique(table.sequence):
+            frames = table.frame[table.sequence == sequence]
+            assert frames.min() >= 0
+            assert (np.diff(frames) > 0).all()
+
+
 def test_sets_are_found_under_common_folder_names(tree, tmp_path, monkeypatch):
     name, root = tree
     for known in READERS[name].folders:
@@ -108,8 +118,10 @@ def test_minus_one_is_junk_without_integer_overflow(tmp_path, name, files, expec
     assert len(table) + len(table.skipped) == len(files)
 
 
-@pytest.mark.parametrize("column", ["identity", "camera", "sequence"])
+@pytest.mark.parametrize("column", ["identity", "camera", "sequence", "frame"])
 def test_negative_numbers_other_than_minus_one_are_refused(column):
-    columns = {name: np.array([0, -1]) for name in ("identity", "camera", "sequence")} | {column: np.array([0, -2])}
+    columns = {name: np.array([0, -1]) for name in ("identity", "camera", "sequence", "frame")} | {
+        column: np.array([0, -2])
+    }
     with pytest.raises(InputError, match=rf"^b\.jpg: {column} .* got -2"):
         ImageTable(np.array(["a.jpg", "b.jpg"]), split=np.array(["train"] * 2), **columns)

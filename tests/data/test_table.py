@@ -11,7 +11,8 @@ from .trees import fill, rows
 def test_numbers_and_splits(tmp_path):
     fill(tmp_path, ["im/a.jpg", "im/b.jpg", "im/c.jpg"])
     (tmp_path / "t.csv").write_text(
-        "path,identity,camera,split,sequence\nim/a.jpg,7,1,query,3\nim/b.jpg,7,2,gallery,4\nim/c.jpg,-1,2,gallery,\n"
+        "path,identity,camera,split,sequence,frame\n"
+        "im/a.jpg,7,1,query,3,12\nim/b.jpg,7,2,gallery,4,0\nim/c.jpg,-1,2,gallery,,\n"
     )
     table = read("table", tmp_path / "t.csv")
     assert rows(table, tmp_path, "identity", "camera", "sequence", "split") == [
@@ -19,6 +20,7 @@ def test_numbers_and_splits(tmp_path):
         ("im/b.jpg", 7, 2, 4, "gallery"),
         ("im/c.jpg", -1, 2, -1, "gallery"),
     ]
+    assert table.frame.tolist() == [12, 0, -1]
     assert read("table", tmp_path).path.tolist() == table.path.tolist()
 
 

@@ -292,9 +292,9 @@ def _onnx(folder: Path) -> Path:
 
 
 def _read_onnx(path: Path) -> object:
-    from reappear.models.extractors import OnnxExtractor
+    from reappear.models.extractors import OnnxSettings
 
-    return OnnxExtractor(path, height=16, width=8, threads=1)([np.zeros((16, 8, 3), np.uint8)])
+    return OnnxSettings(weights=path, height=16, width=8, threads=1).build()([np.zeros((16, 8, 3), np.uint8)])
 
 
 def _openvino(folder: Path, file: str) -> Path:
@@ -305,9 +305,10 @@ def _openvino(folder: Path, file: str) -> Path:
 
 
 def _read_openvino(path: Path) -> object:
-    from reappear.models.extractors import OpenVinoExtractor
+    from reappear.models.extractors import OpenVinoSettings
 
-    return OpenVinoExtractor(path.with_suffix(".xml"), height=16, width=8)([np.zeros((16, 8, 3), np.uint8)])
+    extractor = OpenVinoSettings(weights=path.with_suffix(".xml"), height=16, width=8).build()
+    return extractor([np.zeros((16, 8, 3), np.uint8)])
 
 
 _CSV = b"path,identity,camera,time\na.jpg,1,2,0.5\nb.jpg,1,3,1.5\nc.jpg,2,,\n"

@@ -26,7 +26,8 @@ def test_model_round_trip(tmp_path: Path) -> None:
     model(torch.randn(4, 3, 32, 16))
     save_model(tmp_path / "m", model, CONFIG, card="# A card\n")
     back, config = load_model(tmp_path / "m")
-    assert config == {**CONFIG, "features": 16}
+    own = {"interpolation": "area-cubic", "scale": 255.0, "channels": "rgb", "neck": "none", "feature": "after"}
+    assert config == {**CONFIG, **own, "features": 16}
     assert (tmp_path / "m" / "README.md").read_text() == "# A card\n"
     assert not back.training
     images = torch.randn(2, 3, 32, 16)

@@ -45,7 +45,13 @@ def make_workspace(root: Path, *, people: int = 8, cameras: int = 2, crops: int 
                     ):
                         rows[name].append(value)
     columns = {name: np.array(values) for name, values in rows.items()}
-    write_table(work.crops / "crops.parquet", columns)
+    total = len(columns["size"])
+    unknown = {name: np.zeros(total) for name in ("left", "top", "right", "bottom", "score")}
+    order = {"frame": np.arange(total), "time": np.full(total, np.nan)}
+    write_table(work.crops / "crops.parquet", columns | unknown | order)
+    names = [f"camera {number}" for number in range(cameras)]
+    numbers = {name: np.zeros(cameras) for name in ("width", "height", "rate", "frames", "seconds")}
+    write_table(work.crops / "videos.parquet", {"name": names, "path": names, "camera": names} | numbers)
     write_table(work.crops / "tracklets.parquet", {"crops": np.bincount(columns["tracklet"])})
     _finish(work.crops, "ingest")
     found = Identities(

@@ -42,9 +42,9 @@ def work(tmp_path_factory):
 
 
 LOST = {
-    "market1501": {"cameras"},
-    "cion_al": {"camera", "sequence", "cameras"},
-    "coco": set(),
+    "market1501": {"cameras", "time"},
+    "cion_al": {"camera", "sequence", "cameras", "frame", "time"},
+    "coco": {"time"},
     "parquet": {"cameras"},
     "webdataset": {"cameras"},
 }
@@ -63,7 +63,8 @@ def test_documented_columns_round_trip(work, tmp_path, kind):
         images = [pixels(read_image(path)) for path in table.path.tolist()]
         for name in columns - {"cameras"}:
             column = getattr(table, name)
-            column = column + plus if column.dtype.kind == "i" else column
+            column = column + plus if name in ("identity", "camera", "sequence") else column
+            column = np.nan_to_num(column, nan=-1) if column.dtype.kind == "f" else column
             rows.setdefault(name, []).append(dict(zip(images, column.tolist(), strict=True)))
     for name, (wanted, got) in rows.items():
         assert len(got) == 23
@@ -226,7 +227,7 @@ def test_existing_target_is_refused(work, tmp_path):
 
 
 def test_invalid_exports_are_refused(work, tmp_path):
-    with pytest.raises(InputError, match=r"has no identities 'x'; there are tracklet, given, true, round0"):
+    with pytest.raises(InputError, match=r"has no identities 'x'; labels are instance, tracklet, given, true, round0"):
         export_data(work, tmp_path / "a", ExportDataSettings(), identities="x")
     with pytest.raises(InputError, match="no crop has an identity"):
         export_data(work, tmp_path / "b", ExportDataSettings(), identities="true")

@@ -28,8 +28,9 @@ from reappear.core import (
 )
 from reappear.methods.cion.settings import CionSettings, DinoSettings, TrackletSettings
 from reappear.methods.moco.settings import MocoSettings
-from reappear.models import load_model
+from reappear.models import Embedder, load_model
 from reappear.pipeline.demo import DemoSettings, demo
+from reappear.pipeline.labels import crop_images, labelled_crops
 from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
 from reappear.pipeline.run import RunSettings, run
 from reappear.pipeline.validation import Validation
@@ -323,9 +324,9 @@ def test_memory_and_workers_change_nothing(work: Workspace) -> None:
 
 
 def test_tall_crops_are_shrunk_the_same_way_held_or_read(work: Workspace) -> None:
-    rows = np.arange(4)
-    held = CropImages(work.open_crops(), rows, max_height=20, memory_mb=10)
-    read = CropImages(work.open_crops(), rows, max_height=20, memory_mb=0)
+    images = crop_images(work, labelled_crops(work, "instance")[0])
+    held = CropImages(images, max_height=20, memory_mb=10)
+    read = CropImages(images, max_height=20, memory_mb=0)
     for i in range(4):
         assert held[i].shape == (20, 10, 3)
         np.testing.assert_array_equal(held[i], read[i])
@@ -336,8 +337,8 @@ def test_validation_scores_the_model_while_it_trains(work: Workspace, tmp_path: 
     pretrain(work, "validated", dataclasses.replace(TINY, validation=validation, validation_every=2), labels="found")
     rows = [json.loads(line) for line in (work.model("validated") / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "validation_map" in row] == [2, 4, 5]
-    model, _ = load_model(work.model("validated"))
-    again = Validation.of_folder(validation, 32, 16).score(model, torch.device("cpu"))
+    embedder = Embedder.load(work.model("validated"))
+    again = Validation.of_folder(validation, embedder.preprocessing).score(embedder)
     assert rows[-1]["validation_map"] == pytest.approx(again, abs=1e-6)
 
 

@@ -13,7 +13,7 @@ from .cuhk03_np import CUHK03_NP, CUHK03_NP_LABELED
 from .exported import COCO, PARQUET, WEBDATASET
 from .folder import FOLDER
 from .ilids_vid import ILIDS_VID
-from .images import container, decode_image, ending, image_size, open_image, read_image
+from .images import Images, container, decode_image, ending, image_size, open_image, read_image
 from .labels import TABLE_ENDINGS, Codes, column_names, read_labels
 from .layout import Counts, Layout
 from .lupersonnl import LUPERSONNL
@@ -22,7 +22,7 @@ from .mars import MARS
 from .msmt17 import MSMT17
 from .prid2011 import PRID2011
 from .table import TABLE
-from .workspace import WORKSPACE
+from .workspace import OWN_LABELS, WORKSPACE, read_crops
 from .writers import WRITERS, Crop, Writer
 
 READERS: dict[str, Layout] = {
@@ -46,6 +46,7 @@ READERS: dict[str, Layout] = {
 }
 
 __all__ = [
+    "OWN_LABELS",
     "READERS",
     "TABLE_ENDINGS",
     "WRITERS",
@@ -53,6 +54,7 @@ __all__ = [
     "Codes",
     "Counts",
     "Crop",
+    "Images",
     "Layout",
     "Writer",
     "check",
@@ -65,6 +67,7 @@ __all__ = [
     "open_image",
     "options_of",
     "read",
+    "read_crops",
     "read_image",
     "read_labels",
     "recognise",

@@ -4,6 +4,7 @@ Read as `reappear export-data` writes them. Of others' files the labels `identit
 and `tracklet` are needed under these names (in COCO `identity_id` or `track_id`, `camera_id`).
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ def read_coco(root: Path) -> ImageTable:
     for image, one in annotations:
         identity: Any = one.get("identity_id", one.get("track_id"))
         sequence = one.get("track_id", -1)
-        name, camera = str(image.get("file_name")), image.get("camera_id", -1)
+        name, camera, frame = str(image.get("file_name")), image.get("camera_id", -1), image.get("frame_id", -1)
         if not all(type(number) is int for number in (identity, sequence, camera)):
             rows.skip(str(root / name), "an annotation without a whole number identity_id or track_id")
         else:
-            rows.add_if(listing.problem(name), str(root / name), identity=identity, camera=camera, sequence=sequence)
+            labels = {"identity": identity, "camera": camera, "sequence": sequence, "frame": _frame(frame)}
+            rows.add_if(listing.problem(name), str(root / name), **labels)
     if not len(rows):
         raise InputError(f"{file}: none of its {rows.skipped} images can be used ({rows.reason()})")
     return rows.table(cameras=_camera_names(found.get("videos"), rows.table().camera))
@@ -68,7 +70,7 @@ def read_parquet_images(root: Path) -> ImageTable:
     rows = Rows()
     for file in _parquets(root):
         names = parquet_columns(file)
-        known = [name for name in ("identity", "camera", "tracklet") if name in names]
+        known = [name for name in ("identity", "camera", "tracklet", "frame", "time") if name in names]
         if "identity" not in known:
             raise InputError(f"{file} has no column identity; it has {', '.join(names)}")
         for row, labels in enumerate(read_parquet(file, known)):
@@ -100,7 +102,24 @@ def _add(rows: Rows, path: str, labels: object) -> None:
     if "identity" not in named or not all(type(number) is int for number in numbers):
         rows.skip(path, "without a whole number identity")
     else:
-        rows.add(path, identity=numbers[0], camera=numbers[1], sequence=numbers[2])
+        rows.add(
+            path,
+            identity=numbers[0],
+            camera=numbers[1],
+            sequence=numbers[2],
+            frame=_frame(named.get("frame")),
+            time=_time(named.get("time")),
+        )
+
+
+def _frame(value: object) -> int:
+    """The number of a frame; -1 where it is none."""
+    return value if type(value) is int and 0 <= value < 2**63 else -1
+
+
+def _time(value: object) -> float:
+    """Seconds; NaN where it is no number."""
+    return float(value) if type(value) in (int, float) and abs(value) < 2**63 else math.nan  # type: ignore[arg-type]
 
 
 def _parquets(root: Path) -> list[Path]:

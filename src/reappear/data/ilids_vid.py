@@ -50,10 +50,11 @@ def read_ilids_vid(root: Path, *, split: int | None = 0, test: str = "first") ->
             if person not in folders:
                 rows.skip(f"{base}/sequences/cam{camera}/{person}", "a person of one camera alone")
                 continue
-            for path in list_files(folders[person]):
+            sequence = 2 * place + camera - 1
+            for frame, path in enumerate(list_files(folders[person])):
                 if is_image(path):
                     of: Split = "train" if person not in tested else "query" if camera == 1 else "gallery"
-                    rows.add(str(path), identity=int(number), camera=camera, sequence=2 * place + camera - 1, split=of)
+                    rows.add(str(path), identity=int(number), camera=camera, sequence=sequence, split=of, frame=frame)
                 else:
                     rows.skip(str(path), "not an image file")
     if not len(rows):

@@ -4,17 +4,19 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from reappear.core import InputError, read_bytes, require_regular_file
+from reappear.core import ImageTable, InputError, read_bytes, require_regular_file
 
 from .parquet import group_sizes, read_images
 
@@ -107,6 +109,38 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if pixels is None:
         raise InputError("damaged or cut off")
     return np.asarray(pixels, np.uint8)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a table, read and decoded when they are asked for.
+
+    Attributes:
+        table: Their references and labels.
+        read: A reference in `table.path` to the bytes of the image's file; `CropStore.image` where they are crops.
+        remedy: What a user can do about an image that cannot be decoded.
+    """
+
+    table: ImageTable
+    read: Callable[[Any], bytes] = read_image
+    remedy: str = "remove it from the set"
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The image of a row of the table, as RGB.
+
+        Raises:
+            InputError: It cannot be read or decoded.
+        """
+        reference = self.table.path[row].item()
+        data = self.read(reference)
+        try:
+            return decode_image(data)
+        except InputError as error:
+            name = reference if isinstance(reference, str) else f"crop {reference}"
+            raise InputError(f"{name} is not a readable image: {error}; {self.remedy}") from error
 
 
 @contextmanager

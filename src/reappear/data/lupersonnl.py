@@ -15,7 +15,7 @@ from .layout import Counts, Layout
 from .rows import Rows
 
 _NAME = re.compile(r"(\d{6})_(\d{7})_(\d{2,})")
-_KEY = re.compile(r"(\d{5})_(\d{6})_(\d+)_(\d+)")
+_KEY = re.compile(r"(\d{5})_(\d{6})_(\d{1,18})_(\d+)")
 
 
 def read_lupersonnl(root: Path) -> ImageTable:
@@ -41,7 +41,8 @@ def read_lupersonnl(root: Path) -> ImageTable:
             elif own or key:
                 video = videos.setdefault(f"{folder}/{key[1] if key else ''}", len(videos))
                 person = people.setdefault((video, key[2] if key else own[1] if own else ""), len(people))
-                rows.add(path, identity=person, camera=video, sequence=person)
+                frame = key[3] if key else own[2] if own else ""
+                rows.add(path, identity=person, camera=video, sequence=person, frame=int(frame))
             else:
                 rows.skip(path, "not named as in LUPerson-NL, 000012_0000345_01.jpg: person, frame, detection")
     if not len(rows):

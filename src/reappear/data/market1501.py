@@ -14,14 +14,14 @@ from .layout import Counts, Layout
 from .rows import Rows
 
 SPLIT_OF: dict[str, Split] = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
-NAME = re.compile(r"(-1|\d+)(?:_c(\d+)(?:s(\d+))?)?(?:[_.].*)?")
+NAME = re.compile(r"(-1|\d+)(?:_c(\d+)(?:s(\d+))?(?:_f?(\d{1,18}))?)?(?:[_.].*)?")  # f: as in DukeMTMC
 
 
 def read_market1501(root: Path) -> ImageTable:
     """Images of all splits that are there, sorted by name within each.
 
-    Person, camera and sequence are as the name says; camera and sequence are -1 where it does not. Files that are no
-    images, or whose name does not begin with a person, are skipped and counted.
+    Person, camera, sequence and frame are as the name says; all but the person are -1 where it does not. Files that are
+    no images, or whose name does not begin with a person, are skipped and counted.
 
     Raises:
         InputError: None of the three folders is there, or none of them holds a usable image.
@@ -48,8 +48,8 @@ def add_named(rows: Rows, folder: Path, split: Split) -> None:
         elif name is None:
             rows.skip(str(path), "the name does not begin with a person's number, as in 0002_c1s1_000451_03.jpg")
         else:
-            identity, camera, sequence = (int(part) if part else -1 for part in name.groups())
-            rows.add(str(path), identity=identity, camera=camera, sequence=sequence, split=split)
+            identity, camera, sequence, frame = (int(part) if part else -1 for part in name.groups())
+            rows.add(str(path), identity=identity, camera=camera, sequence=sequence, split=split, frame=frame)
 
 
 def matches_market1501(root: Path) -> bool:

@@ -47,7 +47,7 @@ def read_mars(root: Path) -> ImageTable:
                     f"and {part}_name.txt has {len(names)}"
                 )
             split: Split = "train" if part == "train" else "query" if number in asked else "gallery"
-            for name in names[begin - 1 : end]:
+            for frame, name in enumerate(names[begin - 1 : end]):
                 path = f"{name[:4]}/{name}"
                 rows.add_if(
                     listing.problem(path),
@@ -56,6 +56,7 @@ def read_mars(root: Path) -> ImageTable:
                     camera=camera,
                     sequence=first + number,
                     split=split,
+                    frame=frame,
                 )
         first += len(tracks)
     if not len(rows):

@@ -17,7 +17,7 @@ _TRAIN_PEOPLE = 1_041
 _LISTS: dict[str, Split] = {"list_train.txt": "train", "list_val.txt": "train", "list_query.txt": "query",
                             "list_gallery.txt": "gallery"}  # fmt: skip
 _FOLDERS = {True: ("train", "mask_train_v2"), False: ("test", "mask_test_v2")}
-_NAME = re.compile(r"\d+_\d+_(\d{1,18})_(\d{4})(morning|noon|afternoon)?.*")
+_NAME = re.compile(r"\d+_\d+_(\d{1,18})_(\d{4})(morning|noon|afternoon)?(?:_(\d{1,18}))?.*")
 _PERIODS = {"morning": 1, "noon": 2, "afternoon": 3}
 
 
@@ -56,6 +56,7 @@ def read_msmt17(root: Path) -> ImageTable:
                 camera=int(match[1]) if match else -1,
                 sequence=int(match[2]) * 10 + _PERIODS[match[3]] if match and match[3] else -1,
                 split=split,
+                frame=int(match[4]) if match and match[4] else -1,
             )
     if not len(rows):
         raise InputError(f"{root}: none of the {rows.skipped} images of its lists is there; copy the image folders")

@@ -53,10 +53,12 @@ def read_prid2011(root: Path, *, split: int | None = 0) -> ImageTable:
                 of: Split = "train"
                 if chosen is not None and chosen[person.name] == "test":
                     of = "query" if camera == 1 else "gallery"
-                for path in list_files(person):
+                for frame, path in enumerate(list_files(person)):
                     if is_image(path):
                         sequence = 2 * int(number) + camera - 1
-                        rows.add(str(path), identity=int(number), camera=camera, sequence=sequence, split=of)
+                        rows.add(
+                            str(path), identity=int(number), camera=camera, sequence=sequence, split=of, frame=frame
+                        )
                     else:
                         rows.skip(str(path), "not an image file")
     if not len(rows):

@@ -1,5 +1,7 @@
+import math
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +17,26 @@ class Rows:
     def __init__(self) -> None:
         self._path: list[str] = []
         self._numbers = array("q")
+        self._times = array("d")
         self._split = array("b")
         self._skipped: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._path)
 
-    def add(self, path: str, *, identity: int, camera: int = -1, sequence: int = -1, split: Split = "train") -> None:
+    def add(
+        self,
+        path: str,
+        *,
+        identity: int,
+        camera: int = -1,
+        sequence: int = -1,
+        split: Split = "train",
+        frame: int = -1,
+        time: float = math.nan,
+    ) -> None:
         """One image; left out where its path or numbers cannot be stored."""
-        numbers = (identity, camera, sequence)
+        numbers = (identity, camera, sequence, frame)
         if min(numbers) < -_LARGEST or max(numbers) > _LARGEST:
             self.skip(path, "a number of more than 64 bits")
             return
@@ -32,16 +45,15 @@ class Rows:
             return
         self._path.append(path)
         self._numbers.extend(numbers)
+        self._times.append(time)
         self._split.append(SPLITS.index(split))
 
-    def add_if(
-        self, problem: str, path: str, *, identity: int, camera: int = -1, sequence: int = -1, split: Split = "train"
-    ) -> None:
-        """One image, unless there is a problem with it."""
+    def add_if(self, problem: str, path: str, **labels: Any) -> None:
+        """One image, as `add` takes it, unless there is a problem with it."""
         if problem:
             self.skip(path, problem)
         else:
-            self.add(path, identity=identity, camera=camera, sequence=sequence, split=split)
+            self.add(path, **labels)
 
     def skip(self, path: str, reason: str) -> None:
         """One file that is left out."""
@@ -58,10 +70,21 @@ class Rows:
 
     def table(self, names: Sequence[str] = (), cameras: Sequence[str] = ()) -> ImageTable:
         """All rows; `names` and `cameras` are those of identities and cameras where the set does not number them."""
-        identity, camera, sequence = np.array(self._numbers, np.int64).reshape(-1, 3).T.copy()
+        identity, camera, sequence, frame = np.array(self._numbers, np.int64).reshape(-1, 4).T.copy()
         split = np.array(SPLITS)[np.array(self._split, np.int64)]
         path = np.array(self._path, np.str_)
-        return ImageTable(path, identity, camera, sequence, split, self._skipped, tuple(names), tuple(cameras))
+        return ImageTable(
+            path,
+            identity,
+            camera,
+            sequence,
+            split,
+            self._skipped,
+            tuple(names),
+            tuple(cameras),
+            frame,
+            np.array(self._times, np.float64),
+        )
 
 
 def _is_text(path: str) -> bool:

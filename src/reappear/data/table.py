@@ -15,7 +15,7 @@ from .rows import Rows
 
 
 def read_image_table(root: Path) -> ImageTable:
-    """Reads the columns path and identity (or label), and where they are there camera, sequence (or tracklet), split.
+    """Reads the columns path and identity (or label), and if there camera, sequence (or tracklet), frame, split.
 
     Paths are relative to the file's folder. Labels may be text: then `names` holds them, and identities are their
     places in it. An empty identity or -1 is junk; without a column split all is "train".
@@ -27,7 +27,7 @@ def read_image_table(root: Path) -> ImageTable:
         InputError: The file or a column is missing, a path stands twice, a split is none, or no image is there.
     """
     file = _file(root)
-    columns = read_labels(file, labels=("identity", "camera", "tracklet", "split"))
+    columns = read_labels(file, labels=("identity", "camera", "tracklet", "frame", "split"))
     lacking = [name for name in ("path", "identity") if name not in columns]
     if lacking:
         raise InputError(f"{file} has no column {' and no column '.join(lacking)}; it has {column_names(file)}")
@@ -35,13 +35,13 @@ def read_image_table(root: Path) -> ImageTable:
     first, times = np.unique(paths, return_counts=True)
     if (times > 1).any():
         raise InputError(f"{file}: {first[times > 1][0]} stands in {times.max()} lines; one image has one line")
-    camera, sequence = _numbers(columns.get("camera"), len(paths)), _numbers(columns.get("tracklet"), len(paths))
+    camera, sequence, frame = (_numbers(columns.get(name), len(paths)) for name in ("camera", "tracklet", "frame"))
     splits = _splits(columns.get("split"), len(paths), file)
     rows, listing = Rows(), Listing(file.parent, file.name)
-    values = (paths.tolist(), identity.number.tolist(), camera.tolist(), sequence.tolist(), splits)
-    for path, person, cam, seq, split in zip(*values, strict=True):
-        where = str(file.parent / path)
-        rows.add_if(listing.problem(path), where, identity=person, camera=cam, sequence=seq, split=split)
+    values = (paths.tolist(), identity.number.tolist(), camera.tolist(), sequence.tolist(), frame.tolist(), splits)
+    for path, person, cam, seq, number, split in zip(*values, strict=True):
+        labels = {"identity": person, "camera": cam, "sequence": seq, "frame": number, "split": split}
+        rows.add_if(listing.problem(path), str(file.parent / path), **labels)
     if not len(rows):
         raise InputError(
             f"{file}: none of its {len(paths)} images is there ({rows.reason()}); "
@@ -80,5 +80,5 @@ def _matches(root: Path) -> bool:
 TABLE = Layout(
     read=read_image_table,
     matches=_matches,
-    description="a CSV or Parquet file with path,identity and camera,sequence,split",
+    description="a CSV or Parquet file with path,identity and camera,sequence,frame,split",
 )

@@ -1,68 +1,97 @@
-"""A workspace of our own, as a set of images: its crops, and who is on them."""
+"""A workspace of reappear as a set of images: its crops, and who is on them by the labels of a name."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int
 
 from reappear.core import ImageTable, InputError, check_name
 
 from .layout import Layout
 from .parquet import open_parquet
 
-_OWN = {"tracklet": "tracklet", "given": "label", "true": "truth"}
+# Labels that a workspace has without `correlate`, and their columns in crops.parquet.
+OWN_LABELS = {"instance": None, "tracklet": "tracklet", "given": "label", "true": "truth"}
 
 
-def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
-    """The crops of a workspace, all of split "train"; -1 = discarded or unlabelled.
+def read_crops(root: Path, labels: str) -> ImageTable:
+    """All crops of a workspace by number, of split "train"; identity -1 = discarded or unlabelled.
 
-    A path names the bytes of an image in a shard, `shard-00000.tar@OFFSET+SIZE`: `read_image` reads it.
+    The sequence is the tracklet; an unknown frame is the place in it.
 
     Args:
         root: The workspace.
-        identities: Name of identities that `correlate` wrote, or "tracklet", "given" (labels of the set it was made
-            of), "true".
+        labels: "instance" (each crop its own identity), "tracklet", "given" (labels of the set that it was made of),
+            "true" (ground truth of the footage), or the name of identities that `correlate` wrote.
 
     Raises:
-        InputError: There are no crops, no images of them, or no such identities.
+        InputError: There are no crops, or no such labels.
     """
-    check_name(identities, "identities")
-    crops = _columns(root / "crops" / "crops.parquet", "video", "tracklet", "shard", "offset", "size")
-    if (crops["shard"] < 0).any():
-        raise InputError(f"{root} has embeddings but no images; ingest the images")
-    if identities in _OWN:
-        identity = _columns(root / "crops" / "crops.parquet", _OWN[identities])[_OWN[identities]]
+    check_name(labels, "labels")
+    file = root / "crops" / "crops.parquet"
+    crops = _columns(file, {"video": pa.int64(), "tracklet": pa.int64(), "frame": pa.int64(), "time": pa.float64()})
+    column = OWN_LABELS.get(labels)
+    if labels == "instance":
+        identity = np.arange(len(crops["video"]))
+    elif column is not None:
+        identity = _columns(file, {column: pa.int64()})[column]
     else:
-        identity = _columns(root / "identities" / identities / "identities.parquet", "identity")["identity"]
+        found = root / "identities" / labels / "identities.parquet"
+        identity = _columns(found, {"identity": pa.int64()})["identity"]
     if len(identity) != len(crops["video"]):
-        raise InputError(f"{root}: identities {identities!r} are of other crops; correlate again")
-    with open_parquet(root / "crops" / "videos.parquet") as file:
-        cameras = [str(camera) for camera in file.read(columns=["camera"]).column("camera").to_pylist()]
-    names, number = np.unique(np.array(cameras), return_inverse=True)
-    path = [
-        f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
-        for shard, offset, size in zip(*(crops[name].tolist() for name in ("shard", "offset", "size")), strict=True)
-    ]
+        raise InputError(f"{root}: identities {labels!r} are of other crops; correlate again")
+    with open_parquet(root / "crops" / "videos.parquet") as videos:
+        cameras = [str(camera) for camera in videos.read(columns=["camera"]).column("camera").to_pylist()]
+    names, number = np.unique(np.array(cameras, np.str_), return_inverse=True)
+    changes = np.flatnonzero(np.diff(crops["tracklet"], prepend=-1))  # rows of a tracklet are consecutive
+    position = np.arange(len(identity)) - np.repeat(changes, np.diff(changes, append=len(identity)))
     return ImageTable(
-        np.array(path, np.str_),
+        np.arange(len(identity)),
         identity,
         number.astype(np.int64)[crops["video"]],
         crops["tracklet"],
-        np.full(len(path), "train"),
+        np.full(len(identity), "train"),
         cameras=tuple(names.tolist()),
+        frame=np.where(crops["frame"] >= 0, crops["frame"], position),
+        time=crops["time"],
     )
 
 
-def _columns(path: Path, *names: str) -> dict[str, Int[np.ndarray, " n"]]:
+def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
+    """The crops of a workspace as `read_crops` labels them, each by the path of its bytes.
+
+    That is their place in a shard, `shard-00000.tar@OFFSET+SIZE`: `read_image` reads it.
+
+    Args:
+        root: The workspace.
+        identities: The labels.
+
+    Raises:
+        InputError: There are no crops, no images of them, or no such labels.
+    """
+    table = read_crops(root, identities)
+    columns = dict.fromkeys(("shard", "offset", "size"), pa.int64())
+    places = _columns(root / "crops" / "crops.parquet", columns)
+    if (places["shard"] < 0).any():
+        raise InputError(f"{root} has embeddings but no images; ingest the images")
+    path = [
+        f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
+        for shard, offset, size in zip(*(places[name].tolist() for name in columns), strict=True)
+    ]
+    return replace(table, path=np.array(path, np.str_))
+
+
+def _columns(path: Path, types: Mapping[str, pa.DataType]) -> dict[str, np.ndarray]:
     if not path.exists():
         raise InputError(f"{path} is missing; run the step that writes it")
     with open_parquet(path) as file:
-        lacking = [name for name in names if name not in file.schema_arrow.names]
+        lacking = [name for name in types if name not in file.schema_arrow.names]
         if lacking:
-            raise InputError(f"{path} has no {lacking[0]}; labels came with sets that have them")
-        table = file.read(columns=list(names)).cast(pa.schema([(name, pa.int64()) for name in names]))
-        return {name: table.column(name).to_numpy() for name in names}
+            raise InputError(f"{path} has no column {lacking[0]}; choose labels that the workspace has")
+        table = file.read(columns=list(types)).cast(pa.schema(list(types.items())))
+        return {name: table.column(name).to_numpy() for name in types}
 
 
 def _matches(root: Path) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reappear.core import ImageTable, SettingsError, generator
 from reappear.models import create_model, load_checkpoint
+from reappear.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from reappear.train import parallel
 from reappear.train.datasets import Images, ViewDataset
 from reappear.train.samplers import IdentitySampler
@@ -24,8 +25,6 @@ from .network import Head, Network, unfuse_attention
 from .settings import MethodSettings
 
 MethodT = TypeVar("MethodT", bound=MethodSettings, covariant=True)
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1], as networks expect them
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def build_network(training: TrainSettings, make_head: Callable[[int], Head]) -> 
             backbone.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
             raise SettingsError(f"gradient_checkpointing: {training.backbone} cannot; leave it off") from error
-    return Network(backbone, head, mean=MEAN, std=STD, statistics=training.batch_norm_statistics)
+    return Network(backbone, head, mean=IMAGENET_MEAN, std=IMAGENET_STD, statistics=training.batch_norm_statistics)
 
 
 def _try_sizes(backbone: Any, training: TrainSettings) -> None:

@@ -1,87 +1,114 @@
-"""A model on disk: `model.safetensors`, `config.json`, and a model card, `README.md`."""
+"""The folder of a model on disk: `model.safetensors`, `config.json`, and a model card, `README.md`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from reappear.core import InputError, SettingsError, TrainingError, read_json_object, require_regular_file
+from reappear.core import (
+    InputError,
+    SettingsError,
+    TrainingError,
+    read_json_object,
+    require_regular_file,
+)
 from reappear.store import atomic_write, write_text
 
-from .checkpoints import require_finite
+from .checkpoints import read_tensors, require_finite
 from .registry import create_model
 
-_MAX_SIDE, _MAX_NUMBER, _MAX_ITEMS = 8192, 16_384, 64
-_NEEDED = ("architecture", "arguments", "height", "width", "mean", "std")
+NEEDED = ("architecture", "arguments", "height", "width", "mean", "std")  # keys of config.json
+_CHOICES = {"neck": ("none", "bnneck"), "feature": ("after", "before")}  # the first where the key is missing
+_WEIGHTS = "model.safetensors"
+_MAX_NUMBER, _MAX_ITEMS = 16_384, 64
 
 
-def save_model(folder: Path, model: nn.Module, config: dict[str, Any], *, card: str) -> None:
-    """Writes a backbone.
-
-    Args:
-        folder: Made if missing.
-        model: From `create_model`.
-        config: `architecture` and `arguments` for `create_model`; `height` and `width` of its images in pixels; `mean`
-            and `std` per channel, of pixels in [0, 1]; and whatever else is known of it.
-        card: Text of README.md.
+def write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], card: str) -> None:
+    """Writes the files of a model.
 
     Raises:
         TrainingError: A weight is NaN or infinite; nothing is written.
     """
-    lacking = [name for name in _NEEDED if name not in config]
-    if lacking:
-        raise InputError(f"the configuration of a model needs {', '.join(lacking)}")
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
         require_finite(state, config["architecture"])
     except InputError as error:
         raise TrainingError(f"the model is not saved: {error}") from error
-    with atomic_write(folder / "model.safetensors") as staging:
+    with atomic_write(folder / _WEIGHTS) as staging:
         staging.write_bytes(safetensors.torch.save(state))  # `save_file` makes files that only their owner can read
-    write_text(folder / "config.json", json.dumps({**config, "features": model.num_features}, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     write_text(folder / "README.md", card)
 
 
-def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A backbone in evaluation mode, and its `config.json`.
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checked `config.json` of a model folder.
 
     Raises:
-        InputError: The folder holds no model, or a damaged one.
+        InputError: It is missing, damaged, or asks for what `write` would not have written.
     """
-    folder = Path(folder)
     path = folder / "config.json"
     if not path.exists():
         raise InputError(f"{folder} holds no model (no config.json)")
-    config = read_json_object(path, *_NEEDED)
+    config = read_json_object(path, *NEEDED)
+    for name, choices in _CHOICES.items():
+        config.setdefault(name, choices[0])
     _check(config, path)
+    return config
+
+
+def read_backbone(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The backbone of a model folder with its weights.
+
+    Raises:
+        InputError: The weights are damaged, or do not fit the architecture and its arguments.
+    """
+    path = folder / "config.json"
     try:
         with torch.device("meta"):  # without memory: what the arguments ask for may be too large for any machine
             sketch = create_model(config["architecture"], **config["arguments"])
         numbers = sum(parameter.numel() for parameter in sketch.parameters())
-        weights = require_regular_file(folder / "model.safetensors").st_size
+        weights = require_regular_file(folder / _WEIGHTS).st_size
         if numbers > weights:
-            raise InputError(f"{path}: a model of {numbers:,} parameters, but model.safetensors has {weights:,} bytes")
-        model = create_model(config["architecture"], pretrained=folder, **config["arguments"])
+            raise InputError(f"{path}: a model of {numbers:,} parameters, but {_WEIGHTS} has {weights:,} bytes")
+        return create_model(config["architecture"], pretrained=folder, **config["arguments"])
     except SettingsError as error:
         raise InputError(f"{path}: {error}") from error
-    return model.eval(), config
+
+
+def read_neck(folder: Path, neck: nn.Module) -> None:
+    """Sets the weights of a neck from those of a model folder.
+
+    Raises:
+        InputError: They do not fit, or are NaN or infinite.
+    """
+    if not neck.state_dict():
+        return
+    path, tensors = folder / _WEIGHTS, read_tensors(folder)
+    own = {name.removeprefix("neck."): value for name, value in tensors.items() if name.startswith("neck.")}
+    require_finite(own, path)
+    try:
+        neck.load_state_dict(own)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit its neck: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check(config: dict[str, Any], path: Path) -> None:
-    """Refuses a configuration that `save_model` would not have written."""
+    """Refuses a configuration that `write` would not have written."""
     if not isinstance(config["architecture"], str):
         raise InputError(f"{path}: architecture must be a name, got {config['architecture']!r:.80}")
     for name in ("height", "width"):
-        if type(config[name]) is not int or not 1 <= config[name] <= _MAX_SIDE:
-            raise InputError(f"{path}: {name} must be 1 to {_MAX_SIDE} pixels, got {config[name]!r:.80}")
+        if type(config[name]) is not int:
+            raise InputError(f"{path}: {name} must be a whole number of pixels, got {config[name]!r:.80}")
     for name in ("mean", "std"):
-        if not isinstance(config[name], list) or len(config[name]) != 3 or not all(map(_is_finite, config[name])):
+        if not isinstance(config[name], list) or not all(map(_is_finite, config[name])):
             raise InputError(f"{path}: {name} must be three numbers, got {config[name]!r:.80}")
-    if min(config["std"]) <= 0:
-        raise InputError(f"{path}: std must be positive, got {config['std']}")
+    for name, choices in _CHOICES.items():
+        if config[name] not in choices:
+            raise InputError(f"{path}: {name} must be one of {', '.join(choices)}, got {config[name]!r:.80}")
     arguments = config["arguments"]
     if not isinstance(arguments, dict) or not all(_is_plain(value) for value in arguments.values()):
         raise InputError(

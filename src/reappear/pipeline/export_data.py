@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Int
 
-from reappear.core import SILENT, InputError, Progress, WorkspaceError, read_json, settings
-from reappear.data import WRITERS, Crop, Writer
+from reappear.core import SILENT, ImageTable, InputError, Progress, WorkspaceError, read_json, settings
+from reappear.data import OWN_LABELS, WRITERS, Crop, Writer
 from reappear.store import (
     CropStore,
     read_embeddings,
     read_identities,
-    read_table,
     remove_scratch,
     write_csv,
     write_table,
@@ -23,11 +21,11 @@ from reappear.store import (
 )
 
 from .label_issues import find_label_issues
+from .labels import identities_folder, labelled_crops
 from .record import Outcome, Record, require_made_of, run_step
 from .workspace import Workspace
 
 _BLOCK = 8192  # crops that an interruption costs, and in a file of Parquet or WebDataset
-_OWN = {"tracklet": "tracklet", "given": "label", "true": "truth"}
 
 
 @settings
@@ -68,10 +66,10 @@ def export_data(
         identities = work.newest_identities()
         progress.note(f"export-data: of the newest identities, {identities}")
     inputs: dict[str, Path | str] = {"crops": work.crops, "identities": identities}
-    if identities not in _OWN:
-        inputs["identities"] = _folder(work, identities)
+    if identities not in OWN_LABELS:
+        inputs["identities"] = identities_folder(work, identities)
     if settings.to == "label-issues":
-        if identities in _OWN:
+        if identities in OWN_LABELS:
             raise InputError(f"label-issues needs identities that `correlate` wrote, not {identities!r}")
         inputs["embeddings"] = _embeddings(work, identities)
     else:
@@ -82,18 +80,9 @@ def export_data(
     def fill(staging: Path) -> Outcome:
         if settings.to == "label-issues":
             return _write_label_issues(work, crops, chosen, staging, progress)
-        return _write_images(crops, _identity(work, crops, chosen), WRITERS[settings.to], staging, progress)
+        return _write_images(work, crops, chosen, WRITERS[settings.to], staging, progress)
 
     return run_step(out, step="export-data", settings=settings, inputs=inputs, work=fill, progress=progress)
-
-
-def _folder(work: Workspace, identities: str) -> Path:
-    folder = work.identities(identities)
-    if not (folder / "record.json").exists():
-        there = sorted(path.parent.name for path in folder.parent.glob("*/record.json"))
-        raise InputError(f"{work.root} has no identities {identities!r}; there are {', '.join((*_OWN, *there))}")
-    require_made_of(folder, crops=work.crops)
-    return folder
 
 
 def _embeddings(work: Workspace, identities: str) -> Path:
@@ -102,19 +91,6 @@ def _embeddings(work: Workspace, identities: str) -> Path:
     embeddings = work.embeddings(str(read_json(folder / "report.json")["embeddings"]["name"]))
     require_made_of(folder, embeddings=embeddings)
     return embeddings
-
-
-def _identity(work: Workspace, crops: CropStore, identities: str) -> Int[np.ndarray, " n"]:
-    if identities in _OWN:
-        if _OWN[identities] not in crops.crops:
-            raise InputError(f"{work.root} has no given labels; it was made of videos")
-        return np.asarray(crops.crops[_OWN[identities]], np.int64)
-    identity = np.asarray(
-        read_table(_folder(work, identities) / "identities.parquet", "identity")["identity"], np.int64
-    )
-    if len(identity) != len(crops):
-        raise WorkspaceError(f"identities {identities!r} are of other crops than {crops.folder}; correlate again")
-    return identity
 
 
 @dataclass(frozen=True)
@@ -130,53 +106,43 @@ class _Notes:
 
 
 def _write_images(
-    crops: CropStore, identity: Int[np.ndarray, " n"], writer: Writer, staging: Path, progress: Progress
+    work: Workspace, crops: CropStore, labels: str, writer: Writer, staging: Path, progress: Progress
 ) -> Outcome:
-    kept = np.flatnonzero(identity >= 0)
-    if not len(kept):
-        raise InputError(f"{crops.folder}: no crop has an identity; there is nothing to export")
-    order = kept[np.argsort(identity[kept], kind="stable")]
-    person = np.unique(identity[order], return_inverse=True)[1]
+    table, left_out = labelled_crops(work, labels)
+    table = table.select(np.argsort(table.identity, kind="stable"))
+    person = np.unique(table.identity, return_inverse=True)[1]
     notes = staging / "notes"
     files = []
-    with progress.task("exporting crops", len(order)) as tick:
-        for number, begin in enumerate(range(0, len(order), _BLOCK)):
-            rows = order[begin : begin + _BLOCK]
+    with progress.task("exporting crops", len(table)) as tick:
+        for number, begin in enumerate(range(0, len(table), _BLOCK)):
+            places = range(begin, min(begin + _BLOCK, len(table)))
             files.append(notes / f"{number:05d}.jsonl")
             if not files[-1].exists():
-                some = [
-                    _crop(crops, row, place=begin + i, person=int(person[begin + i]), identity=int(identity[row]))
-                    for i, row in enumerate(rows.tolist())
-                ]
+                some = [_crop(crops, table, place, person=int(person[place])) for place in places]
                 try:
                     entries = writer.block(staging, number, some)
                 except InputError as error:
                     raise InputError(f"{crops.folder}: a crop cannot be exported ({error}); ingest again") from error
                 write_text(files[-1], "".join(json.dumps(entry) + "\n" for entry in entries))
-            tick(len(rows))
+            tick(len(places))
     writer.finish(staging, _Notes(files))
     remove_scratch(notes, "[0-9]*.jsonl")
-    left_out = len(identity) - len(kept)
-    return Outcome(
-        {"crops": len(order), "identities": int(person[-1]) + 1},
-        {"without an identity": left_out} if left_out else {},
-        made=len(order),
-    )
+    return Outcome({"crops": len(table), "identities": int(person[-1]) + 1}, left_out, made=len(table))
 
 
-def _crop(crops: CropStore, row: int, *, place: int, person: int, identity: int) -> Crop:
+def _crop(crops: CropStore, table: ImageTable, place: int, *, person: int) -> Crop:
+    row, time = int(table.path[place]), float(table.time[place])
     columns, video = crops.crops, int(crops.crops["video"][row])
-    tracklet, frame, time = int(columns["tracklet"][row]), int(columns["frame"][row]), float(columns["time"][row])
     return Crop(
         place=place,
         person=person,
-        identity=identity,
-        camera=int(crops.camera[row]),
-        camera_name=crops.videos[video].camera,
+        identity=int(table.identity[place]),
+        camera=int(table.camera[place]),
+        camera_name=table.cameras[table.camera[place]],
         video=video,
         video_name=crops.video_names[video],
-        tracklet=tracklet,
-        frame=frame if frame >= 0 else row - int(crops.offsets[tracklet]),
+        tracklet=int(table.sequence[place]),
+        frame=int(table.frame[place]),
         time=None if np.isnan(time) else time,
         score=float(columns["score"][row]),
         box=(
@@ -190,7 +156,7 @@ def _crop(crops: CropStore, row: int, *, place: int, person: int, identity: int)
 
 
 def _write_label_issues(work: Workspace, crops: CropStore, name: str, staging: Path, progress: Progress) -> Outcome:
-    found = read_identities(_folder(work, name))
+    found = read_identities(identities_folder(work, name))
     if len(found.assignment.tracklet) != len(crops):
         raise WorkspaceError(f"identities {name!r} are of other crops than {crops.folder}; correlate again")
     vectors, _ = read_embeddings(_embeddings(work, name))

@@ -1,98 +1,86 @@
 """Validation set: held-out people that a model is scored on during training."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from reappear.core import ImageTable, InputError, Ranking, SettingsError, generator
-from reappear.data import decode_image, read, read_image
+from reappear.data import Images, read
+from reappear.models.preprocessing import Preprocessing
 from reappear.store import CropStore, FileHashes
 
 from .contents import hash_images, hash_value
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1], as networks expect them
+    from reappear.models import Embedder
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Query and gallery, decoded and resized once; scored across cameras."""
+    """Queries and gallery, decoded and resized once, for embedders of this image size; scored across cameras.
 
-    query: UInt8[np.ndarray, "q 3 h w"]
-    gallery: UInt8[np.ndarray, "g 3 h w"]
-    query_ids: Int[np.ndarray, " q"]
-    gallery_ids: Int[np.ndarray, " g"]
-    query_cameras: Int[np.ndarray, " q"]
-    gallery_cameras: Int[np.ndarray, " g"]
+    Attributes:
+        table: Labels of the images, of the splits "query" and "gallery".
+        pixels: Images in RGB.
+    """
+
+    table: ImageTable
+    pixels: UInt8[np.ndarray, "n h w 3"]
 
     @classmethod
-    def of_folder(cls, root: Path, height: int, width: int) -> "Validation":
-        """A folder in Market-1501 layout; see `validation_split`."""
-        query, gallery = validation_split(root)
+    def of(cls, images: Images, preprocessing: Preprocessing) -> "Validation":
+        """Decodes and resizes the images of a table with queries and a gallery.
 
-        def shown(paths: np.ndarray) -> UInt8[np.ndarray, "n 3 h w"]:
-            return _resized([(str(path), read_image(str(path))) for path in paths], height, width)
+        Raises:
+            InputError: One cannot be read or decoded.
+        """
+        pixels = np.empty((len(images), preprocessing.height, preprocessing.width, 3), np.uint8)
+        for row, slot in enumerate(pixels):
+            slot[:] = preprocessing.resize([images[row]])[0]
+        return cls(images.table, pixels)
 
-        return cls(
-            shown(query.path),
-            shown(gallery.path),
-            query.identity,
-            gallery.identity,
-            query.camera,
-            gallery.camera,
-        )
+    @classmethod
+    def of_folder(cls, root: Path, preprocessing: Preprocessing) -> "Validation":
+        """A folder in Market-1501 layout; see `validation_table`."""
+        return cls.of(Images(validation_table(root), remedy="remove it from the validation set"), preprocessing)
 
     @staticmethod
     def hash_folder(root: Path, hashes: FileHashes) -> str:
         """The hash of the images that `of_folder` reads, and of their labels."""
-        splits = validation_split(root)
-        return hash_value([[hash_images(split, hashes), split] for split in splits], root=root)
+        table = validation_table(root)
+        return hash_value([hash_images(table, hashes), table], root=root)
 
-    @classmethod
-    def of_crops(
-        cls, crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], height: int, width: int
-    ) -> "Validation":
-        """Held-out crops: the first of each person in each video is a query for those of the other videos."""
-        identity = _people(crops, rows, identity)
-        video = np.asarray(crops.crops["video"], np.int64)[rows]
-        is_query = np.zeros(len(rows), bool)
-        is_query[np.unique(np.stack([identity, video]), axis=1, return_index=True)[1]] = True
-        pixels = _resized([(f"crop {row}", crops.image(int(row))) for row in rows], height, width)
-        return cls(pixels[is_query], pixels, identity[is_query], identity, video[is_query], video)
+    def score(self, embedder: "Embedder") -> float:
+        """MAP of an embedder, in [0, 1]."""
+        return self.rank(embedder).mean_ap
 
-    def score(self, backbone: "nn.Module", device: "torch.device") -> float:
-        """MAP of a backbone, in [0, 1]."""
-        return self.rank(backbone, device).mean_ap
-
-    def rank(self, backbone: "nn.Module", device: "torch.device") -> Ranking:
-        """The gallery ranked for each query by a backbone."""
+    def rank(self, embedder: "Embedder") -> Ranking:
+        """The gallery ranked for each query by an embedder."""
         from reappear.metrics import rank
 
+        table, vectors = self.table, embedder(list(self.pixels))
+        query, gallery = (np.flatnonzero(table.split == part) for part in ("query", "gallery"))
         return rank(
-            _features(backbone, self.query, device),
-            _features(backbone, self.gallery, device),
-            query_ids=self.query_ids,
-            gallery_ids=self.gallery_ids,
-            query_cameras=self.query_cameras,
-            gallery_cameras=self.gallery_cameras,
+            vectors[query],
+            vectors[gallery],
+            query_ids=table.identity[query],
+            gallery_ids=table.identity[gallery],
+            query_cameras=table.camera[query],
+            gallery_cameras=table.camera[gallery],
         )
 
 
-def validation_split(root: Path) -> tuple[ImageTable, ImageTable]:
+def validation_table(root: Path) -> ImageTable:
     """The queries and the gallery of a folder in Market-1501 layout. No image is opened.
 
     Raises:
         InputError: It is no such folder, or no query has a match in another camera.
     """
     table = read("market1501", root)
+    table = table.select(table.split != "train")
     query, gallery = table.where("query"), table.where("gallery")
     queries = zip(query.identity.tolist(), query.camera.tolist(), strict=True)
     if not any(np.any((gallery.identity == person) & (gallery.camera != camera)) for person, camera in queries):
@@ -100,12 +88,22 @@ def validation_split(root: Path) -> tuple[ImageTable, ImageTable]:
             f"validation: {root} has {len(query):,} queries and {len(gallery):,} images in its gallery, and no query "
             "with a match in another camera; give a folder in Market-1501 layout with query/ and bounding_box_test/"
         )
-    return query, gallery
+    return table
 
 
-def held_out(
-    crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"], *, share: float, seed: int
-) -> Bool[np.ndarray, " n"]:
+def validation_crops(crops: CropStore, table: ImageTable) -> ImageTable:
+    """Queries and gallery of held-out crops: people as in `held_out`, and the video as camera.
+
+    The first crop of each person in each video is a query; all of them are the gallery.
+    """
+    identity, video = _people(crops, table), _videos(crops, table)
+    first = np.unique(np.stack([identity, video]), axis=1, return_index=True)[1]
+    rows = np.concatenate([np.sort(first), np.arange(len(table))])
+    split = np.repeat(["query", "gallery"], [len(first), len(table)])
+    return replace(replace(table, identity=identity, camera=video, cameras=()).select(rows), split=split)
+
+
+def held_out(crops: CropStore, table: ImageTable, *, share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """Mask of the crops held out for validation: those of a share of the people, drawn by the seed.
 
     People are those of the ground truth where the footage has it, else those of the labels; only people in two videos
@@ -116,8 +114,7 @@ def held_out(
     """
     if not 0 < share < 1:
         raise SettingsError(f"validation_share: must lie in 0..1, less than 1, got {share}")
-    people = _people(crops, rows, identity)
-    video = np.asarray(crops.crops["video"], np.int64)[rows]
+    people, video = _people(crops, table), _videos(crops, table)
     pairs = np.unique(np.stack([people, video]), axis=1)[0]
     seen, videos = np.unique(pairs[pairs >= 0], return_counts=True)
     eligible = seen[videos >= 2]
@@ -131,36 +128,11 @@ def held_out(
     return np.isin(people, chosen)
 
 
-def _people(crops: CropStore, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def _people(crops: CropStore, table: ImageTable) -> Int[np.ndarray, " n"]:
     """The ground truth where the footage has it, else the labels."""
-    truth = np.asarray(crops.crops["truth"], np.int64)[rows] if "truth" in crops.crops else identity
-    return truth if np.any(truth >= 0) else identity
+    truth = np.asarray(crops.crops["truth"][table.path], np.int64)
+    return truth if np.any(truth >= 0) else table.identity
 
 
-def _resized(images: Sequence[tuple[str, bytes]], height: int, width: int) -> UInt8[np.ndarray, "n 3 h w"]:
-    out = np.empty((len(images), 3, height, width), np.uint8)
-    for i, (name, data) in enumerate(images):
-        try:
-            pixels = decode_image(data)
-        except InputError as error:
-            raise InputError(f"{name} is not a readable image: {error}; remove it from the validation set") from error
-        shrinks = pixels.shape[0] * pixels.shape[1] > height * width
-        shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        out[i] = shown.transpose(2, 0, 1)
-    return out
-
-
-def _features(backbone: "nn.Module", images: np.ndarray, device: "torch.device") -> np.ndarray:
-    import torch
-
-    mean = torch.tensor(MEAN, device=device).view(3, 1, 1) * 255
-    std = torch.tensor(STD, device=device).view(3, 1, 1) * 255
-    was_training = backbone.training
-    backbone.eval()
-    with torch.no_grad():
-        parts = [
-            backbone((torch.from_numpy(images[i : i + 256]).to(device) - mean) / std).float().cpu().numpy()
-            for i in range(0, len(images), 256)
-        ]
-    backbone.train(was_training)
-    return np.concatenate(parts)
+def _videos(crops: CropStore, table: ImageTable) -> Int[np.ndarray, " n"]:
+    return np.asarray(crops.crops["video"][table.path], np.int64)

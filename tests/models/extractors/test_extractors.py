@@ -23,7 +23,7 @@ from reappear.models.extractors import (
     extractor_settings_for,
 )
 from reappear.models.extractors.color import _bins_of_colours
-from reappear.models.extractors.extractor import normalised, resized
+from reappear.models.preprocessing import Preprocessing, resize_images
 
 
 def pictures(count=5, seed=0):
@@ -145,21 +145,9 @@ def test_same_clothes_are_nearer_across_cameras_than_other_clothes():
 
 
 def test_mirrored_image_has_the_same_colours():
-    images = [resized([image], 64, 32)[0] for image in pictures(4)]  # not resized again, which would blur unevenly
+    images = [resize_images([image], 64, 32)[0] for image in pictures(4)]  # not resized again: blurs unevenly
     mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in images]
     assert np.allclose(ColorExtractor()(images), ColorExtractor()(mirrored), atol=1e-3)
-
-
-# what all networks share
-
-
-def test_pixels_are_scaled_shifted_and_ordered():
-    image = np.zeros((1, 1, 1, 3), np.uint8)
-    image[..., :] = (51, 102, 255)
-    rgb = normalised(image, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0), scale=255.0, channels="rgb")
-    assert np.allclose(rgb.reshape(3), [(0.2 - 0.1) / 0.5, 0.4 - 0.2, (1 - 0.3) / 2], atol=1e-6)
-    bgr = normalised(image, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0, channels="bgr")
-    assert bgr.reshape(3).tolist() == [255, 102, 51]
 
 
 # onnx
@@ -179,17 +167,17 @@ def test_onnx_of_other_types(tmp_path, kind):
     images = [np.random.default_rng(0).integers(0, 255, (16, 8, 3), np.uint8)]
     raw = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": 1.0, "height": 16, "width": 8}
     path = onnx_file(tmp_path / "a.onnx", kind=kind)
-    assert np.allclose(OnnxExtractor(path, **raw)(images)[0], images[0].mean(axis=(0, 1)), atol=0.1)
+    assert np.allclose(OnnxExtractor(path, Preprocessing(**raw))(images)[0], images[0].mean(axis=(0, 1)), atol=0.1)
     if kind == TensorProto.UINT8:
         with pytest.raises(InputError, match=r"extractor\.scale 1"):
-            OnnxExtractor(path)
+            OnnxExtractor(path, Preprocessing())
     with pytest.raises(InputError, match="int64"):
-        OnnxExtractor(onnx_file(tmp_path / "b.onnx", kind=TensorProto.INT64))
+        OnnxExtractor(onnx_file(tmp_path / "b.onnx", kind=TensorProto.INT64), Preprocessing())
 
 
 def test_onnx_of_fixed_batch_and_size(tmp_path):
-    free = OnnxExtractor(onnx_file(tmp_path / "free.onnx"), height=16, width=8)
-    fixed = OnnxExtractor(onnx_file(tmp_path / "fixed.onnx", batch=4, side=(16, 8)), height=99, width=99)
+    free = OnnxExtractor(onnx_file(tmp_path / "free.onnx"), Preprocessing(height=16, width=8))
+    fixed = OnnxExtractor(onnx_file(tmp_path / "fixed.onnx", batch=4, side=(16, 8)), Preprocessing(height=99, width=99))
     images = pictures(6)
     assert np.allclose(free(images), fixed(images), atol=1e-5)
 
@@ -208,15 +196,15 @@ def test_onnx_without_embedding_output_is_refused(tmp_path, wrong):
     else:
         path = onnx_file(tmp_path / "a.onnx", **wrong)
     with pytest.raises(InputError, match=r"is not an embedding network: it takes \['n', .* is it a detector"):
-        OnnxExtractor(path)
+        OnnxExtractor(path, Preprocessing())
 
 
 def test_onnx_refuses_other_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        OnnxExtractor(tmp_path / "none.onnx")
+        OnnxExtractor(tmp_path / "none.onnx", Preprocessing())
     (tmp_path / "a.onnx").write_text("no network")
     with pytest.raises(InputError, match="an ONNX model"):
-        OnnxExtractor(tmp_path / "a.onnx")
+        OnnxExtractor(tmp_path / "a.onnx", Preprocessing())
 
 
 # openvino
@@ -226,7 +214,7 @@ def test_openvino_agrees_with_onnx(tmp_path):
     xml = openvino_file(tmp_path / "a.xml")
     images = pictures(3)
     look = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": 1.0, "channels": "bgr"}
-    other = OnnxExtractor(tmp_path / "a.onnx", **look)(images)
+    other = OnnxExtractor(tmp_path / "a.onnx", Preprocessing(**look))(images)
     assert np.allclose(OpenVinoSettings(weights=xml).build()(images), other, rtol=1e-3)
 
 
@@ -304,7 +292,7 @@ def test_extractor_shorthands(tmp_path):
 @pytest.mark.real
 def test_detector_is_refused_as_extractor(real_data):
     with pytest.raises(InputError, match=r"gives \[1, 3549, 85\].*is it a detector"):
-        OnnxExtractor(real_data / "weights" / "yolox_nano.onnx")
+        OnnxExtractor(real_data / "weights" / "yolox_nano.onnx", Preprocessing())
 
 
 @pytest.mark.real

@@ -64,13 +64,13 @@ def test_images_of_one_camera_sequence_and_person_are_a_tracklet(market, tmp_pat
 
 
 def test_given_labels_can_be_used_for_training(market, tmp_path):
-    from reappear.pipeline.pretrain.labels import labelled
+    from reappear.pipeline.labels import labelled_crops
 
     work = Workspace(tmp_path / "w")
     ingest([market], work, IngestSettings(workers=1))
-    rows, person, dropped = labelled(work.open_crops(), "given", work)
-    assert len(rows) == 5
-    assert len(np.unique(person)) == 3
+    table, dropped = labelled_crops(work, "given")
+    assert len(table) == 5
+    assert len(np.unique(table.identity)) == 3
     assert not dropped
 
 

@@ -8,7 +8,7 @@ from .color import ColorExtractor, ColorSettings
 from .extractor import Extractor
 from .onnx import OnnxExtractor, OnnxSettings
 from .openvino import OpenVinoExtractor, OpenVinoSettings
-from .timm import ModelExtractor, ModelSettings
+from .timm import ModelSettings
 
 ExtractorSettings = ColorSettings | ModelSettings | OnnxSettings | OpenVinoSettings
 
@@ -17,7 +17,6 @@ __all__ = [
     "ColorSettings",
     "Extractor",
     "ExtractorSettings",
-    "ModelExtractor",
     "ModelSettings",
     "OnnxExtractor",
     "OnnxSettings",

@@ -15,8 +15,7 @@ from annotated_types import Interval
 from jaxtyping import Float, Int, UInt8
 
 from reappear.core import Fraction, settings
-
-from .extractor import Image, resized
+from reappear.models.preprocessing import Image, resize_images
 
 _HEIGHT, _WIDTH = 64, 32
 _BITS = 5  # per channel, of the table that turns a colour into its bins
@@ -95,7 +94,7 @@ class ColorExtractor:
         """Vectors of unit length."""
         out = np.empty((len(images), self.width), np.float32)
         for first in range(0, len(images), _CHUNK):
-            small = resized(images[first : first + _CHUNK], _HEIGHT, _WIDTH)
+            small = resize_images(images[first : first + _CHUNK], _HEIGHT, _WIDTH)
             bins = self._bins[_colours(self._balanced(small))]
             histograms = self._rows @ (self._columns @ bins)  # small products, which BLAS does not spread over threads
             out[first : first + _CHUNK] = np.sqrt(histograms / len(self._rows)).reshape(len(small), -1)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +20,9 @@ from reappear.core import (
     require_regular_file,
     settings,
 )
+from reappear.models.preprocessing import Image, Mean, Preprocessing, Scale, Std
 
-from .extractor import Image, Mean, Scale, Std, normalised, require_finite_vectors, resized
+from .extractor import require_finite_vectors
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
@@ -50,16 +52,15 @@ class OnnxSettings:
 
     def build(self) -> "OnnxExtractor":
         """The extractor."""
-        return OnnxExtractor(
-            self.weights,
+        preprocessing = Preprocessing(
             height=self.height,
             width=self.width,
             mean=self.mean,
             std=self.std,
             scale=self.scale,
             channels=self.channels,
-            threads=self.threads,
         )
+        return OnnxExtractor(self.weights, preprocessing, threads=self.threads)
 
 
 class OnnxExtractor:
@@ -67,27 +68,11 @@ class OnnxExtractor:
 
     Args:
         weights: The file.
-        height: Input height where the file leaves it open.
-        width: Input width where the file leaves it open.
-        mean: See `normalised`.
-        std: See `normalised`.
-        scale: See `normalised`.
-        channels: See `normalised`.
+        preprocessing: Its size counts where the file leaves it open.
         threads: Processor threads; 0 = all.
     """
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        height: int = 256,
-        width: int = 128,
-        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
-        scale: float = 255.0,
-        channels: Literal["rgb", "bgr"] = "rgb",
-        threads: int = 0,
-    ) -> None:
+    def __init__(self, weights: Path, preprocessing: Preprocessing, *, threads: int = 0) -> None:
         self._session = _session(weights, threads)
         self._weights = weights
         given, made = self._session.get_inputs(), self._session.get_outputs()
@@ -101,27 +86,28 @@ class OnnxExtractor:
             raise InputError(f"{weights} takes {given[0].type}, not one of {', '.join(_TYPES)}; export it again")
         self._input, self._output, self._weights = given[0].name, made[0].name, weights
         self._type = _TYPES[given[0].type]
-        if self._type is np.uint8 and (any(mean) or tuple(std) != (1, 1, 1) or scale != 1):
+        plain = not any(preprocessing.mean) and preprocessing.std == (1.0, 1.0, 1.0) and preprocessing.scale == 1
+        if self._type is np.uint8 and not plain:
             raise InputError(
                 f"{weights} takes pixels as whole numbers 0..255 ({given[0].type}), which cannot be normalised; "
                 "set extractor.mean 0,0,0, extractor.std 1,1,1 and extractor.scale 1"
             )
         self._batch = shape[0] if isinstance(shape[0], int) else None
-        self._size = (
-            shape[2] if isinstance(shape[2], int) else height,
-            shape[3] if isinstance(shape[3], int) else width,
+        self._preprocessing = replace(
+            preprocessing,
+            height=shape[2] if isinstance(shape[2], int) else preprocessing.height,
+            width=shape[3] if isinstance(shape[3], int) else preprocessing.width,
         )
-        self._look: dict[str, Any] = {"mean": mean, "std": std, "scale": scale, "channels": channels}
         self.name = weights.stem
         known = outputs[1]
-        self.width = known if isinstance(known, int) else self._run(np.zeros((1, 3, *self._size), np.float32)).shape[1]
+        self.width = known if isinstance(known, int) else self([np.zeros((1, 1, 3), np.uint8)]).shape[1]
         require_finite_vectors(self, weights)
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """See `Extractor`."""
         if not images:
             return np.zeros((0, self.width), np.float32)
-        return self._run(normalised(resized(images, *self._size), **self._look))
+        return self._run(self._preprocessing(images))
 
     def _run(self, pixels: Float[np.ndarray, "n 3 h w"]) -> Float[np.ndarray, "n d"]:
         batch = self._batch or len(pixels)

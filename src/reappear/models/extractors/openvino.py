@@ -1,6 +1,7 @@
 """Any embedding network in OpenVINO's format (.xml with its .bin), such as those of the Open Model Zoo."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from reappear.core import ImageSide, InputError, MissingExtra, parser_errors, require_regular_file, settings
+from reappear.models.preprocessing import Image, Mean, Preprocessing, Scale, Std
 
-from .extractor import Image, Mean, Scale, Std, normalised, require_finite_vectors, resized
+from .extractor import require_finite_vectors
 
 _KIND = "a network in OpenVINO's format"
 
@@ -34,8 +36,7 @@ class OpenVinoSettings:
 
     def build(self) -> "OpenVinoExtractor":
         """The extractor."""
-        return OpenVinoExtractor(
-            self.weights,
+        preprocessing = Preprocessing(
             height=self.height,
             width=self.width,
             mean=self.mean,
@@ -43,6 +44,7 @@ class OpenVinoSettings:
             scale=self.scale,
             channels=self.channels,
         )
+        return OpenVinoExtractor(self.weights, preprocessing)
 
 
 class OpenVinoExtractor:
@@ -50,25 +52,10 @@ class OpenVinoExtractor:
 
     Args:
         weights: The .xml file.
-        height: Input height where the file leaves it open.
-        width: Input width where the file leaves it open.
-        mean: See `normalised`.
-        std: See `normalised`.
-        scale: See `normalised`.
-        channels: See `normalised`.
+        preprocessing: Its size counts where the file leaves it open.
     """
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        height: int = 256,
-        width: int = 128,
-        mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        std: tuple[float, float, float] = (1.0, 1.0, 1.0),
-        scale: float = 1.0,
-        channels: Literal["rgb", "bgr"] = "bgr",
-    ) -> None:
+    def __init__(self, weights: Path, preprocessing: Preprocessing) -> None:
         core = _core()
         for path in (weights, weights.with_suffix(".bin")):
             if not path.exists():
@@ -84,23 +71,23 @@ class OpenVinoExtractor:
             outputs = model.outputs[0].get_partial_shape()
         if len(model.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(outputs) not in (2, 4):
             raise InputError(f"{weights} is not an embedding network: it takes {shape} and gives {outputs}")
-        self._size = (
-            height if shape[2].is_dynamic else shape[2].get_length(),
-            width if shape[3].is_dynamic else shape[3].get_length(),
+        self._preprocessing = replace(
+            preprocessing,
+            height=preprocessing.height if shape[2].is_dynamic else shape[2].get_length(),
+            width=preprocessing.width if shape[3].is_dynamic else shape[3].get_length(),
         )
         with parser_errors(weights, _KIND):
             # One image at a time: files of a fixed batch are the rule, and the result then depends on no neighbour.
-            model.reshape([1, 3, *self._size])
+            model.reshape([1, 3, self._preprocessing.height, self._preprocessing.width])
             self._network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             self.width = int(np.prod(self._network.outputs[0].shape))
-        self._look: dict[str, Any] = {"mean": mean, "std": std, "scale": scale, "channels": channels}
         self.name = weights.stem
         require_finite_vectors(self, weights)
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """See `Extractor`."""
         out = np.zeros((len(images), self.width), np.float32)
-        pixels = normalised(resized(images, *self._size), **self._look)
+        pixels = self._preprocessing(images)
         for i in range(len(images)):
             with parser_errors(self._weights, "an embedding network", "try it with OpenVINO alone"):
                 out[i] = self._network(pixels[i : i + 1])[0].reshape(-1)

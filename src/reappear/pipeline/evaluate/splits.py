@@ -2,16 +2,17 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from reappear.core import ImageTable, InputError, SettingsError
-from reappear.data import READERS, locate, options_of, read, recognise
+from reappear.data import OWN_LABELS, READERS, locate, options_of, read, recognise
 from reappear.metrics import RankingProtocol
-from reappear.pipeline.record import require_made_of
+from reappear.pipeline.labels import identities_folder
+from reappear.pipeline.workspace import Workspace
 
 Split = Literal["own", "cross-camera", "first-image"]
 
@@ -53,9 +54,9 @@ def read_split(data: str | Path, *, split: Split, identities: str | None, query_
         SettingsError: A rule is invalid for this data set.
     """
     layout, root, options = _found(data)
-    identities_of = root / "identities" / str(options.get("identities", "round0"))
-    if layout == "workspace" and identities_of.is_dir():
-        require_made_of(identities_of, crops=root / "crops")
+    labels = str(options.get("identities", options_of(layout).get("identities")))
+    if layout == "workspace" and labels not in OWN_LABELS:
+        identities_folder(Workspace(root), labels)
     table = read(layout, root, **options)
     dropped = dict(Counter(table.skipped.values()))
     for_test = table.split != "train"
@@ -151,9 +152,7 @@ def _recognised(data: Path) -> tuple[str, Path]:
 
 def _rows(table: ImageTable, *rows: np.ndarray) -> ImageTable:
     index = np.concatenate([np.flatnonzero(some) if some.dtype == bool else some for some in rows])
-    return ImageTable(
-        table.path[index], table.identity[index], table.camera[index], table.sequence[index], table.split[index]
-    )
+    return replace(table.select(index), names=(), cameras=())  # an evaluation is the same whatever they are called
 
 
 def _some_people(table: ImageTable, positions: str) -> ImageTable:
@@ -189,5 +188,4 @@ def _first_of_each(identity: np.ndarray) -> np.ndarray:
 
 
 def _divided(table: ImageTable, is_query: np.ndarray) -> ImageTable:
-    split = np.where(is_query, "query", "gallery")
-    return ImageTable(table.path, table.identity, table.camera, table.sequence, split)
+    return replace(table, split=np.where(is_query, "query", "gallery"))

@@ -3,7 +3,8 @@
 from typing import Any
 
 from reappear.methods.registry import spec_of
-from reappear.pipeline.validation import MEAN, STD
+from reappear.models.preprocessing import IMAGENET_MEAN as MEAN
+from reappear.models.preprocessing import IMAGENET_STD as STD
 
 from .settings import PretrainSettings
 
@@ -40,9 +41,10 @@ def model_card(
         *([f"- Validation mAP at the end: {validations[-1]:.3f}"] if validations else []),
         "",
         "```python",
-        "from reappear.models import load_model",
+        "from reappear.models import Embedder",
         "",
-        'model, config = load_model("path/of/this/folder")',
+        'embedder = Embedder.load("path/of/this/folder")',
+        "vectors = embedder(images)  # RGB uint8 arrays (h w 3) of any sizes",
         "```",
         "",
     ]

@@ -2,7 +2,7 @@
 
 from reappear.methods.setup import build_network, choose_device, multi_crop
 from reappear.models import ProjectionHead
-from reappear.pipeline.validation import validation_split
+from reappear.pipeline.validation import validation_table
 from reappear.train.metrics_log import require_tracker
 from reappear.train.parallel import torchrun_environment
 
@@ -23,6 +23,6 @@ def check_pretraining(settings: PretrainSettings) -> None:
     choose_device(settings.device)
     require_tracker(settings.tracker)
     if settings.validation is not None:
-        validation_split(settings.validation)
+        validation_table(settings.validation)
     multi_crop(settings)
     build_network(settings, lambda width: ProjectionHead(width, hidden=1))

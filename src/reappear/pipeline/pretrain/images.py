@@ -2,28 +2,25 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
-from reappear.core import InputError
-from reappear.data import decode_image
-from reappear.store import CropStore
+from reappear.data import Images
 
 
 class CropImages:
     """The crops that are trained on, decoded once as far as memory allows.
 
     Args:
-        crops: The crops on disk.
-        rows: Indices of the crops to train on.
+        images: The crops on disk.
         max_height: Taller crops are shrunk to this height in pixels when decoded.
         memory_mb: How much decoded crops may take.
     """
 
-    def __init__(self, crops: CropStore, rows: Int[np.ndarray, " n"], *, max_height: int, memory_mb: int) -> None:
-        self._crops, self._rows, self._max_height = crops, rows, max_height
+    def __init__(self, images: Images, *, max_height: int, memory_mb: int) -> None:
+        self._images, self._max_height = images, max_height
         self._held: list[np.ndarray] = []
         left = memory_mb * 2**20
-        for position in range(len(rows)):
+        for position in range(len(images)):
             image = self._decode(position)
             left -= image.nbytes
             if left < 0:
@@ -31,19 +28,13 @@ class CropImages:
             self._held.append(image)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._images)
 
     def __getitem__(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
         return self._held[image] if image < len(self._held) else self._decode(image)
 
     def _decode(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
-        crop = int(self._rows[position])
-        try:
-            pixels = decode_image(self._crops.image(crop))
-        except InputError as error:
-            raise InputError(
-                f"crop {crop} in {self._crops.folder} cannot be used ({error}); ingest into a new workspace"
-            ) from error
+        pixels = self._images[position]
         height, width = pixels.shape[:2]
         if height > self._max_height:
             size = (max(1, round(width * self._max_height / height)), self._max_height)

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reappear.core import SILENT, Progress, WorkspaceError
+from reappear.data import OWN_LABELS
 from reappear.pipeline.contents import hash_files
+from reappear.pipeline.labels import identities_folder
 from reappear.pipeline.record import Outcome, Record, read_record, run_step
 from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
 from reappear.store import remove_scratch
 
-from .labels import OWN, identities_folder, labels_of
+from .labels import labels_of
 from .settings import PretrainSettings
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def pretrain(
     crops = work.open_crops()
     crops.require_images()
     inputs: dict[str, Path | str] = {"crops": work.crops, "labels": labels}
-    if labels not in OWN:
+    if labels not in OWN_LABELS:
         inputs["identities"] = identities_folder(work, labels)
     if settings.init is not None:
         init = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
-from reappear.core import Progress, device_memory_errors
+from reappear.core import ImageTable, Progress, device_memory_errors
 from reappear.methods.registry import spec_of
 from reappear.methods.setup import Setup
-from reappear.models import save_model
+from reappear.models import Embedder, Preprocessing, save_model
 from reappear.pipeline.contents import hash_value
+from reappear.pipeline.labels import crop_images, labelled_crops
 from reappear.pipeline.record import Outcome, read_record
 from reappear.pipeline.settings import result_settings
-from reappear.pipeline.validation import Validation, held_out
+from reappear.pipeline.validation import Validation, held_out, validation_crops
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, remove_scratch
 from reappear.train import parallel
@@ -25,7 +25,6 @@ from reappear.train.optimizer import Schedule
 
 from .card import model_card, model_config
 from .images import CropImages
-from .labels import crop_table, labelled
 from .settings import PretrainSettings
 
 
@@ -53,30 +52,23 @@ class Training:
 
     def _run(self, staging: Path, progress: Progress) -> Outcome:
         settings = self.settings
-        rows, identity, dropped = labelled(self.crops, self.labels, self.work)
-        rows, identity, validation, held = self._validation(rows, identity)
+        table, dropped = labelled_crops(self.work, self.labels)
+        table, validation, held = self._validation(table)
         if held:
             dropped = {**dropped, "held out for validation": held}
-        schedule = Schedule.of(settings, len(rows))
-        images = CropImages(self.crops, rows, max_height=2 * settings.height, memory_mb=settings.memory_mb)
-        setup = Setup(
-            settings,
-            settings.method,
-            images,
-            crop_table(self.crops, rows, identity),
-            self.labels,
-            schedule.steps,
-            self.device,
-        )
+        schedule = Schedule.of(settings, len(table))
+        images = CropImages(crop_images(self.work, table), max_height=2 * settings.height, memory_mb=settings.memory_mb)
+        setup = Setup(settings, settings.method, images, table, self.labels, schedule.steps, self.device)
         task = spec_of(settings.method).build(setup)
         exported = task.export(settings.keep)
+        embedder = Embedder(exported, self._preprocessing)
         run = Run(
             staging,
             self.device,
             name=self.name,
             resume_from=self.resume_from,
-            config_hash=self._config_hash(rows, identity),
-            validate=None if validation is None else (lambda: validation.score(exported, self.device)),
+            config_hash=self._config_hash(table),
+            validate=None if validation is None else (lambda: validation.score(embedder)),
             progress=progress,
         )
         metrics = train(task, schedule, settings, run)
@@ -84,38 +76,41 @@ class Training:
             progress.note(warning)
         counts: dict[str, int | float] = {
             "steps": schedule.steps,
-            "crops": len(rows),
-            "identities": len(np.unique(identity)),
+            "crops": len(table),
+            "identities": len(np.unique(table.identity)),
             **({"loss": metrics[-1]["loss"]} if metrics and "loss" in metrics[-1] else {}),
         }
         if parallel.rank_and_world()[0] == 0:
             config = model_config(settings, self.labels, schedule.steps)
             save_model(staging, exported, config, card=model_card(settings, self.labels, counts, metrics))
             remove_scratch(staging / "checkpoints", "step-*.pt")
-        return Outcome(counts, dropped, made=len(rows))
+        return Outcome(counts, dropped, made=len(table))
 
-    def _config_hash(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        return Preprocessing(height=self.settings.height, width=self.settings.width)
+
+    def _config_hash(self, table: ImageTable) -> str:
         """The hash of settings, labels and data: a checkpoint continues only a training with the same."""
-        config = {"labels": self.labels, "data": self._data(rows, identity), **result_settings(self.settings)}
+        config = {"labels": self.labels, "data": self._data(table), **result_settings(self.settings)}
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
-    def _data(self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]) -> str:
-        """The hash of the training data: crops and labels."""
+    def _data(self, table: ImageTable) -> str:
+        """The hash of the training data: crops, with all that is known of them, and labels."""
         crops = read_record(self.crops.folder).fingerprint
-        return hash_value([crops, rows, identity], root=self.work.root)
+        return hash_value([crops, table.path, table.identity], root=self.work.root)
 
-    def _validation(
-        self, rows: Int[np.ndarray, " n"], identity: Int[np.ndarray, " n"]
-    ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Validation | None, int]:
-        """Training crops and labels, the validation set (first process only), and the number of held-out crops."""
+    def _validation(self, table: ImageTable) -> tuple[ImageTable, Validation | None, int]:
+        """Crops to train on, the validation set (first process only), and the number of held-out crops."""
         settings = self.settings
-        size = settings.height, settings.width
         first = parallel.rank_and_world()[0] == 0
         if settings.validation is not None:
-            return rows, identity, Validation.of_folder(settings.validation, *size) if first else None, 0
+            return table, Validation.of_folder(settings.validation, self._preprocessing) if first else None, 0
         if not settings.validation_share:
-            return rows, identity, None, 0
-        held = held_out(self.crops, rows, identity, share=settings.validation_share, seed=settings.seed)
-        asks = first and bool(held.any())
-        validation = Validation.of_crops(self.crops, rows[held], identity[held], *size) if asks else None
-        return rows[~held], identity[~held], validation, int(held.sum())
+            return table, None, 0
+        held = held_out(self.crops, table, share=settings.validation_share, seed=settings.seed)
+        if not (first and held.any()):
+            return table.select(~held), None, int(held.sum())
+        queries = validation_crops(self.crops, table.select(held))
+        validation = Validation.of(crop_images(self.work, queries), self._preprocessing)
+        return table.select(~held), validation, int(held.sum())
