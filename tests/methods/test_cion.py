@@ -11,18 +11,21 @@ from reappear.methods.cion.settings import CionSettings
 from reappear.methods.cion.task import Cion
 from reappear.methods.network import Network, unfuse_attention
 from reappear.models import DistillationHead, create_model
+from reappear.models.preprocessing import Preprocessing
 from reappear.train.batch import ViewBatch
 
 from .setups import make_setup
 
 K = 12
 
+HALF = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
 
 def _network(seed: int = 0) -> Network:
     torch.manual_seed(seed)
     backbone = create_model("cnn6", width=4)
     head = DistillationHead(backbone.num_features, hidden=8, bottleneck=6, prototypes=K, batch_norm=True)
-    return Network(backbone, head, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    return Network(backbone, head, preprocessing=HALF)
 
 
 def _batch(ids: int = 3, images: int = 2, seed: int = 0, locals_: int = 1) -> ViewBatch:
@@ -66,7 +69,7 @@ def test_strided_convolutions_of_few_channels_learn_what_they_should() -> None:
     exact = nn.functional.conv2d(pixels, layer.weight.detach().double().requires_grad_(), stride=2)
     backbone = nn.Sequential(layer, nn.Flatten())
     head = DistillationHead(16 * 32 * 16, hidden=4, bottleneck=4, prototypes=2)
-    network = Network(backbone, head, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    network = Network(backbone, head, preprocessing=HALF)
     sizes: list[torch.Size] = []
     layer.register_forward_hook(lambda _, given, made: sizes.append(given[0].shape))
     features, _ = network([images])

@@ -136,8 +136,10 @@ def test_exports_a_backbone(method: MethodSettings) -> None:
             with pytest.raises(SettingsError):
                 task.export(keep)
             continue
-        features = task.export(keep).eval()(torch.zeros(2, 3, 16, 8))
-        assert features.shape == (2, task.backbone.num_features)
+        embedder = task.export(keep)
+        vectors = embedder([np.zeros((20, 10, 3), np.uint8)] * 2)
+        assert vectors.shape == (2, task.backbone.num_features)
+        assert (embedder.preprocessing.height, embedder.preprocessing.width) == (16, 8)
 
 
 @methods

@@ -6,13 +6,16 @@ from torch import Tensor
 
 from reappear.methods.network import Network
 from reappear.models import DistillationHead, create_model
+from reappear.models.preprocessing import Preprocessing
+
+HALF = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 def _network(name: str = "cnn6", statistics: str = "global", **arguments: object) -> Network:
     torch.manual_seed(0)
     backbone = create_model(name, **arguments)
     head = DistillationHead(backbone.num_features, hidden=8, bottleneck=6, prototypes=12, batch_norm=True)
-    return Network(backbone, head, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), statistics=statistics)
+    return Network(backbone, head, preprocessing=HALF, statistics=statistics)
 
 
 def _views(sizes: list[tuple[int, int]]) -> list[Tensor]:

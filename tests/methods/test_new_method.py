@@ -36,7 +36,6 @@ from reappear.train.datasets import ImageDataset
 from reappear.train.image_augment import ImageAugment, ImageAugmentSettings
 from reappear.train.samplers import PKSampler
 from reappear.train.task import Phase, StepResult, Task
-from reappear.train.views import resize
 
 from .settings import MethodSettings
 from .setup import Setup
@@ -72,13 +71,12 @@ class Toy(Task[ImageBatch]):
 
     @torch.no_grad()
     def _clusters(self):
-        training = self.setup.training
-        images = [resize(self.setup.images[i], training.height, training.width) for i in range(len(self.setup.table))]
+        images = self.setup.pixels(np.arange(len(self.setup.table)))
         self.student.eval()
-        features = self.student.pooled(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+        features = self.student.pooled(images)
         self.student.train()
-        found = KMeans(self.setup.method.clusters, n_init=1, random_state=training.seed).fit_predict(features.numpy())
-        return found.astype(np.int64)
+        clustering = KMeans(self.setup.method.clusters, n_init=1, random_state=self.setup.training.seed)
+        return clustering.fit_predict(features.numpy()).astype(np.int64)
 
     def training_step(self, batch, step):
         vectors = self.student.head.embed(self.student.pooled(batch.images.flatten(0, 1)))
@@ -116,13 +114,13 @@ def _pretrain(source: Path, work: Workspace, name: str) -> subprocess.Popen[str]
         "arguments": "{width: 4}",
         "height": "32",
         "width": "16",
-        "steps": "400",
+        "steps": "150",
         "images-per-step": "12",
         "method.phase-steps": "30",
-        "checkpoint-every": "50",
-        "log-every": "50",
+        "checkpoint-every": "20",
+        "log-every": "25",
         "validation-share": "0.3",
-        "validation-every": "200",
+        "validation-every": "75",
         "device": "cpu",
     }
     typed = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -151,9 +149,9 @@ def test_trains_from_the_command_line_and_resumes_after_a_kill(source: Path, tmp
     weights = [safetensors.torch.load_file(work.model(name) / "model.safetensors") for name in ("killed", "whole")]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[1])
     rows = [json.loads(line) for line in (work.model("killed") / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["step"] == 400
+    assert rows[-1]["step"] == 150
     assert rows[-1]["clusters"] == 4
-    assert [row["step"] for row in rows if "validation_map" in row] == [200, 400]
+    assert [row["step"] for row in rows if "validation_map" in row] == [75, 150]
     assert load_model(work.model("killed"))[1]["method"] == "toy"
     assert "clusters of its own features" in (work.model("killed") / "README.md").read_text()
 

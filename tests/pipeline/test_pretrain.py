@@ -139,7 +139,7 @@ def test_every_method_goes_on_where_it_was_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("reappear.pipeline.pretrain.training.save_model", break_off)
+        patch.setattr("reappear.models.Embedder.save", break_off)
         with pytest.raises(KeyboardInterrupt):
             pretrain(work, f"broken-{kind}", METHODS[kind], labels=labels)
     assert "checkpoints" in {path.name for path in (work.root / "models" / f"broken-{kind}.partial").iterdir()}
@@ -152,7 +152,7 @@ def test_resume_takes_a_checkpoint_from_elsewhere_and_never_starts_over(
 ) -> None:
     pretrain(work, "straight", TINY, labels="found")
     with monkeypatch.context() as patch:
-        patch.setattr("reappear.pipeline.pretrain.training.save_model", lambda *given, **named: 1 / 0)
+        patch.setattr("reappear.models.Embedder.save", lambda *given, **named: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pretrain(work, "left", TINY, labels="found")
     left = work.root / "models" / "left.partial"

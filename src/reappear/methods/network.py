@@ -1,6 +1,6 @@
 """The network that methods train: a backbone with a head, on 8-bit RGB images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -9,8 +9,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reappear.models.embedder import Embedder
 from reappear.models.heads import DistillationHead, ProjectionHead
 from reappear.models.maps import feature_map
+from reappear.models.preprocessing import Preprocessing
 from reappear.train.batch_norm import RunningStatistics
 from reappear.train.settings import Statistics
 
@@ -23,8 +25,7 @@ class Network(nn.Module):
     Args:
         backbone: Images (n 3 h w) to features (n d).
         head: Its `embed` turns features (n d) into the vectors (n b) that a loss compares.
-        mean: Per channel, of pixels in [0, 1].
-        std: Per channel, of pixels in [0, 1].
+        preprocessing: How the trained network will see images; views are normalised alike.
         statistics: Views whose batch norm statistics the backbone keeps: those of the first view's size, or all.
     """
 
@@ -36,8 +37,7 @@ class Network(nn.Module):
         backbone: nn.Module,
         head: Head,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        preprocessing: Preprocessing,
         statistics: Statistics = "global",
     ) -> None:
         super().__init__()
@@ -46,8 +46,9 @@ class Network(nn.Module):
         self.head: Head = head
         self._statistics: Statistics = statistics
         self._running: RunningStatistics | None = None
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
+        self.preprocessing = preprocessing
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(-1, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(-1, 1, 1) * 255, persistent=False)
 
     def forward(
         self, views: list[UInt8[Tensor, "ids images 3 _ _"]]
@@ -68,6 +69,10 @@ class Network(nn.Module):
             back = sorted(range(len(order)), key=order.__getitem__)
             return features_of[back], vectors_of[back]
         return features_of, vectors_of
+
+    def embedder(self) -> Embedder:
+        """The backbone with its preprocessing, as it is validated and saved."""
+        return Embedder(self.backbone, self.preprocessing)
 
     def pooled(self, images: UInt8[Tensor, "n 3 h w"], *, gather: bool = True) -> Float[Tensor, "n d"]:
         """Features of images.

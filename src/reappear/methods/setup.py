@@ -12,14 +12,14 @@ from torch import Tensor
 
 from reappear.core import ImageTable, SettingsError, generator
 from reappear.models import create_model, load_checkpoint
-from reappear.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from reappear.models.preprocessing import Preprocessing
 from reappear.train import parallel
 from reappear.train.datasets import Images, ViewDataset
 from reappear.train.samplers import IdentitySampler
 from reappear.train.schedule import Stages
-from reappear.train.settings import TrainSettings
+from reappear.train.settings import ModelSettings, TrainSettings
 from reappear.train.task import Phase
-from reappear.train.views import MultiCrop, resize
+from reappear.train.views import MultiCrop
 
 from .network import Head, Network, unfuse_attention
 from .settings import MethodSettings
@@ -70,9 +70,8 @@ class Setup(Generic[MethodT]):
 
     def pixels(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 h w"]:
         """Whole images, not augmented, on the device."""
-        training = self.training
-        images = [resize(self.images[row], training.height, training.width) for row in rows.tolist()]
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.device)
+        pixels = preprocessing_of(self.training).resize([self.images[row] for row in rows.tolist()])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
     def views(self, stages: Stages = ((0.0, 1),)) -> Phase:
         """One phase, in which views of the images are compared.
@@ -113,6 +112,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(local))
 
 
+def preprocessing_of(settings: ModelSettings) -> Preprocessing:
+    """How the trained network will see images."""
+    return Preprocessing(height=settings.height, width=settings.width)
+
+
 def multi_crop(training: TrainSettings) -> MultiCrop:
     """The views of each image."""
     return training.views.build(
@@ -142,7 +146,7 @@ def build_network(training: TrainSettings, make_head: Callable[[int], Head]) -> 
             backbone.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
             raise SettingsError(f"gradient_checkpointing: {training.backbone} cannot; leave it off") from error
-    return Network(backbone, head, mean=IMAGENET_MEAN, std=IMAGENET_STD, statistics=training.batch_norm_statistics)
+    return Network(backbone, head, preprocessing=preprocessing_of(training), statistics=training.batch_norm_statistics)
 
 
 def _try_sizes(backbone: Any, training: TrainSettings) -> None:

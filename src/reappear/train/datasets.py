@@ -8,12 +8,13 @@ from jaxtyping import Int, UInt8
 from torch.utils.data import Dataset
 
 from reappear.core import ImageTable, InputError, generator
+from reappear.models.preprocessing import resize_images
 
 from .batch import Batch, ClipBatch, ImageBatch, PatchBatch, ViewBatch
 from .image_augment import ImageAugment
 from .parallel import rank_and_world
 from .samplers import ClipSampler, Sampler
-from .views import COLOR_PARAMS, MultiCrop, resize
+from .views import COLOR_PARAMS, MultiCrop
 
 
 @runtime_checkable
@@ -155,7 +156,7 @@ class PatchDataset(StepDataset):
         cuts, whole = [], []
         for i, row in enumerate(rows.ravel().tolist()):
             image = self.images[row]
-            whole.append(resize(image, *self.size))
+            whole.append(image)
             cuts.append(self.crop.cut(image, self._random(step, first + i)))
         number = range(len(self.crop.views))
 
@@ -168,7 +169,7 @@ class PatchDataset(StepDataset):
             [_tensor(np.stack([cut.views[k] for cut in cuts]), rows.shape) for k in number],
             torch.from_numpy(self.table.identity[rows[:, 0]]),
             per_view([cut.color_params.astype(np.float32) for cut in cuts]),
-            image=_tensor(np.stack(whole), rows.shape),
+            image=_tensor(resize_images(whole, *self.size), rows.shape),
             boxes=per_view([cut.boxes.astype(np.float32) for cut in cuts]),
             flipped=per_view([cut.flipped for cut in cuts]),
         )

@@ -10,8 +10,9 @@ from annotated_types import Interval
 from jaxtyping import UInt8
 
 from reappear.core import Fraction, settings
+from reappear.models.preprocessing import resize_images
 
-from .views import ERASED, Area, resize
+from .views import ERASED, Area
 
 Frames = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
@@ -53,8 +54,7 @@ class ImageAugment:
         if box and self._settings.erase_with == "noise":
             noise = np.clip(random.normal(ERASED, 58.0, (box[3], box[2], 3)), 0, 255).astype(np.uint8)
         made = []
-        for frame in frames:
-            shown = resize(frame, height, width)
+        for shown in resize_images(frames, height, width):
             if chances[0] < self._settings.flip:
                 shown = cv2.flip(shown, 1)
             if pad:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reappear.core import SettingsError
+from reappear.models.embedder import Embedder
 
 from .batch import Batch
 from .datasets import StepDataset
@@ -110,18 +111,16 @@ class Task(Generic[BatchT]):
         network: Any = self.student
         return cast(nn.Module, network.backbone)
 
-    def export(self, keep: Keep) -> nn.Module:
-        """The backbone that is validated and saved.
+    def export(self, keep: Keep) -> Embedder:
+        """What is validated and saved; it follows the training.
 
         Raises:
             SettingsError: The method has no teacher.
         """
-        if keep == "student":
-            return self.backbone
-        network: Any = self.teacher
+        network: Any = self.student if keep == "student" else self.teacher
         if network is None:
             raise SettingsError(f"keep: {type(self).__name__.lower()} has no teacher; take student")
-        return cast(nn.Module, network.backbone)
+        return cast(Embedder, network.embedder())
 
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint: tensors and plain values."""

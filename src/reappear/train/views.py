@@ -151,7 +151,7 @@ class MultiCrop:
         views = []
         for k, view in enumerate(self.views):
             left, top, width, height = boxes[k]
-            shown = resize(image[top : top + height, left : left + width], view.height, view.width)
+            shown = _resize(image[top : top + height, left : left + width], view.height, view.width)
             views.append(cv2.flip(shown, 1) if flipped[k] else shown)
         left, top, width, height = np.array(boxes, float).T
         corners = np.stack([left, top, left + width, top + height], axis=1)
@@ -220,7 +220,7 @@ class MultiCrop:
         return np.asarray(matrices)
 
 
-def resize(image: Image, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+def _resize(image: Image, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     """An image brought to a size: averaged where it shrinks, cubic where it grows."""
     shrinks = image.shape[0] * image.shape[1] > height * width
     shown = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

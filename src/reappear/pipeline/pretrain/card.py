@@ -9,15 +9,11 @@ from reappear.models.preprocessing import IMAGENET_STD as STD
 from .settings import PretrainSettings
 
 
-def model_config(settings: PretrainSettings, labels: str, steps: int) -> dict[str, Any]:
-    """Contents of config.json: how to use the model, and its origin."""
+def model_origin(settings: PretrainSettings, labels: str, steps: int) -> dict[str, Any]:
+    """What config.json says of the architecture and the training."""
     return {
         "architecture": settings.backbone,
         "arguments": settings.arguments,
-        "height": settings.height,
-        "width": settings.width,
-        "mean": MEAN,
-        "std": STD,
         "exported": settings.keep,
         "method": settings.method.kind,
         "labels": labels,

@@ -10,8 +10,7 @@ import torch
 
 from reappear.core import ImageTable, Progress, device_memory_errors
 from reappear.methods.registry import spec_of
-from reappear.methods.setup import Setup
-from reappear.models import Embedder, Preprocessing, save_model
+from reappear.methods.setup import Setup, preprocessing_of
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.labels import crop_images, labelled_crops
 from reappear.pipeline.record import Outcome, read_record
@@ -23,7 +22,7 @@ from reappear.train import parallel
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
 
-from .card import model_card, model_config
+from .card import model_card, model_origin
 from .images import CropImages
 from .settings import PretrainSettings
 
@@ -60,8 +59,7 @@ class Training:
         images = CropImages(crop_images(self.work, table), max_height=2 * settings.height, memory_mb=settings.memory_mb)
         setup = Setup(settings, settings.method, images, table, self.labels, schedule.steps, self.device)
         task = spec_of(settings.method).build(setup)
-        exported = task.export(settings.keep)
-        embedder = Embedder(exported, self._preprocessing)
+        embedder = task.export(settings.keep)
         run = Run(
             staging,
             self.device,
@@ -81,14 +79,10 @@ class Training:
             **({"loss": metrics[-1]["loss"]} if metrics and "loss" in metrics[-1] else {}),
         }
         if parallel.rank_and_world()[0] == 0:
-            config = model_config(settings, self.labels, schedule.steps)
-            save_model(staging, exported, config, card=model_card(settings, self.labels, counts, metrics))
+            origin = model_origin(settings, self.labels, schedule.steps)
+            embedder.save(staging, card=model_card(settings, self.labels, counts, metrics), **origin)
             remove_scratch(staging / "checkpoints", "step-*.pt")
         return Outcome(counts, dropped, made=len(table))
-
-    @property
-    def _preprocessing(self) -> Preprocessing:
-        return Preprocessing(height=self.settings.height, width=self.settings.width)
 
     def _config_hash(self, table: ImageTable) -> str:
         """The hash of settings, labels and data: a checkpoint continues only a training with the same."""
@@ -102,15 +96,15 @@ class Training:
 
     def _validation(self, table: ImageTable) -> tuple[ImageTable, Validation | None, int]:
         """Crops to train on, the validation set (first process only), and the number of held-out crops."""
-        settings = self.settings
+        settings, preprocessing = self.settings, preprocessing_of(self.settings)
         first = parallel.rank_and_world()[0] == 0
         if settings.validation is not None:
-            return table, Validation.of_folder(settings.validation, self._preprocessing) if first else None, 0
+            return table, Validation.of_folder(settings.validation, preprocessing) if first else None, 0
         if not settings.validation_share:
             return table, None, 0
         held = held_out(self.crops, table, share=settings.validation_share, seed=settings.seed)
         if not (first and held.any()):
             return table.select(~held), None, int(held.sum())
         queries = validation_crops(self.crops, table.select(held))
-        validation = Validation.of(crop_images(self.work, queries), self._preprocessing)
+        validation = Validation.of(crop_images(self.work, queries), preprocessing)
         return table.select(~held), validation, int(held.sum())
