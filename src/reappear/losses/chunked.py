@@ -131,12 +131,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for part in _view_parts(len(logits), seen, 2):
             out = None if slope is None else slope[part]
             share = torch.log_softmax(torch.div(logits[part], temperature, out=out), dim=-1)
-            if part.start < seen:
-                less = target_sum[part]
-                total.append(torch.dot(share.flatten(), less.flatten()))
-            else:
-                less = target_sum[seen]
-                total.append(torch.mv(share.flatten(1), less.flatten()).sum())
+            own = part.start < seen  # targets of each view; the others have the same
+            less = target_sum[part] if own else target_sum[seen]
+            total.append(torch.dot((share if own else share.sum(0)).flatten(), less.flatten()))
             if out is not None:
                 torch.add(less, share.exp_(), alpha=weight[part.start] * scale, out=out)
             del share

@@ -89,12 +89,11 @@ class IdentityDistillationLoss(nn.Module):
             teacher_temperature: In place of the one given at construction, for a schedule.
         """
         pairs = self._pairs(student, teacher, student.shape[-1])
-        target = self.distribution(teacher.detach(), temperature=teacher_temperature)
         kinds = min(len(student), len(teacher) + 1)  # student-only views have the same targets
         return torch.as_tensor(
             ChunkedCrossEntropy.apply(
                 student,
-                self._sum_targets(target, kinds),
+                self._sum_targets(self.distribution(teacher.detach(), temperature=teacher_temperature), kinds),
                 self._weight(student, teacher),
                 self.student_temperature,
                 pairs,
