@@ -18,7 +18,7 @@ from measure import apart, keep, machine, peak_mb, seconds
 from threadpoolctl import threadpool_limits
 
 from reappear.core import Ranking
-from reappear.metrics import RetrievalTask, rank, rank_task
+from reappear.metrics import RetrievalTask, rank_task
 
 WIDTH, WEAK_WIDTH, TURNS = 2048, 256, 5
 SIZES = {"market1501": (3368, 19732, 751, 6), "msmt17": (11659, 82161, 3060, 15)}  # queries, gallery, people, cameras
@@ -43,7 +43,7 @@ def crowd(name: str, part: int, width: int = WIDTH, noise: float = 3.9) -> dict[
 
 def rank_market(data: dict[str, np.ndarray], memory_mb: int) -> Ranking:
     """Under the protocol of Market-1501."""
-    return rank(**data, memory_mb=memory_mb)
+    return rank_task(RetrievalTask.of(**data), memory_mb=memory_mb)
 
 
 def product(data: dict[str, np.ndarray], memory_mb: int) -> None:

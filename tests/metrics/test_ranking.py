@@ -103,12 +103,12 @@ def test_one_image_of_each_is_drawn():
         "gallery_cameras": np.array([2, 2, 2, 1]),
         "protocol": "cuhk03-single-gallery-shot",
     }
-    found = rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_, draws=400)
+    found = rank_task(RetrievalTask.of(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_), draws=400)
     assert 0.4 < found.first_right[0] < 0.6
     assert found.mean_ap == pytest.approx((1 + found.first_right[0]) / 2)
     assert found.cmc[:2].tolist() == [pytest.approx(found.first_right[0]), 1]
-    again, other = (rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_, draws=40, seed=seed) for seed in (0, 1))
-    assert again.mean_ap == rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_, draws=40).mean_ap
+    again, other = (rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_, seed=seed) for seed in (0, 1))
+    assert again.mean_ap == rank(ASKED, line(0.9, 0.8, 0.7, 0.95), **given_).mean_ap
     assert again.mean_ap != other.mean_ap
 
 
@@ -296,7 +296,8 @@ def test_single_shots_are_the_literal_ones(seed, coarse):
     shots = [literal.rank(similarity, *plain, "cross-camera", 10, draws_of(columns, seed, draw)) for draw in range(3)]
     if shots[0][0] is None:
         return
-    found = rank(query, gallery, **columns, protocol="cuhk03-single-gallery-shot", draws=3, seed=seed, ranks=10)
+    task = RetrievalTask.of(query, gallery, **columns, protocol="cuhk03-single-gallery-shot", seed=seed)
+    found = rank_task(task, draws=3, ranks=10)
     assert found.cmc.tolist() == pytest.approx(np.mean([shot[0] for shot in shots], axis=0).tolist())
     average = np.mean([[np.nan if x is None else x for x in shot[1]] for shot in shots], axis=0)
     assert found.average_precision.tolist() == pytest.approx(average.tolist(), nan_ok=True)
@@ -396,7 +397,7 @@ def test_neither_names_nor_order_nor_memory_change_the_scores(seed, protocol):
     name, order = rng.permutation(10), rng.permutation(len(gallery))
     renamed = {k: np.where(ids < 0, -1, name[ids]) if k.endswith("_ids") else ids for k, ids in columns.items()}
     renamed = {k: column[order] if k.startswith("gallery") else column for k, column in renamed.items()}
-    other = rank(query, gallery[order], **renamed, protocol=protocol, memory_mb=1)
+    other = rank_task(RetrievalTask.of(query, gallery[order], **renamed, protocol=protocol), memory_mb=1)
     assert other.mean_ap == pytest.approx(plain.mean_ap)
     assert other.mean_inp == pytest.approx(plain.mean_inp)
     assert other.cmc.tolist() == pytest.approx(plain.cmc.tolist())

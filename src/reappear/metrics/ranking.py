@@ -30,13 +30,12 @@ def rank(
     gallery_images: Int[np.ndarray, " g"] | None = None,
     protocol: RankingProtocol | None = None,
     gallery_includes_query: bool = True,
-    draws: int = 10,
-    seed: int = 0,
     ranks: int = 50,
-    memory_mb: int = 256,
-    backend: GalleryFactory = NumpyGallery,
+    seed: int = 0,
 ) -> Ranking:
     """Ranks the gallery for each query by cosine similarity and scores the ranking.
+
+    `rank_task` does the same with a choice of memory, of a GPU, and of the number of draws.
 
     Average precision is plain: the mean over hits of the precision at the hit, as TransReID, FastReID and
     Cluster-Contrast have it (not the trapezoids of the first Market-1501 code). INP is the number of hits over the rank
@@ -62,15 +61,12 @@ def rank(
         protocol: "market": the same person in the query's own camera is passed over. "cross-camera": everybody in the
             query's own camera is. "no-camera": only the query's own image. "video": "market" for tracklets,
             whose gallery holds the queries too (GRL; 1,980 + 9,330 on MARS). "cuhk03-single-gallery-shot":
-            "cross-camera" against one image drawn of each person, the mean over `draws` galleries (the protocol of
+            "cross-camera" against one image drawn of each person, the mean over 10 galleries (the protocol of
             CUHK03 before its new split).
             `None`: "market" with cameras, "no-camera" without.
         gallery_includes_query: Under "video": whether queries join the gallery. torchreid's convention is not to.
-        draws: Under "cuhk03-single-gallery-shot": how many galleries are drawn.
-        seed: Of these draws.
         ranks: Length of the CMC.
-        memory_mb: Bound of what is held at once beside the features, but at least one row of the gallery.
-        backend: Who compares; numpy, or another from above.
+        seed: Of the galleries that are drawn.
 
     Raises:
         InputError: A column has a wrong length, kind or value, cameras are missing or there is but one, features are
@@ -89,7 +85,7 @@ def rank(
         gallery_includes_query=gallery_includes_query,
         seed=seed,
     )
-    return rank_task(task, draws=draws, ranks=ranks, memory_mb=memory_mb, backend=backend)
+    return rank_task(task, ranks=ranks)
 
 
 def rank_task(
@@ -100,7 +96,15 @@ def rank_task(
     memory_mb: int = 256,
     backend: GalleryFactory = NumpyGallery,
 ) -> Ranking:
-    """As `rank`, for a task that is already checked."""
+    """As `rank`, for a task that is already checked.
+
+    Args:
+        task: Query, gallery and protocol.
+        draws: Under "cuhk03-single-gallery-shot": how many galleries are drawn.
+        ranks: Length of the CMC.
+        memory_mb: Bound of what is held at once beside the features, but at least one row of the gallery.
+        backend: What compares: numpy, or a GPU (`pipeline.torch_gallery`).
+    """
     for name, value in (("ranks", ranks), ("draws", draws)):
         if value < 1:
             raise SettingsError(f"{name}: must be 1 or more, got {value}")
