@@ -209,16 +209,16 @@ def test_unfused_attention_equals_fused_attention() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entropy", "loss", "collapsed"),
+    ("entropy", "loss", "uniform"),
     [(0.999, 1.0, True), (0.96, 0.98, False), (0.3, 1.0, False), (0.999, 0.9, False)],
 )
-def test_collapse_to_the_uniform_distribution_is_named(entropy: float, loss: float, collapsed: bool) -> None:
+def test_end_at_the_uniform_distribution_is_named(entropy: float, loss: float, uniform: bool) -> None:
     rows = [
         {"teacher_entropy": 0.0, "loss": 0.0},
         {"teacher_entropy": entropy * math.log(K), "loss": loss * math.log(K)},
     ]
     warnings = _cion().warnings(rows)
-    assert len(warnings) == collapsed
+    assert len(warnings) == uniform
     assert all("method.teacher_temperature (0.04)" in text for text in warnings)
 
 

@@ -24,7 +24,7 @@ from reappear.train.teacher import update_teacher
 from .settings import DistillationSettings, IdentityDistillationSettings
 
 GLOBAL_VIEWS = 2  # the teacher's; the student sees these and the local ones
-_UNIFORM = 0.99  # share of ln K; trainings that learned ended below 0.97, see docs/results/pretraining.md
+_UNIFORM = 0.99  # share of ln K; trainings that learned ended below 0.96, see docs/results/pretraining.md
 
 
 class Cion(Task[ViewBatch]):
@@ -146,14 +146,14 @@ class Cion(Task[ViewBatch]):
         }
 
     def warnings(self, rows: list[Row]) -> list[str]:
-        """A collapse to the uniform distribution, in which the loss depends on no image."""
+        """An end at the uniform distribution, in which the loss depends on no image."""
         uniform = math.log(self.settings.prototypes)
         entropy, loss = (rows[-1].get(name, 0.0) if rows else 0.0 for name in ("teacher_entropy", "loss"))
         if min(entropy, loss) < _UNIFORM * uniform:
             return []
         return [
-            f"the training collapsed to the uniform distribution: teacher_entropy ended at {entropy:.3f} of at most "
-            f"{uniform:.3f}; lower method.teacher_temperature ({self.settings.teacher_temperature:g}), or take fewer "
+            f"the training ended at the uniform distribution, where nothing is learnt: teacher_entropy is {entropy:.3f} "
+            f"of at most {uniform:.3f}; lower method.teacher_temperature ({self.settings.teacher_temperature:g}), or take fewer "
             "local views or more steps"
         ]
 
