@@ -152,8 +152,8 @@ class Cion(Task[ViewBatch]):
         if min(entropy, loss) < _UNIFORM * uniform:
             return []
         return [
-            f"the training ended at the uniform distribution, where nothing is learnt: teacher_entropy is {entropy:.3f} "
-            f"of at most {uniform:.3f}; lower method.teacher_temperature ({self.settings.teacher_temperature:g}), or take fewer "
+            f"the training ended at the uniform distribution: teacher_entropy is {entropy:.3f} of at most "
+            f"{uniform:.3f}; lower method.teacher_temperature ({self.settings.teacher_temperature:g}), or take fewer "
             "local views or more steps"
         ]
 
