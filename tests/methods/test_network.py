@@ -83,3 +83,38 @@ def test_network_in_evaluation_mode_gathers_nothing() -> None:
     before = _statistics(network)
     network.eval()(views)
     assert all(torch.equal(value, before[name]) for name, value in _statistics(network).items())
+
+
+def test_pooled_features_maps_and_frames_are_of_the_same_images() -> None:
+    network = _network("stripes4", width=8).eval()
+    clips = torch.randint(0, 256, (2, 3, 4, 3, 64, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = clips.flatten(0, 2)
+    with torch.no_grad():
+        pooled, maps, frames = network.pooled(images), network.maps(images), network.frames(clips)
+        features, _ = network([clips[:, :, 0]])
+    assert frames.shape == (2, 3, 4, network.backbone.num_features)
+    torch.testing.assert_close(frames.flatten(0, 2), pooled)
+    torch.testing.assert_close(features[0], frames[:, :, 0])
+    assert len(maps) == len(images)
+    assert maps.ndim == 4
+    assert not torch.equal(maps[0], maps[1])
+
+
+def test_maps_of_tokens_have_their_place_in_the_image() -> None:
+    network = _network("vit_tiny", depth=1).eval()
+    images = torch.full((2, 3, 256, 128), 128, dtype=torch.uint8)
+    images[1, :, :64] = 0  # only the upper quarter differs
+    with torch.no_grad():
+        maps = network.maps(images)
+    changed = (maps[0] - maps[1]).abs().sum(0)
+    assert maps.shape[2:] == (16, 8)
+    assert changed[:4].mean() > changed[4:].mean()
+
+
+def test_embedder_sees_what_the_network_sees() -> None:
+    network = _network("cnn6", width=4).eval()
+    images = torch.randint(0, 256, (3, 3, 256, 128), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network.pooled(images)
+    vectors = network.embedder()([image.permute(1, 2, 0).numpy() for image in images])
+    torch.testing.assert_close(torch.from_numpy(vectors), expected, rtol=1e-4, atol=1e-5)

@@ -19,7 +19,7 @@ DESCRIPTORS = {
     "untrained": 0.05,
     "instance": 0.08,
     "tracklet": 0.11,
-    "cion": 0.16,
+    "found": 0.16,
     "true_identity": 0.18,
     "color": 0.13,
 }

@@ -167,7 +167,7 @@ def test_records_equal_those_of_the_steps(works: list[Workspace], found: dict) -
         "embed round0": works[0].embeddings("round0"),
         "correlate round1": works[0].identities("round1"),
         "pretrain instance": works[0].model("instance"),
-        "evaluate cion": works[0].evaluation("cion"),
+        "evaluate found": works[0].evaluation("found"),
     }
     for step, folder in steps.items():
         record = read(folder / "record.json")
@@ -220,9 +220,9 @@ def test_footage_reach_and_discarded_are_counted(works: list[Workspace], found: 
 
 def test_page_shows_the_numbers(page: Page, found: dict) -> None:
     text = " ".join(page.text.split())
-    assert f"{100 * found['retrieval']['cion']['mean_ap']['mean']:.1f}% mAP" in text
-    cion = found["retrieval"]["cion"]["mean_ap"]
-    assert f"{100 * cion['mean']:.1f} ± {100 * cion['spread']:.1f}" in text
+    assert f"{100 * found['retrieval']['found']['mean_ap']['mean']:.1f}% mAP" in text
+    ours = found["retrieval"]["found"]["mean_ap"]
+    assert f"{100 * ours['mean']:.1f} ± {100 * ours['spread']:.1f}" in text
     noise = found["noise"]["round1"]["cross-video"]
     assert f"{noise['mean']:.3f} ± {noise['spread']:.3f}" in text
     assert "Numbers are means over 3 runs" in text
@@ -231,7 +231,7 @@ def test_page_shows_the_numbers(page: Page, found: dict) -> None:
 def test_one_run_has_no_spread(works: list[Workspace], tmp_path: Path) -> None:
     report(works[:1], tmp_path, SMALL)
     found = read(tmp_path / "report.json")
-    assert found["retrieval"]["cion"]["mean_ap"]["spread"] is None
+    assert found["retrieval"]["found"]["mean_ap"]["spread"] is None
     assert "±" not in Page((tmp_path / "report.html").read_text()).text
 
 
@@ -395,8 +395,8 @@ def test_errors_are_the_largest_ones(works: list[Workspace]) -> None:
 
 def test_queries_are_selected_by_rank(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    ranked = dict(RetrievalExamples(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(2))
-    with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
+    ranked = dict(RetrievalExamples(run.work.evaluation("found"), run.scores["found"], height=32).ranked(2))
+    with np.load(works[0].evaluation("found") / "ranking.npz") as stored:
         ap = np.sort(stored["ap"])[::-1]
     places = {kind: [one.place for one in of] for kind, of in ranked.items()}
     assert places == {"Good": [2, 3], "Typical": [8, 9], "Worst": [15, 16]}
@@ -407,8 +407,8 @@ def test_queries_are_selected_by_rank(works: list[Workspace]) -> None:
 
 def test_hits_and_misses_are_framed_as_ranked(works: list[Workspace]) -> None:
     (run,) = read_runs(works[:1])
-    ranked = RetrievalExamples(run.work.evaluation("cion"), run.scores["cion"], height=32).ranked(1)
-    with np.load(works[0].evaluation("cion") / "ranking.npz") as stored:
+    ranked = RetrievalExamples(run.work.evaluation("found"), run.scores["found"], height=32).ranked(1)
+    with np.load(works[0].evaluation("found") / "ranking.npz") as stored:
         order = np.argsort(-stored["ap"], kind="stable")
         for _, (one,) in ranked:
             query = order[one.place - 1]
@@ -453,10 +453,10 @@ def test_invalid_workspaces_are_one_line(tmp_path: Path) -> None:
         report([Workspace(tmp_path / "nothing")], tmp_path, SMALL)
     with pytest.raises(InputError, match="given twice"):
         report([work, work], tmp_path, SMALL)
-    (work.evaluation("cion") / "ranking.npz").write_bytes(b"PK no zip")
+    (work.evaluation("found") / "ranking.npz").write_bytes(b"PK no zip")
     with pytest.raises(InputError, match=r"ranking.npz"):
         report([work], tmp_path, SMALL)
-    (work.evaluation("cion") / "scores.json").write_text("{")
+    (work.evaluation("found") / "scores.json").write_text("{")
     with pytest.raises(InputError, match=r"scores\.json is not JSON"):
         report([work], tmp_path, SMALL)
     assert not (tmp_path / "report.html").exists()
@@ -484,9 +484,20 @@ def test_nan_is_null_in_json() -> None:
 
 
 def test_names_are_in_natural_order() -> None:
-    names = ["zoo", "color", "round10", "b2", "b10", "untrained", "round0-review3", "round2", "cion", "round0-review12"]
+    names = [
+        "zoo",
+        "color",
+        "round10",
+        "b2",
+        "b10",
+        "untrained",
+        "round0-review3",
+        "round2",
+        "found",
+        "round0-review12",
+    ]
     rounds = ["round2", "round10", "round0-review3", "round0-review12"]
-    assert sorted(names, key=natural) == [*rounds, "untrained", "cion", "color", "b2", "b10", "zoo"]
+    assert sorted(names, key=natural) == [*rounds, "untrained", "found", "color", "b2", "b10", "zoo"]
 
 
 @pytest.mark.parametrize("how", ["tsne", "pca"])

@@ -6,7 +6,11 @@ from reappear.core import ImageTable
 
 
 def make_table(
-    identity: np.ndarray, *, camera: np.ndarray | None = None, sequence: np.ndarray | None = None
+    identity: np.ndarray,
+    *,
+    camera: np.ndarray | None = None,
+    sequence: np.ndarray | None = None,
+    frame: np.ndarray | None = None,
 ) -> ImageTable:
     """A table of training images with these labels."""
     n = len(identity)
@@ -16,4 +20,5 @@ def make_table(
         camera=np.zeros(n, np.int64) if camera is None else camera,
         sequence=np.full(n, -1) if sequence is None else sequence,
         split=np.full(n, "train"),
+        **({} if frame is None else {"frame": frame}),
     )

@@ -158,6 +158,15 @@ def test_clips_take_one_frame_of_each_part_of_a_tracklet() -> None:
     np.testing.assert_array_equal(sampler.groups(3), sampler.frames(3).reshape(3, 8))
 
 
+def test_clips_are_in_the_order_of_frames_whatever_the_order_of_rows() -> None:
+    order = np.random.default_rng(0).permutation(24)
+    sequence, frame = order // 8, order % 8
+    table = make_table(sequence, sequence=sequence, frame=frame)
+    frames = ClipSampler(table, identities=3, clips=1, frames=4, seed=0).frames(0)
+    for clip in frames[:, 0]:
+        assert (frame[clip] // 2).tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [

@@ -117,7 +117,7 @@ def pretrain(
         str | None,
         typer.Option(
             help='Name of identities, or "instance", "tracklet", "given", "true": what counts as one person for '
-            "--method cion; round0 if not given. Other methods define it themselves."
+            "methods that learn from identities; round0 if not given. Other methods define it themselves."
         ),
     ] = None,
     name: Annotated[
@@ -137,7 +137,7 @@ def pretrain(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Identities to a model: CION, or its baselines DINO, MoCo-v2 and CION on tracklets (--method)."""
+    """Identities to a model, by contrast among them, by CION, or by a baseline (--method)."""
     kind = settings.method.kind
     name = name or labels or ("round0" if kind == "cion" else kind)
     made = _step("pretrain")(_workspace(work), name, settings, labels=labels, resume=resume, progress=listener(quiet))

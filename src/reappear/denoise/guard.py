@@ -40,7 +40,7 @@ class Diameter:
     def __init__(self, centers: Float[np.ndarray, "n d"], limit: float) -> None:
         self._centers, self._limit = centers, limit
 
-    def suspects(self, group: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " g"]:
+    def may_exceed(self, group: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " g"]:
         """Groups that may exceed the limit; the others lie within a small enough cap."""
         size = np.bincount(group)
         end, order = np.cumsum(size), np.argsort(group, kind="stable")

@@ -64,7 +64,7 @@ def join(count: int, links: Links, constraint: Constraint | None = None, diamete
     if constraint is not None:
         doubtful |= constraint.violated(group)
     if diameter is not None:
-        doubtful |= diameter.suspects(group)
+        doubtful |= diameter.may_exceed(group)
     torn = doubtful[group[links.first]]
     whole = shortest_forest(count, links[~torn])
     if not torn.any():

@@ -111,10 +111,10 @@ def _outliers(
     total = x.sum(1)
     toward = np.matmul(x, total[:, :, None])[:, :, 0]
     look, length = _distance(toward, np.einsum("bd,bd->b", total, total), present)
-    suspects = np.flatnonzero((present & ((look >= sigma_cst - _MARGIN) | (length < _SHORT))).any(1))
+    candidates = np.flatnonzero((present & ((look >= sigma_cst - _MARGIN) | (length < _SHORT))).any(1))
     chunk = max(1, _BATCH_BYTES // (8 * m * (embeddings.shape[1] + m)))
-    for begin in range(0, len(suspects), chunk):
-        mine = suspects[begin : begin + chunk]
+    for begin in range(0, len(candidates), chunk):
+        mine = candidates[begin : begin + chunk]
         gone[mine], removed_at[mine] = _remove(x[mine].astype(np.float64), present[mine], sigma_cst)
     return gone, removed_at
 

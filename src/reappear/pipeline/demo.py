@@ -7,6 +7,7 @@ from typing import Annotated
 from annotated_types import Interval
 
 from reappear.core import SILENT, Progress, process_pool, settings
+from reappear.methods.cion.settings import CionSettings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 
 from .embed import EmbedSettings, embed
@@ -71,10 +72,13 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
     with process_pool(1) as beside:  # small networks use one core well and two badly: two trainings run side by side
         baselines = beside.submit(_train_baselines, work, training)
         last = correlate_in_rounds(work, plan, rounds, progress=progress)[-1]
+        if training.method.kind != "cion":
+            pretrain(work, "cion", replace(training, method=CionSettings()), labels=last, progress=progress)
         with progress.task("baselines", None):
             baselines.result()
-    embed(work, "untrained", EmbedSettings(extractor=_descriptors(work, last)["untrained"]), progress=progress)
-    for name, extractor in _descriptors(work, last).items():
+    descriptors = _descriptors(work, last)
+    embed(work, "untrained", EmbedSettings(extractor=descriptors["untrained"]), progress=progress)
+    for name, extractor in descriptors.items():
         evaluate_one(work, name, EvaluateSettings(extractor=extractor), data=world / "test", progress=progress)
     return work
 
@@ -86,8 +90,12 @@ def _train_baselines(work: Workspace, training: PretrainSettings) -> None:
 
 
 def _descriptors(work: Workspace, last: str) -> dict[str, ExtractorSettings]:
-    models = {"untrained": "untrained", **{name: name for name in BASELINES}, "cion": last}
+    models = {"untrained": "untrained", **{name: name for name in (*BASELINES, "cion")}, "found": last}
     return {
-        **{name: ModelSettings(name=str(work.model(model))) for name, model in models.items()},
+        **{
+            name: ModelSettings(name=str(work.model(model)))
+            for name, model in models.items()
+            if work.model(model).exists()
+        },
         "color": ColorSettings(),
     }

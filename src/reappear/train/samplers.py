@@ -186,7 +186,7 @@ class ClipSampler:
     tracklet, at random (restricted random sampling, Li et al. 2018); a tracklet of fewer frames repeats some.
 
     Args:
-        table: A tracklet is what has one `sequence`; its frames are in the order of rows.
+        table: A tracklet is what has one `sequence`; its frames are in the order of `frame`, then of rows.
         identities: P, over all processes.
         clips: K.
         frames: T.
@@ -198,7 +198,7 @@ class ClipSampler:
             raise SettingsError(f"frames: must be 1 or more, got {frames}")
         if len(table) and table.sequence.min() < 0:
             raise InputError("clips need the tracklet of every image; the set gives none for some")
-        self._order = np.argsort(table.sequence, kind="stable")
+        self._order = np.lexsort((table.frame, table.sequence))
         _, begins, self._lengths = np.unique(table.sequence[self._order], return_index=True, return_counts=True)
         self._begins = np.asarray(begins, np.int64)
         first = self._order[self._begins] if len(table) else self._order

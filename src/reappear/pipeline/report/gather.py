@@ -20,7 +20,7 @@ from reappear.store import CropStore, Identities, read_identities, read_table
 Tree = dict[str, Any]
 
 _FOLDERS = ("embeddings", "identities", "models", "evaluations")
-_DESCRIPTORS = ("untrained", "instance", "tracklet", "cion", "true_identity", "color")
+_DESCRIPTORS = ("untrained", "instance", "tracklet", "cion", "found", "true_identity", "color")
 _MEASURES = ("pairwise", "bcubed")
 _SCORES = ("mean_ap", "mean_inp", "cmc", "queries", "valid_queries", "gallery", "reasons", "skipped")
 _ABSOLUTE = re.compile(r"(?:^|(?<=[:=]))/(?!/)")  # alone, or after LAYOUT: or KEY=, but in no URL

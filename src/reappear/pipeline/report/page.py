@@ -46,12 +46,13 @@ DESCRIPTORS = {
     "untrained": "the network before any training",
     "instance": "trained with each image as an identity",
     "tracklet": "trained with each tracklet as an identity",
-    "cion": "trained on the identities found here",
+    "cion": "trained on the identities found here, with CION's objective",
+    "found": "trained on the identities found here",
     "true_identity": "trained on the true identities",
     "color": "no network: colour histograms in stripes",
 }
 UNTRAINED = "untrained"
-_REFERENCES = tuple(name for name in DESCRIPTORS if name != "cion")
+_REFERENCES = tuple(name for name in DESCRIPTORS if name != "found")
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,9 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
 
 
 def _ours(found: Tree) -> str | None:
-    """The main descriptor: `cion`, or the last one that is not a baseline."""
+    """The main descriptor: `found`, or the last one that is not a baseline."""
     names = [name for name in found["retrieval"] if name not in _REFERENCES]
-    return "cion" if "cion" in names else names[-1] if names else None
+    return "found" if "found" in names else names[-1] if names else None
 
 
 def _identities(found: Tree, last: str | None) -> Tree | None:
