@@ -16,7 +16,7 @@ from tests.pipeline.pretrain_fixture import make_workspace
 from tests.pipeline.test_pretrain import TINY
 
 OPTIONS = ("--labels", "found", "--backbone", "cnn6", "--set", "arguments={width: 4}", "--images-per-step", "12",
-           "--set", "method.curriculum=[[0, 2]]", "--method.prototypes", "16", "--device", "cpu", "--steps", "60",
+           "--set", "method.curriculum=[[0, 2]]", "--method.head-width", "16", "--device", "cpu", "--steps", "60",
            "--checkpoint-every", "3")  # fmt: skip
 FREE = ("--workers", "1", "--memory-mb", "0", "--log-every", "7", "--checkpoint-every", "40",
         "--keep-checkpoints", "1", "--bad-steps", "3")  # fmt: skip
@@ -72,7 +72,7 @@ def test_the_rest_of_a_training_under_other_operational_settings(tmp_path, monke
     work = make_workspace(tmp_path)
     pretrain(work, "undisturbed", TINY, labels="found")
     with monkeypatch.context() as patch:
-        patch.setattr("reappear.pipeline.pretrain.training.save_model", lambda *given, **named: 1 / 0)
+        patch.setattr("reappear.models.Embedder.save", lambda *given, **named: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pretrain(work, "stopped", TINY, labels="found")
     assert list(work.root.glob("models/stopped.partial/checkpoints/step-*4-*.pt"))

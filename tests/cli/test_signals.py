@@ -61,7 +61,7 @@ def test_training_is_saved_when_its_process_group_is_stopped(tmp_path: Path, num
     """As `timeout`, Slurm and Kubernetes do."""
     make_workspace(tmp_path)
     tiny = ["--backbone", "cnn6", "--set", "arguments={width: 4}", "--images-per-step", "12", "--workers", "1"]
-    tiny += ["--set", "method.curriculum=[[0, 2]]", "--method.prototypes", "16", "--device", "cpu"]
+    tiny += ["--set", "method.curriculum=[[0, 2]]", "--method.head-width", "16", "--device", "cpu"]
     process = start("pretrain", tmp_path, "--labels", "found", "--name", "m", "--steps", "100000", *tiny)
     curve = tmp_path / "models" / "m.partial" / "metrics.jsonl"
     wait_for(lambda: curve.exists() and curve.stat().st_size > 0, process)

@@ -207,7 +207,7 @@ def test_invalid_input_is_named(tmp_path):
     with pytest.raises(InputError, match=r"holds no embeddings 'absent' \(there: e\)"):
         correlate(work, "i", CorrelateSettings(), embeddings="absent")
     work = pretend(tmp_path / "zero", empty=range(1440))
-    with pytest.raises(InputError, match="no crop could be embedded"):
+    with pytest.raises(InputError, match="no crop has an embedding"):
         correlate(work, "i", CorrelateSettings(), embeddings="e")
     work = pretend(tmp_path / "whole")
 

@@ -514,7 +514,7 @@ def test_two_processes_stop_together_print_once_and_go_on(tmp_path: Path) -> Non
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "reappear",
         "pretrain", str(tmp_path), "--labels", "found", "--name", "two", "--steps", "60", "--device", "cpu",
         "--backbone", "cnn6", "--set", "arguments={width: 4}", "--images-per-step", "16", "--workers", "1",
-        "--set", "method.curriculum=[[0, 2]]", "--method.prototypes", "16", "--log-every", "1",
+        "--set", "method.curriculum=[[0, 2]]", "--method.head-width", "16", "--log-every", "1",
     ]  # fmt: skip
     launcher = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while _steps_done(work, "two") < 4:

@@ -320,7 +320,7 @@ def test_missing_image_is_marked(tmp_path: Path) -> None:
     work = build(tmp_path / "work", people=4)
     for path in (tmp_path / "work" / "test").iterdir():
         path.unlink()
-    assert Page(report([work], tmp_path, SMALL).read_text()).text.count("not readable") == 3 * 11 + 11 + 2
+    assert Page(report([work], tmp_path, SMALL).read_text()).text.count("not readable") == 3 * 11 + 11 + 3
 
 
 def test_identities_are_shown_with_links_and_moves(works: list[Workspace]) -> None:

@@ -123,7 +123,9 @@ def pretrain(
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", "-n", help="Name of the model; that of the labels, or else of the method, if not given."
+            "--name",
+            "-n",
+            help="Name of the model; that of the labels and of the method, where it is not the default, if not given.",
         ),
     ] = None,
     resume: Annotated[
@@ -138,8 +140,13 @@ def pretrain(
     quiet: Quiet = False,
 ) -> None:
     """Identities to a model, by contrast among them, by CION, or by a baseline (--method)."""
+    from reappear.methods.registry import METHODS
+
     kind = settings.method.kind
-    name = name or labels or ("round0" if kind == "cion" else kind)
+    if name is None and METHODS[kind].labels == "identities":
+        name = labels or "round0"
+        name = name if kind == type(settings)().method.kind else f"{name}-{kind}"
+    name = name or kind
     made = _step("pretrain")(_workspace(work), name, settings, labels=labels, resume=resume, progress=listener(quiet))
     _print_record(made, as_json)
 

@@ -4,8 +4,8 @@ from dataclasses import field
 from typing import Annotated
 
 from reappear.core import settings
-from reappear.methods.cion.settings import CionSettings
 from reappear.methods.registry import AnyMethod
+from reappear.methods.supcon.settings import SupConSettings
 from reappear.train.settings import TrainSettings
 
 
@@ -13,7 +13,7 @@ from reappear.train.settings import TrainSettings
 class PretrainSettings(TrainSettings):
     """How a model is pre-trained. The defaults suit small crops and one core of a CPU; see docs/paper-to-code.md."""
 
-    method: Annotated[AnyMethod, "training method"] = field(default_factory=CionSettings)
+    method: Annotated[AnyMethod, "training method"] = field(default_factory=SupConSettings)
 
     def __post_init__(self) -> None:
         self.method.check(self)
