@@ -475,13 +475,25 @@ _RUN_FIRST = (
     "correlate.memory",
     "workers",
 )
+_PRETRAIN_FIRST = (
+    "method",
+    "backbone",
+    "init",
+    "steps",
+    "images-per-step",
+    "lr",
+    "seed",
+    "device",
+    "workers",
+    "validation",
+)
 COMMANDS = {
     "demo": Entry(demo, "Whole pipeline", "demo:DemoSettings"),
     "run": Entry(run, "Whole pipeline", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS, first=_RUN_FIRST),
     "ingest": Entry(ingest, "Steps", "ingest:IngestSettings"),
     "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
-    "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings"),
+    "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings", first=_PRETRAIN_FIRST),
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
     "export-data": Entry(export_data, "Steps", "export_data:ExportDataSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),

@@ -151,7 +151,7 @@ def _sections(
             kinds.setdefault(field_help(field), []).append(field)
         for text, of in kinds.items():
             names = ", ".join(field.kind for field in of if field.kind)
-            title = f"{part}: {names}" if names else part or "settings"
+            title = f"{part}: {names}" if names else part or of[0].section or "settings"
             if flag in first:
                 early[flag] = f"{flag} {_metavar(of[0])}", f"({names}) {text}" if names else text
             else:

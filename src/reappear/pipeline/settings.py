@@ -44,6 +44,7 @@ class Field:
         default: Its default; `dataclasses.MISSING` where it must be given.
         kind: For the fields of a part: the part's `kind`.
         is_part: Whether it chooses a part by its `kind`.
+        section: Heading in help; "" = none of its own.
         operational: Whether it, or the part that it belongs to, is marked OPERATIONAL.
     """
 
@@ -53,6 +54,7 @@ class Field:
     default: Any
     kind: str | None = None
     is_part: bool = False
+    section: str = ""
     operational: bool = False
 
 
@@ -267,7 +269,7 @@ def describe(
         default = getattr(base, f.name) if base else _default(f)
         if not parts:
             if f.name != "kind":
-                out.append(Field(path, text, hint, default, kind, operational=marked))
+                out.append(Field(path, text, hint, default, kind, section=_section(cls, f.name), operational=marked))
             continue
         if len(parts) > 1 or "kind" in {x.name for x in dataclasses.fields(parts[0])}:
             names = tuple(_kind_of(part) for part in parts)
@@ -276,6 +278,12 @@ def describe(
         for part in parts:
             out += describe(part, path + ".", _kind_of(part) or kind, default, marked)
     return out
+
+
+def _section(cls: type[Any], name: str) -> str:
+    """The heading of the group of settings, a base of `cls`, that declares a field."""
+    owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
+    return str(vars(owner).get("section", ""))
 
 
 def _parts(hint: Any) -> list[type[Any]]:

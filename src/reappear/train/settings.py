@@ -1,8 +1,11 @@
-"""Settings that all trainings share, in groups. A function takes the group that it needs. Does not import torch."""
+"""Settings that all trainings share, in groups. A function takes the group that it needs. Does not import torch.
+
+`section` is the heading of a group in help.
+"""
 
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval
 
@@ -30,7 +33,9 @@ Statistics = Literal["global", "all"]
 
 @settings
 class ModelSettings:
-    """Model."""
+    """What is trained and saved."""
+
+    section: ClassVar[str] = "Model"
 
     backbone: Annotated[str, "architecture: one that `reappear models` shows, stripes4, cnn6, or any timm name"] = (
         "stripes4"
@@ -50,7 +55,9 @@ class ModelSettings:
 
 @settings
 class AugmentSettings:
-    """Augmentation."""
+    """Views of images."""
+
+    section: ClassVar[str] = "Augmentation"
 
     local_height: Annotated[ImageSide, "height of local views in pixels"] = 32
     local_width: Annotated[ImageSide, "width of local views in pixels"] = 16
@@ -64,7 +71,9 @@ class AugmentSettings:
 
 @settings
 class ScheduleSettings:
-    """Schedule."""
+    """How long is trained, with which rates."""
+
+    section: ClassVar[str] = "Schedule"
 
     steps: Annotated[
         CountOrZero | None, "steps of training; 0 exports the network untrained; epochs count if not given"
@@ -88,7 +97,9 @@ class ScheduleSettings:
 
 @settings
 class OptimizerSettings:
-    """Optimiser."""
+    """How gradients are applied."""
+
+    section: ClassVar[str] = "Optimiser"
 
     optimizer: Annotated[OptimizerName, "AdamW, or SGD with momentum 0.9"] = "adamw"
     clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
@@ -107,7 +118,9 @@ class OptimizerSettings:
 
 @settings
 class RuntimeSettings:
-    """Runtime."""
+    """Where and how it runs."""
+
+    section: ClassVar[str] = "Runtime"
 
     seed: Annotated[Seed, "seed of everything random"] = 0
     device: Annotated[str, "auto, cpu, cuda, or cuda:N; each rounds in its own way", OPERATIONAL] = "auto"
@@ -135,7 +148,9 @@ class RuntimeSettings:
 
 @settings
 class ValidationSettings:
-    """Validation."""
+    """What the model is scored on while it trains."""
+
+    section: ClassVar[str] = "Validation"
 
     validation: Annotated[
         Path | None, "validation set during training: a folder in Market-1501 layout; none if not given"
@@ -148,7 +163,9 @@ class ValidationSettings:
 
 @settings
 class LoggingSettings:
-    """Logging and checkpoints."""
+    """What is written while it trains."""
+
+    section: ClassVar[str] = "Logging and checkpoints"
 
     tracker: Annotated[Tracker, "experiment tracker beside metrics.jsonl; offline by default", OPERATIONAL] = "none"
     log_every: Annotated[Count, "steps between rows of metrics.jsonl", OPERATIONAL] = 10

@@ -13,7 +13,11 @@ from reappear.train.settings import TrainSettings
 class PretrainSettings(TrainSettings):
     """How a model is pre-trained. The defaults suit small crops and one core of a CPU; see docs/paper-to-code.md."""
 
-    method: Annotated[AnyMethod, "training method"] = field(default_factory=SupConSettings)
+    method: Annotated[
+        AnyMethod,
+        "training method: supcon and memory contrast identities, best with thousands of images; cion is the paper's, "
+        "made for millions; tracklet, dino and moco are its baselines",
+    ] = field(default_factory=SupConSettings)
 
     def __post_init__(self) -> None:
         self.method.check(self)
