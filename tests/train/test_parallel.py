@@ -1,4 +1,3 @@
-import socket
 import subprocess
 import sys
 
@@ -75,11 +74,8 @@ with parallel.process_group(device) as (rank, world):
 def test_two_processes_share_flags_words_gradients_and_the_center(tmp_path) -> None:
     script = tmp_path / "two.py"
     script.write_text(_TWO)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", str(script)],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)],
         capture_output=True,
         text=True,
         check=False,

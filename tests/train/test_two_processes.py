@@ -5,7 +5,6 @@ sees. PyTorch's synchronised batch norm, which makes them the whole step's, runs
 """
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +56,7 @@ elif kind.startswith("supcon"):
     method = SupConSettings(head_hidden=8, head_width=6, queue=queue, curriculum=((0.0, images),))
 else:
     method = CionSettings(**head, curriculum=((0.0, images),), weighting=kind, momentum=0.996, teacher_temperature=0.04)
-with parallel.process_group(device) as (rank, world):
+def run(rank):
     task = spec_of(method).build(Double(settings, method, photos, table, "found", steps, device))
     if isinstance(method, CionSettings | MemorySettings):
         task.objective.double()
@@ -65,9 +64,12 @@ with parallel.process_group(device) as (rank, world):
     if rank == 0:
         whole = task.state_dict()
         state = {f"{part}.{k}": v for part in whole.keys() & {"student", "teacher"} for k, v in whole[part].items()}
-        state["buffer or queue"] = next(iter(task.objective.buffers()), getattr(task, "queue", None))
+        state["buffer or queue"] = task.queue if hasattr(task, "queue") else next(task.objective.buffers())
         state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
         torch.save(state, folder / "end")
+
+with parallel.process_group(device) as (rank, world):
+    run(rank)
 """
 
 
@@ -75,10 +77,7 @@ def _end(folder: Path, processes: int, kind: str, images: int, accumulate: int =
     folder.mkdir()
     script = folder / "run.py"
     script.write_text(_RUN)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     arguments = [kind, str(images), str(folder), str(accumulate)]
     done = subprocess.run(
         [sys.executable, *(launcher if processes > 1 else []), str(script), *arguments],

@@ -1,5 +1,6 @@
 """What a training method is built from: its settings, the images, and where it runs."""
 
+import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ class Setup(Generic[MethodT]):
         if sync_batch_norm:
             network = parallel.convert_sync_batchnorm(network, self.device)
         return network.to(self.device)
+
+    def student_and_teacher(
+        self, make_head: Callable[[int], Head], *, sync_batch_norm: bool = False
+    ) -> tuple[Network, Network]:
+        """The student, and a copy of it that no gradient reaches; compiled where the settings ask for it."""
+        student = self.network(make_head, sync_batch_norm=sync_batch_norm)
+        teacher = copy.deepcopy(student).requires_grad_(False)
+        self.compile(student, teacher)
+        return student, teacher
 
     def compile(self, *networks: Network) -> None:
         """Compiles backbones where the settings ask for it."""

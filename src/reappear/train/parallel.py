@@ -1,5 +1,6 @@
 """Data-parallel training in several processes, started by `torchrun`."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,6 +30,7 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
         yield rank_and_world()
         dist.barrier()  # wait for all ranks
     finally:
+        gc.collect()  # a network of DistributedDataParallel that outlives its group may abort the process
         dist.destroy_process_group()
 
 

@@ -1,8 +1,9 @@
 """What a training method is: its networks, its loss, and the updates after a step."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from reappear.core import SettingsError
 from reappear.models.embedder import Embedder
 
+from . import parallel
 from .batch import Batch
 from .datasets import StepDataset
 from .metrics_log import Row
@@ -80,6 +82,11 @@ class Task(Generic[BatchT]):
         """The loss of a step, or of one of the equal parts of it, in the forward pass."""
         raise NotImplementedError
 
+    @cached_property
+    def distributed(self) -> nn.Module:
+        """The student as training steps call it, so that gradients are averaged over processes."""
+        return parallel.wrap_ddp(self.student)
+
     def parameter_groups(self) -> list[ParameterGroup]:
         """Parameters of the student with their weight decay and relative learning rate."""
         return decay_groups(self.student.named_parameters())
@@ -90,7 +97,7 @@ class Task(Generic[BatchT]):
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Context in which gradients are not averaged over processes: all parts of a step but the last."""
-        return nullcontext()
+        return parallel.no_sync(self.distributed)
 
     def after_step(self, step: int) -> None:
         """Runs after the optimiser's step, such as the update of a teacher."""

@@ -1,8 +1,6 @@
 """CION: identity-guided self-distillation (NeurIPS 2024, Sec. 3.3). With one image per identity it is DINO."""
 
-import copy
 import math
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal
 
@@ -14,7 +12,6 @@ from reappear.losses import IdentityDistillationLoss
 from reappear.methods.network import Network, feature_spread
 from reappear.methods.setup import Setup
 from reappear.models.heads import DistillationHead
-from reappear.train import parallel
 from reappear.train.batch import ViewBatch
 from reappear.train.metrics_log import Row
 from reappear.train.schedule import Stages, cosine, teacher_temperature
@@ -40,10 +37,7 @@ class Cion(Task[ViewBatch]):
     def __init__(self, setup: Setup[DistillationSettings]) -> None:
         settings = setup.method
         self.settings, self.setup = settings, setup
-        self.student = setup.network(self._make_head, sync_batch_norm=True)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        setup.compile(self.student, self.teacher)
-        self._distributed = parallel.wrap_ddp(self.student)
+        self.student, self.teacher = setup.student_and_teacher(self._make_head, sync_batch_norm=True)
         self._stages: Stages = ((0.0, 1),)
         weighting: Literal["equation", "official"] = "equation"
         if isinstance(settings, IdentityDistillationSettings):
@@ -94,17 +88,13 @@ class Cion(Task[ViewBatch]):
         with torch.no_grad():
             _, vectors = self.teacher(batch.views[:GLOBAL_VIEWS])
             teacher = _head(self.teacher).compare(vectors)
-        features, student = self._distributed(batch.views)
+        features, student = self.distributed(batch.views)
         self._means.append(teacher.mean(dim=(0, 1, 2)).to(self.objective.center.dtype))
         loss = self.objective.at_bottleneck(
             student, _head(self.student).prototypes, teacher, teacher_temperature=self.temperature(step)
         )
         center = self.objective.center.clone()
         return StepResult(loss, partial(self._metrics, step, features[0].detach(), teacher, center))
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """Context in which gradients are not averaged over processes."""
-        return parallel.no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
         """Updates the centre, then the teacher."""

@@ -1,6 +1,5 @@
 """Contrast with a memory of identities, the objective of Cluster Contrast (Dai et al. 2022), on given identities."""
 
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -37,7 +36,6 @@ class Memory(Task[ViewBatch]):
         self.settings, self.setup = settings, setup
         self.student = setup.network(self._make_head, sync_batch_norm=True)
         setup.compile(self.student)
-        self._distributed = parallel.wrap_ddp(self.student)
         self._people, self._identity = np.unique(setup.table.identity, return_inverse=True)
         self.objective = IdentityMemory(
             len(self._people), settings.head_width, temperature=settings.temperature, momentum=settings.momentum
@@ -66,15 +64,11 @@ class Memory(Task[ViewBatch]):
 
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         """Cross-entropy of all views of a step, or of a part of it."""
-        features, vectors = self._distributed(batch.views)
+        features, vectors = self.distributed(batch.views)
         centroid = torch.searchsorted(self._names, batch.identity)
         loss = self.objective(*_rows(vectors, centroid))
         self._seen.append((vectors.detach().transpose(0, 1).contiguous(), centroid))
         return StepResult(loss, partial(self._metrics, features[0].detach(), *_rows(vectors.detach(), centroid)))
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """Context in which gradients are not averaged over processes."""
-        return parallel.no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
         """Moves the centroids towards the vectors of all processes."""

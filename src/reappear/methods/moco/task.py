@@ -1,7 +1,5 @@
 """MoCo-v2 (He et al. 2020, Chen et al. 2020) as LUP pre-trains people with it (Fu et al. 2021)."""
 
-import copy
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -40,13 +38,10 @@ class Moco(Task[ViewBatch]):
     def __init__(self, setup: Setup[MocoSettings]) -> None:
         settings = setup.method
         self.settings, self.setup = settings, setup
-        self.student = setup.network(self._make_head)
+        self.student, self.teacher = setup.student_and_teacher(self._make_head)
         drawn = generator(setup.training.seed, "queue").standard_normal((settings.queue, settings.head_width))
         weight = next(self.student.head.parameters())
         self.queue = F.normalize(torch.as_tensor(drawn).to(weight), dim=-1)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        setup.compile(self.student, self.teacher)
-        self._distributed = parallel.wrap_ddp(self.student)
         self._next = 0  # where the queue is overwritten next
         self._keys: list[Tensor] = []  # of this step
 
@@ -63,7 +58,7 @@ class Moco(Task[ViewBatch]):
             raise SettingsError(f"moco compares two views of an image, got {len(batch.views)}; set views.local_views=0")
         with torch.no_grad():
             keys = self._encode_keys(batch.views[1], step).to(self.queue.dtype)
-        features, queries = self._distributed(batch.views[:1])
+        features, queries = self.distributed(batch.views[:1])
         with torch.autocast(keys.device.type, enabled=False):
             queries = queries.to(self.queue.dtype).flatten(0, 2)
             positive = (queries * keys).sum(-1, keepdim=True)
@@ -85,10 +80,6 @@ class Moco(Task[ViewBatch]):
         share = gathered[shuffled[rank * mine : (rank + 1) * mine]]
         keys = parallel.all_gather(self.teacher([share[:, None]])[1].flatten(0, 2).contiguous())
         return keys[torch.argsort(shuffled)][rank * mine : (rank + 1) * mine]
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """Context in which gradients are not averaged over processes."""
-        return parallel.no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
         """Updates the key network, then replaces the oldest keys of the queue by the keys of all processes."""

@@ -1,7 +1,5 @@
 """SupCon: supervised contrast (Khosla et al. 2020) over the identities, with the curriculum of CION."""
 
-import copy
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -41,10 +39,7 @@ class SupCon(Task[ViewBatch]):
     def __init__(self, setup: Setup[SupConSettings]) -> None:
         settings = setup.method
         self.settings, self.setup = settings, setup
-        self.student = setup.network(self._make_head, sync_batch_norm=True)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        setup.compile(self.student, self.teacher)
-        self._distributed = parallel.wrap_ddp(self.student)
+        self.student, self.teacher = setup.student_and_teacher(self._make_head, sync_batch_norm=True)
         self.objective = IdentityContrastLoss(temperature=settings.temperature)
         drawn = generator(setup.training.seed, "queue").standard_normal((settings.queue, settings.head_width))
         weight = next(self.student.head.parameters())
@@ -62,7 +57,7 @@ class SupCon(Task[ViewBatch]):
 
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         """The contrast of all views of a step, or of a part of it."""
-        features, made = self._distributed(batch.views)
+        features, made = self.distributed(batch.views)
         views, _, images = made.shape[:3]
         vectors = made.flatten(0, 2)
         identity = batch.identity[:, None].expand(-1, images).expand(views, -1, -1).flatten()
@@ -76,10 +71,6 @@ class SupCon(Task[ViewBatch]):
         loss = self.objective(vectors, identity, others=others, other_identity=labels)
         seen = features[0].detach(), vectors.detach(), identity
         return StepResult(loss, partial(self._metrics, *seen))
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """Context in which gradients are not averaged over processes."""
-        return parallel.no_sync(self._distributed)
 
     def after_step(self, step: int) -> None:
         """Updates the teacher, then replaces the oldest vectors of the queue by those of all processes."""
