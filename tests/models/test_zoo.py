@@ -26,7 +26,7 @@ def backbone(request: pytest.FixtureRequest) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.squeeze().ndim <= 1:
-                parameter.add_(torch.empty_like(parameter).uniform_(0.1, 0.4))
+                parameter.add_(torch.empty_like(parameter).uniform_(0.05, 0.2))
     return model
 
 
