@@ -135,11 +135,25 @@ def test_exports_a_backbone(method: MethodSettings) -> None:
         if keep == "teacher" and task.teacher is None:
             with pytest.raises(SettingsError):
                 task.export(keep)
+            with pytest.raises(SettingsError, match=r"^keep: "):  # also before the steps before a training
+                method.check(replace(task.setup.training, keep=keep))
             continue
         embedder = task.export(keep)
         vectors = embedder([np.zeros((20, 10, 3), np.uint8)] * 2)
         assert vectors.shape == (2, task.backbone.num_features)
         assert (embedder.preprocessing.height, embedder.preprocessing.width) == (16, 8)
+
+
+@methods
+def test_a_teacher_that_is_kept_has_the_statistics_of_training(method: MethodSettings, tmp_path: Path) -> None:
+    task = _build(method)
+    if task.teacher is None:
+        return
+    before = {name: value.clone() for name, value in task.teacher.backbone.named_buffers() if "running" in name}
+    _train(task, tmp_path, 3)
+    after = dict(task.teacher.backbone.named_buffers())
+    assert before
+    assert all(not torch.equal(value, after[name]) for name, value in before.items())
 
 
 @methods

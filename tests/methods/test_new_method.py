@@ -29,7 +29,7 @@ from annotated_types import Interval
 from sklearn.cluster import KMeans
 from torch.nn import functional as F
 
-from reappear.core import settings
+from reappear.core import SettingsError, settings
 from reappear.models.heads import ProjectionHead
 from reappear.train.batch import ImageBatch
 from reappear.train.datasets import ImageDataset
@@ -48,6 +48,10 @@ class ToySettings(MethodSettings):
     kind: Literal["toy"] = "toy"
     clusters: Annotated[int, "clusters", Interval(ge=2, le=1000)] = 6
     phase_steps: Annotated[int, "steps between two clusterings", Interval(ge=1, le=100_000)] = 2
+
+    def check(self, training):
+        if training.keep == "teacher":
+            raise SettingsError("keep: method toy has no teacher; take student")
 
 
 class Toy(Task[ImageBatch]):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from reappear.core import Fraction, Positive, settings
+from reappear.core import Fraction, Positive, SettingsError, settings
 from reappear.methods.settings import Curriculum, MethodSettings, Width
 from reappear.train.schedule import require_stages
 from reappear.train.settings import TrainSettings
@@ -20,5 +20,7 @@ class MemorySettings(MethodSettings):
     curriculum: Curriculum = ((0.0, 2), (0.4, 4), (0.6, 6), (0.8, 8))
 
     def check(self, training: TrainSettings) -> None:
-        """Refuses a curriculum whose groups do not fill a step."""
+        """Refuses a curriculum whose groups do not fill a step, and to keep a teacher."""
         require_stages(self.curriculum, training.images_per_step)
+        if training.keep == "teacher":
+            raise SettingsError("keep: method memory has no teacher; take student")

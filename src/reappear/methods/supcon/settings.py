@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Fraction, Positive, settings
+from reappear.core import Fraction, Positive, SettingsError, settings
 from reappear.methods.settings import Buffers, Curriculum, MethodSettings, Width
 from reappear.train.schedule import require_stages
 from reappear.train.settings import TrainSettings
@@ -25,8 +25,12 @@ class SupConSettings(MethodSettings):
         Interval(ge=0, le=10_000_000),
     ] = 0
     momentum: Annotated[Fraction, "EMA momentum of the teacher; rises to 1 along a cosine"] = 0.97
-    teacher_buffers: Buffers = "own"
+    teacher_buffers: Buffers = "average"
 
     def check(self, training: TrainSettings) -> None:
-        """Refuses a curriculum whose groups do not fill a step."""
+        """Refuses a curriculum whose groups do not fill a step, and statistics of passes that no teacher makes."""
         require_stages(self.curriculum, training.images_per_step)
+        if self.teacher_buffers == "own" and not self.queue:
+            raise SettingsError(
+                "method.teacher_buffers: without a queue the teacher makes no passes of its own; take average or copy"
+            )
