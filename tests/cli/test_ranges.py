@@ -89,9 +89,12 @@ def default_of(field: Field) -> Any:
 
 def given_for(fields: list[Field], field: Field) -> dict[str, str]:
     """What must be given so that the part of this field can be made."""
-    prefix = field.path.rpartition(".")[0]
     if not field.kind:
         return {}
+    chosen = {other.path for other in fields if other.is_part}
+    prefix = field.path.rpartition(".")[0]
+    while prefix not in chosen:  # settings in groups inside a part
+        prefix = prefix.rpartition(".")[0]
     required = {
         other.path: "x"
         for other in fields

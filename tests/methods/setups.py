@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from reappear.methods.registry import spec_of
 from reappear.methods.settings import MethodSettings
 from reappear.methods.setup import Setup
 from reappear.train.settings import TrainSettings
@@ -14,7 +15,8 @@ def make_setup(
     method: MethodSettings, *, images: int = 48, labels: str = "found", steps: int = 10, **changes: object
 ) -> Setup:
     """A setup of eight images each of six identities, for a network of batch norm and few parameters."""
-    values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": 48}
+    per_step = 48 if spec_of(method).command == "pretrain" else 24  # without an identity twice
+    values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": per_step}
     views = ViewSettings(local_views=0 if method.kind == "moco" else 1)
     training = TrainSettings(
         **{**values, "local_height": 8, "local_width": 8, "views": views, "steps": steps, **changes}

@@ -10,6 +10,7 @@ from reappear.methods.cion.settings import CionSettings
 from reappear.methods.cion.task import Cion
 from reappear.models import describe_model, list_models, load_model, save_model
 from reappear.models.zoo import ZOO
+from reappear.pipeline.finetune import FinetuneSettings
 from reappear.pipeline.pretrain import PretrainSettings, pretrain
 from reappear.pipeline.settings import load_recipe, resolve
 from reappear.pipeline.workspace import Workspace
@@ -95,3 +96,28 @@ def test_step_at_full_image_size_then_saved_and_loaded(work: Workspace, tmp_path
         assert torch.equal(again(images), features)
     assert features.shape == (2, ZOO[name].features)
     assert features.isfinite().all()
+
+
+FINETUNE = FOLDER.parent / "finetune"
+SETS = ("market1501", "msmt17")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_backbone_has_the_papers_recipes_of_fine_tuning(name: str) -> None:
+    for layout in SETS:
+        path = FINETUNE / layout / f"{name}.yaml"
+        settings = resolve(FinetuneSettings, load_recipe(path))
+        assert (settings.backbone, settings.method.images, settings.normalisation) == (name, 4, "half")
+        assert (settings.epochs, settings.optimizer, settings.lr_schedule) == (120, "sgd", "full-cosine")
+        text = path.read_text(encoding="utf-8")
+        for command in re.findall(r"--config (\S+)", text):
+            assert FOLDER.parents[1] / command == path
+        scores = getattr(ZOO[name], layout)
+        assert "mAP {}, rank 1 {}.".format(*scores) in text
+        by_rule = 4e-4 * settings.images_per_step / 64
+        exceptions = {("convnext_base", "market1501"): 8e-4, ("swin_base", "msmt17"): 2e-4}
+        assert settings.lr == pytest.approx(exceptions.get((name, layout), by_rule))
+        assert settings.final_lr == pytest.approx(0.002 * settings.lr)
+        passes = 40 if (name, layout) == ("ghostnet_0_5", "market1501") else 20
+        assert settings.warmup == pytest.approx(passes / 120, abs=1e-5)
+        assert (settings.validation_share, settings.validation_every) == (0, 0)  # as there: the last weights

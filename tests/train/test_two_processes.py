@@ -22,6 +22,7 @@ from reappear.methods.memory.settings import MemorySettings
 from reappear.methods.moco.settings import MocoSettings
 from reappear.methods.registry import spec_of
 from reappear.methods.supcon.settings import SupConSettings
+from reappear.methods.transreid.settings import TransReidSettings
 from reappear.methods.setup import Setup
 from reappear.train import parallel
 from reappear.train.loop import Run, train
@@ -51,6 +52,8 @@ if kind == "moco":
     method = MocoSettings(head_hidden=8, head_width=6, queue=40)
 elif kind == "memory":
     method = MemorySettings(head_hidden=8, head_width=6, curriculum=((0.0, images),))
+elif kind == "transreid":
+    method = TransReidSettings(images=images)
 elif kind.startswith("supcon"):
     queue = 40 if kind.endswith("queue") else 0
     method = SupConSettings(head_hidden=8, head_width=6, queue=queue, curriculum=((0.0, images),))
@@ -64,7 +67,8 @@ def run(rank):
     if rank == 0:
         whole = task.state_dict()
         state = {f"{part}.{k}": v for part in whole.keys() & {"student", "teacher"} for k, v in whole[part].items()}
-        state["buffer or queue"] = task.queue if hasattr(task, "queue") else next(task.objective.buffers())
+        if hasattr(task, "objective"):
+            state["buffer or queue"] = task.queue if hasattr(task, "queue") else next(task.objective.buffers())
         state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
         torch.save(state, folder / "end")
 
@@ -93,13 +97,24 @@ def _end(folder: Path, processes: int, kind: str, images: int, accumulate: int =
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "images"),
-    [("equation", 4), ("official", 4), ("equation", 1), ("moco", 1), ("supcon", 4), ("supcon queue", 2), ("memory", 4)],
+    [
+        ("equation", 4),
+        ("official", 4),
+        ("equation", 1),
+        ("moco", 1),
+        ("supcon", 4),
+        ("supcon queue", 2),
+        ("memory", 4),
+        ("transreid", 2),
+    ],
 )
 def test_two_processes_are_one(tmp_path: Path, kind: str, images: int) -> None:
     one = _end(tmp_path / "one", 1, kind, images)
     two = _end(tmp_path / "two", 2, kind, images)
-    # Parts of a step do not see each other's vectors, which are negatives of supcon.
-    others = [two] if "supcon" in kind else [two, _end(tmp_path / "parts", 2, kind, images, accumulate=2)]
+    # Parts of a step do not see each other's vectors: negatives of supcon, and the batch of transreid's neck.
+    others = [two]
+    if not kind.startswith(("supcon", "transreid")):
+        others.append(_end(tmp_path / "parts", 2, kind, images, accumulate=2))
     assert len(one["losses"]) == 4
     assert one["losses"].std() > 1e-4
     for other in others:

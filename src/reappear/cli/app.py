@@ -35,6 +35,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes o
 Work = Annotated[Path, typer.Argument(help="A workspace folder.")]
 Name = Annotated[str, typer.Option("--name", "-n", help="Name of the result in the workspace.")]
 
+Resume = Annotated[
+    str,
+    typer.Option(
+        help="auto: continue a stopped training with the same settings; never: discard it; PATH: continue from "
+        "the checkpoint (file or folder) of the same training elsewhere. To start a new training from weights, see "
+        "--init."
+    ),
+]
+
 _PIPELINE = "reappear.pipeline"
 _MOST = 2**63 - 1  # numbers of tracklets and crops are 64-bit
 _LARGEST = 16_384  # pixels of a side
@@ -128,14 +137,7 @@ def pretrain(
             help="Name of the model; that of the labels and of the method, where it is not the default, if not given.",
         ),
     ] = None,
-    resume: Annotated[
-        str,
-        typer.Option(
-            help="auto: continue a stopped training with the same settings; never: discard it; PATH: continue from "
-            "the checkpoint (file or folder) of the same training elsewhere. To start a new training from weights, see "
-            "--init."
-        ),
-    ] = "auto",
+    resume: Resume = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -148,6 +150,46 @@ def pretrain(
         name = name if kind == type(settings)().method.kind else f"{name}-{kind}"
     name = name or kind
     made = _step("pretrain")(_workspace(work), name, settings, labels=labels, resume=resume, progress=listener(quiet))
+    _print_record(made, as_json)
+
+
+def finetune(
+    settings: Any,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="The data set, whose training images have identities: a folder, LAYOUT:FOLDER (see `reappear data "
+            "list`), or a workspace; workspace,identities=NAME:FOLDER for other identities than round0."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The workspace that gets models/NAME; made if missing; if not given, --data, a workspace.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name of the model; that of the method if not given.")
+    ] = None,
+    resume: Resume = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tunes a model on labelled identities: pre-trained weights to a model for one data set.
+
+    reappear finetune --data market1501:SETS --init work/models/round0 --out tuned
+
+    Some of the training identities are held out (--validation-share), and the weights of the highest mAP on them are
+    saved; the last ones too, in models/NAME/last. Test images are never read: score both by `reappear evaluate`.
+
+    --init takes a model folder, whose architecture is then known, or any checkpoint that fits --backbone: the paper's,
+    DINO's, LUP's, or timm's.
+    """
+    name = name or settings.method.kind
+    place = None if out is None else _workspace(out)
+    made = _step("finetune")(data, name, settings, out=place, resume=resume, progress=listener(quiet))
     _print_record(made, as_json)
 
 
@@ -487,6 +529,20 @@ _PRETRAIN_FIRST = (
     "workers",
     "validation",
 )
+_FINETUNE_FIRST = (
+    "method",
+    "init",
+    "backbone",
+    "height",
+    "width",
+    "epochs",
+    "images-per-step",
+    "lr",
+    "seed",
+    "device",
+    "workers",
+    "validation-share",
+)
 COMMANDS = {
     "demo": Entry(demo, "Whole pipeline", "demo:DemoSettings"),
     "run": Entry(run, "Whole pipeline", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS, first=_RUN_FIRST),
@@ -494,6 +550,7 @@ COMMANDS = {
     "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
     "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings", first=_PRETRAIN_FIRST),
+    "finetune": Entry(finetune, "Steps", "finetune:FinetuneSettings", first=_FINETUNE_FIRST),
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
     "export-data": Entry(export_data, "Steps", "export_data:ExportDataSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-from .settings import MethodSettings
+from .settings import FinetuneMethodSettings, MethodSettings
 
 if TYPE_CHECKING:
     from reappear.train.task import Task
@@ -21,12 +21,14 @@ class MethodSpec:
         task_class: Where its `Task` is, which is built from a `Setup`.
         labels: What it learns from: identities that the user names, each image by itself, or tracklets.
         title: For the model card.
+        command: Which trains by it.
     """
 
     settings_class: str
     task_class: str
     labels: Literal["identities", "instance", "tracklet"]
     title: str
+    command: Literal["pretrain", "finetune"] = "pretrain"
 
     @property
     def settings(self) -> type[MethodSettings]:
@@ -47,6 +49,7 @@ METHODS = {
     "tracklet": MethodSpec("cion.settings:TrackletSettings", "cion.task:Cion", "tracklet", "self-distillation among tracklets"),
     "dino": MethodSpec("cion.settings:DinoSettings", "cion.task:Cion", "instance", "self-distillation of single images (DINO)"),
     "moco": MethodSpec("moco.settings:MocoSettings", "moco.task:Moco", "instance", "momentum contrast of single images (MoCo-v2)"),
+    "transreid": MethodSpec("transreid.settings:TransReidSettings", "transreid.task:TransReid", "identities", "cross-entropy and triplets (TransReID)", "finetune"),
 }  # fmt: skip
 
 
@@ -62,5 +65,9 @@ def _load(path: str) -> Any:
 
 if TYPE_CHECKING:
     AnyMethod = MethodSettings
+    AnyFinetuneMethod = FinetuneMethodSettings
 else:
-    AnyMethod = Union[tuple(spec.settings for spec in METHODS.values())]  # noqa: UP007 (built from the table)
+    AnyMethod, AnyFinetuneMethod = (
+        Union[tuple(spec.settings for spec in METHODS.values() if spec.command == command)]  # noqa: UP007 (a table)
+        for command in ("pretrain", "finetune")
+    )

@@ -6,7 +6,7 @@ from annotated_types import Interval
 from pydantic import AfterValidator
 
 from reappear.core import Count, settings
-from reappear.train.settings import TrainSettings
+from reappear.train.settings import BaseTrainSettings, TrainSettings
 
 Width = Annotated[int, Interval(ge=1, le=65_536)]
 Stages = tuple[tuple[Annotated[float, Interval(ge=0, lt=1)], Count], ...]
@@ -35,6 +35,18 @@ class MethodSettings:
     kind: str
 
     def check(self, training: TrainSettings) -> None:
+        """Checks what depends on the settings of the training.
+
+        Raises:
+            SettingsError: They contradict each other.
+        """
+
+
+@settings
+class FinetuneMethodSettings(MethodSettings):
+    """Base of the settings of a method of fine-tuning, which is trained on whole images."""
+
+    def check(self, training: BaseTrainSettings) -> None:
         """Checks what depends on the settings of the training.
 
         Raises:

@@ -4,21 +4,20 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from reappear.core import ImageTable, SettingsError, generator
 from reappear.models import create_model, load_checkpoint
-from reappear.models.preprocessing import Preprocessing
 from reappear.train import parallel
 from reappear.train.datasets import Images, ViewDataset
 from reappear.train.samplers import IdentitySampler
 from reappear.train.schedule import Stages
-from reappear.train.settings import ModelSettings, TrainSettings
+from reappear.train.settings import BaseTrainSettings, TrainSettings
 from reappear.train.task import Phase
 from reappear.train.views import MultiCrop
 
@@ -42,7 +41,7 @@ class Setup(Generic[MethodT]):
         device: Where it runs.
     """
 
-    training: TrainSettings
+    training: BaseTrainSettings
     method: MethodT
     images: Images
     table: ImageTable
@@ -50,14 +49,21 @@ class Setup(Generic[MethodT]):
     steps: int
     device: torch.device
 
-    def network(self, make_head: Callable[[int], Head], *, sync_batch_norm: bool = False) -> Network:
+    def network(
+        self,
+        make_head: Callable[[int], Head],
+        *,
+        sync_batch_norm: bool = False,
+        extend: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> Network:
         """The student as it begins, on the device; its first weights depend on the seed alone.
 
         Args:
             make_head: From the width of the features.
             sync_batch_norm: Whether batch norm takes its statistics over all GPUs.
+            extend: See `build_network`.
         """
-        network = build_network(self.training, make_head)
+        network = build_network(self.training, make_head, extend=extend)
         if self.device.type == "cpu" and self.training.precision == "bfloat16":
             unfuse_attention(network.backbone)
         if sync_batch_norm:
@@ -80,7 +86,7 @@ class Setup(Generic[MethodT]):
 
     def pixels(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 h w"]:
         """Whole images, not augmented, on the device."""
-        pixels = preprocessing_of(self.training).resize([self.images[row] for row in rows.tolist()])
+        pixels = self.training.preprocessing.resize([self.images[row] for row in rows.tolist()])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
     def views(self, stages: Stages = ((0.0, 1),)) -> Phase:
@@ -89,7 +95,7 @@ class Setup(Generic[MethodT]):
         Args:
             stages: The curriculum, see `schedule.stage`.
         """
-        training = self.training
+        training = cast(TrainSettings, self.training)  # those of a method that compares views
         on_device = training.colours_on == "device" or (training.colours_on == "auto" and self.device.type == "cuda")
         sampler = IdentitySampler(
             self.table.identity,
@@ -122,11 +128,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(local))
 
 
-def preprocessing_of(settings: ModelSettings) -> Preprocessing:
-    """How the trained network will see images."""
-    return Preprocessing(height=settings.height, width=settings.width)
-
-
 def multi_crop(training: TrainSettings) -> MultiCrop:
     """The views of each image."""
     return training.views.build(
@@ -137,8 +138,18 @@ def multi_crop(training: TrainSettings) -> MultiCrop:
     )
 
 
-def build_network(training: TrainSettings, make_head: Callable[[int], Head]) -> Network:
+def build_network(
+    training: BaseTrainSettings,
+    make_head: Callable[[int], Head],
+    *,
+    extend: Callable[[nn.Module], nn.Module] | None = None,
+) -> Network:
     """A backbone with its head, on the CPU.
+
+    Args:
+        training: Names the backbone and its first weights.
+        make_head: From the width of the features.
+        extend: Gives the backbone further layers, once it has its first weights.
 
     Raises:
         InputError: There is no such backbone, or `init` does not fit it.
@@ -147,22 +158,25 @@ def build_network(training: TrainSettings, make_head: Callable[[int], Head]) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(training.seed, "weights").integers(1 << 62)))
         backbone: Any = create_model(training.backbone, **training.arguments)
+        if training.init is not None:
+            load_checkpoint(backbone, training.init)
+        if training.gradient_checkpointing:
+            try:
+                backbone.set_grad_checkpointing(True)
+            except (AttributeError, AssertionError) as error:
+                raise SettingsError(f"gradient_checkpointing: {training.backbone} cannot; leave it off") from error
+        if extend is not None:
+            backbone = extend(backbone)
         head = make_head(backbone.num_features)
-    if training.init is not None:
-        load_checkpoint(backbone, training.init)
     _try_sizes(backbone, training)
-    if training.gradient_checkpointing:
-        try:
-            backbone.set_grad_checkpointing(True)
-        except (AttributeError, AssertionError) as error:
-            raise SettingsError(f"gradient_checkpointing: {training.backbone} cannot; leave it off") from error
-    return Network(backbone, head, preprocessing=preprocessing_of(training), statistics=training.batch_norm_statistics)
+    statistics = training.batch_norm_statistics if isinstance(training, TrainSettings) else "all"
+    return Network(backbone, head, preprocessing=training.preprocessing, statistics=statistics)
 
 
-def _try_sizes(backbone: Any, training: TrainSettings) -> None:
+def _try_sizes(backbone: Any, training: BaseTrainSettings) -> None:
     """Refuses view sizes that the network does not take, before anything is trained."""
     sizes = [(training.height, training.width)]
-    if training.views.local_views:
+    if isinstance(training, TrainSettings) and training.views.local_views:
         sizes.append((training.local_height, training.local_width))
     was_training = backbone.training
     backbone.eval()

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from reappear.core import SettingsError
 
+from .necks import BNNeck
+
 
 class DistillationHead(nn.Module):
     """DINO's projection head: features → MLP → unit bottleneck → scores against unit prototypes.
@@ -95,3 +97,30 @@ class ProjectionHead(nn.Module):
     def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n width"]:
         """Unit vectors."""
         return F.normalize(self.mlp(features), dim=-1)
+
+
+class ClassifierHead(nn.Module):
+    """BNNeck, then a linear classifier without bias: the head of supervised re-identification.
+
+    Weights of the classifier are drawn with a standard deviation of 0.001. Source: Luo et al. 2019, as `BNNeck`.
+
+    Args:
+        in_features: Width of the backbone's features.
+        classes: Identities of the training set.
+    """
+
+    def __init__(self, in_features: int, classes: int) -> None:
+        super().__init__()
+        self.neck = BNNeck(in_features)
+        self.classifier = nn.Linear(in_features, classes, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
+        """Logits."""
+        logits: Tensor = self.classifier(self.embed(features))
+        return logits
+
+    def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Features after the neck."""
+        normalised: Tensor = self.neck(features)
+        return normalised

@@ -49,10 +49,10 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
     Returns:
         The report, `report.html`, with `report.json` beside it.
     """
-    from .pretrain.check import check_pretraining  # imports torch
+    from .training.check import check_training  # imports torch
 
     require_own_page(out, "report")
-    check_pretraining(replace(settings.run.pretrain, validation=None))  # its own is filmed
+    check_training(replace(settings.run.pretrain, validation=None))  # its own is filmed
     works = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         if settings.seeds > 1:

@@ -54,11 +54,11 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
     Returns:
         The report, `report.html`, with `report.json` beside it.
     """
-    from .pretrain.check import check_pretraining  # imports torch
+    from .training.check import check_training  # imports torch
 
     rounds = count_rounds(settings)
     require_own_page(work.root, "report")
-    check_pretraining(settings.pretrain)
+    check_training(settings.pretrain)
     ingest(videos, work, settings.ingest, progress=progress)
     if work.open_crops().has_images:
         correlate_in_rounds(work, settings, rounds, progress=progress)

@@ -281,9 +281,9 @@ def describe(
 
 
 def _section(cls: type[Any], name: str) -> str:
-    """The heading of the group of settings, a base of `cls`, that declares a field."""
-    owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
-    return str(vars(owner).get("section", ""))
+    """The heading of the group of settings, a base of `cls`, that declares a field; `cls` may change its default."""
+    owners = (base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
+    return next((str(vars(owner)["section"]) for owner in owners if "section" in vars(owner)), "")
 
 
 def _parts(hint: Any) -> list[type[Any]]:

@@ -92,15 +92,8 @@ def validation_table(root: Path) -> ImageTable:
 
 
 def validation_crops(crops: CropStore, table: ImageTable) -> ImageTable:
-    """Queries and gallery of held-out crops: people as in `held_out`, and the video as camera.
-
-    The first crop of each person in each video is a query; all of them are the gallery.
-    """
-    identity, video = _people(crops, table), _videos(crops, table)
-    first = np.unique(np.stack([identity, video]), axis=1, return_index=True)[1]
-    rows = np.concatenate([np.sort(first), np.arange(len(table))])
-    split = np.repeat(["query", "gallery"], [len(first), len(table)])
-    return replace(replace(table, identity=identity, camera=video, cameras=()).select(rows), split=split)
+    """Queries and gallery of held-out crops by `across_cameras`: people as in `held_out`, and the video as camera."""
+    return across_cameras(replace(table, identity=_people(crops, table), camera=_videos(crops, table), cameras=()))
 
 
 def held_out(crops: CropStore, table: ImageTable, *, share: float, seed: int) -> Bool[np.ndarray, " n"]:
@@ -112,20 +105,49 @@ def held_out(crops: CropStore, table: ImageTable, *, share: float, seed: int) ->
     Raises:
         SettingsError: The share is out of range, or fewer than two people are in two videos.
     """
+    return hold_out_people(_people(crops, table), _videos(crops, table), share=share, seed=seed, cameras="videos")
+
+
+def hold_out_people(
+    identity: Int[np.ndarray, " n"],
+    camera: Int[np.ndarray, " n"],
+    *,
+    share: float,
+    seed: int,
+    cameras: str = "cameras",
+) -> Bool[np.ndarray, " n"]:
+    """Mask of the images of a share of the people, drawn by the seed from those in two cameras or more.
+
+    Args:
+        identity: Of each image; -1 = nobody.
+        camera: Of each image.
+        share: Of all people.
+        seed: Of the draw.
+        cameras: What cameras are called in messages.
+
+    Raises:
+        SettingsError: The share is out of range, or fewer than two people are in two cameras.
+    """
     if not 0 < share < 1:
         raise SettingsError(f"validation_share: must lie in 0..1, less than 1, got {share}")
-    people, video = _people(crops, table), _videos(crops, table)
-    pairs = np.unique(np.stack([people, video]), axis=1)[0]
-    seen, videos = np.unique(pairs[pairs >= 0], return_counts=True)
-    eligible = seen[videos >= 2]
+    pairs = np.unique(np.stack([identity, camera]), axis=1)[0]
+    seen, number = np.unique(pairs[pairs >= 0], return_counts=True)
+    eligible = seen[number >= 2]
     if len(eligible) < 2:
         raise SettingsError(
-            "validation_share: fewer than two people are in two or more videos, so no query would have a match; "
-            "give --validation a folder"
+            f"validation_share: fewer than two people are in two or more {cameras}, so no query would have a match; "
+            "give --validation a folder, or --validation-share 0"
         )
     count = min(len(eligible) - 1, max(1, round(share * len(seen))))
     chosen = generator(seed, "probe").choice(eligible, count, replace=False)
-    return np.isin(people, chosen)
+    return np.isin(identity, chosen)
+
+
+def across_cameras(table: ImageTable) -> ImageTable:
+    """Queries and gallery: the first image of each person in each camera is a query, and all are the gallery."""
+    first = np.unique(np.stack([table.identity, table.camera]), axis=1, return_index=True)[1]
+    rows = np.concatenate([np.sort(first), np.arange(len(table))])
+    return replace(table.select(rows), split=np.repeat(["query", "gallery"], [len(first), len(table)]))
 
 
 def _people(crops: CropStore, table: ImageTable) -> Int[np.ndarray, " n"]:

@@ -19,7 +19,8 @@ from .loader import load_batches
 from .metrics_log import MetricsLog, Row
 from .optimizer import Schedule, clip_each, make_optimizer, scale_layers, set_rates
 from .parallel import mean_over_processes, rank_and_world
-from .settings import TrainSettings
+from .selection import BestModel
+from .settings import BaseTrainSettings
 from .signals import deferred_signals
 from .task import Labels, Phase, StepResult, Task
 from .teacher import BufferBackup
@@ -37,6 +38,7 @@ class Run:
         resume_from: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
         config_hash: Of settings, labels and data; a checkpoint with another is refused.
         validate: Returns the mAP of the exported network, in [0, 1].
+        best: Keeps the weights of the highest mAP.
         progress: Progress listener.
     """
 
@@ -46,6 +48,7 @@ class Run:
     resume_from: Path | None = None
     config_hash: str = ""
     validate: Callable[[], float] | None = None
+    best: BestModel | None = None
     progress: Progress = SILENT
 
 
@@ -57,7 +60,7 @@ class _Skipped:
     in_a_row: int = 0
 
 
-def train(task: Task[Any], schedule: Schedule, settings: TrainSettings, run: Run) -> list[Row]:
+def train(task: Task[Any], schedule: Schedule, settings: BaseTrainSettings, run: Run) -> list[Row]:
     """Trains from the newest checkpoint in the folder, or from the start, to the end.
 
     Every random draw of a step comes from the seed and the step's number, so a training that was stopped anywhere and
@@ -80,7 +83,7 @@ def train(task: Task[Any], schedule: Schedule, settings: TrainSettings, run: Run
 
 
 class _Loop:
-    def __init__(self, task: Task[Any], schedule: Schedule, settings: TrainSettings, run: Run) -> None:
+    def __init__(self, task: Task[Any], schedule: Schedule, settings: BaseTrainSettings, run: Run) -> None:
         self.task, self.schedule, self.settings = task, schedule, settings
         self.device, self.folder, self.progress, self._run = run.device, run.folder, run.progress, run
         self.named = dict(task.student.named_parameters())
@@ -138,6 +141,8 @@ class _Loop:
                 if self._run.validate and settings.validation_every and (done % settings.validation_every == 0 or last):
                     row |= {"step": done, "validation_map": self._run.validate()}
                     self.progress.note(f"step {done}: validation mAP {row['validation_map']:.3f}")
+                    if self._run.best is not None:
+                        self._run.best.offer(done, row["validation_map"])
                     window, since = time.perf_counter(), done
                 if row:
                     log.add({key: number for key, number in row.items() if math.isfinite(number)})
@@ -267,6 +272,8 @@ class _Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.skipped = _Skipped(**state["skipped"])
+        if run.best is not None:
+            run.best.load_state_dict(state["best"])
         self.progress.note(f"resuming the training after step {step}")
         within = step < state["phase"]["end"]
         return step, {name: value.numpy() for name, value in state["phase"]["labels"].items()} if within else None
@@ -286,4 +293,6 @@ class _Loop:
             },
             "config_hash": self._run.config_hash,
         }
+        if self._run.best is not None:
+            state["best"] = self._run.best.state_dict()
         self.checkpoints.save(done, state)

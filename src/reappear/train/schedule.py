@@ -17,6 +17,9 @@ def cosine(step: int, *, steps: int, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
+LrShape = Literal["cosine", "full-cosine", "step", "constant"]
+
+
 def learning_rate(
     step: int,
     *,
@@ -24,7 +27,7 @@ def learning_rate(
     warmup: int,
     peak: float,
     end: float = 0.0,
-    shape: Literal["cosine", "step", "constant"] = "cosine",
+    shape: LrShape = "cosine",
     falls: Sequence[float] = (),
 ) -> float:
     """Rises linearly to `peak` over `warmup` steps, then falls.
@@ -37,18 +40,23 @@ def learning_rate(
         warmup: Steps of the rise.
         peak: Highest rate.
         end: At the end of the cosine.
-        shape: Along a cosine to `end`; to a tenth at each of `falls`; or not at all.
+        shape: Along a cosine to `end`, which begins after the rise or ("full-cosine") with the training; to a tenth at
+            each of `falls`; or not at all.
         falls: Shares of the training.
 
     >>> [learning_rate(step, steps=4, warmup=2, peak=1.0, end=0.0) for step in range(4)]
     [0.5, 1.0, 1.0, 0.5]
     >>> [learning_rate(step, steps=4, warmup=0, peak=1.0, shape="step", falls=(0.5, 0.75)) for step in range(4)]
     [1.0, 1.0, 0.1, 0.01]
+    >>> [round(learning_rate(step, steps=4, warmup=1, peak=1.0, shape="full-cosine"), 3) for step in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
     """
     if step < warmup:
         return peak * (step + 1) / warmup
     if shape == "cosine":
         return cosine(step - warmup, steps=steps - warmup, start=peak, end=end)
+    if shape == "full-cosine":
+        return cosine(step, steps=steps, start=peak, end=end)
     fallen = sum(step >= round(share * steps, 6) for share in falls) if shape == "step" else 0
     return peak / 10.0**fallen
 

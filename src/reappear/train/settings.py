@@ -21,7 +21,9 @@ from reappear.core import (
     Seed,
     settings,
 )
+from reappear.models.preprocessing import Preprocessing
 
+from .schedule import LrShape
 from .views import ViewSettings
 
 OptimizerName = Literal["adamw", "sgd"]
@@ -32,8 +34,8 @@ Statistics = Literal["global", "all"]
 
 
 @settings
-class ModelSettings:
-    """What is trained and saved."""
+class BackboneSettings:
+    """What is trained."""
 
     section: ClassVar[str] = "Model"
 
@@ -46,6 +48,19 @@ class ModelSettings:
     init: Annotated[Path | None, "weights to start from: a model folder or checkpoint; random if not given"] = None
     height: Annotated[ImageSide, "height of images, and of global views, in pixels"] = 64
     width: Annotated[ImageSide, "width of images, and of global views, in pixels"] = 32
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the trained network will see images."""
+        return Preprocessing(height=self.height, width=self.width)
+
+
+@settings
+class ModelSettings(BackboneSettings):
+    """What is trained and saved, by methods that compare views of images."""
+
+    section: ClassVar[str] = "Model"
+
     keep: Annotated[Keep, "network that is saved as the model"] = "student"
     batch_norm_statistics: Annotated[
         Statistics,
@@ -85,9 +100,9 @@ class ScheduleSettings:
     lr: Annotated[Positive, "peak learning rate"] = 3e-3
     final_lr: Annotated[NotNegative, "learning rate at the end of a cosine"] = 1e-6
     warmup: Annotated[float, "share of the training in which the learning rate rises", Interval(ge=0, lt=1)] = 0.125
-    lr_schedule: Annotated[Literal["cosine", "step", "constant"], "how the learning rate falls after the warm-up"] = (
-        "cosine"
-    )
+    lr_schedule: Annotated[
+        LrShape, "how the learning rate falls after the warm-up; full-cosine: along a cosine that begins before it"
+    ] = "cosine"
     lr_steps: Annotated[
         tuple[Fraction, ...], "shares of the training at which a stepped learning rate falls to a tenth"
     ] = (0.6, 0.8)
@@ -174,25 +189,33 @@ class LoggingSettings:
 
 
 @settings
-class TrainSettings(
+class BaseTrainSettings(
     LoggingSettings,
     ValidationSettings,
     RuntimeSettings,
     OptimizerSettings,
     ScheduleSettings,
-    AugmentSettings,
-    ModelSettings,
+    BackboneSettings,
 ):
-    """All settings of a training but its method. The defaults suit small crops and one core of a CPU."""
+    """What every training has settings for: all but its method, and what only views of images need."""
 
     @property
     def less_memory(self) -> str:
         """Which settings take less memory of the device, for an error."""
-        others = ["precision bfloat16"] if self.precision == "float32" else []
-        others.append(f"accumulate {2 * self.accumulate}")
-        others += ["fewer views.local_views"] if self.views.local_views else []
-        others.append("fewer images_per_step")
         same = (
             "" if self.gradient_checkpointing else "set gradient_checkpointing, with which this training goes on, or "
         )
-        return f"{same}begin another under a new name, with {', '.join(others)}"
+        return f"{same}begin another under a new name, with {', '.join(self._smaller())}"
+
+    def _smaller(self) -> list[str]:
+        others = ["precision bfloat16"] if self.precision == "float32" else []
+        return [*others, f"accumulate {2 * self.accumulate}", "fewer images_per_step"]
+
+
+@settings
+class TrainSettings(BaseTrainSettings, AugmentSettings, ModelSettings):
+    """All settings of a training on views but its method. The defaults suit small crops and one core of a CPU."""
+
+    def _smaller(self) -> list[str]:
+        *others, images = BaseTrainSettings._smaller(self)
+        return [*others, *(["fewer views.local_views"] if self.views.local_views else []), images]

@@ -1,6 +1,5 @@
 """Splits a data set into query and gallery, by its own split or by a rule."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,15 +8,12 @@ from typing import Literal
 import numpy as np
 
 from reappear.core import ImageTable, InputError, SettingsError
-from reappear.data import OWN_LABELS, READERS, locate, options_of, read, recognise
 from reappear.metrics import RankingProtocol
-from reappear.pipeline.labels import identities_folder
-from reappear.pipeline.workspace import Workspace
+from reappear.pipeline.sets import find_set, people_at
 
 Split = Literal["own", "cross-camera", "first-image"]
 
-_MARKET_FOLDERS = ("query", "bounding_box_test")
-_RANGE = re.compile(r"(\d+)-(\d+)")
+_OR_ELSE = ", or two .npz files of embeddings"
 
 
 @dataclass(frozen=True)
@@ -53,18 +49,15 @@ def read_split(data: str | Path, *, split: Split, identities: str | None, query_
         InputError: The set cannot be read, or the query or gallery split is empty.
         SettingsError: A rule is invalid for this data set.
     """
-    layout, root, options = _found(data)
-    labels = str(options.get("identities", options_of(layout).get("identities")))
-    if layout == "workspace" and labels not in OWN_LABELS:
-        identities_folder(Workspace(root), labels)
-    table = read(layout, root, **options)
+    found = find_set(data, or_else=_OR_ELSE)
+    table, layout, root = found.read(), found.layout, found.root
     dropped = dict(Counter(table.skipped.values()))
     for_test = table.split != "train"
     if split != "own":
         table = _rows(table, for_test if for_test.any() else ~for_test)
         table = _rows(table, table.identity >= 0)
     if identities is not None:
-        table = _some_people(table, identities)
+        table = _rows(table, people_at(table, identities))
     if split == "cross-camera":
         table = _divided(table, table.camera == _query_camera(table, query_camera, root))
     elif split == "first-image":
@@ -81,7 +74,7 @@ def read_split(data: str | Path, *, split: Split, identities: str | None, query_
                 f"{root}: no image is left for the {part}"
             )  # fmt: skip
             raise InputError(f"{where}; an evaluation needs queries and a gallery")
-    return EvalSplit(set_name(data), table, dropped, root if root.is_dir() else root.parent)
+    return EvalSplit(found.name, table, dropped, root if root.is_dir() else root.parent)
 
 
 def check_cameras(split: EvalSplit, protocol: RankingProtocol) -> None:
@@ -109,61 +102,12 @@ def check_cameras(split: EvalSplit, protocol: RankingProtocol) -> None:
 
 def set_name(data: str | Path) -> str:
     """What a set is called: the name of its folder, and the options of its layout."""
-    _, root, options = _found(data)
-    return ",".join([root.name, *(f"{key}={value}" for key, value in options.items())])
-
-
-def _found(data: str | Path) -> tuple[str, Path, dict[str, object]]:
-    """Layout, folder, and options of the layout."""
-    if not Path(data).exists():
-        named, colon, rest = str(data).partition(":")
-        layout, *options = named.split(",")
-        if (colon and rest) or layout in READERS:
-            return layout, locate(layout, rest or None).resolve(), dict(_option(layout, text) for text in options)
-        raise InputError(f"{data} does not exist; give the folder of a data set, or two .npz files of embeddings")
-    return (*_recognised(Path(data)), {})
-
-
-def _option(layout: str, text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SettingsError(f"options of a layout are written {layout},KEY=VALUE:FOLDER; got {text!r}")
-    if not isinstance(options_of(layout).get(key), int):
-        return key, value
-    if not value.isdecimal():
-        raise SettingsError(f"{key}: must be a whole number from 0, got {value!r}")
-    return key, int(value)
-
-
-def _recognised(data: Path) -> tuple[str, Path]:
-    root = data.resolve()
-    fitting = recognise(root)
-    if any((root / folder).is_dir() for folder in _MARKET_FOLDERS) and "market1501" not in fitting:
-        return "market1501", root  # half of it: the error then names the missing folder
-    if not fitting:
-        raise InputError(
-            f"{data} has an unrecognised data set layout; give the folder, LAYOUT:FOLDER with one of "
-            f"{', '.join(READERS)}, or two .npz files of embeddings"
-        )
-    if len(fitting) > 1:
-        raise InputError(f"{data} matches several layouts; give one: {', '.join(f'{n}:{data}' for n in fitting)}")
-    return fitting[0], root
+    return find_set(data, or_else=_OR_ELSE).name
 
 
 def _rows(table: ImageTable, *rows: np.ndarray) -> ImageTable:
     index = np.concatenate([np.flatnonzero(some) if some.dtype == bool else some for some in rows])
     return replace(table.select(index), names=(), cameras=())  # an evaluation is the same whatever they are called
-
-
-def _some_people(table: ImageTable, positions: str) -> ImageTable:
-    people = np.unique(table.identity[table.identity >= 0])
-    named = _RANGE.fullmatch(positions)
-    first, last = (int(part) for part in named.groups()) if named else (0, 0)
-    if not 1 <= first <= last <= len(people):
-        raise SettingsError(
-            f"identities: must be A-B, positions among {len(people)} people from 1 to {len(people)}, got {positions!r}"
-        )
-    return _rows(table, np.isin(table.identity, people[first - 1 : last]))
 
 
 def _query_camera(table: ImageTable, query_camera: int | None, root: Path) -> int:

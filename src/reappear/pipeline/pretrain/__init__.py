@@ -1,6 +1,7 @@
 """pretrain: identities → a model."""
 
-from .images import CropImages
+from reappear.pipeline.training import CropImages
+
 from .labels import labels_of
 from .settings import PretrainSettings
 from .step import pretrain

@@ -1,22 +1,23 @@
-"""The pretrain step: checks its inputs, then trains in one or several processes."""
+"""The pretrain step: what a model is trained on, and the training of it."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reappear.core import SILENT, Progress, WorkspaceError
+from reappear.core import SILENT, Progress
 from reappear.data import OWN_LABELS
-from reappear.pipeline.contents import hash_files
-from reappear.pipeline.labels import identities_folder
-from reappear.pipeline.record import Outcome, Record, read_record, run_step
-from reappear.pipeline.validation import Validation
+from reappear.pipeline.contents import hash_value
+from reappear.pipeline.labels import crop_images, identities_folder, labelled_crops
+from reappear.pipeline.record import Record, read_record
+from reappear.pipeline.validation import Validation, held_out, validation_crops
 from reappear.pipeline.workspace import Workspace
-from reappear.store import remove_scratch
+from reappear.store import CropStore
 
 from .labels import labels_of
 from .settings import PretrainSettings
 
 if TYPE_CHECKING:
-    from .training import Training
+    from reappear.pipeline.training.training import TrainingSet
 
 
 def pretrain(
@@ -48,10 +49,9 @@ def pretrain(
         DeviceError: The device has too little memory. The checkpoints are kept.
     """
     from reappear.methods.setup import choose_device
+    from reappear.pipeline.training.step import file_inputs, train_model
+    from reappear.pipeline.training.training import Training
     from reappear.train import parallel
-
-    from .check import check_pretraining
-    from .training import Training
 
     labels = labels_of(settings.method, labels)
     parallel.torchrun_environment()
@@ -61,64 +61,37 @@ def pretrain(
     inputs: dict[str, Path | str] = {"crops": work.crops, "labels": labels}
     if labels not in OWN_LABELS:
         inputs["identities"] = identities_folder(work, labels)
-    if settings.init is not None:
-        init = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
-        inputs |= hash_files({"init": init}, work.hashes)
-    if settings.validation is not None:
-        inputs["validation"] = Validation.hash_folder(settings.validation, work.hashes)
-    folder = work.model(name)
-    resume_from = Path(resume) if resume not in ("auto", "never") else None
-    training = Training(work, crops, settings, labels, device, name, resume_from)
-    with parallel.process_group(device) as (rank, world):
-        if rank > 0:
-            return _train_on_other_rank(training, folder)
-        begun = False
-
-        def train_in(staging: Path) -> Outcome:
-            nonlocal begun
-            begun = True
-            if world > 1:
-                parallel.broadcast_text(str(staging))
-            return training.run(staging, progress)
-
-        def release_ranks() -> None:
-            """The other processes wait for a folder to work in, or for the end of what is in it."""
-            if world > 1:
-                parallel.broadcast_text("")
-
-        try:
-            if not folder.exists():
-                check_pretraining(settings)
-            record = run_step(
-                folder,
-                step="pretrain",
-                settings=settings,
-                inputs=inputs,
-                work=train_in,
-                clear=_clear if resume == "never" else None,
-                progress=progress,
-            )
-        except BaseException:
-            if not begun:  # in the middle of a training they wait for another message, and torchrun ends them
-                release_ranks()
-            raise
-        release_ranks()
-        return record
+    inputs |= file_inputs(settings, work.hashes)
+    training = Training(
+        settings,
+        settings.method,
+        partial(_read, work, crops, settings, labels),
+        device,
+        name,
+        unit="crops",
+        keep=settings.keep,
+        resume=resume,
+    )
+    return train_model(training, work.model(name), step="pretrain", inputs=inputs, progress=progress)
 
 
-def _clear(staging: Path) -> None:
-    remove_scratch(staging / "checkpoints", "step-*.pt")
-    (staging / "metrics.jsonl").unlink(missing_ok=True)
-
-
-def _train_on_other_rank(training: "Training", folder: Path) -> Record:
-    """Trains in a process of rank above 0, which writes nothing."""
+def _read(work: Workspace, crops: CropStore, settings: PretrainSettings, labels: str) -> "TrainingSet":
+    """The crops with their identities; of the first process also the validation set."""
+    from reappear.pipeline.training.training import TrainingSet
     from reappear.train import parallel
 
-    staging = parallel.broadcast_text(None)
-    if staging:
-        training.run(Path(staging), SILENT)
-        parallel.broadcast_text(None)
-    if not folder.exists():
-        raise WorkspaceError(f"{folder} was not made: the first process failed, see its message")
-    return read_record(folder)
+    table, dropped = labelled_crops(work, labels)
+    first, preprocessing = parallel.rank_and_world()[0] == 0, settings.preprocessing
+    validation = None
+    if settings.validation is not None:
+        validation = Validation.of_folder(settings.validation, preprocessing) if first else None
+    elif settings.validation_share:
+        held = held_out(crops, table, share=settings.validation_share, seed=settings.seed)
+        if first and held.any():
+            queries = validation_crops(crops, table.select(held))
+            validation = Validation.of(crop_images(work, queries), preprocessing)
+        if held.any():
+            dropped = {**dropped, "held out for validation": int(held.sum())}
+        table = table.select(~held)
+    fingerprint = hash_value([read_record(crops.folder).fingerprint, table.path, table.identity], root=work.root)
+    return TrainingSet(crop_images(work, table), {"labels": labels}, labels, dropped, fingerprint, validation)

@@ -5,14 +5,14 @@ from reappear.models import ProjectionHead
 from reappear.pipeline.validation import validation_table
 from reappear.train.metrics_log import require_tracker
 from reappear.train.parallel import torchrun_environment
+from reappear.train.settings import BaseTrainSettings, TrainSettings
 
-from .settings import PretrainSettings
 
+def check_training(settings: BaseTrainSettings) -> None:
+    """Checks all that does not depend on the images: device, network, first weights, view sizes, validation, tracker.
 
-def check_pretraining(settings: PretrainSettings) -> None:
-    """Checks all that does not depend on the crops: device, network, first weights, view sizes, validation, tracker.
-
-    `pretrain` does so first, and `run` and `demo` before the steps that come before it, which may take hours.
+    `pretrain` and `finetune` do so first, and `run` and `demo` before the steps that come before it, which may take
+    hours.
 
     Raises:
         InputError: There is no such network, weights do not fit it, or no validation query has a match.
@@ -24,5 +24,6 @@ def check_pretraining(settings: PretrainSettings) -> None:
     require_tracker(settings.tracker)
     if settings.validation is not None:
         validation_table(settings.validation)
-    multi_crop(settings)
+    if isinstance(settings, TrainSettings):
+        multi_crop(settings)
     build_network(settings, lambda width: ProjectionHead(width, hidden=1))

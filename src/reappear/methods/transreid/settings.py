@@ -1,0 +1,41 @@
+"""Settings of supervised fine-tuning by TransReID's recipe."""
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+
+from reappear.core import Positive, SettingsError, settings
+from reappear.methods.settings import FinetuneMethodSettings
+from reappear.train.image_augment import ImageAugmentSettings
+from reappear.train.settings import BaseTrainSettings
+
+
+@settings
+class TransReidSettings(FinetuneMethodSettings):
+    """Cross-entropy after a batch-norm neck and batch-hard triplets before it: the recipe that CION fine-tunes by."""
+
+    kind: Literal["transreid"] = "transreid"
+    images: Annotated[int, "images of each identity in a step (K)", Interval(ge=2, le=1024)] = 4
+    margin: Annotated[Positive | None, "margin of the triplet loss; soft if not given"] = None
+    label_smoothing: Annotated[
+        float, "weight of the cross-entropy that is shared among all identities", Interval(ge=0, lt=1)
+    ] = 0.0
+    bias_lr: Annotated[Positive, "learning rate of biases over that of weights"] = 2.0
+    augment: Annotated[ImageAugmentSettings, "augmentation of images"] = field(
+        default_factory=lambda: ImageAugmentSettings(erase_area=(0.02, 0.33), erase_with="noise")
+    )
+
+    def check(self, training: BaseTrainSettings) -> None:
+        """Refuses steps that are not two identities or more of K images."""
+        identities, rest = divmod(training.images_per_step, self.images)
+        if rest or identities < 2:
+            raise SettingsError(
+                f"images_per_step: must be a multiple of method.images {self.images}, twice or more, "
+                f"got {training.images_per_step}"
+            )
+        if identities // training.accumulate < 2:
+            raise SettingsError(
+                f"accumulate: each part of a step needs two identities for its triplets, and {identities} identities "
+                f"in {training.accumulate} parts are fewer; lower it"
+            )

@@ -1,0 +1,91 @@
+"""A training as a recorded step, in one or several processes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reappear.core import SILENT, Progress, WorkspaceError
+from reappear.pipeline.contents import hash_files
+from reappear.pipeline.record import Outcome, Record, read_record, run_step
+from reappear.pipeline.validation import Validation
+from reappear.store import FileHashes, remove_scratch
+from reappear.train import parallel
+from reappear.train.settings import BaseTrainSettings
+
+from .check import check_training
+from .training import Training
+
+
+def file_inputs(settings: BaseTrainSettings, hashes: FileHashes) -> dict[str, str]:
+    """Hashes of the files that settings name: first weights, and the validation set."""
+    inputs: dict[str, str] = {}
+    if settings.init is not None:
+        init = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
+        inputs |= hash_files({"init": init}, hashes)
+    if settings.validation is not None:
+        inputs["validation"] = Validation.hash_folder(settings.validation, hashes)
+    return inputs
+
+
+def train_model(
+    training: Training, folder: Path, *, step: str, inputs: Mapping[str, Path | str], progress: Progress
+) -> Record:
+    """Runs a training once; the same in every process that torchrun started.
+
+    Args:
+        training: What is trained.
+        folder: Of the model.
+        step: Name of the step.
+        inputs: See `run_step`.
+        progress: Progress listener.
+    """
+    with parallel.process_group(training.device) as (rank, world):
+        if rank > 0:
+            return _train_on_other_rank(training, folder)
+        begun = False
+
+        def train_in(staging: Path) -> Outcome:
+            nonlocal begun
+            begun = True
+            if world > 1:
+                parallel.broadcast_text(str(staging))
+            return training.run(staging, progress)
+
+        def release_ranks() -> None:
+            """The other processes wait for a folder to work in, or for the end of what is in it."""
+            if world > 1:
+                parallel.broadcast_text("")
+
+        try:
+            if not folder.exists():
+                check_training(training.settings)
+            record = run_step(
+                folder,
+                step=step,
+                settings=training.settings,
+                inputs=inputs,
+                work=train_in,
+                clear=_clear if training.resume == "never" else None,
+                progress=progress,
+            )
+        except BaseException:
+            if not begun:  # in the middle of a training they wait for another message, and torchrun ends them
+                release_ranks()
+            raise
+        release_ranks()
+        return record
+
+
+def _clear(staging: Path) -> None:
+    remove_scratch(staging / "checkpoints", "step-*.pt")
+    (staging / "metrics.jsonl").unlink(missing_ok=True)
+
+
+def _train_on_other_rank(training: Training, folder: Path) -> Record:
+    """Trains in a process of rank above 0, which writes nothing."""
+    staging = parallel.broadcast_text(None)
+    if staging:
+        training.run(Path(staging), SILENT)
+        parallel.broadcast_text(None)
+    if not folder.exists():
+        raise WorkspaceError(f"{folder} was not made: the first process failed, see its message")
+    return read_record(folder)
