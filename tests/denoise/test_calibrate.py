@@ -9,6 +9,7 @@ from reappear.denoise.evidence import MOST, any_pairs, between_parts, to_rest
 from reappear.denoise.false_links import Joins, Tail
 from reappear.denoise.groups import Groups, centroids
 from reappear.denoise.links import Links
+from reappear.denoise.thresholds import NO_CROP
 from reappear.metrics import score_identities
 
 from .worlds import tracklet_set
@@ -173,11 +174,11 @@ def test_given_threshold_is_not_calibrated():
 def test_too_little_evidence_is_noted():
     world, _ = make_street(0, people=6, videos=1)
     found = calibrate(world, Assignment.untouched(world))
-    assert found.sigma_cst == SIGMA_CST
+    assert found.sigma_cst == NO_CROP
     assert found.sigma_drm <= SIGMA_DRM
     assert len(found.notes) == 2
     assert "18 crops can be compared" in found.notes[0]
-    assert "200 and 1000 are needed: sigma_cst is the paper's 0.2" in found.notes[0]
+    assert "200 and 1000 are needed: sigma_cst is 2, which removes no crop" in found.notes[0]
     assert "too few to calibrate" in found.notes[1]
     assert "50 such pairs or 1000 of any are needed" in found.notes[1]
     assert np.isnan([found.crops_wrong, found.outside_wrong, found.false_links, *found.sigma_drm_interval]).all()

@@ -48,21 +48,33 @@ class Stops:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("after", ["single-tracklet:", "single-video:", "cross-video:"])
-def test_finished_stage_is_not_repeated(tmp_path, after, monkeypatch):
+@pytest.mark.parametrize(
+    ("linking", "after"),
+    [
+        ("average", "single-tracklet:"),
+        ("average", "reallocation:"),
+        ("average", "average-link:"),
+        ("closure", "single-video:"),
+        ("closure", "cross-video:"),
+    ],
+)
+def test_finished_stage_is_not_repeated(tmp_path, linking, after, monkeypatch):
     work = pretend(tmp_path)
-    correlate(work, "calm", CorrelateSettings(), embeddings="e")
+    correlate(work, "calm", CorrelateSettings(linking=linking), embeddings="e")
     with pytest.raises(KeyboardInterrupt):
-        correlate(work, "stopped", CorrelateSettings(), embeddings="e", progress=Stops(after))
+        correlate(work, "stopped", CorrelateSettings(linking=linking), embeddings="e", progress=Stops(after))
     measured = []
     monkeypatch.setattr(
         "reappear.pipeline.correlate.row.noise_terms", lambda *a, **k: measured.append(1) or noise_terms(*a, **k)
     )
     again = Stops("nothing")
     # More memory is what one gives after a failure; it is no reason to start over.
-    correlate(work, "stopped", CorrelateSettings(memory="6GB"), embeddings="e", progress=again)
+    correlate(work, "stopped", CorrelateSettings(linking=linking, memory="6GB"), embeddings="e", progress=again)
     same_but_for_time(work, "calm", "stopped")
-    stages = ["single-tracklet:", "single-video:", "cross-video:"]
+    stages = {
+        "average": ["single-tracklet:", "reallocation:", "average-link:"],
+        "closure": ["single-tracklet:", "single-video:", "cross-video:"],
+    }[linking]
     assert len(measured) == len(stages) - stages.index(after)
     assert "goes on after" in again.notes[0]
     assert not (work.identities("stopped") / "unfinished").exists()
@@ -160,7 +172,7 @@ def test_too_little_memory_reports_the_required_amount(tmp_path):
 def test_links_beyond_memory_report_the_required_amount(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.correlate.step._MIN_MEMORY_BYTES", 0)
     work = pretend(tmp_path)
-    crowd = CorrelateSettings(thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
+    crowd = CorrelateSettings(linking="closure", thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
     with pytest.raises(SettingsError, match="memory: 10MB is too little") as error:
         correlate(work, "i", crowd, embeddings="e")
     enough = str(error.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
@@ -208,7 +220,7 @@ class _LosesAWorker(Stops):
     @contextmanager
     def task(self, title, total):
         def tick(units):
-            if title == "cross-video" and units and not self.killed:
+            if title == "average-link" and units and not self.killed:
                 workers = [pid for pid in descendants(os.getpid()) if read_proc(pid, "cmdline").startswith("ray::")]
                 busy = [pid for pid in workers if "_piece" in read_proc(pid, "cmdline")]
                 self.killed = (busy or [pid for pid in workers if "IDLE" in read_proc(pid, "cmdline")])[:1]

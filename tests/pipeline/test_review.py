@@ -78,7 +78,7 @@ def test_every_decision_is_applied(work):
         "decisions": {"split": 1, "same": 1, "different": 1, "reject": 2},
         "overruled": [],
     }
-    assert [stage["name"] for stage in found.report["stages"]][-2:] == ["cross-video", "review"]
+    assert [stage["name"] for stage in found.report["stages"]][-2:] == ["average-link", "review"]
     assert set(record.inputs) == {"crops", "embeddings", "review"}
 
 

@@ -9,6 +9,7 @@ that suit the extractor; a `Trace` records the reasons.
 """
 
 from .approximate import Approximate
+from .average_link import average_link
 from .calibrate import Calibration, calibrate
 from .cross_video import cross_video
 from .global_link import global_link
@@ -19,7 +20,7 @@ from .review import ReviewConstraints, apply_review, reject
 from .rules import Rules
 from .sampled_noise import SampledNoise, sampled_noise
 from .single_tracklet import single_tracklet
-from .single_video import single_video
+from .single_video import reallocate, single_video
 from .thresholds import RADIUS, SIGMA_CST, SIGMA_DRM
 from .trace import Trace
 
@@ -38,11 +39,13 @@ __all__ = [
     "SampledNoise",
     "Trace",
     "apply_review",
+    "average_link",
     "calibrate",
     "cross_video",
     "global_link",
     "noise_score",
     "noise_terms",
+    "reallocate",
     "reject",
     "sampled_noise",
     "single_tracklet",

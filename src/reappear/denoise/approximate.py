@@ -1,4 +1,4 @@
-"""Links by an index instead of all pairs: nearly all of them, and how many is measured."""
+"""Links and neighbours by an index instead of all pairs: nearly all of them, and how many is measured."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import LOCAL, SettingsError, generator
+from reappear.core import LOCAL, Engine, SettingsError, generator
 
 from .linking import LINK_BYTES, CountedLinks, Proposed, gathered, least_inner, read
 from .links import Links
+from .neighbors import Neighbors, empty_neighbors, exact_neighbors
 from .products import BLAS
 
 _BATCH = 512  # rows searched together: a crowd of 100,000 then takes some 600 MB
@@ -78,6 +79,71 @@ def approximate_links(
 
     links = gathered(found(), count, sigma_drm, memory_bytes // LINK_BYTES, thin).links
     return links, float(seen.mean()) if len(truth) else None
+
+
+def approximate_neighbors(
+    centers: Float[np.ndarray, "n d"], k: int, approximate: Approximate, engine: Engine = LOCAL
+) -> tuple[Neighbors, float]:
+    """Most of the `k` nearest other nodes of each, and their exact similarities.
+
+    Args:
+        centers: Unit rows, or zeros; float16 or float32.
+        k: How many neighbours.
+        approximate: The share of neighbours wanted.
+        engine: Where the result lies; the index is searched in this process.
+
+    Returns:
+        The neighbours, and the share of those of a sample of rows that are among them.
+    """
+    count = len(centers)
+    rows = generator(approximate.seed, "approximate").permutation(count)[: 2 * approximate.sample]
+    choose, measure = rows[: approximate.sample], rows[-approximate.sample :]
+    index = _index(centers, approximate.seed)
+    truth = _nearest(centers, choose, k)
+    index.nprobe = 1
+    while index.nprobe < index.nlist and _recall(truth, _found(index, centers, choose, k)) < approximate.recall:
+        index.nprobe = min(2 * index.nprobe, index.nlist)
+    out = empty_neighbors(count, k, engine)
+    for begin in range(0, count, _BATCH):
+        some = slice(begin, begin + _BATCH)
+        x = read(centers, some)
+        found = _found(index, centers, np.arange(begin, begin + len(x)), k)
+        row, place = np.nonzero(found >= 0)
+        exact = exact_neighbors(x, centers, row, found[row, place], k)
+        out.index[some], out.cosine[some] = exact.index, exact.cosine
+    return out, _recall(_nearest(centers, measure, k), out.index[measure])
+
+
+def _found(
+    index: Any, centers: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], k: int
+) -> Int[np.ndarray, "m k"]:
+    """Neighbours of these rows that the index finds; -1 = none."""
+    parts = [np.zeros((0, k + 1), np.int64)]
+    for begin in range(0, len(rows), _BATCH):
+        some = rows[begin : begin + _BATCH]
+        found = index.search(read(centers, some), k + 1)[1]
+        parts.append(np.where(found == some[:, None], -1, found))
+    return np.concatenate(parts)
+
+
+def _nearest(centers: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], k: int) -> Int[np.ndarray, "m k"]:
+    """The nearest other nodes of these rows, in any order; -1 = none."""
+    x = read(centers, rows)
+    index, inner = np.full((len(rows), k), -1), np.full((len(rows), k), -np.inf, np.float32)
+    for begin in range(0, len(centers), BLAS.block):
+        others = np.arange(begin, min(begin + BLAS.block, len(centers)))
+        products = x @ read(centers, slice(begin, begin + BLAS.block)).T
+        products[rows[:, None] == others] = -np.inf
+        index = np.hstack([index, np.broadcast_to(others, products.shape)])
+        inner = np.hstack([inner, products])
+        nearest = np.argpartition(-inner, k - 1, axis=1)[:, :k]
+        index, inner = (np.take_along_axis(table, nearest, axis=1) for table in (index, inner))
+    return np.where(np.isfinite(inner), index, -1)
+
+
+def _recall(truth: Int[np.ndarray, "m k"], found: Int[np.ndarray, "m l"]) -> float:
+    hits = sum(int(np.isin(one[one >= 0], other).sum()) for one, other in zip(truth, found, strict=True))
+    return hits / max(1, int((truth >= 0).sum()))
 
 
 def _index(centers: Float[np.ndarray, "n d"], seed: int) -> Any:

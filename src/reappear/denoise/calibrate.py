@@ -17,7 +17,7 @@ from .joining import shortest_forest
 from .linking import count_pairs, find_links
 from .outliers import Outliers
 from .single_tracklet import single_tracklet
-from .thresholds import OVERLAP, RESOLUTION, SIGMA_CST, SIGMA_DRM, check_sigma
+from .thresholds import NO_CROP, OVERLAP, RESOLUTION, SIGMA_DRM, check_sigma
 
 FEWEST_CROPS = 200
 FEWEST_SIMULTANEOUS = 50
@@ -206,9 +206,10 @@ def _inside(
     if len(own) < FEWEST_CROPS or len(anybody) < FEWEST_PAIRS:
         notes.append(
             f"{len(own)} crops can be compared with others of their tracklet, and {len(anybody)} pairs of tracklets "
-            f"with each other; {FEWEST_CROPS} and {FEWEST_PAIRS} are needed: sigma_cst is the paper's {SIGMA_CST}"
+            f"with each other; {FEWEST_CROPS} and {FEWEST_PAIRS} are needed: "
+            f"sigma_cst is {NO_CROP:g}, which removes no crop"
         )
-        return _Inside(own, others, None, SIGMA_CST, _UNKNOWN)
+        return _Inside(own, others, None, NO_CROP, _UNKNOWN)
     if not enough:
         notes.append(
             f"{len(together)} pairs of simultaneous tracklets, {FEWEST_SIMULTANEOUS} are needed: for impostors, "
@@ -217,8 +218,8 @@ def _inside(
     drawn = (Outliers.of(own.drawn(t), others.drawn(t)) for t in times())  # one at a time: each has weights for all
     once = next(drawn)
     sigma = once.nearest(impostors)
-    if sigma == 2:
-        notes.append(f"no distance removes {impostors:.0%} impostors: sigma_cst is 2, which removes no crop")
+    if sigma == NO_CROP:
+        notes.append(f"no distance removes {impostors:.0%} impostors: sigma_cst is {NO_CROP:g}, which removes no crop")
     return _Inside(own, others, once, sigma, _interval([one.nearest(impostors) for one in drawn]))
 
 

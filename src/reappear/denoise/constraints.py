@@ -71,6 +71,11 @@ class Constraint:
         """Number of cannot-link pairs of nodes."""
         return len(self._pairs)
 
+    @property
+    def nodes(self) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, " p"]]:
+        """The pairs of nodes, the lower one first, and the row of `CannotLink` behind each."""
+        return self._pairs, self._witness
+
     def violated(self, group: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " g"]:
         """Mask of the groups that contain a cannot-link pair."""
         out = np.zeros(group.max(initial=-1) + 1, bool)

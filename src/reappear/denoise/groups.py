@@ -112,7 +112,7 @@ def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engin
     if len(rows) == len(matrix):
         return matrix
     out = engine.zeros(len(rows), matrix.shape[1])
-    for some in _slices(out):
+    for some in row_slices(out):
         out[some] = matrix[rows[some]]
         release_pages(matrix)
         release_pages(out)
@@ -121,7 +121,7 @@ def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engin
 
 def to_unit(sums: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g d"]:
     """Sums of unit rows scaled to unit length, in place; those that cancel out become zero."""
-    for some in _slices(sums):
+    for some in row_slices(sums):
         rows = sums[some]
         norms = np.sqrt(np.einsum("gd,gd->g", rows, rows))[:, None]
         np.divide(rows, norms, out=rows, where=norms > 1e-5)
@@ -130,8 +130,8 @@ def to_unit(sums: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g d"]:
     return sums
 
 
-def _slices(matrix: Float[np.ndarray, "n d"]) -> Iterator[slice]:
-    """Cuts rows into blocks."""
+def row_slices(matrix: Float[np.ndarray, "n d"]) -> Iterator[slice]:
+    """Cuts rows into blocks of bounded size."""
     step = max(1, _BLOCK_BYTES // (4 * max(1, matrix.shape[1])))
     return (slice(begin, begin + step) for begin in range(0, len(matrix), step))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .evidence import Sample
+from .thresholds import NO_CROP
 
 _MOST = 0.5  # of a tracklet's crops that show another person; with more it would be the other's tracklet
 
@@ -47,4 +48,4 @@ class Outliers:
         there = self.own.share_from(self.own.value)
         enough = self.share * self.others.share_from(self.own.value) >= wanted * there
         found = np.flatnonzero(enough & (there > 0))
-        return float(self.own.value[found[0]]) if len(found) else 2.0
+        return float(self.own.value[found[0]]) if len(found) else NO_CROP

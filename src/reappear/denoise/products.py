@@ -28,8 +28,14 @@ class Products(Protocol):
         """Unit rows in float32, to where products are taken; what comes back is cut like an array."""
         ...
 
-    def at_least(self, rows: Any, columns: Any, limit: float) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-        """Products of `limit` or more: where they are, row by row in one count from 0, and how large."""
+    def at_least(
+        self, rows: Any, columns: Any, limit: "float | Float[np.ndarray, ' r']"
+    ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        """Products of `limit` or more, one for all rows or one for each.
+
+        Returns:
+            Where they are, row by row in one count from 0, and how large.
+        """
         ...
 
 
@@ -53,11 +59,14 @@ class Blas:
         return rows
 
     def at_least(
-        self, rows: Float[np.ndarray, "r d"], columns: Float[np.ndarray, "c d"], limit: float
+        self,
+        rows: Float[np.ndarray, "r d"],
+        columns: Float[np.ndarray, "c d"],
+        limit: "float | Float[np.ndarray, ' r']",
     ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Products of `limit` or more."""
         inner = rows @ columns.T
-        found = np.flatnonzero(inner >= np.float32(limit))
+        found = np.flatnonzero(inner >= np.float32(limit).reshape(-1, 1))
         return found, inner.ravel()[found]
 
 

@@ -53,22 +53,38 @@ def single_video(
         trace: Records moves and links.
         engine: Where centroids lie.
     """
-    check_sigma("sigma_cst", sigma_cst)
     check_sigma("sigma_drm", sigma_drm)
-    if targets not in ("frozen", "updated"):
-        raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
     if merge not in ("once", "repeat"):
         raise SettingsError(f"merge: must be once or repeat, got {merge!r}")
-    free = assignment.tracklet < 0
-    if rules.review is not None:
-        free &= ~rules.review.rejected
-    owner = _reallocate(tracklets, assignment.tracklet, free, sigma_cst, targets, trace, engine)
-    out = Assignment(owner, assignment.identity)
+    out = reallocate(
+        tracklets, assignment, sigma_cst=sigma_cst, targets=targets, rules=rules, trace=trace, engine=engine
+    )
     while True:
         before = out.identities
         out = _merge(tracklets, out, sigma_drm, rules, trace, engine)
         if merge == "once" or out.identities == before:
             return out
+
+
+def reallocate(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    sigma_cst: float = SIGMA_CST,
+    targets: Targets = "frozen",
+    rules: Rules = NO_RULES,
+    trace: Trace | None = None,
+    engine: Engine = LOCAL,
+) -> Assignment:
+    """The first half of `single_video`, Eq. 5: removed crops move to a matching tracklet of their video."""
+    check_sigma("sigma_cst", sigma_cst)
+    if targets not in ("frozen", "updated"):
+        raise SettingsError(f"targets: must be frozen or updated, got {targets!r}")
+    free = assignment.tracklet < 0
+    if rules.review is not None:
+        free &= ~rules.review.rejected
+    owner = _reallocate(tracklets, assignment.tracklet, free, sigma_cst, targets, trace, engine)
+    return Assignment(owner, assignment.identity)
 
 
 def _reallocate(

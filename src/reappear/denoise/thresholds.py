@@ -16,6 +16,9 @@ RESOLUTION = 1e-6
 SIGMA_CST = 0.20
 """The paper's threshold inside an identity (σ_cst), which fits the authors' own extractor."""
 
+NO_CROP = 2.0
+"""σ_cst that removes no crop."""
+
 SIGMA_DRM = 0.18
 """The paper's threshold between identities (σ_drm), which fits the authors' own extractor."""
 

@@ -33,7 +33,8 @@ class Trace:
             `cannot_link_second` are the pair that cannot be linked, -1 where the guard refused.
         vetoed: Stage → links refused because they would join two people.
         guarded: Stage → links refused by the guard against chains.
-        recall: Stage → share of links that an approximate search found, by a sample.
+        recall: Stage → share of links or neighbours that an approximate search found, by a sample.
+        skipped: Stage → nearest neighbours that may be the same person, left out where others are compared with.
     """
 
     links: list[Part] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Trace:
     vetoed: dict[str, int] = field(default_factory=dict)
     guarded: dict[str, int] = field(default_factory=dict)
     recall: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def after(cls, links: Columns, moves: Columns, refused: Columns) -> "Trace":

@@ -70,6 +70,8 @@ def stage_row(
     }
     if name in trace.recall:
         row["recall"] = trace.recall[name]
+    if name in trace.skipped:
+        row["skipped_neighbors"] = trace.skipped[name]
     identity = after.crop_identity
     if truth is not None and ((truth >= 0) & (identity >= 0)).any():
         row["scores"] = asdict(score_identities(truth, identity))
@@ -87,7 +89,8 @@ def format_row(row: dict[str, Any]) -> str:
     if "noise_error" in row:
         text += f" ± {row['noise_error']:.3f} (from {row['noise_sample']} of them)"
     if "recall" in row:
-        text += f", the index found {row['recall']:.1%} of links (of a sample)"
+        found = "neighbors" if "skipped_neighbors" in row else "links"
+        text += f", the index found {row['recall']:.1%} of {found} (of a sample)"
     if "scores" in row:
         text += f", pairwise F1 {row['scores']['pairwise_f1']:.3f}, B-cubed F1 {row['scores']['bcubed_f1']:.3f}"
     return text

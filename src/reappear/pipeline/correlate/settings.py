@@ -11,8 +11,22 @@ Rule = float | Literal["calibrated", "paper"]
 
 @settings
 class CorrelateSettings:
-    """How tracklets become identities. The paper's method: `thresholds: paper`, `constraints: false`, `guard: none`."""
+    """How tracklets become identities.
 
+    The paper's method: `linking: closure`, `thresholds: paper`, `constraints: false`, `guard: none`.
+    """
+
+    linking: Annotated[
+        Literal["average", "closure"],
+        "how tracklets are linked. average: groups merge, the most similar first, while the mean similarity of all "
+        "pairs of their tracklets is at least `z`; closure: as in the paper, pairs within sigma_drm, transitively",
+    ] = "average"
+    z: Annotated[
+        float,
+        "average linkage: smallest mean similarity of two groups that merge, in standard deviations above that to "
+        "their nearest other people; more = fewer wrong merges and more identities",
+        Interval(gt=0, le=1000),
+    ] = 4.0
     thresholds: Annotated[
         float | str,
         "calibrated: from the videos: a tracklet is one person, simultaneous tracklets of one video are two; "
@@ -34,25 +48,26 @@ class CorrelateSettings:
     ] = 100
     pairs: Annotated[
         Literal["sliding", "all", "approximate"],
-        "which identities are compared across videos. sliding: those at most `radius` apart in the order of videos, as "
+        "which tracklets or identities are compared. sliding: those at most `radius` apart in the order of videos, as "
         "in the paper; all: all pairs, without range limit; approximate: an index finds nearly "
         "all similar pairs among millions",
     ] = "sliding"
     recall: Annotated[
-        float, "recall of links that an index must reach; it is measured on a sample", Interval(gt=0, le=1)
+        float, "recall of links or neighbors that an index must reach; it is measured on a sample", Interval(gt=0, le=1)
     ] = 0.99
     radius: Annotated[CountOrZero, "half width of the sliding range across videos, in identities (r_s)"] = 1000
     single_tracklet: Annotated[bool, "remove outlier crops from each tracklet (Eq. 4)"] = True
-    single_video: Annotated[bool, "move removed crops to a matching tracklet, merge tracklets of a video (Eq. 5-6)"] = (
-        True
-    )
-    cross_video: Annotated[bool, "link identities of all videos (Eq. 7)"] = True
+    single_video: Annotated[
+        bool, "move removed crops to a matching tracklet of their video (Eq. 5); closure: merge its tracklets (Eq. 6)"
+    ] = True
+    cross_video: Annotated[bool, "link tracklets of all videos: average linkage, or Eq. 7"] = True
     minimum_crops: Annotated[Count, "tracklets with fewer crops after Eq. 4 are discarded"] = 1
     targets: Annotated[
         Literal["frozen", "updated"], "Eq. 5: centroids computed once, or updated with every moved crop"
     ] = "frozen"
     merge: Annotated[
-        Literal["once", "repeat"], "Eq. 6: one pass over all pairs, or repeated with new centroids until none is left"
+        Literal["once", "repeat"],
+        "closure, Eq. 6: one pass over all pairs, or repeated with new centroids until none is left",
     ] = "once"
     constraints: Annotated[bool, "never link simultaneous tracklets of one video"] = True
     overlap: Annotated[
@@ -60,7 +75,7 @@ class CorrelateSettings:
     ] = 1.0
     guard: Annotated[
         Literal["none", "diameter", "cut"],
-        "guard against chains. diameter: no two of a group farther apart than `max_diameter` times "
+        "closure: guard against chains. diameter: no two of a group farther apart than `max_diameter` times "
         "sigma_drm; cut: links whose ends share few neighbours are ignored; none: as in the paper",
     ] = "diameter"
     max_diameter: Annotated[

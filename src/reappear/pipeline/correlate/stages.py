@@ -17,8 +17,10 @@ from reappear.denoise import (
     Rules,
     Trace,
     apply_review,
+    average_link,
     cross_video,
     global_link,
+    reallocate,
     reject,
     single_tracklet,
     single_video,
@@ -27,6 +29,7 @@ from reappear.denoise.groups import usable_rows
 from reappear.store import Identities
 
 from .checkpoints import Checkpoints
+from .linking import choose_linking
 from .row import format_row, measure_noise, stage_row
 from .settings import CorrelateSettings
 from .thresholds import choose_thresholds
@@ -44,6 +47,7 @@ def identify(
     start: Identities | None = None,
     review: ReviewConstraints | None = None,
     truth: Int[np.ndarray, " n"] | None = None,
+    camera: Int[np.ndarray, " t"] | None = None,
     engine: Engine = LOCAL,
     products: Products = BLAS,
     checkpoints: Checkpoints | None = None,
@@ -58,6 +62,7 @@ def identify(
             links and moves are kept.
         review: Review decisions.
         truth: True person of each crop, -1 = none. Used only for scores in the report.
+        camera: Camera of each tracklet; if not given, each video has its own.
         engine: Where pairs are compared, and where centroids lie.
         products: Where their inner products are taken.
         checkpoints: Stores finished stages, and returns those of an earlier call with the same arguments.
@@ -75,11 +80,12 @@ def identify(
         if review is not None:
             assignment = reject(assignment, review, trace)
         thresholds = choose_thresholds(tracklets, assignment, settings, mine, progress)
-        found = _noted(assignment, trace, {"thresholds": thresholds, "stages": []})
+        linking = choose_linking(tracklets, assignment, settings, progress)
+        found = _noted(assignment, trace, {"thresholds": thresholds, "linking": linking, "stages": []})
         found = _after(name, _nothing, tracklets, found, settings, truth, mine, products)
         if checkpoints:
             checkpoints.keep(found)
-    stages = _stages(settings, review, found, products, begun=start is not None)
+    stages = _stages(settings, review, found, _place(tracklets, camera), products, begun=start is not None)
     for name, stage in stages[len(found.report["stages"]) - 1 :]:
         mine = checkpoints.engine(engine, name) if checkpoints else engine
         found = _after(name, stage, tracklets, found, settings, truth, mine, products)
@@ -119,8 +125,19 @@ def _noted(assignment: Assignment, trace: Trace, report: dict[str, Any]) -> Iden
     return Identities(assignment, trace.link_columns(), trace.move_columns(), report, trace.refused_columns())
 
 
+def _place(tracklets: TrackletSet, camera: Int[np.ndarray, " t"] | None) -> Int[np.ndarray, " t"]:
+    """What decides how people look: the camera, or the video where there is one camera or none is known."""
+    return tracklets.video if camera is None or len(np.unique(camera)) < 2 else camera
+
+
 def _stages(
-    settings: CorrelateSettings, review: ReviewConstraints | None, found: Identities, products: Products, *, begun: bool
+    settings: CorrelateSettings,
+    review: ReviewConstraints | None,
+    found: Identities,
+    place: Int[np.ndarray, " t"],
+    products: Products,
+    *,
+    begun: bool,
 ) -> list[tuple[str, Stage]]:
     cst, drm = (found.report["thresholds"][key] for key in ("sigma_cst", "sigma_drm"))
     rules = Rules(
@@ -130,22 +147,32 @@ def _stages(
         guard=settings.guard,
         max_diameter=settings.max_diameter,
     )
-    linked: dict[str, Any] = {"sigma_drm": drm, "rules": rules}
-    first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
-    second = partial(single_video, sigma_cst=cst, targets=settings.targets, merge=settings.merge, **linked)
+    index = Approximate(settings.recall) if settings.pairs == "approximate" else None
     seen = settings.overlap if settings.constraints else None
+    inside: dict[str, Any] = {"sigma_cst": cst, "targets": settings.targets, "rules": rules}
+    closed: dict[str, Any] = {"sigma_drm": drm, "rules": rules}
+    across: tuple[str, Stage]
+    if found.report["linking"]["method"] == "average":
+        within = "reallocation", partial(reallocate, **inside)
+        radius = settings.radius if settings.pairs == "sliding" else None
+        average: dict[str, Any] = {"least": settings.z, "place": place, "radius": radius}
+        across = "average-link", partial(average_link, approximate=index, rules=rules, products=products, **average)
+    else:
+        within = "single-video", partial(single_video, merge=settings.merge, sigma_drm=drm, **inside)
+        if settings.pairs == "sliding":
+            across = "cross-video", partial(cross_video, radius=settings.radius, products=products, **closed)
+        else:
+            across = "global-link", partial(global_link, approximate=index, products=products, **closed)
     stages: list[tuple[str, Stage]] = []
     if settings.single_tracklet and not begun:
+        first = partial(_inside_tracklets, sigma_cst=cst, minimum_crops=settings.minimum_crops)
         stages.append(("single-tracklet", first))
     if settings.single_video and not begun:
-        stages.append(("single-video", second))
+        stages.append(within)
     if review is not None and begun:
         stages.append(("parting", partial(_as_decided, review=review, overlap=seen, unite=False)))
-    if settings.cross_video and settings.pairs == "sliding":
-        stages.append(("cross-video", partial(cross_video, radius=settings.radius, products=products, **linked)))
-    elif settings.cross_video:
-        index = Approximate(settings.recall) if settings.pairs == "approximate" else None
-        stages.append(("global-link", partial(global_link, approximate=index, products=products, **linked)))
+    if settings.cross_video:
+        stages.append(across)
     if review is not None:
         stages.append(("review", partial(_as_decided, review=review, overlap=seen, unite=True)))
     return stages

@@ -117,6 +117,7 @@ def _correlate(
             start=earlier,
             review=review,
             truth=truth,
+            camera=np.unique([video.camera for video in crops.videos], return_inverse=True)[1][tracklets.video],
             engine=Bounded(engine, staging, limit=spare - spare // 4, memory_bytes=_MIN_MEMORY_BYTES + spare // 4),
             products=products,
             checkpoints=checkpoints,

@@ -34,9 +34,13 @@ class TorchProducts:
         """A copy on the device."""
         return torch.tensor(rows, device=self._device).to(self._dtype)
 
-    def at_least(self, rows: Any, columns: Any, limit: float) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    def at_least(
+        self, rows: Any, columns: Any, limit: "float | Float[np.ndarray, ' r']"
+    ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Products of `limit` or more."""
+        least = torch.as_tensor(limit, dtype=torch.float32, device=self._device).reshape(-1, 1)
         with self._tiles:
-            inner = (rows @ columns.T).flatten()
-            found = (inner >= limit).nonzero()[:, 0]
+            inner = rows @ columns.T
+            found = (inner >= least).flatten().nonzero()[:, 0]
+            inner = inner.flatten()
             return found.cpu().numpy(), inner[found].float().cpu().numpy()

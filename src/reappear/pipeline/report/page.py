@@ -37,6 +37,14 @@ STAGES = {
         "Removed crops move to a matching tracklet of the same video or are discarded; "
         "then similar tracklets of the video are merged.",
     ),
+    "reallocation": (
+        "within one video",
+        "Removed crops move to a matching tracklet of the same video or are discarded.",
+    ),
+    "average-link": (
+        "across all videos",
+        "Groups of tracklets are merged, the most similar first, while all their pairs are similar on average.",
+    ),
     "parting": ("review decisions", "Identities of earlier rounds are split where a review decision requires it."),
     "review": ("review decisions", "Review decisions are applied: same person, or different people."),
     "cross-video": ("across videos", "Similar tracklets of different videos are merged, transitively."),

@@ -1,0 +1,141 @@
+"""Average linkage of the tracklets of all videos, in place of the closures of Eq. 6 and 7 (not in the paper)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
+
+from .approximate import Approximate, approximate_neighbors
+from .average import average_linkage
+from .constraints import Constraint
+from .joining import Joined
+from .neighbors import Neighbors, nearest_neighbors
+from .nodes import Nodes
+from .normalize import COHORT, mean_silhouette, normalize, similar_pairs
+from .products import BLAS, Products
+from .rules import NO_RULES, Rules
+from .trace import Trace
+
+STAGE = "average-link"
+
+LEAST = 4.0
+"""Smallest mean similarity of two clusters that are linked, in standard deviations of their neighbourhoods (z)."""
+
+FEWEST = 35
+"""Nodes from which there is a neighbourhood to compare with."""
+
+_SKIPS = (2, 3, 4, 6, 8, 11, 15, 20, 26, 32)
+_SKIPPED_PER_VISIT = 3
+_CLEAR = 0.95
+
+
+def average_link(
+    tracklets: TrackletSet,
+    assignment: Assignment,
+    *,
+    least: float = LEAST,
+    skip: int | None = None,
+    place: Int[np.ndarray, " t"] | None = None,
+    radius: int | None = None,
+    approximate: Approximate | None = None,
+    rules: Rules = NO_RULES,
+    trace: Trace | None = None,
+    engine: Engine = LOCAL,
+    products: Products = BLAS,
+) -> Assignment:
+    """Links identities of one and of several videos by constrained average linkage. Not in the paper.
+
+    1. The mean of its place is subtracted from each tracklet (`center_by_place`).
+    2. Similarities are normalised by the neighbourhood of both nodes (`normalize`).
+    3. Clusters merge, the most similar first, while the mean similarity of all pairs of nodes of two is `least`, unless
+       they hold tracklets that cannot be linked (`average_linkage`).
+
+    A neighbourhood must not be full of visits of the same person, so its nearest nodes are left out: as many as the
+    visits that are found suggest, as long as clusters stay clear between places (`mean_silhouette`).
+
+    Args:
+        tracklets: All crops.
+        assignment: Where they are now.
+        least: Smallest mean similarity of two clusters that are linked, in standard deviations, more than 0 (z).
+        skip: Nearest neighbours left out of a neighbourhood, 0..32; `None` = chosen as above.
+        place: The camera of each tracklet, or what else changes how people look; the video if not given.
+        radius: Half width of the sliding range of neighbours in nodes; `None` = all.
+        approximate: Search an index instead of all pairs; misses some neighbours.
+        rules: Cannot-link constraints and review decisions; the guard is not needed.
+        trace: Records links and refusals, and with an index the share of neighbours that it found. The two tracklets of
+            a link are the most similar pair of the two clusters; their distance is that of their vectors less the means
+            of their places.
+        engine: Where neighbours are searched, and where centroids lie.
+        products: Where inner products are taken; identities are the same everywhere.
+
+    Returns:
+        The assignment; unchanged where there are fewer than `FEWEST` nodes.
+
+    Raises:
+        SettingsError: A setting out of range.
+    """
+    if not least > 0:
+        raise SettingsError(f"least: must be more than 0, got {least}")
+    if skip is not None and not 0 <= skip <= _SKIPS[-1]:
+        raise SettingsError(f"skip: must lie in 0..{_SKIPS[-1]}, got {skip}")
+    place = tracklets.video if place is None else place
+    nodes = Nodes.centered(tracklets, assignment, place, engine)
+    count = len(nodes.representative)
+    if count < FEWEST:
+        return assignment
+    k = _SKIPS[-1] + COHORT
+    if approximate is None:
+        neighbors = nearest_neighbors(nodes.centers, k, reach=radius, engine=engine, products=products)
+    else:
+        neighbors, recall = approximate_neighbors(nodes.centers, k, approximate, engine)
+        if trace is not None:
+            trace.recall[STAGE] = recall
+    cannot_link = rules.cannot_link(tracklets, assignment.tracklet)
+    constraint = Constraint(cannot_link, nodes.of_tracklet) if len(cannot_link.pairs) else None
+    places = np.unique(place[nodes.representative], return_inverse=True)[1]
+    linking = _Linking(nodes.centers, neighbors, least, constraint, places)
+    skip, made = linking.chosen() if skip is None else (skip, linking.joined(skip))
+    if trace is not None:
+        trace.skipped[STAGE] = skip
+    return nodes.grouped(STAGE, assignment, made, cannot_link, trace)
+
+
+@dataclass
+class _Linking:
+    """Average linkage for any number of skipped neighbours."""
+
+    centers: Float[np.ndarray, "n d"]
+    neighbors: Neighbors
+    least: float
+    constraint: Constraint | None
+    place: Int[np.ndarray, " n"]
+
+    def joined(self, skip: int) -> Joined:
+        """The clusters."""
+        similarities = normalize(self.centers, self.neighbors, skip)
+        links = similar_pairs(similarities, self.neighbors, self.least)
+        return average_linkage(similarities, links, self.least, self.constraint)
+
+    def chosen(self) -> tuple[int, Joined]:
+        """The number of skipped neighbours, and the clusters with it.
+
+        People who come back often fill their own neighbourhoods, so that few of their visits are found unless many
+        neighbours are skipped: as many as `_SKIPPED_PER_VISIT` for each other visit found. But the more are skipped,
+        the more people are found together; so none that makes clusters much less clear than fewer do.
+        """
+        chosen = _SKIPS[0], self.joined(_SKIPS[0])
+        clearest = self._clarity(chosen[1])
+        for skip in _SKIPS[1:]:
+            made = self.joined(skip)
+            size = np.bincount(made.group)
+            visits = (size**2).sum() / size.sum()  # in the cluster of a node
+            clarity = self._clarity(made)
+            clearest = max(clearest, clarity)
+            if _SKIPPED_PER_VISIT * (visits - 1) >= skip and clarity >= _CLEAR * clearest:
+                chosen = skip, made
+        return chosen
+
+    def _clarity(self, made: Joined) -> float:
+        return mean_silhouette(self.centers, self.neighbors, made.group, self.place)

@@ -1,0 +1,149 @@
+"""Similarities of nodes in units of their neighbourhoods: AS-norm of speaker verification (not in the paper).
+
+How similar two people look differs from node to node: in a crowd of dark coats a cosine of 0.8 means nothing. So each
+similarity is compared with those to the nearest others, the cohort, who are mostly other people.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .average import Similarities
+from .groups import add_rows, release_pages, row_slices, to_unit
+from .links import Links
+from .neighbors import Neighbors
+
+COHORT = 30
+"""Neighbours whose mean and deviation normalise a similarity."""
+
+PRIOR = 4.0
+"""Tracklets that the mean of all counts for in the mean of a place."""
+
+_FEWEST = 5  # of a cohort; a node with fewer is linked to none
+_LEAST_DEVIATION = 1e-3
+_NEVER = 2.0  # more than any similarity
+_ROWS = 4096
+_LOOKED_AT = 20_000
+_SLACK = 1e-3  # a similarity may be off by this much where the cosine is a float32
+
+
+def center_by_place(centers: Float[np.ndarray, "n d"], place: Int[np.ndarray, " n"]) -> None:
+    """Subtracts from each row the mean of its place, and scales it to unit length again; in place.
+
+    What all people of a camera have in common, such as its light, makes them similar to each other and dissimilar to
+    themselves elsewhere. The mean of a place is drawn towards the mean of all as by `PRIOR` more rows.
+
+    Args:
+        centers: Unit rows, one for each tracklet; rows of zeros stay.
+        place: The video or camera of each, numbered from 0.
+    """
+    total = np.zeros((int(place.max(initial=-1)) + 1, centers.shape[1]))
+    for some in row_slices(centers):
+        add_rows(total, place[some], centers[some])
+        release_pages(centers)
+    size = np.bincount(place, minlength=len(total))[:, None]
+    mean = (total + PRIOR * total.sum(axis=0) / max(1, len(centers))) / (size + PRIOR)
+    for some in row_slices(centers):
+        rows = centers[some]
+        rows -= np.where(rows.any(axis=1, keepdims=True), mean[place[some]], 0).astype(np.float32)
+        release_pages(centers)
+    to_unit(centers)
+
+
+def normalize(centers: Float[np.ndarray, "n d"], neighbors: Neighbors, skip: int) -> Similarities:
+    """Mean and deviation of the similarities of each node to its cohort.
+
+    Args:
+        centers: Unit rows, or zeros.
+        neighbors: Of each node.
+        skip: How many of the nearest are left out, because they may be the same person; the cohort are the `COHORT`
+            after these. A node without at least five of them is similar to none.
+    """
+    count = len(centers)
+    mean, deviation = np.full(count, _NEVER), np.full(count, _LEAST_DEVIATION)
+    for begin in range(0, count, _ROWS):
+        some = slice(begin, begin + _ROWS)
+        there = neighbors.index[some, skip : skip + COHORT] >= 0
+        cosine = np.where(there, neighbors.cosine[some, skip : skip + COHORT], 0).astype(np.float64)
+        size = np.maximum(there.sum(axis=1), 1)
+        middle = cosine.sum(axis=1) / size
+        square = (np.where(there, cosine - middle[:, None], 0) ** 2).sum(axis=1) / size
+        enough = size >= _FEWEST
+        mean[some][enough] = middle[enough]
+        deviation[some][enough] = np.maximum(np.sqrt(square[enough]), _LEAST_DEVIATION)
+    return Similarities(centers, mean, deviation)
+
+
+def similar_pairs(similarities: Similarities, neighbors: Neighbors, least: float) -> Links:
+    """All pairs of nodes with a similarity of `least` or more, which must be positive, and few others.
+
+    Neighbours suffice: if the mean of two terms is positive, one of them is; then the pair is more similar than the
+    mean of one node's cohort, thus than some of it, thus among the neighbours of that node, which are nearest first.
+    """
+    found = []
+    for begin in range(0, len(similarities), _ROWS):
+        index, cosine = neighbors.index[begin : begin + _ROWS], neighbors.cosine[begin : begin + _ROWS]
+        row, column = np.nonzero(index >= 0)
+        first, second, inner = row + begin, index[row, column].astype(np.int64), cosine[row, column]
+        kept = similarities.of(first, second, inner.astype(np.float64)) >= least - _SLACK
+        ends = np.sort(np.stack([first[kept], second[kept]]), axis=0)
+        found.append(Links(ends[0], ends[1], np.maximum(1 - inner[kept], 0)))
+    return Links.joined(found).in_order()
+
+
+def mean_silhouette(
+    centers: Float[np.ndarray, "n d"],
+    neighbors: Neighbors,
+    cluster: Int[np.ndarray, " n"],
+    place: Int[np.ndarray, " n"],
+) -> float:
+    """How clear clusters are between places, -1..1: the mean silhouette of nodes (Rousseeuw 1987).
+
+    That of a node is (b - a) / max(a, b), with its mean distances a to the nodes of its cluster at other places and b
+    to those of another cluster, that of its nearest neighbour at another place. It is 0 for a node whose cluster is at
+    one place only. Of many nodes some 20,000 are looked at, evenly spread.
+
+    Args:
+        centers: Unit rows, or zeros.
+        neighbors: Of each node.
+        cluster: Of each node, numbered from 0.
+        place: Of each node, numbered from 0.
+    """
+    count, places = len(centers), int(place.max(initial=0)) + 1
+    nodes = np.arange(0, count, max(1, count // _LOOKED_AT))
+    near = neighbors.index[nodes]
+    other = (near >= 0) & (cluster[near] != cluster[nodes, None]) & (place[near] != place[nodes, None])
+    found = other.any(axis=1)
+    nodes, near = nodes[found], near[found, other[found].argmax(axis=1)]
+    named = np.unique(cluster[np.concatenate([nodes, near])])
+    number = np.full(int(cluster.max(initial=-1)) + 1, -1)
+    number[named] = np.arange(len(named))
+    members = np.flatnonzero(number[cluster] >= 0)
+    visits, visit = np.unique(number[cluster[members]] * places + place[members], return_inverse=True)
+    total = np.zeros((len(visits), centers.shape[1]), np.float32)
+    for begin in range(0, len(members), _ROWS):
+        add_rows(total, visit[begin : begin + _ROWS], centers[members[begin : begin + _ROWS]])
+    size = np.bincount(visit)
+    whole = np.zeros((len(named), centers.shape[1]), np.float32)
+    add_rows(whole, visits // places, total)
+    held = np.bincount(visits // places, size)
+
+    def elsewhere(
+        x: Float[np.ndarray, "m d"], of: Int[np.ndarray, " m"], at: Int[np.ndarray, " m"]
+    ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        """Mean similarity to the nodes of a cluster that are not at a place, and how many these are."""
+        key = of * places + at
+        row = np.minimum(np.searchsorted(visits, key), len(visits) - 1)
+        here = visits[row] == key
+        left = held[of] - np.where(here, size[row], 0)
+        inner = np.einsum("md,md->m", x, whole[of] - np.where(here[:, None], total[row], 0))
+        return inner / np.maximum(left, 1), left
+
+    out = 0.0
+    for begin in range(0, len(nodes), _ROWS):
+        some, beside = nodes[begin : begin + _ROWS], near[begin : begin + _ROWS]
+        x, at = centers[some], place[some]
+        own, left = elsewhere(x, number[cluster[some]], at)
+        rest, _ = elsewhere(x, number[cluster[beside]], at)
+        silhouette = (own - rest) / np.maximum(1 - np.minimum(own, rest), 1e-6)
+        out += float(silhouette[left > 0].sum())
+    return out / max(1, len(range(0, count, max(1, count // _LOOKED_AT))))
