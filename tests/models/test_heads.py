@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from reappear.core import SettingsError
-from reappear.models import DistillationHead
+from reappear.models import DistillationHead, ProjectionHead
 
 
 def test_logits_are_cosines_with_the_prototypes() -> None:
@@ -62,3 +62,12 @@ def test_sizes_out_of_range_are_refused() -> None:
         DistillationHead(6, layers=0)
     with pytest.raises(SettingsError, match="prototype_length"):
         DistillationHead(6, prototype_length=0.0)
+
+
+def test_a_projection_head_without_hidden_layer_is_linear() -> None:
+    head = ProjectionHead(6, hidden=0, width=4)
+    features = torch.randn(5, 6)
+    linear = head.mlp[0]
+    expected = features @ linear.weight.T + linear.bias
+    torch.testing.assert_close(head.embed(features), expected / expected.norm(dim=1, keepdim=True))
+    assert len(list(head.parameters())) == 2

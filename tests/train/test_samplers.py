@@ -72,6 +72,29 @@ def test_images_per_step_stay_while_the_curriculum_moves() -> None:
     assert shapes == [(12, 2)] * 4 + [(6, 4)] * 2 + [(4, 6)] * 2 + [(3, 8)] * 2
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 13), min_size=1, max_size=30),
+    images=st.sampled_from([1, 2, 4]),
+    places=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_steps_are_of_one_place_and_a_pass_is_the_same(counts: list[int], images: int, places: int, seed: int) -> None:
+    identity = _labels(counts, seed)
+    place = np.random.default_rng(seed).integers(0, places, len(identity))
+    shared = {"images_per_step": 6 * images, "steps": 10_000, "stages": ((0.0, images),), "seed": seed}
+    by_place, plain = IdentitySampler(identity, place=place, **shared), IdentitySampler(identity, **shared)
+    per_pass = sum(-(-count // images) for count in counts)
+    steps = -(-3 * per_pass // 6)
+    ours, others = (np.concatenate([one.groups(step) for step in range(steps)]) for one in (by_place, plain))
+    for number in range(3):
+        part = slice(number * per_pass, (number + 1) * per_pass)
+        assert sorted(ours[part].tolist()) == sorted(others[part].tolist())
+    mixed = [step for step in range(steps) if len(set(place[by_place.groups(step)[:, 0]])) > 1]
+    borders = 3 * (places + 1)  # where a place ends, and where a pass does
+    assert len(mixed) <= borders
+
+
 def test_passes_follow_each_other_without_a_gap() -> None:
     # 5 groups per pass, 2 per step: pass borders fall inside steps, and after 5 steps two whole passes were seen.
     identity = _labels([2] * 5)

@@ -61,14 +61,18 @@ else:
     method = CionSettings(**head, curriculum=((0.0, images),), weighting=kind, momentum=0.996, teacher_temperature=0.04)
 def run(rank):
     task = spec_of(method).build(Double(settings, method, photos, table, "found", steps, device))
-    if isinstance(method, CionSettings | MemorySettings):
+    if isinstance(method, CionSettings):
         task.objective.double()
+    if getattr(task, "centroids", None):
+        task.centroids.memory.double()
     rows = train(task, Schedule(steps, settings), settings, Run(folder if rank == 0 else None, device))
     if rank == 0:
         whole = task.state_dict()
         state = {f"{part}.{k}": v for part in whole.keys() & {"student", "teacher"} for k, v in whole[part].items()}
-        if hasattr(task, "objective"):
-            state["buffer or queue"] = task.queue if hasattr(task, "queue") else next(task.objective.buffers())
+        if "queue" in whole:
+            state["queue"] = whole["queue"]
+        for part in whole.keys() & {"loss", "memory"}:
+            state[part] = next(iter(whole[part].values()))
         state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
         torch.save(state, folder / "end")
 

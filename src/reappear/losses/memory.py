@@ -54,13 +54,12 @@ class IdentityMemory(nn.Module):
     @torch.no_grad()
     def update(self, vectors: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) -> None:
         """Moves each centroid towards the vectors of its identity, in their order."""
-        # One vector of every identity at a time; the order among identities does not matter.
         order = torch.argsort(identity, stable=True)
-        begins = torch.searchsorted(identity[order], identity[order])
-        turn = torch.empty_like(identity)
-        turn[order] = torch.arange(len(identity), device=identity.device) - begins
-        for number in range(int(turn.max()) + 1 if len(turn) else 0):
-            chosen = turn == number
-            moved = self.centroids[identity[chosen]] * self.momentum
-            moved += vectors[chosen].to(moved.dtype) * (1 - self.momentum)
-            self.centroids[identity[chosen]] = F.normalize(moved, dim=-1)
+        people, counts = torch.unique_consecutive(identity[order], return_counts=True)
+        begins = counts.cumsum(0) - counts
+        centroids = self.centroids[people]
+        for turn in range(int(counts.max()) if len(counts) else 0):  # one vector of every identity at a time
+            vector = vectors[order[(begins + turn).clamp_max(len(order) - 1)]].to(centroids.dtype)
+            moved = F.normalize(centroids * self.momentum + vector * (1 - self.momentum), dim=-1)
+            centroids = torch.where((turn < counts)[:, None], moved, centroids)
+        self.centroids[people] = centroids

@@ -9,6 +9,9 @@ from reappear.core import Count, settings
 from reappear.train.settings import BaseTrainSettings, TrainSettings
 
 Width = Annotated[int, Interval(ge=1, le=65_536)]
+HiddenWidth = Annotated[
+    int, "width of the head's hidden layer; 0 = none: the head is linear", Interval(ge=0, le=65_536)
+]
 Stages = tuple[tuple[Annotated[float, Interval(ge=0, lt=1)], Count], ...]
 
 

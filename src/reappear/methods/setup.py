@@ -89,11 +89,12 @@ class Setup(Generic[MethodT]):
         pixels = self.training.preprocessing.resize([self.images[row] for row in rows.tolist()])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
-    def views(self, stages: Stages = ((0.0, 1),)) -> Phase:
+    def views(self, stages: Stages = ((0.0, 1),), *, by_camera: bool = False) -> Phase:
         """One phase, in which views of the images are compared.
 
         Args:
             stages: The curriculum, see `schedule.stage`.
+            by_camera: Whether the groups of a step begin at one camera, as far as its images go.
         """
         training = cast(TrainSettings, self.training)  # those of a method that compares views
         on_device = training.colours_on == "device" or (training.colours_on == "auto" and self.device.type == "cuda")
@@ -103,6 +104,7 @@ class Setup(Generic[MethodT]):
             steps=self.steps,
             stages=stages,
             seed=training.seed,
+            place=self.table.camera if by_camera else None,
         )
         data = ViewDataset(
             self.images, self.table, sampler, multi_crop(training), seed=training.seed, defer_colors=on_device

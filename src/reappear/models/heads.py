@@ -83,16 +83,17 @@ class ProjectionHead(nn.Module):
 
     Args:
         in_features: Width of the backbone's features.
-        hidden: Width of the hidden layer.
+        hidden: Width of the hidden layer; 0 = none: the head is linear.
         width: Of the unit vectors that are compared.
     """
 
     def __init__(self, in_features: int, *, hidden: int, width: int = 128) -> None:
         super().__init__()
-        for name, value in (("hidden", hidden), ("width", width)):
-            if value < 1:
-                raise SettingsError(f"{name}: must be 1 or more, got {value}")
-        self.mlp = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        for name, value, least in (("hidden", hidden, 0), ("width", width, 1)):
+            if value < least:
+                raise SettingsError(f"{name}: must be {least} or more, got {value}")
+        before = [nn.Linear(in_features, hidden), nn.ReLU()] if hidden else []
+        self.mlp = nn.Sequential(*before, nn.Linear(hidden or in_features, width))
 
     def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n width"]:
         """Unit vectors."""

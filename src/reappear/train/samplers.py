@@ -41,15 +41,25 @@ class IdentitySampler:
         steps: Of the whole training.
         stages: The curriculum, see `schedule.stage`.
         seed: Of the run.
+        place: Of each image, such as its camera; where given, the groups of a step begin at one place, as far as its
+            images go.
     """
 
     def __init__(
-        self, identity: Int[np.ndarray, " n"], *, images_per_step: int, steps: int, stages: Stages, seed: int
+        self,
+        identity: Int[np.ndarray, " n"],
+        *,
+        images_per_step: int,
+        steps: int,
+        stages: Stages,
+        seed: int,
+        place: Int[np.ndarray, " n"] | None = None,
     ) -> None:
         _require_identities(identity)
         require_stages(stages, images_per_step)
         self.images_per_step = images_per_step
         self._steps, self._stages, self._seed = steps, tuple(stages), seed
+        self._place = place
         self._by_identity = np.argsort(identity, kind="stable")
         self._counts = np.unique(identity, return_counts=True)[1]
         self._pass = lru_cache(maxsize=2)(self._make_pass)
@@ -84,8 +94,22 @@ class IdentitySampler:
         ends = lengths_to_offsets(slots)
         within = np.arange(ends[-1]) - np.repeat(ends[:-1], slots)
         source = np.repeat(lengths_to_offsets(self._counts)[:-1], slots) + within % np.repeat(self._counts, slots)
-        order = random.permutation(len(source) // images)
-        return np.asarray(shuffled[source].reshape(-1, images)[order], np.int64)
+        made = shuffled[source].reshape(-1, images)[random.permutation(len(source) // images)]
+        if self._place is not None:
+            made = made[self._by_place(self._place[made[:, 0]], self.images_per_step // images, number, random)]
+        return np.asarray(made, np.int64)
+
+    @staticmethod
+    def _by_place(
+        place: Int[np.ndarray, " groups"], ids: int, number: int, random: np.random.Generator
+    ) -> Int[np.ndarray, " groups"]:
+        """Order of the groups of a pass in which steps, of `ids` groups, have one place each, in random order."""
+        order = np.roll(np.argsort(place, kind="stable"), random.integers(len(place)))
+        first = -number * len(place) % ids  # groups of this pass that its predecessor's last step takes
+        steps = np.split(order, np.arange(first, len(order), ids)) if first < len(order) else [order]
+        whole = [part for part in steps[1:] if len(part) == ids]
+        rest = steps[1 + len(whole) :]
+        return np.concatenate([steps[0], *(whole[i] for i in random.permutation(len(whole))), *rest])
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_pass"}

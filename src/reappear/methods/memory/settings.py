@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from reappear.core import Fraction, Positive, SettingsError, settings
-from reappear.methods.settings import Curriculum, MethodSettings, Width
+from reappear.methods.settings import Curriculum, HiddenWidth, MethodSettings, Width
 from reappear.train.schedule import require_stages
 from reappear.train.settings import TrainSettings
 
@@ -13,7 +13,7 @@ class MemorySettings(MethodSettings):
     """Contrast with a centroid of every identity of the set, which follows its images slowly (as Cluster Contrast)."""
 
     kind: Literal["memory"] = "memory"
-    head_hidden: Annotated[Width, "width of the head's hidden layer"] = 512
+    head_hidden: HiddenWidth = 0
     head_width: Annotated[Width, "width of the vectors that are compared"] = 128
     temperature: Annotated[Positive, "temperature of the cross-entropy"] = 0.05
     momentum: Annotated[Fraction, "share of a centroid that an image of its identity leaves as it was"] = 0.1

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Fraction, Positive, SettingsError, settings
-from reappear.methods.settings import Buffers, Curriculum, MethodSettings, Width
+from reappear.core import Fraction, NotNegative, Positive, SettingsError, settings
+from reappear.methods.settings import Buffers, Curriculum, HiddenWidth, MethodSettings, Width
 from reappear.train.schedule import require_stages
 from reappear.train.settings import TrainSettings
 
@@ -15,10 +15,21 @@ class SupConSettings(MethodSettings):
     """Contrast among identities: all views of one identity are positives, all others of the step negatives (SupCon)."""
 
     kind: Literal["supcon"] = "supcon"
-    head_hidden: Annotated[Width, "width of the head's hidden layer"] = 512
+    head_hidden: HiddenWidth = 0
     head_width: Annotated[Width, "width of the vectors that are compared"] = 128
     temperature: Annotated[Positive, "temperature of the contrastive loss"] = 0.1
     curriculum: Curriculum = ((0.0, 2), (0.4, 4), (0.6, 6), (0.8, 8))
+    negatives: Annotated[
+        Literal["any", "camera"],
+        "whom a person is told from in a step: anybody, or people of the same camera as far as there are; those look "
+        "alike in light and background, and are less often the same person",
+    ] = "camera"
+    memory: Annotated[
+        NotNegative,
+        "weight of the cross-entropy to a centroid of every identity of the set, as in method memory; 0 = none",
+    ] = 1.0
+    memory_temperature: Annotated[Positive, "temperature of that cross-entropy"] = 0.05
+    memory_momentum: Annotated[Fraction, "share of a centroid that an image of its identity leaves as it was"] = 0.5
     queue: Annotated[
         int,
         "vectors of earlier steps, by the teacher, that are compared with too; 0 = none",

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from reappear.core import generator
 from reappear.losses import IdentityContrastLoss
+from reappear.methods.centroids import Centroids
 from reappear.methods.network import Network, feature_spread
 from reappear.methods.setup import Setup
 from reappear.models.heads import ProjectionHead
@@ -27,7 +28,8 @@ class SupCon(Task[ViewBatch]):
     """Vectors of all views of an identity attract each other, and repel those of all other identities in the step.
 
     Several processes compare the vectors of all, and gradients flow to all. The teacher is a moving average of the
-    student, which may be saved in its place; with a queue its vectors of earlier steps are compared with too.
+    student, which may be saved in its place; with a queue its vectors of earlier steps are compared with too. A memory
+    adds the cross-entropy to a centroid of every identity, so that vectors are told from people of other steps.
 
     Args:
         setup: Settings, images, and where it runs.
@@ -41,6 +43,11 @@ class SupCon(Task[ViewBatch]):
         self.settings, self.setup = settings, setup
         self.student, self.teacher = setup.student_and_teacher(self._make_head, sync_batch_norm=True)
         self.objective = IdentityContrastLoss(temperature=settings.temperature)
+        self.centroids: Centroids | None = None
+        if settings.memory:
+            self.centroids = Centroids(
+                setup, settings.head_width, temperature=settings.memory_temperature, momentum=settings.memory_momentum
+            )
         drawn = generator(setup.training.seed, "queue").standard_normal((settings.queue, settings.head_width))
         weight = next(self.student.head.parameters())
         self.queue = F.normalize(torch.as_tensor(drawn).to(weight), dim=-1)
@@ -53,7 +60,10 @@ class SupCon(Task[ViewBatch]):
 
     def phase(self, step: int, labels: Labels | None) -> Phase:
         """One phase: groups of N_id images of an identity, by the curriculum."""
-        return self.setup.views(((0.0, 1),) if self.setup.labels == "instance" else self.settings.curriculum)
+        if self.centroids and step == 0:
+            self.centroids.fill(self.student)
+        stages = ((0.0, 1),) if self.setup.labels == "instance" else self.settings.curriculum
+        return self.setup.views(stages, by_camera=self.settings.negatives == "camera")
 
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         """The contrast of all views of a step, or of a part of it."""
@@ -69,6 +79,8 @@ class SupCon(Task[ViewBatch]):
             others = torch.cat([others, self.queue.to(others.dtype)])
             labels = torch.cat([labels, self.queue_identity])
         loss = self.objective(vectors, identity, others=others, other_identity=labels)
+        if self.centroids:
+            loss = loss + self.settings.memory * self.centroids.loss(made, batch.identity)
         seen = features[0].detach(), vectors.detach(), identity
         return StepResult(loss, partial(self._metrics, *seen))
 
@@ -76,6 +88,8 @@ class SupCon(Task[ViewBatch]):
         """Updates the teacher, then replaces the oldest vectors of the queue by those of all processes."""
         momentum = cosine(step, steps=self.setup.steps, start=self.settings.momentum, end=1.0)
         update_teacher(self.teacher, self.student, momentum=momentum, buffers=self.settings.teacher_buffers)
+        if self.centroids:
+            self.centroids.update()
         if not self._keys:
             return
         keys, labels = (
@@ -87,8 +101,10 @@ class SupCon(Task[ViewBatch]):
         self._next = (self._next + len(keys)) % len(self.queue)
 
     def on_step_skipped(self) -> None:
-        """Teacher and queue are not updated."""
+        """Teacher, queue and memory are not updated."""
         self._keys.clear()
+        if self.centroids:
+            self.centroids.forget()
 
     @torch.no_grad()
     def _metrics(
@@ -109,9 +125,10 @@ class SupCon(Task[ViewBatch]):
         return {**row, "negative_similarity": cosines[other].mean().item()} if bool(other.any()) else row
 
     def state_dict(self) -> dict[str, Any]:
-        """Both networks and the queue."""
+        """Both networks, the queue and the memory."""
         queue = {"queue": self.queue, "queue_identity": self.queue_identity, "next": self._next}
-        return {**super().state_dict(), **queue}
+        memory = {"memory": self.centroids.memory.state_dict()} if self.centroids else {}
+        return {**super().state_dict(), **queue, **memory}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
@@ -119,3 +136,5 @@ class SupCon(Task[ViewBatch]):
         self.queue.copy_(state["queue"])
         self.queue_identity.copy_(state["queue_identity"])
         self._next = int(state["next"])
+        if self.centroids:
+            self.centroids.memory.load_state_dict(state["memory"])
