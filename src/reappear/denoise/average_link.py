@@ -28,7 +28,6 @@ FEWEST = 35
 
 _SKIPS = (2, 3, 4, 6, 8, 11, 15, 20, 26, 32)
 _SKIPPED_PER_VISIT = 3
-_CLEAR = 0.95
 
 
 def average_link(
@@ -52,8 +51,8 @@ def average_link(
     3. Clusters merge, the most similar first, while the mean similarity of all pairs of nodes of two is `least`, unless
        they hold tracklets that cannot be linked (`average_linkage`).
 
-    A neighbourhood must not be full of visits of the same person, so its nearest nodes are left out: as many as the
-    visits that are found suggest, as long as clusters stay clear between places (`mean_silhouette`).
+    A neighbourhood must not be full of visits of the same person, so its nearest nodes are left out: as many as make
+    clusters clearest between places (`mean_silhouette`), but at most three for each other visit found.
 
     Args:
         tracklets: All crops.
@@ -122,8 +121,8 @@ class _Linking:
         """The number of skipped neighbours, and the clusters with it.
 
         People who come back often fill their own neighbourhoods, so that few of their visits are found unless many
-        neighbours are skipped: as many as `_SKIPPED_PER_VISIT` for each other visit found. But the more are skipped,
-        the more people are found together; so none that makes clusters much less clear than fewer do.
+        neighbours are skipped; and the more are skipped, the more people are put together. So it is the number that
+        makes the clearest clusters, of those that are at most `_SKIPPED_PER_VISIT` for each other visit found.
         """
         chosen = _SKIPS[0], self.joined(_SKIPS[0])
         clearest = self._clarity(chosen[1])
@@ -131,10 +130,8 @@ class _Linking:
             made = self.joined(skip)
             size = np.bincount(made.group)
             visits = (size**2).sum() / size.sum()  # in the cluster of a node
-            clarity = self._clarity(made)
-            clearest = max(clearest, clarity)
-            if _SKIPPED_PER_VISIT * (visits - 1) >= skip and clarity >= _CLEAR * clearest:
-                chosen = skip, made
+            if _SKIPPED_PER_VISIT * (visits - 1) >= skip and (clarity := self._clarity(made)) > clearest:
+                chosen, clearest = (skip, made), clarity
         return chosen
 
     def _clarity(self, made: Joined) -> float:
