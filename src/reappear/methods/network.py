@@ -74,15 +74,16 @@ class Network(nn.Module):
         """The backbone with its preprocessing, as it is validated and saved."""
         return Embedder(self.backbone, self.preprocessing)
 
-    def pooled(self, images: UInt8[Tensor, "n 3 h w"], *, gather: bool = True) -> Float[Tensor, "n d"]:
+    def pooled(self, images: UInt8[Tensor, "n 3 h w"], *inputs: Tensor, gather: bool = True) -> Float[Tensor, "n d"]:
         """Features of images.
 
         Args:
             images: RGB 0-255.
+            inputs: What else the backbone takes, such as cameras.
             gather: Whether batch norm may gather running statistics from them, in training mode.
         """
         with self._gathering(gather):
-            features: Tensor = self.backbone(self._normalise(images))
+            features: Tensor = self.backbone(self._normalise(images), *inputs)
         return features
 
     def maps(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d rows columns"]:

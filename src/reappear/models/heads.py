@@ -103,23 +103,26 @@ class ProjectionHead(nn.Module):
 class ClassifierHead(nn.Module):
     """BNNeck, then a linear classifier without bias: the head of supervised re-identification.
 
-    Weights of the classifier are drawn with a standard deviation of 0.001. Source: Luo et al. 2019, as `BNNeck`.
+    Features may consist of parts of equal width, each with a classifier of its own. Weights of the classifiers are
+    drawn with a standard deviation of 0.001. Source: Luo et al. 2019, as `BNNeck`.
 
     Args:
-        in_features: Width of the backbone's features.
+        in_features: Width of the backbone's features, with all parts.
         classes: Identities of the training set.
+        parts: How many.
     """
 
-    def __init__(self, in_features: int, classes: int) -> None:
+    def __init__(self, in_features: int, classes: int, parts: int = 1) -> None:
         super().__init__()
+        self.parts = parts
         self.neck = BNNeck(in_features)
-        self.classifier = nn.Linear(in_features, classes, bias=False)
-        nn.init.normal_(self.classifier.weight, std=0.001)
+        self.classifiers = nn.Parameter(torch.empty(parts, classes, in_features // parts))
+        nn.init.normal_(self.classifiers, std=0.001)
 
-    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
-        """Logits."""
-        logits: Tensor = self.classifier(self.embed(features))
-        return logits
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n parts classes"]:
+        """Logits of each part."""
+        parts = self.embed(features).view(len(features), self.parts, -1)
+        return torch.einsum("npd,pcd->npc", parts, self.classifiers)
 
     def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Features after the neck."""

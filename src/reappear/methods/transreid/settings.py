@@ -13,7 +13,10 @@ from reappear.train.settings import BaseTrainSettings
 
 @settings
 class TransReidSettings(FinetuneMethodSettings):
-    """Cross-entropy after a batch-norm neck and batch-hard triplets before it: the recipe that CION fine-tunes by."""
+    """Cross-entropy after a batch-norm neck and batch-hard triplets before it: the recipe that CION fine-tunes by.
+
+    With `jpm` and `sie` it is TransReID itself.
+    """
 
     kind: Literal["transreid"] = "transreid"
     images: Annotated[int, "images of each identity in a step (K)", Interval(ge=2, le=1024)] = 4
@@ -21,6 +24,11 @@ class TransReidSettings(FinetuneMethodSettings):
     label_smoothing: Annotated[
         float, "weight of the cross-entropy that is shared among all identities", Interval(ge=0, lt=1)
     ] = 0.0
+    jpm: Annotated[bool, "jigsaw patches, for vision transformers: four parts of the patches give vectors too"] = False
+    sie: Annotated[bool, "side information of the camera, for vision transformers: a learnt vector in each token"] = (
+        False
+    )
+    sie_weight: Annotated[Positive, "weight of the vector of the camera"] = 3.0
     bias_lr: Annotated[Positive, "learning rate of biases over that of weights"] = 2.0
     augment: Annotated[ImageAugmentSettings, "augmentation of images"] = field(
         default_factory=lambda: ImageAugmentSettings(erase_area=(0.02, 0.33), erase_with="noise")

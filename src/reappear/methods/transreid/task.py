@@ -2,18 +2,20 @@
 
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from reappear.core import InputError
 from reappear.losses import BatchHardTripletLoss, smoothed_cross_entropy
 from reappear.methods.network import Network
 from reappear.methods.setup import Setup
 from reappear.models.embedder import Embedder
 from reappear.models.heads import ClassifierHead
+from reappear.models.transreid import JIGSAW_PARTS, TransReIDViT
 from reappear.train import parallel
 from reappear.train.batch import ImageBatch
 from reappear.train.datasets import ImageDataset
@@ -30,6 +32,8 @@ from .settings import TransReidSettings
 class TransReid(Task[ImageBatch]):
     """Features are pulled apart by identity in triplets, and classified after a batch-norm neck; both count alike.
 
+    With jigsaw patches each part has its own triplets and classifier: the whole counts as much as all parts together.
+
     Several processes mine triplets among the images of all, and the neck's batch statistics are those of all; gradients
     flow to all. The saved model has the neck, and its vector is the feature before it.
 
@@ -42,8 +46,22 @@ class TransReid(Task[ImageBatch]):
     def __init__(self, setup: Setup[TransReidSettings]) -> None:
         self.settings, self.setup = setup.method, setup
         people, identity = np.unique(setup.table.identity, return_inverse=True)
-        self._table = replace(setup.table, identity=identity)  # numbers of classes
-        self.student = setup.network(partial(ClassifierHead, classes=len(people)))
+        cameras, camera = np.unique(setup.table.camera, return_inverse=True)
+        if self.settings.sie and cameras[0] < 0:
+            raise InputError("method.sie: the set has images without a camera; leave side information out")
+        self._table = replace(setup.table, identity=identity, camera=camera)  # numbers without gaps
+        self._more: dict[str, Any] = {}  # arguments of `TransReIDViT`
+        if self.settings.jpm or self.settings.sie:
+            self._more = {"jigsaw": self.settings.jpm, "cameras": len(cameras) if self.settings.sie else 0}
+            self._more["camera_weight"] = self.settings.sie_weight
+        # Weight of each part in the loss, and what its features are multiplied by, as they are divided in the vector.
+        self._parts = [(1.0, 1.0)]
+        if self.settings.jpm:
+            self._parts = [(0.5, 1.0), *[(0.5 / JIGSAW_PARTS, float(JIGSAW_PARTS))] * JIGSAW_PARTS]
+        self.student = setup.network(
+            partial(ClassifierHead, classes=len(people), parts=len(self._parts)),
+            extend=partial(TransReIDViT, **self._more) if self._more else None,
+        )
         self.student.backbone = parallel.convert_sync_batchnorm(self.student.backbone, setup.device)
         setup.compile(self.student)
         self.triplet_loss = BatchHardTripletLoss(margin=self.settings.margin)
@@ -69,15 +87,20 @@ class TransReid(Task[ImageBatch]):
 
     def training_step(self, batch: ImageBatch, step: int) -> StepResult:
         """Cross-entropy and triplets of a step, or of a part of it."""
-        features = self.distributed(batch.images.flatten(0, 1))
+        cameras = (batch.camera.flatten(),) if self.settings.sie else ()
+        features = self.distributed(batch.images.flatten(0, 1), *cameras)
         identity = batch.identity.repeat_interleave(batch.images.shape[1])
         others, other_identity = parallel.gather_others(features), parallel.gather_others(identity)
         logits = self._head(torch.cat([features, others]))[: len(features)]
-        classified = smoothed_cross_entropy(logits, identity, self.settings.label_smoothing)
-        positive, negative = self.triplet_loss.hardest(features, identity, others=others, other_identity=other_identity)
-        ranked = self.triplet_loss.of(positive, negative)
-        seen = (classified, ranked, logits, identity, positive, negative)
-        return StepResult(classified + ranked, partial(_metrics, *(tensor.detach() for tensor in seen)))
+        loss, seen, width = torch.zeros((), device=features.device), [], features.shape[1] // len(self._parts)
+        for part, (weight, scale) in enumerate(self._parts):
+            mine, theirs = (scale * rows[:, part * width : (part + 1) * width] for rows in (features, others))
+            classified = smoothed_cross_entropy(logits[:, part], identity, self.settings.label_smoothing)
+            distances = self.triplet_loss.hardest(mine, identity, others=theirs, other_identity=other_identity)
+            ranked = self.triplet_loss.of(*distances)
+            loss = loss + weight * (classified + ranked)
+            seen.append((classified, ranked, logits[:, part], *distances))
+        return StepResult(loss, partial(_metrics, identity, *(tensor.detach() for tensor in seen[0])))
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Weights, and biases with a learning rate of their own; all decay."""
@@ -90,7 +113,12 @@ class TransReid(Task[ImageBatch]):
     def export(self, keep: Keep) -> Embedder:
         """The backbone with its neck; vectors are the features before it."""
         super().export(keep)
-        return Embedder(self.student.backbone, self.student.preprocessing, neck=self._head.neck, feature="before")
+        training, config = self.setup.training, {}
+        if self._more:
+            arguments = {"vit": training.backbone, **training.arguments, **self._more}
+            config = {"architecture": "transreid", "arguments": arguments}
+        network = self.student
+        return Embedder(network.backbone, network.preprocessing, neck=self._head.neck, feature="before", config=config)
 
 
 class _Pooled(nn.Module):
@@ -98,19 +126,19 @@ class _Pooled(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        return self.network.pooled(images)
+    def forward(self, images: UInt8[Tensor, "n 3 h w"], *cameras: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        return self.network.pooled(images, *cameras)
 
 
 def _metrics(
+    identity: Int[Tensor, " n"],
     classified: Float[Tensor, ""],
     ranked: Float[Tensor, ""],
     logits: Float[Tensor, "n classes"],
-    identity: Int[Tensor, " n"],
     positive: Float[Tensor, " n"],
     negative: Float[Tensor, " n"],
 ) -> Row:
-    """Both losses, the share of images whose class is found, and that of triplets in the right order."""
+    """Of the whole: both losses, the share of images whose class is found, and that of triplets in the right order."""
     return {
         "cross_entropy": classified.item(),
         "triplet_loss": ranked.item(),
