@@ -15,9 +15,13 @@ def make_setup(
     method: MethodSettings, *, images: int = 48, labels: str = "found", steps: int = 10, **changes: object
 ) -> Setup:
     """A setup of eight images each of six identities, for a network of batch norm and few parameters."""
-    per_step = 48 if spec_of(method).command == "pretrain" else 24  # without an identity twice
-    values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": per_step}
-    views = ViewSettings(local_views=0 if method.kind == "moco" else 1)
+    values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": 48}
+    if spec_of(method).command == "finetune":
+        values |= {"images_per_step": 24}  # of four images of each identity
+    if method.kind == "mgn":
+        network = {"layers": [1, 1, 2, 1], "channels": [4, 4, 8, 8]}
+        values |= {"backbone": "resnet18_ibn", "arguments": network, "height": 64, "width": 32, "images_per_step": 64}
+    views = ViewSettings(local_views=0 if method.kind == "moco" or spec_of(method).command == "finetune" else 1)
     training = TrainSettings(
         **{**values, "local_height": 8, "local_width": 8, "views": views, "steps": steps, **changes}
     )

@@ -147,7 +147,8 @@ def test_exports_a_backbone(method: MethodSettings) -> None:
         embedder = task.export(keep)
         vectors = embedder([np.zeros((20, 10, 3), np.uint8)] * 2)
         assert vectors.shape == (2, task.backbone.num_features)
-        assert (embedder.preprocessing.height, embedder.preprocessing.width) == (16, 8)
+        training = task.setup.training
+        assert (embedder.preprocessing.height, embedder.preprocessing.width) == (training.height, training.width)
 
 
 @methods

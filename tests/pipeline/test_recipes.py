@@ -121,3 +121,15 @@ def test_every_backbone_has_the_papers_recipes_of_fine_tuning(name: str) -> None
         passes = 40 if (name, layout) == ("ghostnet_0_5", "market1501") else 20
         assert settings.warmup == pytest.approx(passes / 120, abs=1e-5)
         assert (settings.validation_share, settings.validation_every) == (0, 0)  # as there: the last weights
+
+
+@pytest.mark.parametrize(
+    "path", sorted(FINETUNE.glob("*/mgn_*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_recipes_of_mgn_are_the_papers(path: Path) -> None:
+    settings = resolve(FinetuneSettings, load_recipe(path))
+    assert path.stem == f"mgn_{settings.backbone}"
+    assert (settings.height, settings.width, settings.lr, settings.images_per_step) == (384, 128, 3.5e-4, 64)
+    assert (settings.optimizer, settings.lr_schedule, settings.method.images) == ("adam", "late-cosine", 16)
+    for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
+        assert FOLDER.parents[1] / command == path

@@ -50,6 +50,7 @@ METHODS = {
     "dino": MethodSpec("cion.settings:DinoSettings", "cion.task:Cion", "instance", "self-distillation of single images (DINO)"),
     "moco": MethodSpec("moco.settings:MocoSettings", "moco.task:Moco", "instance", "momentum contrast of single images (MoCo-v2)"),
     "transreid": MethodSpec("transreid.settings:TransReidSettings", "transreid.task:TransReid", "identities", "cross-entropy and triplets (TransReID)", "finetune"),
+    "mgn": MethodSpec("mgn.settings:MgnSettings", "mgn.task:Mgn", "identities", "circle loss and triplets of the image's parts (MGN)", "finetune"),
 }  # fmt: skip
 
 

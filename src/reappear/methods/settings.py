@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from pydantic import AfterValidator
 
-from reappear.core import Count, settings
+from reappear.core import Count, SettingsError, settings
 from reappear.train.settings import BaseTrainSettings, TrainSettings
 
 Width = Annotated[int, Interval(ge=1, le=65_536)]
@@ -55,3 +55,24 @@ class FinetuneMethodSettings(MethodSettings):
         Raises:
             SettingsError: They contradict each other.
         """
+
+
+@settings
+class SupervisedMethodSettings(FinetuneMethodSettings):
+    """Base of the settings of a method whose steps are identities with K images of each."""
+
+    images: int
+
+    def check(self, training: BaseTrainSettings) -> None:
+        """Refuses steps that are not two identities or more of K images."""
+        identities, rest = divmod(training.images_per_step, self.images)
+        if rest or identities < 2:
+            raise SettingsError(
+                f"images_per_step: must be a multiple of method.images {self.images}, twice or more, "
+                f"got {training.images_per_step}"
+            )
+        if identities // training.accumulate < 2:
+            raise SettingsError(
+                f"accumulate: each part of a step needs two identities for its triplets, and {identities} identities "
+                f"in {training.accumulate} parts are fewer; lower it"
+            )

@@ -128,3 +128,29 @@ class ClassifierHead(nn.Module):
         """Features after the neck."""
         normalised: Tensor = self.neck(features)
         return normalised
+
+
+class CosineHead(nn.Module):
+    """Cosines of the parts of a vector with weights of each class: for losses with margins, such as circle loss.
+
+    Args:
+        in_features: Width of the vector, with all parts.
+        classes: Identities of the training set.
+        parts: How many parts of equal width, each with weights of its own.
+    """
+
+    def __init__(self, in_features: int, classes: int, parts: int = 1) -> None:
+        super().__init__()
+        self.parts = parts
+        self.classifiers = nn.Parameter(torch.empty(parts, classes, in_features // parts))
+        nn.init.normal_(self.classifiers, std=0.01)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n parts classes"]:
+        """Cosines, in [-1, 1]; in the weights' own precision, under autocast too."""
+        with torch.autocast(features.device.type, enabled=False):
+            vectors = self.embed(features.to(self.classifiers.dtype)).view(len(features), self.parts, -1)
+            return torch.einsum("npd,pcd->npc", vectors, F.normalize(self.classifiers, dim=-1))
+
+    def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """The vector with each part of unit length."""
+        return F.normalize(features.view(len(features), self.parts, -1), dim=-1).flatten(1)

@@ -17,7 +17,7 @@ def cosine(step: int, *, steps: int, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-LrShape = Literal["cosine", "full-cosine", "step", "constant"]
+LrShape = Literal["cosine", "full-cosine", "late-cosine", "step", "constant"]
 
 
 def learning_rate(
@@ -40,8 +40,8 @@ def learning_rate(
         warmup: Steps of the rise.
         peak: Highest rate.
         end: At the end of the cosine.
-        shape: Along a cosine to `end`, which begins after the rise or ("full-cosine") with the training; to a tenth at
-            each of `falls`; or not at all.
+        shape: Along a cosine to `end`, which begins after the rise, with the training ("full-cosine") or in its middle
+            ("late-cosine"); to a tenth at each of `falls`; or not at all.
         falls: Shares of the training.
 
     >>> [learning_rate(step, steps=4, warmup=2, peak=1.0, end=0.0) for step in range(4)]
@@ -50,13 +50,15 @@ def learning_rate(
     [1.0, 1.0, 0.1, 0.01]
     >>> [round(learning_rate(step, steps=4, warmup=1, peak=1.0, shape="full-cosine"), 3) for step in range(4)]
     [1.0, 0.854, 0.5, 0.146]
+    >>> [learning_rate(step, steps=4, warmup=1, peak=1.0, shape="late-cosine") for step in range(4)]
+    [1.0, 1.0, 1.0, 0.5]
     """
     if step < warmup:
         return peak * (step + 1) / warmup
-    if shape == "cosine":
-        return cosine(step - warmup, steps=steps - warmup, start=peak, end=end)
-    if shape == "full-cosine":
-        return cosine(step, steps=steps, start=peak, end=end)
+    begins = {"cosine": warmup, "full-cosine": 0, "late-cosine": max(warmup, steps // 2)}
+    if shape in begins:
+        first = begins[shape]
+        return cosine(max(0, step - first), steps=steps - first, start=peak, end=end)
     fallen = sum(step >= round(share * steps, 6) for share in falls) if shape == "step" else 0
     return peak / 10.0**fallen
 

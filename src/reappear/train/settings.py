@@ -26,7 +26,7 @@ from reappear.models.preprocessing import Preprocessing
 from .schedule import LrShape
 from .views import ViewSettings
 
-OptimizerName = Literal["adamw", "sgd"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
 Keep = Literal["student", "teacher"]
@@ -101,7 +101,9 @@ class ScheduleSettings:
     final_lr: Annotated[NotNegative, "learning rate at the end of a cosine"] = 1e-6
     warmup: Annotated[float, "share of the training in which the learning rate rises", Interval(ge=0, lt=1)] = 0.125
     lr_schedule: Annotated[
-        LrShape, "how the learning rate falls after the warm-up; full-cosine: along a cosine that begins before it"
+        LrShape,
+        "how the learning rate falls after the warm-up; its cosine begins there, under full-cosine with the training, "
+        "under late-cosine in the middle of the training",
     ] = "cosine"
     lr_steps: Annotated[
         tuple[Fraction, ...], "shares of the training at which a stepped learning rate falls to a tenth"
@@ -116,7 +118,9 @@ class OptimizerSettings:
 
     section: ClassVar[str] = "Optimiser"
 
-    optimizer: Annotated[OptimizerName, "AdamW, or SGD with momentum 0.9"] = "adamw"
+    optimizer: Annotated[OptimizerName, "AdamW, Adam (decay is a part of the gradient), or SGD with momentum 0.9"] = (
+        "adamw"
+    )
     clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
     layer_decay: Annotated[
         float,

@@ -5,14 +5,13 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Positive, SettingsError, settings
-from reappear.methods.settings import FinetuneMethodSettings
+from reappear.core import Positive, settings
+from reappear.methods.settings import SupervisedMethodSettings
 from reappear.train.image_augment import ImageAugmentSettings
-from reappear.train.settings import BaseTrainSettings
 
 
 @settings
-class TransReidSettings(FinetuneMethodSettings):
+class TransReidSettings(SupervisedMethodSettings):
     """Cross-entropy after a batch-norm neck and batch-hard triplets before it: the recipe that CION fine-tunes by.
 
     With `jpm` and `sie` it is TransReID itself.
@@ -33,17 +32,3 @@ class TransReidSettings(FinetuneMethodSettings):
     augment: Annotated[ImageAugmentSettings, "augmentation of images"] = field(
         default_factory=lambda: ImageAugmentSettings(erase_area=(0.02, 0.33), erase_with="noise")
     )
-
-    def check(self, training: BaseTrainSettings) -> None:
-        """Refuses steps that are not two identities or more of K images."""
-        identities, rest = divmod(training.images_per_step, self.images)
-        if rest or identities < 2:
-            raise SettingsError(
-                f"images_per_step: must be a multiple of method.images {self.images}, twice or more, "
-                f"got {training.images_per_step}"
-            )
-        if identities // training.accumulate < 2:
-            raise SettingsError(
-                f"accumulate: each part of a step needs two identities for its triplets, and {identities} identities "
-                f"in {training.accumulate} parts are fewer; lower it"
-            )

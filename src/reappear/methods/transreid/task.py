@@ -1,35 +1,31 @@
 """TransReID's recipe (He et al. 2021; its baseline is that of Luo et al. 2019), by which CION fine-tunes."""
 
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from reappear.core import InputError
 from reappear.losses import BatchHardTripletLoss, smoothed_cross_entropy
-from reappear.methods.network import Network
 from reappear.methods.setup import Setup
+from reappear.methods.supervised import SupervisedTask
 from reappear.models.embedder import Embedder
 from reappear.models.heads import ClassifierHead
 from reappear.models.transreid import JIGSAW_PARTS, TransReIDViT
 from reappear.train import parallel
 from reappear.train.batch import ImageBatch
-from reappear.train.datasets import ImageDataset
-from reappear.train.image_augment import ImageAugment
 from reappear.train.metrics_log import Row
 from reappear.train.optimizer import ParameterGroup
-from reappear.train.samplers import PKSampler
 from reappear.train.settings import Keep
-from reappear.train.task import Labels, Phase, StepResult, Task
+from reappear.train.task import StepResult
 
 from .settings import TransReidSettings
 
 
-class TransReid(Task[ImageBatch]):
+class TransReid(SupervisedTask):
     """Features are pulled apart by identity in triplets, and classified after a batch-norm neck; both count alike.
 
     With jigsaw patches each part has its own triplets and classifier: the whole counts as much as all parts together.
@@ -41,49 +37,30 @@ class TransReid(Task[ImageBatch]):
         setup: Settings, images, and where it runs.
     """
 
-    student: Network
-
     def __init__(self, setup: Setup[TransReidSettings]) -> None:
-        self.settings, self.setup = setup.method, setup
-        people, identity = np.unique(setup.table.identity, return_inverse=True)
-        cameras, camera = np.unique(setup.table.camera, return_inverse=True)
-        if self.settings.sie and cameras[0] < 0:
+        self.settings = settings = setup.method
+        if settings.sie and setup.table.camera.min() < 0:
             raise InputError("method.sie: the set has images without a camera; leave side information out")
-        self._table = replace(setup.table, identity=identity, camera=camera)  # numbers without gaps
         self._more: dict[str, Any] = {}  # arguments of `TransReIDViT`
-        if self.settings.jpm or self.settings.sie:
-            self._more = {"jigsaw": self.settings.jpm, "cameras": len(cameras) if self.settings.sie else 0}
-            self._more["camera_weight"] = self.settings.sie_weight
+        if settings.jpm or settings.sie:
+            cameras = len(np.unique(setup.table.camera)) if settings.sie else 0
+            self._more = {"jigsaw": settings.jpm, "cameras": cameras, "camera_weight": settings.sie_weight}
         # Weight of each part in the loss, and what its features are multiplied by, as they are divided in the vector.
         self._parts = [(1.0, 1.0)]
-        if self.settings.jpm:
+        if settings.jpm:
             self._parts = [(0.5, 1.0), *[(0.5 / JIGSAW_PARTS, float(JIGSAW_PARTS))] * JIGSAW_PARTS]
-        self.student = setup.network(
-            partial(ClassifierHead, classes=len(people), parts=len(self._parts)),
+        super().__init__(
+            setup,
+            partial(ClassifierHead, parts=len(self._parts)),
+            augment=settings.augment,
+            images=settings.images,
             extend=partial(TransReIDViT, **self._more) if self._more else None,
         )
-        self.student.backbone = parallel.convert_sync_batchnorm(self.student.backbone, setup.device)
-        setup.compile(self.student)
-        self.triplet_loss = BatchHardTripletLoss(margin=self.settings.margin)
+        self.triplet_loss = BatchHardTripletLoss(margin=settings.margin)
 
     @property
     def _head(self) -> ClassifierHead:
         return cast(ClassifierHead, self.student.head)
-
-    @cached_property
-    def distributed(self) -> nn.Module:
-        """The student from images to features, so that gradients are averaged over processes."""
-        return parallel.wrap_ddp(_Pooled(self.student))
-
-    def phase(self, step: int, labels: Labels | None) -> Phase:
-        """One phase: P identities with K images of each."""
-        training, images = self.setup.training, self.settings.images
-        sampler = PKSampler(
-            self._table.identity, identities=training.images_per_step // images, images=images, seed=training.seed
-        )
-        augment = ImageAugment(self.settings.augment, height=training.height, width=training.width)
-        data = ImageDataset(self.setup.images, self._table, sampler, augment, seed=training.seed)
-        return Phase(0, self.setup.steps, data)
 
     def training_step(self, batch: ImageBatch, step: int) -> StepResult:
         """Cross-entropy and triplets of a step, or of a part of it."""
@@ -105,29 +82,19 @@ class TransReid(Task[ImageBatch]):
     def parameter_groups(self) -> list[ParameterGroup]:
         """Weights, and biases with a learning rate of their own; all decay."""
         named = [(name, p) for name, p in self.student.named_parameters() if p.requires_grad]
-        biases = [p for name, p in named if name.endswith(".bias")]
-        chosen = {id(p) for p in biases}
-        weights = [p for _, p in named if id(p) not in chosen]
-        return [ParameterGroup(weights), ParameterGroup(biases, lr_scale=self.settings.bias_lr)]
+        return [
+            ParameterGroup([p for name, p in named if not name.endswith(".bias")]),
+            ParameterGroup([p for name, p in named if name.endswith(".bias")], lr_scale=self.settings.bias_lr),
+        ]
 
     def export(self, keep: Keep) -> Embedder:
         """The backbone with its neck; vectors are the features before it."""
         super().export(keep)
-        training, config = self.setup.training, {}
+        training, network, config = self.setup.training, self.student, {}
         if self._more:
             arguments = {"vit": training.backbone, **training.arguments, **self._more}
             config = {"architecture": "transreid", "arguments": arguments}
-        network = self.student
         return Embedder(network.backbone, network.preprocessing, neck=self._head.neck, feature="before", config=config)
-
-
-class _Pooled(nn.Module):
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: UInt8[Tensor, "n 3 h w"], *cameras: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        return self.network.pooled(images, *cameras)
 
 
 def _metrics(

@@ -19,9 +19,9 @@ _HALF = (0.5, 0.5, 0.5)
 class FinetuneSettings(BaseTrainSettings):
     """How a model is fine-tuned. The defaults suit some thousands of images; recipes/finetune/ has the paper's."""
 
-    method: Annotated[AnyFinetuneMethod, "training method: transreid is the recipe that the paper fine-tunes by"] = (
-        field(default_factory=TransReidSettings)
-    )
+    method: Annotated[
+        AnyFinetuneMethod, "training method: transreid, the recipe that the paper fine-tunes all by; mgn, for ResNets"
+    ] = field(default_factory=TransReidSettings)
     identities: Annotated[
         str | None,
         "A-B: only people at these positions among those of the training images, sorted by number, from 1; all if not "
@@ -42,11 +42,15 @@ class FinetuneSettings(BaseTrainSettings):
     final_lr: Annotated[NotNegative, "learning rate at the end of a cosine"] = 1e-5
     warmup: Annotated[float, "share of the training in which the learning rate rises", Interval(ge=0, lt=1)] = 0.15
     lr_schedule: Annotated[
-        LrShape, "how the learning rate falls after the warm-up; full-cosine: along a cosine that begins before it"
+        LrShape,
+        "how the learning rate falls after the warm-up; its cosine begins there, under full-cosine with the training, "
+        "under late-cosine in the middle of the training",
     ] = "full-cosine"
     weight_decay: Annotated[NotNegative, "weight decay at the start"] = 1e-4
     final_weight_decay: Annotated[NotNegative, "weight decay at the end of its cosine"] = 1e-4
-    optimizer: Annotated[OptimizerName, "AdamW, or SGD with momentum 0.9"] = "sgd"
+    optimizer: Annotated[OptimizerName, "AdamW, Adam (decay is a part of the gradient), or SGD with momentum 0.9"] = (
+        "sgd"
+    )
     clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 0.0
     validation_share: Annotated[
         float,
