@@ -58,3 +58,16 @@ def test_centroids_follow_one_vector_after_the_other() -> None:
 def test_refuses_what_makes_no_sense(make: object, error: type[Exception]) -> None:
     with pytest.raises(error):
         make()
+
+
+def test_hardest_vector_of_each_identity_moves_its_centroid_once() -> None:
+    memory = _memory(momentum=0.2)
+    before, vectors = memory.centroids.clone(), _vectors(9, 5)
+    identity = torch.tensor([2, 0, 2, 2, 0, 1, 0, 2, 1])
+    memory.update_hardest(vectors, identity)
+    expected = before.clone()
+    for person in (0, 1, 2):
+        own = [i for i in range(9) if identity[i] == person]
+        hardest = min(own, key=lambda i: float(vectors[i] @ before[person]))
+        expected[person] = F.normalize(0.2 * before[person] + 0.8 * vectors[hardest], dim=0)
+    torch.testing.assert_close(memory.centroids, expected)

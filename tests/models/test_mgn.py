@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from reappear.core import SettingsError
 from reappear.models import Embedder, Preprocessing, create_model
-from reappear.models.mgn import MGN, GeM
+from reappear.models.mgn import MGN
+from reappear.models.pooling import GeM
 
 SMALL = {"layers": [1, 1, 2, 1], "channels": [4, 4, 8, 8]}
 

@@ -240,6 +240,23 @@ def test_goes_on_after_a_kill(data: Path, tmp_path: Path) -> None:
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
+def test_two_processes_learn_from_one_clustering(data: Path, tmp_path: Path) -> None:
+    """The first process clusters, and the other trains on the same clusters."""
+    method = ["--method", "cluster_contrast", "--method.images", "2", "--method.phase-steps", "2", "--method.k1", "6"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "reappear", "finetune"]
+    more = [*method, "--method.k2", "2", "--images-per-step", "8", "--validation-share", "0", "--lr", "0.0001"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "--data", data, "--out", tmp_path, "--name", "two", *NETWORK, *SMALL, *more],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "models" / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(row["clusters"] >= 2 and 0 <= row["pseudo_label_f1"] <= 1 for row in rows)
+    assert Embedder.load(tmp_path / "models" / "two").config["method"] == "cluster_contrast"
+
+
 def test_help_gives_an_example_and_the_settings_of_the_method(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["finetune", "--help"])

@@ -133,3 +133,15 @@ def test_recipes_of_mgn_are_the_papers(path: Path) -> None:
     assert (settings.optimizer, settings.lr_schedule, settings.method.images) == ("adam", "late-cosine", 16)
     for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
         assert FOLDER.parents[1] / command == path
+
+
+@pytest.mark.parametrize(("layout", "radius"), [("market1501", 0.6), ("msmt17", 0.7)])
+def test_recipes_of_cluster_contrast_are_the_papers(layout: str, radius: float) -> None:
+    path = FINETUNE / layout / "cluster_contrast.yaml"
+    settings = resolve(FinetuneSettings, load_recipe(path), {"backbone": "resnet50"})
+    method = settings.method
+    assert (method.radius, method.images, method.k1, method.momentum, method.gem) == (radius, 8, 30, 0.2, True)
+    assert settings.steps == 50 * method.phase_steps
+    assert [share * 50 for share in settings.lr_steps] == [20, 40]
+    for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
+        assert FOLDER.parents[1] / command == path

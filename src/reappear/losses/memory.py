@@ -63,3 +63,13 @@ class IdentityMemory(nn.Module):
             moved = F.normalize(centroids * self.momentum + vector * (1 - self.momentum), dim=-1)
             centroids = torch.where((turn < counts)[:, None], moved, centroids)
         self.centroids[people] = centroids
+
+    @torch.no_grad()
+    def update_hardest(self, vectors: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) -> None:
+        """Moves each centroid once, towards the vector of its identity that is the least similar to it."""
+        cosine = (self.centroids[identity] * vectors.to(self.centroids.dtype)).sum(1)
+        order = torch.argsort(cosine, stable=True)
+        order = order[torch.argsort(identity[order], stable=True)]  # by identity, the least similar first
+        is_first = torch.ones_like(order, dtype=torch.bool)
+        is_first[1:] = identity[order][1:] != identity[order][:-1]
+        self.update(vectors[order[is_first]], identity[order[is_first]])

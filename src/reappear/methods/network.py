@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reappear.models.embedder import Embedder
-from reappear.models.heads import ClassifierHead, CosineHead, DistillationHead, ProjectionHead
+from reappear.models.heads import ClassifierHead, CosineHead, DistillationHead, NeckHead, ProjectionHead
 from reappear.models.maps import feature_map
 from reappear.models.preprocessing import Preprocessing
 from reappear.train.batch_norm import RunningStatistics
 from reappear.train.settings import Statistics
 
-Head = DistillationHead | ProjectionHead | ClassifierHead | CosineHead
+Head = DistillationHead | ProjectionHead | ClassifierHead | CosineHead | NeckHead
 
 
 class Network(nn.Module):

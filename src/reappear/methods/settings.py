@@ -59,7 +59,7 @@ class FinetuneMethodSettings(MethodSettings):
 
 @settings
 class SupervisedMethodSettings(FinetuneMethodSettings):
-    """Base of the settings of a method whose steps are identities with K images of each."""
+    """Base of the settings of a method whose steps are identities, or clusters, with K images of each."""
 
     images: int
 
@@ -73,6 +73,6 @@ class SupervisedMethodSettings(FinetuneMethodSettings):
             )
         if identities // training.accumulate < 2:
             raise SettingsError(
-                f"accumulate: each part of a step needs two identities for its triplets, and {identities} identities "
+                f"accumulate: each part of a step needs two identities, and {identities} identities "
                 f"in {training.accumulate} parts are fewer; lower it"
             )

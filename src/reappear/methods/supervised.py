@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from reappear.core import ImageTable
 from reappear.train import parallel
 from reappear.train.batch import ImageBatch
-from reappear.train.datasets import ImageDataset
+from reappear.train.datasets import ImageDataset, Images
 from reappear.train.image_augment import ImageAugment, ImageAugmentSettings
 from reappear.train.samplers import PKSampler
 from reappear.train.task import Labels, Phase, Task
@@ -57,16 +58,26 @@ class SupervisedTask(Task[ImageBatch]):
 
     def phase(self, step: int, labels: Labels | None) -> Phase:
         """One phase: P identities with K images of each."""
+        identities = self.setup.training.images_per_step // self._images
+        return Phase(0, self.setup.steps, self.dataset(self.setup.images, self._table, identities=identities))
+
+    def dataset(
+        self, images: Images, table: ImageTable, *, identities: int, camera: Int[np.ndarray, " n"] | None = None
+    ) -> ImageDataset:
+        """Steps of identities with K images of each, augmented.
+
+        Args:
+            images: Read by row of the table.
+            table: Their labels.
+            identities: P.
+            camera: Where given, a group takes images of different cameras as far as there are any.
+        """
         training = self.setup.training
         sampler = PKSampler(
-            self._table.identity,
-            identities=training.images_per_step // self._images,
-            images=self._images,
-            seed=training.seed,
+            table.identity, identities=identities, images=self._images, seed=training.seed, camera=camera
         )
         augment = ImageAugment(self._augment, height=training.height, width=training.width)
-        data = ImageDataset(self.setup.images, self._table, sampler, augment, seed=training.seed)
-        return Phase(0, self.setup.steps, data)
+        return ImageDataset(images, table, sampler, augment, seed=training.seed)
 
 
 class _Pooled(nn.Module):

@@ -4,6 +4,7 @@ from .bootstrap import Difference, Interval, interval, paired_difference
 from .cameras import CameraPairs, score_cameras
 from .clustering import ClusteringScores, score_identities
 from .gallery import Block, Gallery, GalleryFactory, NumpyGallery
+from .jaccard import cluster_by_jaccard, jaccard_graph
 from .labels import label_numbers
 from .ranking import RankedLists, rank, rank_task, top
 from .reranking import k_reciprocal_rerank, reranked
@@ -25,9 +26,11 @@ __all__ = [
     "RankingProtocol",
     "RetrievalTask",
     "Verification",
+    "cluster_by_jaccard",
     "digests",
     "feature_keys",
     "interval",
+    "jaccard_graph",
     "k_reciprocal_rerank",
     "label_numbers",
     "paired_difference",

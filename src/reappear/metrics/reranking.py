@@ -116,16 +116,40 @@ def encode(
             f"embed both with one model"
         )
     features = np.concatenate([unit_rows(query, name="query"), unit_rows(gallery, name="gallery")])
-    near, distance, farthest = _neighbours(features, min(len(features), max(_KEPT * k1, k1 + 1, k2)), memory_mb)
-    mutual, half = _reciprocal(near[:, : k1 + 1]), _reciprocal(near[:, : int(np.around(k1 / 2)) + 1])
-    pairs = sparse.coo_array(_expanded(mutual, half))
+    near, distance, farthest = nearest_rows(features, min(len(features), max(_KEPT * k1, k1 + 1, k2)), memory_mb)
+    membership = membership_of(features, near, distance, farthest, first=k1 + 1, half=int(np.around(k1 / 2)) + 1, k2=k2)
+    return Encoding(features, len(query), farthest, membership)
+
+
+def membership_of(
+    features: Float[np.ndarray, "n d"],
+    near: Int[np.ndarray, "n k"],
+    distance: Float[np.ndarray, "n k"],
+    scale: Float[np.ndarray, " n"],
+    *,
+    first: int,
+    half: int,
+    k2: int,
+) -> sparse.csr_array:
+    """How much each row belongs to each other one's neighbourhood (V of Zhong et al. 2017, Eq. 4-10); rows sum to 1.
+
+    Args:
+        features: Unit rows.
+        near: The nearest rows of each, itself first.
+        distance: `1 - cos` to them.
+        scale: What distances of each row are divided by in the exponent.
+        first: Neighbours, the row itself among them, that are asked whether they are mutual.
+        half: The same for neighbours of neighbours.
+        k2: Neighbours whose encodings are averaged; 1 = none.
+    """
+    pairs = sparse.coo_array(_expanded(_reciprocal(near[:, :first]), _reciprocal(near[:, :half])))
     row, column = (np.asarray(side, np.int64) for side in pairs.coords)
-    shares = np.exp(-_distances(features, near, distance, row, column) / farthest[row])
+    shares = np.exp(-_distances(features, near, distance, row, column) / scale[row])
     shares /= np.bincount(row, shares, minlength=len(features))[row]
     membership = sparse.csr_array((shares.astype(np.float32), (row, column)), shape=(len(features),) * 2)
     if k2 > 1:
         membership = sparse.csr_array(_adjacency(near[:, :k2]) @ membership / np.float32(min(k2, len(features))))
-    return Encoding(features, len(query), farthest, membership)
+    return membership
 
 
 def reranked(
@@ -166,7 +190,7 @@ def _step(columns: int, memory_mb: int) -> int:
     return max(1, (memory_mb << 20) // (12 * columns))
 
 
-def _neighbours(
+def nearest_rows(
     features: Float[np.ndarray, "n d"], kept: int, memory_mb: int
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
     """The nearest rows of each row, itself first, how far they are (`1 - cos`), and how far the farthest row is.

@@ -130,6 +130,22 @@ class ClassifierHead(nn.Module):
         return normalised
 
 
+class NeckHead(nn.Module):
+    """BNNeck, then unit length: vectors that are compared with centroids.
+
+    Args:
+        in_features: Width of the backbone's features.
+    """
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.neck = BNNeck(in_features)
+
+    def embed(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Unit vectors."""
+        return F.normalize(self.neck(features), dim=-1)
+
+
 class CosineHead(nn.Module):
     """Cosines of the parts of a vector with weights of each class: for losses with margins, such as circle loss.
 

@@ -14,23 +14,10 @@ from torch import Tensor, nn
 from reappear.core import SettingsError
 
 from .necks import BNNeck
+from .pooling import GeM
 
 BRANCHES = 3  # branch i sees the whole image, and past the first its i stripes
 PARTS = 8  # three wholes, two halves, three thirds: in this order in the vector
-
-
-class GeM(nn.Module):
-    """Generalised-mean pooling of maps (n d rows columns) with a learnt exponent (Radenović et al. 2018)."""
-
-    def __init__(self, exponent: float = 3.0) -> None:
-        super().__init__()
-        self.exponent = nn.Parameter(torch.tensor([exponent]))
-
-    def forward(self, maps: Float[Tensor, "n d rows columns"]) -> Float[Tensor, "n d"]:
-        """`(mean x^p)^(1/p)` of each channel, in single precision at least."""
-        with torch.autocast(maps.device.type, enabled=False):
-            maps = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
-            return maps.clamp_min(1e-6).pow(self.exponent).mean((2, 3)).pow(1 / self.exponent)
 
 
 class PartHead(nn.Sequential):

@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,7 @@ from torch.distributed.nn.functional import all_gather as all_gather_with_gradie
 from reappear.core import SettingsError
 
 Network = TypeVar("Network", bound=nn.Module)
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -124,3 +125,18 @@ def broadcast_text(message: str | None) -> str:
     texts: list[str | None] = [message]
     dist.broadcast_object_list(texts, src=0)
     return str(texts[0])
+
+
+def broadcast_object(value: Value | None) -> Value:
+    """Broadcasts a value of rank 0, such as a numpy array, to all ranks; others give None."""
+    if rank_and_world()[1] == 1:
+        return cast(Value, value)
+    values: list[Value | None] = [value]
+    dist.broadcast_object_list(values, src=0)
+    return cast(Value, values[0])
+
+
+def broadcast_tensor(tensor: Tensor) -> None:
+    """Sets a tensor of each rank to that of rank 0."""
+    if rank_and_world()[1] > 1:
+        dist.broadcast(tensor, src=0)

@@ -20,7 +20,8 @@ class FinetuneSettings(BaseTrainSettings):
     """How a model is fine-tuned. The defaults suit some thousands of images; recipes/finetune/ has the paper's."""
 
     method: Annotated[
-        AnyFinetuneMethod, "training method: transreid, the recipe that the paper fine-tunes all by; mgn, for ResNets"
+        AnyFinetuneMethod,
+        "training method: transreid, the paper's for all backbones; mgn, for ResNets; cluster_contrast, without labels",
     ] = field(default_factory=TransReidSettings)
     identities: Annotated[
         str | None,

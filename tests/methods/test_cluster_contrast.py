@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from reappear.core import TrainingError
+from reappear.methods.cluster_contrast.settings import ClusterContrastSettings
+from reappear.methods.cluster_contrast.task import ClusterContrast
+from reappear.models import Embedder
+from reappear.train.loop import Run, train
+from reappear.train.optimizer import Schedule
+
+from .setups import make_setup
+
+
+def _task(*, labels: str = "found", images_per_step: int = 32, **changes: object) -> ClusterContrast:
+    method = ClusterContrastSettings(**{"phase_steps": 2, **changes})
+    setup = make_setup(method, labels=labels, images_per_step=images_per_step, log_every=1, checkpoint_every=1, lr=1e-3)
+    return ClusterContrast(setup)
+
+
+def test_people_who_look_alike_are_found_and_outliers_are_left_out() -> None:
+    task = _task()
+    phase = task.phase(0, None)
+    cluster = phase.labels["cluster"]
+    assert (phase.first, phase.end) == (0, 2)
+    batch = phase.data[1]
+    assert batch.images.shape[:2] == (4, 8)
+    row = task.training_step(batch, 1).metrics()
+    assert row["clusters"] == cluster.max() + 1
+    assert (row["clustered"], row["pseudo_label_precision"]) == (1.0, 1.0)
+    assert 0.9 < row["pseudo_label_f1"] <= 1.0
+
+    outliers = np.arange(0, 240, 7)
+    cluster[outliers] = -1
+    again = task.phase(0, {"cluster": cluster})  # as from a checkpoint
+    task.setup.images[:] = [np.full((20, 10, 3), int(row in outliers), np.uint8) for row in range(240)]
+    table = again.data.table
+    assert len(table) == 240 - len(outliers)
+    for step in range(4):
+        for row in again.data.sampler.groups(step).ravel().tolist():
+            assert again.data.images[row].max() == 0
+            assert table.identity[row] >= 0
+
+
+def test_memory_begins_as_the_mean_and_a_step_is_cross_entropy_to_it() -> None:
+    task = _task(hard=False)
+    phase = task.phase(0, None)
+    vectors = F.normalize(torch.from_numpy(task.export("student")([task.setup.images[i] for i in range(240)])), dim=-1)
+    cluster = torch.from_numpy(phase.labels["cluster"])
+    for number in range(int(cluster.max()) + 1):
+        mean = F.normalize(vectors[cluster == number].mean(0), dim=-1)
+        torch.testing.assert_close(task.memory.centroids[number], mean)
+    batch, centroids = phase.data[0], task.memory.centroids.clone()
+    result = task.training_step(batch, 0)
+    features = task.student.pooled(batch.images.flatten(0, 1))
+    unit = F.normalize(F.batch_norm(features, None, None, training=True), dim=-1)
+    target = batch.identity.repeat_interleave(8)
+    torch.testing.assert_close(result.loss, F.cross_entropy(unit @ centroids.T / 0.05, target))
+    task.after_step(0)
+    number = int(batch.identity[0])
+    expected = centroids[number]
+    for vector in unit[:8]:
+        expected = F.normalize(0.2 * expected + 0.8 * vector, dim=-1)
+    torch.testing.assert_close(task.memory.centroids[number], expected.detach())
+
+
+def test_identities_of_the_set_change_nothing(tmp_path: Path) -> None:
+    known, unknown = _task(), _task(labels="instance")
+    rows = [
+        train(task, Schedule(4, task.setup.training), task.setup.training, Run(tmp_path / str(number)))
+        for number, task in enumerate((known, unknown))
+    ]
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+    assert "pseudo_label_f1" in rows[0][0]
+    assert "pseudo_label_f1" not in rows[1][0]
+
+
+@pytest.mark.parametrize("stop", [3, 4, 5])
+def test_goes_on_inside_a_phase_and_between_two(tmp_path: Path, stop: int) -> None:
+    def run(folder: Path, *, broken: bool = False) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+        task = _task()
+        if broken:
+            after_step = task.after_step
+
+            def fail(step: int) -> None:
+                after_step(step)
+                if step == stop:
+                    raise KeyboardInterrupt
+
+            task.after_step = fail
+        rows = train(task, Schedule(7, task.setup.training), task.setup.training, Run(folder))
+        return task.state_dict(), rows
+
+    whole, expected = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", broken=True)
+    again, rows = run(tmp_path / "broken")
+    torch.testing.assert_close(again, whole, rtol=0, atol=0)
+    assert [(row["loss"], row["clusters"]) for row in rows] == [(row["loss"], row["clusters"]) for row in expected]
+
+
+def test_fewer_clusters_than_a_step_has_and_none_at_all() -> None:
+    few = _task(images_per_step=128)  # sixteen clusters are wanted
+    clusters = int(few.phase(0, None).labels["cluster"].max()) + 1
+    assert len(few.phase(0, None).data[0].identity) == min(16, clusters) < 16
+    with pytest.raises(TrainingError, match=r"method\.radius"):
+        _task(radius=0.999, k1=240).phase(0, None)
+    with pytest.raises(TrainingError, match=r"have 0 clusters.*raise method\.radius"):
+        _task(k1=2, k2=1, least=20).phase(0, None)
+
+
+def test_gem_is_saved_with_the_model(tmp_path: Path) -> None:
+    task = _task(gem=True)
+    task.phase(0, None)
+    embedder = task.export("student")
+    embedder.save(tmp_path / "m")
+    again = Embedder.load(tmp_path / "m")
+    assert again.config["arguments"] == {"network": "cnn6", "width": 4}
+    images = [task.setup.images[0]]
+    np.testing.assert_allclose(again(images), embedder(images), rtol=1e-5)
