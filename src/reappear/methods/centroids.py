@@ -48,7 +48,7 @@ class Centroids:
         """Cross-entropy of unit vectors to the centroids, in nats per vector. Keeps them for `update`."""
         centroid = torch.searchsorted(self._names, identity)
         self._seen.append((vectors.detach().transpose(0, 1).contiguous(), centroid))
-        return self.memory(*_rows(vectors, centroid))
+        return torch.as_tensor(self.memory(*_rows(vectors, centroid)))
 
     def update(self) -> None:
         """Moves the centroids towards the vectors of this step, in the order of the whole step."""
