@@ -81,14 +81,12 @@ def _train(
 
 
 def test_rows_of_metrics(tmp_path: Path) -> None:
-    validated: list[int] = []
-    rows = _train(
-        MeanColour(), tmp_path, validate=lambda: float(len(validated) or not validated.append(1)), validation_every=4
-    )
+    rows = _train(MeanColour(), tmp_path, validate=lambda: (0.25, 0.5), validation_every=4)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"loss", "watched", "lr", "weight_decay", "images_per_second", "eta_seconds"} <= rows[0].keys()
     assert [row["step"] for row in rows if "validation_map" in row] == [4, 6]
+    assert (rows[-1]["validation_map"], rows[-1]["validation_rank_1"]) == (0.25, 0.5)
     assert rows[-1]["eta_seconds"] == 0
     assert rows[0]["lr"] == 0.01
     assert rows[0]["weight_decay"] == pytest.approx(0.04)

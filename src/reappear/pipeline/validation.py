@@ -57,6 +57,11 @@ class Validation:
         """MAP of an embedder, in [0, 1]."""
         return self.rank(embedder).mean_ap
 
+    def scores(self, embedder: "Embedder") -> tuple[float, float]:
+        """MAP and rank 1 of an embedder, in [0, 1]."""
+        ranking = self.rank(embedder)
+        return ranking.mean_ap, float(ranking.cmc[0])
+
     def rank(self, embedder: "Embedder") -> Ranking:
         """The gallery ranked for each query by an embedder."""
         from reappear.metrics import rank

@@ -37,7 +37,7 @@ class Run:
         name: In the experiment tracker.
         resume_from: A checkpoint file, or a folder of them, of the same training elsewhere; for a `folder` without any.
         config_hash: Of settings, labels and data; a checkpoint with another is refused.
-        validate: Returns the mAP of the exported network, in [0, 1].
+        validate: Returns mAP and rank 1 of the exported network, in [0, 1].
         best: Keeps the weights of the highest mAP.
         progress: Progress listener.
     """
@@ -47,7 +47,7 @@ class Run:
     name: str = ""
     resume_from: Path | None = None
     config_hash: str = ""
-    validate: Callable[[], float] | None = None
+    validate: Callable[[], tuple[float, float]] | None = None
     best: BestModel | None = None
     progress: Progress = SILENT
 
@@ -139,10 +139,11 @@ class _Loop:
                     }
                     window, since = time.perf_counter(), done
                 if self._run.validate and settings.validation_every and (done % settings.validation_every == 0 or last):
-                    row |= {"step": done, "validation_map": self._run.validate()}
-                    self.progress.note(f"step {done}: validation mAP {row['validation_map']:.3f}")
+                    mean_ap, rank_1 = self._run.validate()
+                    row |= {"step": done, "validation_map": mean_ap, "validation_rank_1": rank_1}
+                    self.progress.note(f"step {done}: validation mAP {mean_ap:.3f}, rank 1 {rank_1:.3f}")
                     if self._run.best is not None:
-                        self._run.best.offer(done, row["validation_map"])
+                        self._run.best.offer(done, mean_ap)
                     window, since = time.perf_counter(), done
                 if row:
                     log.add({key: number for key, number in row.items() if math.isfinite(number)})

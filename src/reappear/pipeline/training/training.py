@@ -101,7 +101,7 @@ class Training:
             name=self.name,
             resume_from=Path(self.resume) if self.resume not in ("auto", "never") else None,
             config_hash=self._config_hash(data),
-            validate=None if validation is None else (lambda: validation.score(embedder)),
+            validate=None if validation is None else (lambda: validation.scores(embedder)),
             best=best,
             progress=progress,
         )
