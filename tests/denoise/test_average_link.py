@@ -1,5 +1,7 @@
 """Average linkage is that of the literal loops, whatever finds the neighbours and in whatever order nodes merge."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,15 @@ from reappear.denoise.constraints import CannotLink, Constraint
 from reappear.denoise.links import Links
 from reappear.denoise.neighbors import nearest_neighbors
 from reappear.denoise.nodes import Nodes
-from reappear.denoise.normalize import COHORT, PRIOR, center_by_place, mean_silhouette, normalize, similar_pairs
+from reappear.denoise.normalize import (
+    COHORT,
+    PAIR_BYTES,
+    PRIOR,
+    center_by_place,
+    mean_silhouette,
+    normalize,
+    similar_pairs,
+)
 from reappear.denoise.products import Blas
 from reappear.metrics import score_identities
 from reappear.pipeline.engines.torch_products import TorchProducts
@@ -23,7 +33,7 @@ from tests.references import average as literal
 
 from .worlds import gaussian, tracklet_set
 
-few = settings(max_examples=60, deadline=None, derandomize=True)
+few = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 def unit(x):
@@ -56,6 +66,12 @@ class Small(Blas):
     block, tile, threads = 16, (8, 8), False
 
 
+class Middling(Blas):
+    """Several blocks and tiles."""
+
+    block, tile = 256, (64, 128)
+
+
 @few
 @given(centers, st.integers(1, 20), st.one_of(st.none(), st.integers(0, 12)))
 def test_neighbors_are_those_of_a_sort(x, k, reach):
@@ -71,7 +87,7 @@ def test_neighbors_are_those_of_a_sort(x, k, reach):
 
 
 def test_neighbors_of_many_tiles_are_those_of_one():
-    x = random_people(0, count=5000, width=16)
+    x = random_people(0, count=2500, width=16)
     found = nearest_neighbors(x, 40)
     inner = x.astype(float) @ x.T.astype(float)
     np.fill_diagonal(inner, -2)
@@ -119,7 +135,7 @@ def test_similarities_are_those_of_the_loops_and_neighbors_hold_all_that_matter(
     assert np.allclose(found.mean, mean)
     assert np.allclose(found.deviation, deviation)
     z = literal.similarity(cosine, mean, deviation)
-    links = similar_pairs(found, neighbors, 1.0)
+    links = similar_pairs(found, neighbors, 1.0, 1 << 30)
     pairs = set(zip(links.first.tolist(), links.second.tolist(), strict=True))
     wanted = {(i, j) for i in range(len(x)) for j in range(i + 1, len(x)) if z[i][j] >= 1}
     assert wanted <= pairs
@@ -257,15 +273,16 @@ def test_stage_finds_people_and_does_not_depend_on_blocks_range_or_engine():
     start = Assignment.untouched(tracklets)
     found = average_link(tracklets, start)
     assert score_identities(person, found.crop_identity).pairwise_f1 > 0.9
+    found = average_link(tracklets, start, skip=6)
     for other in (
-        average_link(tracklets, start, radius=len(tracklets)),
-        average_link(tracklets, start, products=Small()),
-        average_link(tracklets, start, engine=Local(1)),
-        average_link(tracklets, start, place=7 - tracklets.video),
-        average_link(tracklets, start, approximate=Approximate(1.0)),
+        average_link(tracklets, start, skip=6, radius=len(tracklets)),
+        average_link(tracklets, start, skip=6, products=Middling()),
+        average_link(tracklets, start, skip=6, engine=Local(1 << 20)),
+        average_link(tracklets, start, skip=6, place=7 - tracklets.video),
+        average_link(tracklets, start, skip=6, approximate=Approximate(1.0)),
     ):
         assert (other.identity == found.identity).all()
-    assert average_link(tracklets, start, least=9.0).identities > found.identities
+    assert average_link(tracklets, start, skip=6, least=9.0).identities > found.identities
 
 
 def test_people_who_come_back_often_are_not_compared_with_themselves():
@@ -323,6 +340,12 @@ def test_cannot_links_and_review_are_kept_and_explained():
     assert (after[kept["first"]] == after[kept["second"]]).all()
 
 
+def test_similar_pairs_beyond_memory_are_refused():
+    tracklets, _ = crowd(people=100)
+    with pytest.raises(SettingsError, match="z: more than 10 pairs"):
+        average_link(tracklets, Assignment.untouched(tracklets), engine=Local(10 * PAIR_BYTES))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"), [({"least": 0.0}, "least"), ({"skip": 33}, "skip"), ({"skip": -1}, "skip")]
 )
@@ -330,3 +353,20 @@ def test_settings_out_of_range_are_refused(wrong, message):
     tracklets, _ = gaussian(0)
     with pytest.raises(SettingsError, match=message):
         average_link(tracklets, Assignment.untouched(tracklets), **wrong)
+
+
+def test_number_of_skipped_neighbors_of_many_nodes_is_chosen_on_a_stretch(monkeypatch):
+    tracklets, _ = crowd(people=100)
+    start, trace = Assignment.untouched(tracklets), Trace()
+    module = import_module("reappear.denoise.average_link")
+    monkeypatch.setattr(module, "_STRETCH", 200)
+    looked_at = []
+    monkeypatch.setattr(
+        module,
+        "mean_silhouette",
+        lambda centers, *rest: looked_at.append(len(centers)) or mean_silhouette(centers, *rest),
+    )
+    found = average_link(tracklets, start, radius=15, trace=trace)
+    assert set(looked_at) == {200}
+    again = average_link(tracklets, start, radius=15, skip=trace.skipped["average-link"])
+    assert (found.identity == again.identity).all()

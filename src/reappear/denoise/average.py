@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from reappear.core import thread_map
+
 from .constraints import Constraint
 from .groups import add_rows
 from .joining import Joined, components
 from .links import Links
 
 _DIGITS = 6  # to which averages are compared: what is equal but for rounding merges in the order of the nodes
-_CHUNK_BYTES = 64 << 20
+_CHUNK_BYTES = 64 << 20  # of sums, for each thread
 _ROWS = 4096
 
 
@@ -83,13 +85,13 @@ class _Clusters:
         self._links = links
         self._least = round(least, _DIGITS)
         count = len(similarities)
-        self._of = np.arange(count)
+        self._of = np.arange(count, dtype=np.int32)
         self._size = np.ones(count, np.int64)
         self._cannot: Int[np.ndarray, "c 2"] = np.zeros((0, 2), np.int64)
         self._why: Int[np.ndarray, " c"] = np.zeros(0, np.int64)
         if constraint is not None:
             self._cannot, self._why = constraint.nodes
-        self._a, self._b, self._best = links.first, links.second, np.arange(len(links))
+        self._a, self._b, self._best = (x.astype(np.int32) for x in (links.first, links.second, np.arange(len(links))))
         self._value = self._total = self._sums(self._a, self._b)
         self._kept = [np.zeros(0, np.int64)]
         self._refused = [np.zeros(0, np.int64)]
@@ -102,15 +104,15 @@ class _Clusters:
         if not len(self._a):
             return False
         mean = self._mean()
-        rank = np.empty(len(mean), np.int64)
-        rank[np.lexsort((self._b, self._a, -mean))] = np.arange(len(mean))
-        nearest = np.full(len(self._of), len(mean))
+        rank = np.empty(len(mean), np.int32)
+        rank[np.lexsort((self._b, self._a, -mean))] = np.arange(len(mean), dtype=np.int32)
+        nearest = np.full(len(self._of), len(mean), np.int32)
         np.minimum.at(nearest, self._a, rank)
         np.minimum.at(nearest, self._b, rank)
         mutual = (nearest[self._a] == rank) & (nearest[self._b] == rank)
         into, gone = self._a[mutual], self._b[mutual]
         self._kept.append(self._best[mutual])
-        to = np.arange(len(self._of))
+        to = np.arange(len(self._of), dtype=np.int32)
         to[gone] = into
         self._of = to[self._of]
         self._size[into] += self._size[gone]
@@ -143,7 +145,7 @@ class _Clusters:
         count = len(self._of)
         keys, first = np.unique(self._cannot[:, 0] * count + self._cannot[:, 1], return_index=True)
         self._cannot, self._why = self._cannot[first], self._why[first]
-        mine = self._a * count + self._b
+        mine = self._a.astype(np.int64) * count + self._b
         place = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
         forbidden = keys[place] == mine if len(keys) else np.zeros(len(mine), bool)
         self._refused.append(self._best[forbidden])
@@ -166,19 +168,17 @@ class _Clusters:
     def _sums(self, a: Int[np.ndarray, " m"], b: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
         """Sums of the similarities of all pairs of nodes of two clusters."""
         step = max(1, _CHUNK_BYTES // (32 * self._similarities.centers.shape[1]))
-        out = np.empty(len(a))
-        for begin in range(0, len(a), step):
-            out[begin : begin + step] = self._sum(a[begin : begin + step], b[begin : begin + step])
-        return out
+        some = ((a[begin : begin + step], b[begin : begin + step]) for begin in range(0, len(a), step))
+        return np.concatenate([np.zeros(0), *thread_map(self._sum, some)])
 
-    def _sum(self, a: Int[np.ndarray, " m"], b: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    def _sum(self, pairs: tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]) -> Float[np.ndarray, " m"]:
         """The same of few.
 
         With S = Σx, P = Σx/s and M = Σμ/s of each cluster that is ½(P_a·S_b + S_a·P_b − n_b M_a − n_a M_b).
         """
-        of, x = self._of, self._similarities
+        (a, b), of, x = pairs, self._of, self._similarities
         named, place = np.unique(np.concatenate([a, b]), return_inverse=True)
-        number = np.full(len(of), -1)
+        number = np.full(len(of), -1, np.int32)
         number[named] = np.arange(len(named))
         nodes = np.flatnonzero(number[of] >= 0)
         plain, weighted = np.zeros((2, len(named), x.centers.shape[1]))

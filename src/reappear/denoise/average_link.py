@@ -9,7 +9,7 @@ from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
 
 from .approximate import Approximate, approximate_neighbors
 from .average import average_linkage
-from .constraints import Constraint
+from .constraints import CannotLink, Constraint
 from .joining import Joined
 from .neighbors import Neighbors, nearest_neighbors
 from .nodes import Nodes
@@ -28,6 +28,7 @@ FEWEST = 35
 
 _SKIPS = (2, 3, 4, 6, 8, 11, 15, 20, 26, 32)
 _SKIPPED_PER_VISIT = 3
+_STRETCH = 20_000
 
 
 def average_link(
@@ -92,13 +93,15 @@ def average_link(
         if trace is not None:
             trace.recall[STAGE] = recall
     cannot_link = rules.cannot_link(tracklets, assignment.tracklet)
-    constraint = Constraint(cannot_link, nodes.of_tracklet) if len(cannot_link.pairs) else None
     places = np.unique(place[nodes.representative], return_inverse=True)[1]
-    linking = _Linking(nodes.centers, neighbors, least, constraint, places)
-    skip, made = linking.chosen() if skip is None else (skip, linking.joined(skip))
+    linking = _Linking(
+        nodes.centers, neighbors, least, Constraint(cannot_link, nodes.of_tracklet), places, engine.memory_bytes
+    )
+    if skip is None:
+        skip = linking.part(cannot_link, nodes.of_tracklet, radius).clearest()
     if trace is not None:
         trace.skipped[STAGE] = skip
-    return nodes.grouped(STAGE, assignment, made, cannot_link, trace)
+    return nodes.grouped(STAGE, assignment, linking.joined(skip), cannot_link, trace)
 
 
 @dataclass
@@ -108,31 +111,42 @@ class _Linking:
     centers: Float[np.ndarray, "n d"]
     neighbors: Neighbors
     least: float
-    constraint: Constraint | None
+    constraint: Constraint
     place: Int[np.ndarray, " n"]
+    memory_bytes: int
+
+    def part(self, cannot_link: CannotLink, node: Int[np.ndarray, " t"], radius: int | None) -> "_Linking":
+        """A stretch of nodes from the middle of many within a sliding range, which is like all of them; else all."""
+        count, length = len(self.centers), max(_STRETCH, 10 * (radius or 0))
+        if radius is None or count < 2 * length:
+            return self
+        some = slice((count - length) // 2, (count + length) // 2)
+        index = self.neighbors.index[some] - some.start
+        inside = (index >= 0) & (index < length)
+        here = Neighbors(np.where(inside, index, -1), np.where(inside, self.neighbors.cosine[some], -np.inf))
+        mine = np.where((node >= some.start) & (node < some.stop), node - some.start, -1)
+        return _Linking(
+            self.centers[some], here, self.least, Constraint(cannot_link, mine), self.place[some], self.memory_bytes
+        )
 
     def joined(self, skip: int) -> Joined:
         """The clusters."""
         similarities = normalize(self.centers, self.neighbors, skip)
-        links = similar_pairs(similarities, self.neighbors, self.least)
+        links = similar_pairs(similarities, self.neighbors, self.least, self.memory_bytes)
         return average_linkage(similarities, links, self.least, self.constraint)
 
-    def chosen(self) -> tuple[int, Joined]:
-        """The number of skipped neighbours, and the clusters with it.
+    def clearest(self) -> int:
+        """The number of skipped neighbours.
 
         People who come back often fill their own neighbourhoods, so that few of their visits are found unless many
         neighbours are skipped; and the more are skipped, the more people are put together. So it is the number that
         makes the clearest clusters, of those that are at most `_SKIPPED_PER_VISIT` for each other visit found.
         """
-        chosen = _SKIPS[0], self.joined(_SKIPS[0])
-        clearest = self._clarity(chosen[1])
-        for skip in _SKIPS[1:]:
-            made = self.joined(skip)
-            size = np.bincount(made.group)
+        clarity: dict[int, float] = {}
+        for skip in _SKIPS:
+            group = self.joined(skip).group
+            size = np.bincount(group)
             visits = (size**2).sum() / size.sum()  # in the cluster of a node
-            if _SKIPPED_PER_VISIT * (visits - 1) >= skip and (clarity := self._clarity(made)) > clearest:
-                chosen, clearest = (skip, made), clarity
-        return chosen
-
-    def _clarity(self, made: Joined) -> float:
-        return mean_silhouette(self.centers, self.neighbors, made.group, self.place)
+            if not clarity or _SKIPPED_PER_VISIT * (visits - 1) >= skip:
+                clarity[skip] = mean_silhouette(self.centers, self.neighbors, group, self.place)
+        return max(clarity, key=clarity.__getitem__)

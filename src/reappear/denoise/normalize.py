@@ -7,6 +7,8 @@ similarity is compared with those to the nearest others, the cohort, who are mos
 import numpy as np
 from jaxtyping import Float, Int
 
+from reappear.core import SettingsError
+
 from .average import Similarities
 from .groups import add_rows, release_pages, row_slices, to_unit
 from .links import Links
@@ -23,6 +25,9 @@ _LEAST_DEVIATION = 1e-3
 _NEVER = 2.0  # more than any similarity
 _ROWS = 4096
 _LOOKED_AT = 20_000
+
+PAIR_BYTES = 128
+"""Of one similar pair while clusters are made."""
 _SLACK = 1e-3  # a similarity may be off by this much where the cosine is a float32
 
 
@@ -73,21 +78,33 @@ def normalize(centers: Float[np.ndarray, "n d"], neighbors: Neighbors, skip: int
     return Similarities(centers, mean, deviation)
 
 
-def similar_pairs(similarities: Similarities, neighbors: Neighbors, least: float) -> Links:
+def similar_pairs(similarities: Similarities, neighbors: Neighbors, least: float, memory_bytes: int) -> Links:
     """All pairs of nodes with a similarity of `least` or more, which must be positive, and few others.
 
     Neighbours suffice: if the mean of two terms is positive, one of them is; then the pair is more similar than the
     mean of one node's cohort, thus than some of it, thus among the neighbours of that node, which are nearest first.
+
+    Raises:
+        SettingsError: They would not fit in memory.
     """
-    found = []
-    for begin in range(0, len(similarities), _ROWS):
+    count, most = len(similarities), max(1, memory_bytes // PAIR_BYTES)
+    keys, distances, total = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], 0
+    for begin in range(0, count, _ROWS):
         index, cosine = neighbors.index[begin : begin + _ROWS], neighbors.cosine[begin : begin + _ROWS]
         row, column = np.nonzero(index >= 0)
         first, second, inner = row + begin, index[row, column].astype(np.int64), cosine[row, column]
         kept = similarities.of(first, second, inner.astype(np.float64)) >= least - _SLACK
-        ends = np.sort(np.stack([first[kept], second[kept]]), axis=0)
-        found.append(Links(ends[0], ends[1], np.maximum(1 - inner[kept], 0)))
-    return Links.joined(found).in_order()
+        first, second = first[kept], second[kept]
+        keys.append(np.minimum(first, second) * count + np.maximum(first, second))
+        distances.append(np.maximum(1 - inner[kept], 0))
+        total += len(first)
+        if total > 2 * most:  # a pair is found once or twice
+            raise SettingsError(
+                f"z: more than {most:,} pairs of nodes are {least:.3g} or more alike and would not fit in memory; "
+                f"give more memory, or a higher z"
+            )
+    key, at = np.unique(np.concatenate(keys), return_index=True)
+    return Links(key // count, key % count, np.concatenate(distances)[at])
 
 
 def mean_silhouette(

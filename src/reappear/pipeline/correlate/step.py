@@ -103,6 +103,7 @@ def _correlate(
             f"give {format_memory(needed)} or more"
         )
     spare = memory - needed
+    listed = spare // (3 if settings.linking == "average" else 4)  # for pairs and links
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
     review = _weigh(log, work, tracklets, settings, progress) if log else None
@@ -118,7 +119,7 @@ def _correlate(
             review=review,
             truth=truth,
             camera=np.unique([video.camera for video in crops.videos], return_inverse=True)[1][tracklets.video],
-            engine=Bounded(engine, staging, limit=spare - spare // 4, memory_bytes=_MIN_MEMORY_BYTES + spare // 4),
+            engine=Bounded(engine, staging, limit=spare - listed, memory_bytes=_MIN_MEMORY_BYTES + listed),
             products=products,
             checkpoints=checkpoints,
             progress=progress,

@@ -222,7 +222,7 @@ def _thresholds(run: Run) -> list[Tree]:
         thresholds = report.get("thresholds", {})
         svg = draw_thresholds(thresholds, name=f"thresholds{place}")
         if svg is not None:
-            out.append({"round": name, "svg": Markup(svg), **thresholds})  # noqa: S704
+            out.append({"round": name, "svg": Markup(svg), "linking": report.get("linking", {}), **thresholds})  # noqa: S704
     return out
 
 
