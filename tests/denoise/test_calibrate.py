@@ -11,6 +11,7 @@ from reappear.denoise.groups import Groups, centroids
 from reappear.denoise.links import Links
 from reappear.denoise.thresholds import NO_CROP
 from reappear.metrics import score_identities
+from reappear.synthetic import TrackletPlan, embedded_tracklets
 
 from .worlds import tracklet_set
 
@@ -233,3 +234,19 @@ def test_shares_out_of_range(wrong):
     world, _ = make_street(0, people=6, videos=1)
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         calibrate(world, Assignment.untouched(world), **wrong)
+
+
+def test_impostors_that_share_the_light_of_a_tracklet_are_removed():
+    """They lie nearer to its crops than crops of other tracklets do, by a factor that is found."""
+    plan = TrackletPlan(
+        people=100, cameras=4, visits=2, crops=6, swapped=0.05, switched=0.02, background=0.02, split=0.25, seed=0
+    )
+    world, truth = embedded_tracklets(plan, dimensions=256, noise=0.6, camera_shift=0.4)
+    start = Assignment.untouched(world)
+    found = calibrate(world, start, resamples=0)
+    shown = [np.bincount(truth.truth[a:b] + 1).argmax() - 1 for a, b in pairwise(world.offsets.tolist())]
+    wrong = truth.truth != np.array(shown)[world.origin]
+    removed = single_tracklet(world, start, sigma_cst=found.sigma_cst).tracklet < 0
+    assert found.crops_wrong == pytest.approx(wrong.mean(), abs=0.02)
+    assert removed[wrong].mean() > 0.7
+    assert wrong[removed].mean() > 0.7

@@ -111,8 +111,8 @@ def calibrate(
     σ_cst is the nearest distance from which the share `impostors` of the crops that lie there show another person.
     Crops lie at some distance from the rest of their own tracklet; impostors lie where crops lie from tracklets seen
     at the same time. What the first distribution has of the second is at most their ratio beyond any distance, and the
-    least of these ratios is taken for the share π of crops that show another person. Beyond σ it is then π · impostors
-    beyond σ / crops beyond σ.
+    least of these ratios is taken for the share π of crops that show another person (`Outliers`). Beyond σ it is then
+    π · impostors beyond σ / crops beyond σ.
 
     σ_drm is the longest link at which no more than the share `false_links` of the pairs of crops that linking puts
     together is of two people. How often two people come within a distance is read off the pairs seen at the same time,

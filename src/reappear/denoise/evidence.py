@@ -56,7 +56,7 @@ class Sample:
         """The weighted quantile."""
         return float(self.value[min(np.searchsorted(self.weight, share * self.weight[-1]), len(self.value) - 1)])
 
-    def share_from(self, distance: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+    def share_from(self, distance: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Share of the weight at or beyond these distances."""
         below = np.concatenate([[0.0], self.weight])[np.searchsorted(self.value, distance)]
         return np.asarray(1 - below / self.weight[-1])
