@@ -6,7 +6,8 @@ DATA has the Market-1501 layout; EXTRACTOR is a network for `reappear embed`; FI
 tracklet is a person in a camera, a camera is a video, and a tracklet starts every 1.25 s. Then crops are swapped
 between simultaneous tracklets, tracklets are split, and crops of the empty background of FILM (the median of its
 frames) are added. Identities are sorted by number: the last 200 are the test part; choices were made on others.
-"calibrated + constraints" is the default of `correlate --linking closure`: cannot-link constraints and the guard against chains.
+"calibrated + constraints" is the default of `correlate --linking closure`: cannot-link constraints and the guard
+against chains.
 With some 500 tracklets, r_s = 1000 compares all pairs, so that `global_link` equals cross-video.
 """
 

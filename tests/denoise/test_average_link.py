@@ -336,6 +336,7 @@ def test_cannot_links_and_review_are_kept_and_explained():
     assert any(at)
     assert set(table["reason"][at]) == {"review"}
     kept = trace.link_columns()
+    assert (kept["similarity"] >= 1.5 - 1e-5).all()
     assert len(kept["first"]) == len(tracklets) - len(np.unique(after))
     assert (after[kept["first"]] == after[kept["second"]]).all()
 

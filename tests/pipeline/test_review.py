@@ -271,6 +271,10 @@ class TestExplain:
         assert text.startswith(f"identity {why.identity} of after: {len(why.tracklets)} tracklets, ")
         assert re.search("different people by review", text)
         assert "decided  review" in text
+        merged = [row for row in why.links if row["stage"] == "average-link"]
+        assert merged
+        assert all(row["similarity"] >= 4 for row in merged)
+        assert f"z {merged[0]['similarity']:.1f}  average-link" in text
         assert "(anna, " in text
         assert "another coat" in text
         for row in why.tracklets:

@@ -62,7 +62,7 @@ def _tree(why: Explanation) -> list[str]:
             if node in seen:
                 continue
             seen.add(node)
-            by = "" if link is None else f"  {_distance(link['distance'])}  {link['stage']}"
+            by = "" if link is None else f"  {_distance(link['distance'])}{_similarity(link)}  {link['stage']}"
             lines.append("  " + "   " * (depth - 1) + ("└─ " if depth else "") + f"{node}{by}")
             waiting += [(other, depth + 1, by_which) for other, by_which in reversed(near[node])]
     return lines
@@ -76,6 +76,10 @@ def _format_refused(row: dict[str, Any]) -> str:
         "seen together": "tracklets {} and {} are simultaneous",
     }[row["reason"]].format(*(row["cannot_link"] or ()))
     return f"{row['first']} – {row['second']}  {_distance(row['distance'])}  {row['stage']}, {where}: {why}"
+
+
+def _similarity(link: dict[str, Any]) -> str:
+    return "" if link["similarity"] is None else f"  z {link['similarity']:.1f}"
 
 
 def _format_left(row: dict[str, Any]) -> str:

@@ -94,6 +94,7 @@ class _Clusters:
         self._a, self._b, self._best = (x.astype(np.int32) for x in (links.first, links.second, np.arange(len(links))))
         self._value = self._total = self._sums(self._a, self._b)
         self._kept = [np.zeros(0, np.int64)]
+        self._similarity = [np.zeros(0)]
         self._refused = [np.zeros(0, np.int64)]
         self._witness = [np.zeros(0, np.int64)]
         self._drop_dissimilar()
@@ -112,6 +113,7 @@ class _Clusters:
         mutual = (nearest[self._a] == rank) & (nearest[self._b] == rank)
         into, gone = self._a[mutual], self._b[mutual]
         self._kept.append(self._best[mutual])
+        self._similarity.append(mean[mutual])
         to = np.arange(len(self._of), dtype=np.int32)
         to[gone] = into
         self._of = to[self._of]
@@ -127,7 +129,8 @@ class _Clusters:
         """The clusters and how they came about."""
         kept = self._links[np.concatenate(self._kept)]
         refused = self._links[np.concatenate(self._refused)]
-        return Joined(components(len(self._of), kept), kept, refused, np.concatenate(self._witness))
+        group, similarity = components(len(self._of), kept), np.concatenate(self._similarity)
+        return Joined(group, kept, refused, np.concatenate(self._witness), similarity)
 
     def _mean(self) -> Float[np.ndarray, " p"]:
         return np.asarray(np.round(self._total / (self._size[self._a] * self._size[self._b]), _DIGITS))

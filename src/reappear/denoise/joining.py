@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
@@ -23,12 +23,14 @@ class Joined:
         kept: Links that connect the groups, a spanning forest.
         refused: Links that would have joined two groups, refused by a constraint.
         witness: For each of these the row of `CannotLink` that forbids it; -1 = the guard does.
+        similarity: For each kept link the mean similarity of the two clusters that it merged; `None` = by distance.
     """
 
     group: Int[np.ndarray, " n"]
     kept: Links
     refused: Links
     witness: Int[np.ndarray, " r"]
+    similarity: Float[np.ndarray, " k"] | None = None
 
     def without(self, cut: Links) -> "Joined":
         """The same with links that were cut before joining."""

@@ -92,9 +92,8 @@ class Nodes:
     ) -> Assignment:
         """The assignment in which the nodes of a group are one identity."""
         if trace is not None:
-            trace.add_links(
-                stage, self.representative[made.kept.first], self.representative[made.kept.second], made.kept.distance
-            )
+            ends = self.representative[made.kept.first], self.representative[made.kept.second]
+            trace.add_links(stage, *ends, made.kept.distance, made.similarity)
             trace.add_refused(stage, made, cannot_link, self.representative)
         identity = np.full(len(self.of_tracklet), -1, np.int64)
         filled = self.of_tracklet >= 0

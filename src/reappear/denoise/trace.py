@@ -11,9 +11,10 @@ from .links import Links
 Columns = dict[str, np.ndarray]
 Part = tuple[str, Columns]
 
-_LINKS: dict[str, type] = {"first": np.int64, "second": np.int64, "distance": np.float32}
+_PAIRS: dict[str, type] = {"first": np.int64, "second": np.int64, "distance": np.float32}
+_LINKS: dict[str, type] = _PAIRS | {"similarity": np.float32}
 _MOVES: dict[str, type] = {"crop": np.int64, "source": np.int64, "target": np.int64, "distance": np.float32}
-_REFUSED: dict[str, type] = _LINKS | {"reason": object, "cannot_link_first": np.int64, "cannot_link_second": np.int64}
+_REFUSED: dict[str, type] = _PAIRS | {"reason": object, "cannot_link_first": np.int64, "cannot_link_second": np.int64}
 
 
 @dataclass
@@ -25,7 +26,8 @@ class Trace:
     Attributes:
         links: Stage and columns: two tracklets whose identities were joined, and the distance of their centroids, NaN
             where people decided it. Of many links between two groups only the shortest that hold them together are
-            kept (a spanning forest).
+            kept (a spanning forest). By average linkage also the mean similarity of the groups that it merged (z),
+            NaN for others.
         moves: Stage and columns: crop, the tracklet it left, the one it went to (-1 = discarded), and its distance to
             the deciding centroid; NaN for review decisions.
         refused: Stage and columns: two tracklets whose identities are within the threshold but were not merged; the
@@ -51,10 +53,16 @@ class Trace:
         return cls(_parts(links), _parts(moves), _parts(refused))
 
     def add_links(
-        self, stage: str, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"], distance: Float[np.ndarray, " n"]
+        self,
+        stage: str,
+        first: Int[np.ndarray, " n"],
+        second: Int[np.ndarray, " n"],
+        distance: Float[np.ndarray, " n"],
+        similarity: Float[np.ndarray, " n"] | None = None,
     ) -> None:
         """Notes joins of one stage."""
-        self.links.append((stage, {"first": first, "second": second, "distance": distance}))
+        columns = {"first": first, "second": second, "distance": distance}
+        self.links.append((stage, columns if similarity is None else columns | {"similarity": similarity}))
 
     def add_refused(
         self, stage: str, made: Joined, cannot_link: CannotLink, representative: Int[np.ndarray, " n"]
@@ -109,8 +117,8 @@ class Trace:
         ]
 
     def link_columns(self) -> dict[str, np.ndarray]:
-        """All links as one table."""
-        return _table(self.links, _LINKS)
+        """All links as one table; with similarities where there are any."""
+        return _table(self.links, _LINKS if any("similarity" in columns for _, columns in self.links) else _PAIRS)
 
     def move_columns(self) -> dict[str, np.ndarray]:
         """All moves as one table."""
@@ -132,8 +140,13 @@ def _parts(table: Columns) -> list[Part]:
 
 
 def _table(parts: list[Part], names: dict[str, type]) -> dict[str, np.ndarray]:
-    stages = [np.full(len(columns["distance"]), stage, object) for stage, columns in parts]
+    sizes = [len(columns["distance"]) for _, columns in parts]
+    stages = [np.full(size, stage, object) for size, (stage, _) in zip(sizes, parts, strict=True)]
     out = {"stage": np.concatenate([np.empty(0, object), *stages])}
     for name, kind in names.items():
-        out[name] = np.concatenate([np.empty(0, kind), *(columns[name].astype(kind) for _, columns in parts)])
+        found: list[np.ndarray] = [
+            columns[name].astype(kind) if name in columns else np.full(size, np.nan, kind)
+            for size, (_, columns) in zip(sizes, parts, strict=True)
+        ]
+        out[name] = np.concatenate([np.empty(0, kind), *found])
     return out
