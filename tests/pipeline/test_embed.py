@@ -1,4 +1,5 @@
 import pickle
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -173,3 +174,31 @@ def test_workspace_may_be_moved(work, tmp_path_factory):
     moved = Workspace(tmp_path_factory.mktemp("elsewhere") / "work")
     work.root.rename(moved.root)
     assert embed(moved, "a", EmbedSettings(extractor=ModelSettings(name=str(moved.model("small"))))).already_done
+
+
+def test_embeddings_beside_others_are_both_less_their_means(work: Workspace) -> None:
+    embed(work, "first", EmbedSettings(extractor=ColorSettings(stripes=2)))
+    embed(work, "second", EmbedSettings(extractor=ColorSettings(stripes=3)))
+    record = embed(work, "both", EmbedSettings(extractor=ColorSettings(stripes=3), beside="first"))
+    both, meta = read_embeddings(work.embeddings("both"))
+    parts = [np.asarray(read_embeddings(work.embeddings(name))[0], np.float64) for name in ("first", "second")]
+    known = np.arange(CROPS) != BROKEN
+    expected = []
+    for part in parts:
+        centred = part - part[known].mean(0)
+        expected.append(centred / np.linalg.norm(centred, axis=1, keepdims=True) / np.sqrt(2))
+    np.testing.assert_allclose(both[known], np.concatenate(expected, axis=1)[known], atol=1e-3)
+    assert not both[BROKEN].any()
+    assert meta["width"] == both.shape[1] == record.counts["width"] == sum(part.shape[1] for part in parts)
+    assert record.dropped == {"images that cannot be decoded": 1}
+
+
+def test_embeddings_beside_depend_on_the_others(work: Workspace) -> None:
+    embed(work, "first", EmbedSettings(extractor=ColorSettings(stripes=2)))
+    embed(work, "both", EmbedSettings(beside="first"))
+    with pytest.raises(InputError, match="there: both, first"):
+        embed(work, "lost", EmbedSettings(beside="none_such"))
+    shutil.rmtree(work.embeddings("first"))
+    embed(work, "first", EmbedSettings(extractor=ColorSettings(stripes=4)))
+    with pytest.raises(WorkspaceError, match="beside"):
+        embed(work, "both", EmbedSettings(beside="first"))

@@ -25,11 +25,18 @@ from reappear.core import (
 )
 from reappear.data import decode_image
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
-from reappear.store import CropStore, disk_errors, write_embeddings, write_text
+from reappear.store import (
+    CropStore,
+    disk_errors,
+    read_embeddings,
+    write_embedding_blocks,
+    write_embeddings,
+    write_text,
+)
 
 from .contents import hash_files
 from .engines import EngineSettings, LocalSettings, open_engine
-from .record import Outcome, Record, run_step
+from .record import Outcome, Record, require_made_of, run_step
 from .workspace import Workspace
 
 _BLOCK = 4096
@@ -45,6 +52,10 @@ class EmbedSettings:
         BatchSize, "crops at a time; vectors of a network may differ by it in the last bit", OPERATIONAL
     ] = 64
     flip: Annotated[bool, "add the vector of the mirrored crop"] = False
+    beside: Annotated[
+        str | None,
+        "name of embeddings to put the new ones beside: each vector is then both, less their means, of equal weight",
+    ] = None
     engine: Annotated[EngineSettings, "where crops are embedded. The result is the same", OPERATIONAL] = field(
         default_factory=LocalSettings
     )
@@ -57,13 +68,16 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     where an interrupted call left off.
 
     Raises:
-        InputError: No crop has a vector. There are no crops yet, or the extractor's file does not fit.
+        InputError: No crop has a vector. There are no crops yet, the extractor's file does not fit, or there are no
+            embeddings of these crops to put them beside.
         DeviceError: A GPU has too little memory for the batch.
     """
     crops = work.open_crops()
     crops.require_images()
     files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
     inputs: dict[str, Path | str] = {"crops": work.crops, **hash_files(files, work.hashes)}
+    if settings.beside is not None:
+        inputs["beside"] = require_embeddings(work, settings.beside)
 
     inside = f"{work.root}{os.sep}"  # the result does not depend on where the workspace lies
     texts = {name: text for name, text in vars(settings.extractor).items() if isinstance(text, str | Path)}
@@ -73,11 +87,29 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
     def fill(staging: Path) -> Outcome:
         advice = f"lower batch, which is {settings.batch}, or free the GPU of other programs"
         with device_memory_errors(advice), open_engine(settings.engine, _SHARED) as engine:
+            beside = None if settings.beside is None else work.embeddings(settings.beside)
             return _embed_all(
-                crops, _Embedder(settings.extractor, settings.flip), staging, settings.batch, engine, progress
+                crops, _Embedder(settings.extractor, settings.flip), staging, settings.batch, beside, engine, progress
             )
 
     return run_step(work.embeddings(name), step="embed", settings=read, inputs=inputs, work=fill, progress=progress)
+
+
+def require_embeddings(work: Workspace, name: str) -> Path:
+    """Folder of embeddings of this name.
+
+    Raises:
+        InputError: There are none.
+        WorkspaceError: They are of other crops than the workspace holds now.
+    """
+    folder = work.embeddings(name)
+    if not (folder / "record.json").exists():
+        there = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/record.json"))) or "none"
+        raise InputError(
+            f"{work.root} holds no embeddings {name!r} (there: {there}); run `reappear embed`, or give other ones"
+        )
+    require_made_of(folder, crops=work.crops)
+    return folder
 
 
 class _Embedder:
@@ -110,7 +142,13 @@ def _batches(crops: CropStore, done: int, batch: int) -> Iterator[list[bytes]]:
 
 
 def _embed_all(
-    crops: CropStore, embedder: _Embedder, staging: Path, batch: int, engine: Engine, progress: Progress
+    crops: CropStore,
+    embedder: _Embedder,
+    staging: Path,
+    batch: int,
+    beside: Path | None,
+    engine: Engine,
+    progress: Progress,
 ) -> Outcome:
     extractor = embedder.extractor
     rows, checkpoint_file = staging / "rows.f16", staging / "rows.json"
@@ -134,14 +172,45 @@ def _embed_all(
                     os.fsync(file.fileno())
                     write_text(checkpoint_file, json.dumps({"done": done, "dropped": dropped}))
     stored = np.memmap(rows, np.float16, "r", shape=(len(crops), extractor.width))
-    write_embeddings(staging, stored, {"extractor": extractor.name, "flip": embedder.flip, "normalised": True})
+    meta = {"extractor": extractor.name, "flip": embedder.flip, "normalised": True}
+    width = extractor.width
+    if beside is None:
+        write_embeddings(staging, stored, meta)
+    else:
+        earlier, its = read_embeddings(beside)
+        width += earlier.shape[1]
+        meta |= {"extractor": f"{its.get('extractor', beside.name)} beside {extractor.name}"}
+        lost = int(np.count_nonzero(stored.any(axis=1) & ~earlier.any(axis=1)))
+        dropped.update({f"crops without a vector in {beside.name}": lost} if lost else {})
+        blocks = _side_by_side((earlier, stored))
+        write_embedding_blocks(staging, blocks, rows=len(crops), width=width, meta=meta)
     del stored
     rows.unlink()
     checkpoint_file.unlink(missing_ok=True)
     for reason, count in dropped.items():
         progress.note(f"{count} of {len(crops)} crops left out: {reason}")
     made = len(crops) - dropped.total()
-    return Outcome({"crops": len(crops), "width": extractor.width}, dict(dropped), made=made)
+    return Outcome({"crops": len(crops), "width": width}, dict(dropped), made=made)
+
+
+def _side_by_side(parts: Sequence[np.ndarray]) -> Iterator[Float[np.ndarray, "_b d"]]:
+    """Unit rows of several embeddings, each less the mean of its own and of unit length again, in blocks.
+
+    Their cosine is the mean of the parts' cosines. A row is zero where it is in any part.
+    """
+    starts = range(0, len(parts[0]), _BLOCK)
+    totals: list[Any] = [0.0] * len(parts)
+    there = 0
+    for start in starts:
+        blocks = [np.asarray(part[start : start + _BLOCK], np.float64) for part in parts]
+        known = np.all([block.any(axis=1) for block in blocks], axis=0)
+        there += int(known.sum())
+        totals = [total + block[known].sum(axis=0) for total, block in zip(totals, blocks, strict=True)]
+    for start in starts:
+        blocks = [np.asarray(part[start : start + _BLOCK], np.float64) for part in parts]
+        known = np.all([block.any(axis=1) for block in blocks], axis=0)
+        centred = [_unit(block - total / max(1, there)) for total, block in zip(totals, blocks, strict=True)]
+        yield np.where(known[:, None], np.concatenate(centred, axis=1) / np.sqrt(len(parts)), 0.0)
 
 
 def embed_images(

@@ -33,8 +33,11 @@ class RunSettings:
         Annotated[int, Interval(ge=1, le=100)] | None,
         "rounds of embed, correlate, pretrain; 2 if not given, or 1 with --extractor",
     ] = None
+    beside: Annotated[
+        bool, "later rounds compare by the extractor of round 0 and the own model side by side; no = by the model alone"
+    ] = True
     carry: Annotated[bool, "later rounds start from the identities of the round before; no = each from tracklets"] = (
-        True
+        False
     )
     ingest: Annotated[IngestSettings, "videos to crops"] = field(default_factory=IngestSettings)
     correlate: Annotated[CorrelateSettings, "embeddings to identities"] = field(default_factory=CorrelateSettings)
@@ -74,8 +77,7 @@ def correlate_in_rounds(
 ) -> list[str]:
     """Runs rounds: each embeds with the model of the round before, correlates, and trains a model.
 
-    A later round starts from the identities of the one before, so that its model adds links that the earlier
-    descriptor did not find.
+    A later round compares by the extractor of round 0 and the model of the round before, side by side.
 
     Writes identities and models `round0`, `round1`, ..., and embeddings `round0` to one beyond the last model. A call
     with more or fewer rounds reuses finished ones. After review decisions, everything that depends on them has their
@@ -85,16 +87,17 @@ def correlate_in_rounds(
         The names of the rounds' identities and models.
     """
     revision = _revision(work, settings.correlate, progress)
-    embeddings = "round0"
+    embeddings, beside = "round0", None
     extractor: ExtractorSettings = settings.extractor or ColorSettings()
     names = [f"round{number}{revision}" for number in range(rounds)]
     for number, name in enumerate(names):
-        embed(work, embeddings, EmbedSettings(extractor=extractor), progress=progress)
+        embed(work, embeddings, EmbedSettings(extractor=extractor, beside=beside), progress=progress)
         start = names[number - 1] if number and settings.carry else None
         correlate(work, name, settings.correlate, embeddings=embeddings, start=start, progress=progress)
         pretrain(work, name, settings.pretrain, labels=name, progress=progress)
         embeddings, extractor = f"round{number + 1}{revision}", ModelSettings(name=str(work.model(name)))
-    embed(work, embeddings, EmbedSettings(extractor=extractor), progress=progress)
+        beside = "round0" if settings.beside else None
+    embed(work, embeddings, EmbedSettings(extractor=extractor, beside=beside), progress=progress)
     return names
 
 

@@ -6,8 +6,9 @@ import numpy as np
 from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, device_memory_errors, read_text
 from reappear.denoise import ReviewConstraints
 from reappear.pipeline.contents import hash_files
+from reappear.pipeline.embed import require_embeddings
 from reappear.pipeline.engines import Bounded, choose_products, format_memory, open_engine, parse_memory
-from reappear.pipeline.record import Outcome, Record, read_record, require_made_of, run_step
+from reappear.pipeline.record import Outcome, Record, read_record, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
     read_decisions,
@@ -49,8 +50,8 @@ def correlate(
             from tracklets.
         progress: Progress listener.
     """
-    _require(work, embeddings)
-    require_made_of(work.embeddings(embeddings), crops=work.crops)
+    work.open_crops()
+    require_embeddings(work, embeddings)
     begun = {"start": work.finished_identities(start)} if start else {}
     log = review_log(work, settings)
     decided = hash_files({"review": log} if log else {}, work.hashes)
@@ -63,16 +64,6 @@ def correlate(
         work=lambda staging: _correlate(work, settings, memory, embeddings, start, log, staging, progress),
         progress=progress,
     )
-
-
-def _require(work: Workspace, embeddings: str) -> None:
-    work.open_crops()
-    if not (work.embeddings(embeddings) / "record.json").exists():
-        folders = work.embeddings(embeddings).parent.glob("*/record.json")
-        there = ", ".join(sorted(path.parent.name for path in folders)) or "none"
-        raise InputError(
-            f"{work.root} holds no embeddings {embeddings!r} (there: {there}); run `reappear embed`, or give other ones"
-        )
 
 
 def _correlate(
