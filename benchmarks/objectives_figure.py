@@ -1,8 +1,8 @@
-"""Plots mAP over steps of each arm, from the results of `benchmarks/pretraining_table.py`.
+"""Plots mAP over steps of methods that learn from found identities, from the results of `objectives.py`.
 
-    python benchmarks/pretraining_figure.py docs/images/pretraining.svg
+    python benchmarks/objectives_figure.py docs/images/pretraining.svg
 
-One panel per available result; lines are means over seeds, bands are ranges.
+Lines are means over seeds, bands are ranges.
 """
 
 import json
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from reappear.pipeline.report.plots import colour
 
-PANELS = {"world": "synthetic world", "crops": "CUHK03"}
+PANELS = {"world": "synthetic worlds", "crops": "CUHK03"}
+RESULTS = Path(__file__).parent / "results" / "objectives_methods.json"
 GREY = "#7a828c"  # stands on light and on dark
 
 
@@ -39,8 +40,11 @@ def panel(axes: mpl.axes.Axes, title: str, runs: dict[str, list[dict]]) -> None:
 
 
 def main() -> None:
-    results = {name: Path(__file__).parent / "results" / f"pretraining_table_{name}.json" for name in PANELS}
-    there = {name: json.loads(path.read_text())["runs"] for name, path in results.items() if path.exists()}
+    there: dict[str, dict[str, list[dict]]] = {name: {} for name in PANELS}
+    for run in json.loads(RESULTS.read_text())["runs"]:
+        if run["labels"] == "found" or run["arm"] == "random":
+            there[run["set"].rstrip("0123456789")].setdefault(run["arm"], []).append(run)
+    there = {name: dict(sorted(arms.items(), key=lambda arm: arm[0] != "random")) for name, arms in there.items()}
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": "reappear",
