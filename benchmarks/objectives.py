@@ -434,7 +434,8 @@ def main() -> None:
             if line:
                 print(line, flush=True)
     runs = [json.loads(task[2].read_text()) for task in tasks if task[2].exists()]
-    figures = {"table": table_of(runs), "runs": runs}
+    plain = [{name: value for name, value in row.items() if name != "settings"} for row in runs]
+    figures = {"table": table_of(runs), "settings": {row["arm"]: row["settings"] for row in runs}, "runs": plain}
     print(json.dumps(figures["table"], indent=1))
     if whole and len(runs) == len(tasks):
         kinds = {"search": asked.search, "budgets": asked.budgets, "starts": asked.starts}
