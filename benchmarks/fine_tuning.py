@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import measure
-from pretraining_table import PARTS, split_of_crops
+from objectives import PARTS, split_of_crops
 
 from reappear.cli.progress import listener
 from reappear.pipeline.finetune import FinetuneSettings, finetune

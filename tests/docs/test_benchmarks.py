@@ -1,4 +1,4 @@
-"""The script that measures a GPU is ready: at small sizes it runs on a CPU, and its table has every bar."""
+"""Benchmarks can be run: all of them load, and the one of GPUs works at small sizes on a CPU."""
 
 import subprocess
 import sys
@@ -7,6 +7,15 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "device.py"
+
+
+def test_all_load() -> None:
+    scripts = sorted(path.stem for path in SCRIPT.parent.glob("*.py"))
+    code = f"import importlib\nfor name in {scripts}: importlib.import_module(name)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
