@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning.py OUT --crops CUHK03_NP --source CUHK01 [--part test|validation] [--arms ARM ...]
 
-`--crops` is divided as in `pretraining_table.py`: nothing is chosen on `--part test`. Starts are ImageNet's MobileNetV2
+`--crops` is divided as in `objectives.py`: nothing is chosen on `--part crops`. Starts are ImageNet's MobileNetV2
 of `imagenet_starts.py`, which must lie in OUT. Curves are mAP and rank 1 on the scored people while it trained; no
 weights are selected on them: the last are reported.
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--crops", type=Path, required=True)
     parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--part", choices=PARTS, default="validation")
+    parser.add_argument("--part", choices=PARTS, default="crops_dev")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
