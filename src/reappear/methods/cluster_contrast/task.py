@@ -78,7 +78,7 @@ class ClusterContrast(SupervisedTask):
         cluster, vectors = None, None
         if parallel.rank_and_world()[0] == 0:
             settings = self.settings
-            vectors = self._vectors()
+            vectors = self._vectors(calibrate=step == 0)
             cluster = cluster_by_jaccard(
                 vectors, radius=settings.radius, least=settings.least, k1=settings.k1, k2=settings.k2
             )
@@ -98,15 +98,30 @@ class ClusterContrast(SupervisedTask):
         parallel.broadcast_tensor(memory.centroids)
         return cluster
 
-    def _vectors(self) -> Float[np.ndarray, "n d"]:
-        """Unit vectors of all images, not augmented."""
-        embedder, images = self.export("student"), self.setup.images
+    def _vectors(self, *, calibrate: bool = False) -> Float[np.ndarray, "n d"]:
+        """Unit vectors of all images, not augmented.
+
+        Args:
+            calibrate: Whether the neck takes its statistics from them: those that it begins with are of no image, so
+                the first centroids would lie elsewhere than the vectors of the first steps.
+        """
+        embedder, images, neck = self.export("student"), self.setup.images, self._head.neck
+        embedder.feature = "before"
         count = len(self._table)
-        parts = [
-            embedder([images[row] for row in range(begin, min(begin + _AT_ONCE, count))])
-            for begin in range(0, count, _AT_ONCE)
-        ]
-        return unit_rows(np.concatenate(parts), name="image")
+        features = np.concatenate(
+            [
+                embedder([images[row] for row in range(begin, min(begin + _AT_ONCE, count))])
+                for begin in range(0, count, _AT_ONCE)
+            ]
+        )
+        if calibrate and neck.running_mean is not None and neck.running_var is not None:
+            neck.running_mean.copy_(torch.from_numpy(features.mean(0)))
+            neck.running_var.copy_(torch.from_numpy(features.var(0)))
+        neck.eval()
+        with torch.no_grad():
+            vectors = neck(torch.from_numpy(features).to(self.setup.device))
+        neck.train()
+        return unit_rows(vectors.cpu().numpy(), name="image")
 
     def _remember(self, centroids: Float[Tensor, "k d"]) -> None:
         settings = self.settings
