@@ -67,6 +67,19 @@ def test_memory_begins_as_the_mean_and_a_step_is_cross_entropy_to_it() -> None:
     torch.testing.assert_close(task.memory.centroids[number], expected.detach())
 
 
+def test_neck_begins_with_the_statistics_of_the_images_and_then_keeps_its_own() -> None:
+    task = _task()
+    neck = task.student.head.neck
+    task.phase(0, None)
+    task.student.eval()
+    features = task.student.pooled(task.setup.pixels(np.arange(240)))
+    torch.testing.assert_close(neck.running_mean, features.mean(0).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(neck.running_var, features.var(0, unbiased=False).detach(), rtol=1e-4, atol=1e-5)
+    neck.running_mean.zero_()
+    task.phase(2, None)
+    assert not neck.running_mean.any()
+
+
 def test_identities_of_the_set_change_nothing(tmp_path: Path) -> None:
     known, unknown = _task(), _task(labels="instance")
     rows = [
