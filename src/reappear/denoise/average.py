@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float, Int
 from reappear.core import thread_map
 
 from .constraints import Constraint
-from .groups import add_rows
+from .groups import Groups, add_rows
 from .joining import Joined, components
 from .links import Links
 
 _DIGITS = 6  # to which averages are compared: what is equal but for rounding merges in the order of the nodes
-_CHUNK_BYTES = 64 << 20  # of sums, for each thread
+_CHUNK_BYTES = 16 << 20  # of sums, for each thread
 _ROWS = 4096
 
 
@@ -169,28 +169,28 @@ class _Clusters:
         self._total[anew] = self._sums(self._a[anew], self._b[anew])
 
     def _sums(self, a: Int[np.ndarray, " m"], b: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        """Sums of the similarities of all pairs of nodes of two clusters."""
-        step = max(1, _CHUNK_BYTES // (32 * self._similarities.centers.shape[1]))
-        some = ((a[begin : begin + step], b[begin : begin + step]) for begin in range(0, len(a), step))
-        return np.concatenate([np.zeros(0), *thread_map(self._sum, some)])
-
-    def _sum(self, pairs: tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]) -> Float[np.ndarray, " m"]:
-        """The same of few.
+        """Sums of the similarities of all pairs of nodes of two clusters.
 
         With S = Σx, P = Σx/s and M = Σμ/s of each cluster that is ½(P_a·S_b + S_a·P_b − n_b M_a − n_a M_b).
         """
-        (a, b), of, x = pairs, self._of, self._similarities
-        named, place = np.unique(np.concatenate([a, b]), return_inverse=True)
-        number = np.full(len(of), -1, np.int32)
-        number[named] = np.arange(len(named))
-        nodes = np.flatnonzero(number[of] >= 0)
-        plain, weighted = np.zeros((2, len(named), x.centers.shape[1]))
-        for begin in range(0, len(nodes), _ROWS):
-            some = nodes[begin : begin + _ROWS]
-            rows, owner = x.centers[some].astype(np.float64), number[of[some]]
-            add_rows(plain, owner, rows)
-            add_rows(weighted, owner, rows / x.deviation[some, None])
-        middle = np.bincount(number[of[nodes]], x.mean[nodes] / x.deviation[nodes], minlength=len(named))
-        i, j = place.reshape(2, -1)
-        inner = np.einsum("md,md->m", weighted[i], plain[j]) + np.einsum("md,md->m", plain[i], weighted[j])
-        return np.asarray((inner - self._size[b] * middle[i] - self._size[a] * middle[j]) / 2)
+        x, groups = self._similarities, Groups.of(self._of, len(self._of))
+        step = max(1, _CHUNK_BYTES // (32 * x.centers.shape[1]))
+
+        def few(some: slice) -> Float[np.ndarray, " c"]:
+            named, place = np.unique(np.concatenate([a[some], b[some]]), return_inverse=True)
+            size = self._size[named]
+            owner = np.repeat(np.arange(len(named)), size)
+            nodes = groups.rows[np.arange(len(owner)) + np.repeat(groups.offsets[named] - np.cumsum(size) + size, size)]
+            plain, weighted = np.zeros((2, len(named), x.centers.shape[1]))
+            for begin in range(0, len(nodes), _ROWS):
+                mine, of = nodes[begin : begin + _ROWS], owner[begin : begin + _ROWS]
+                rows = x.centers[mine].astype(np.float64)
+                add_rows(plain, of, rows)
+                add_rows(weighted, of, rows / x.deviation[mine, None])
+            middle = np.bincount(owner, x.mean[nodes] / x.deviation[nodes], minlength=len(named))
+            i, j = place.reshape(2, -1)
+            inner = np.einsum("md,md->m", weighted[i], plain[j]) + np.einsum("md,md->m", plain[i], weighted[j])
+            return np.asarray((inner - size[j] * middle[i] - size[i] * middle[j]) / 2)
+
+        parts = (slice(begin, begin + step) for begin in range(0, len(a), step))
+        return np.concatenate([np.zeros(0), *thread_map(few, parts)])
