@@ -1,6 +1,6 @@
 """Small fine-tunings on real crops that learn: with labels, adapted from another set without labels, and MGN.
 
-    python benchmarks/fine_tuning.py OUT --crops CUHK03_NP --source CUHK01 [--part test|validation] [--arms ARM ...]
+    python benchmarks/fine_tuning.py OUT --crops CUHK03_NP --source CUHK01 [--part crops|crops_dev] [--arms ARM ...]
 
 `--crops` is divided as in `objectives.py`: nothing is chosen on `--part crops`. Starts are ImageNet's MobileNetV2
 of `imagenet_starts.py`, which must lie in OUT. Curves are mAP and rank 1 on the scored people while it trained; no

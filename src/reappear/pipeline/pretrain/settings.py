@@ -15,8 +15,8 @@ class PretrainSettings(TrainSettings):
 
     method: Annotated[
         AnyMethod,
-        "training method: supcon and memory contrast identities, best with thousands of images; cion is the paper's, "
-        "made for millions; tracklet, dino and moco are its baselines",
+        "training method: supcon contrasts identities, and was best in all that was measured, with thousands of images; "
+        "memory is a part of it; cion is the paper's, made for millions; tracklet, dino and moco are its baselines",
     ] = field(default_factory=SupConSettings)
 
     def __post_init__(self) -> None:
