@@ -54,7 +54,7 @@ class EmbedSettings:
     flip: Annotated[bool, "add the vector of the mirrored crop"] = False
     beside: Annotated[
         str | None,
-        "name of embeddings to put the new ones beside: each vector is then both, less their means, of equal weight",
+        "name of embeddings to put the new ones beside: each vector is then both, less their means; none if not given",
     ] = None
     engine: Annotated[EngineSettings, "where crops are embedded. The result is the same", OPERATIONAL] = field(
         default_factory=LocalSettings

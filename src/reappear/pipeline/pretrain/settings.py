@@ -15,7 +15,7 @@ class PretrainSettings(TrainSettings):
 
     method: Annotated[
         AnyMethod,
-        "training method: supcon contrasts identities, and was best in all that was measured, with thousands of images; "
+        "training method: supcon contrasts identities, and measured best with thousands of images; "
         "memory is a part of it; cion is the paper's, made for millions; tracklet, dino and moco are its baselines",
     ] = field(default_factory=SupConSettings)
 
