@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reappear.core import ImageTable, WorkspaceError
 from reappear.data import READERS, Layout
+from reappear.methods.cion.settings import CionSettings
 from reappear.models.extractors import ColorSettings, ModelSettings, OnnxSettings
 from reappear.pipeline.contents import hash_images, hash_value
 from reappear.pipeline.correlate import CorrelateSettings, correlate
@@ -39,6 +40,7 @@ from tests.data.trees import draw
 from tests.pipeline.ingest.test_videos import Listener
 from tests.video.films import pictures, write_film
 
+UNTRAINED = PretrainSettings(steps=0, backbone="cnn6", method=CionSettings())  # does with a single identity
 TABLE_FIELDS = [field.name for field in dataclasses.fields(ImageTable)]
 
 
@@ -220,7 +222,7 @@ STEPS = {
         ["crops", "embeddings/e", "identities/i"],
     ),
     "pretrain": (
-        lambda w, out: pretrain(w, "new", PretrainSettings(steps=0, backbone="cnn6"), labels="i"),
+        lambda w, out: pretrain(w, "new", UNTRAINED, labels="i"),
         ["crops", "identities/i"],
     ),
     "export-data": (
@@ -440,7 +442,7 @@ def test_new_identities_under_an_old_name_are_another_input(work, tmp_path):
     settings = EvaluateSettings(bootstrap=10, protocol="no-camera", split="first-image")
     calls = [
         lambda: evaluate_one(work, "n", settings, data=data),
-        lambda: pretrain(work, "n", PretrainSettings(steps=0, backbone="cnn6"), labels="i"),
+        lambda: pretrain(work, "n", UNTRAINED, labels="i"),
         lambda: export_data(work, tmp_path / "out", ExportDataSettings(), identities="i"),
     ]
     for call in calls:
@@ -463,6 +465,5 @@ def test_text_files_are_not_hashed(work):
     report.write_text(json.dumps({**json.loads(report.read_text()), "seconds": 1}))
     made_anew(work.identities("i"))
     listener = Listener()
-    train = PretrainSettings(steps=0, backbone="cnn6")
-    pretrain(work, "m", train, labels="i", progress=listener)
-    assert pretrain(work, "m", train, labels="i").already_done
+    pretrain(work, "m", UNTRAINED, labels="i", progress=listener)
+    assert pretrain(work, "m", UNTRAINED, labels="i").already_done

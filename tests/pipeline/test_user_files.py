@@ -48,12 +48,20 @@ ARGUMENTS = {
     "embed": ["W"],
     "correlate": ["W"],
     "pretrain": ["W"],
+    "finetune": ["--data", "SET", "--out", "W", "--backbone", "cnn6"],
     "evaluate": ["SET", "--out", "W", "--extractor", "color"],
     "export-data": ["W", "--out", "OUT"],
     "explain": ["W", "0"],
     "review": ["W", "merge", "0", "1"],
 }
-NO_NAMES = {("review", "decision"), ("review", "who"), ("review", "note"), ("pretrain", "resume"), ("models", "which")}
+NO_NAMES = {
+    ("review", "decision"),
+    ("review", "who"),
+    ("review", "note"),
+    ("pretrain", "resume"),
+    ("finetune", "resume"),
+    ("models", "which"),
+}
 
 
 def names():
@@ -96,6 +104,10 @@ PLACES = {
     "embed": (["W", "--extractor", "color", "-n", "q"], ["W/embeddings/q", "W/embeddings/q.partial"]),
     "correlate": (["W", "--name", "q"], ["W/identities/q", "W/identities/q.partial"]),
     "pretrain": (["W", "--name", "q", "--steps", "1"], ["W/models/q", "W/models/q.partial"]),
+    "finetune": (
+        ["--data", "SET", "--out", "W", "--name", "q", "--backbone", "cnn6", "--steps", "1"],
+        ["W/models/q", "W/models/q.partial"],
+    ),
     "evaluate": (
         ["SET", "--out", "W", "--extractor", "color", "--split", "first-image", "-n", "q"],
         ["W/evaluations/q", "W/evaluations/q.partial", "W/evaluation.html", "W/evaluation.json"],

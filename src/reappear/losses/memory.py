@@ -26,7 +26,7 @@ class IdentityMemory(nn.Module):
     def __init__(self, identities: int, width: int, *, temperature: float = 0.05, momentum: float = 0.1) -> None:
         super().__init__()
         if identities < 2:
-            raise InputError(f"the memory needs 2 identities or more, got {identities}")
+            raise InputError(f"the memory needs 2 identities or more, got {identities}; choose other labels")
         if not temperature > 0:
             raise SettingsError(f"temperature: must be above 0, got {temperature}")
         if not 0 <= momentum <= 1:
