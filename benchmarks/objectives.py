@@ -61,7 +61,7 @@ LABELS = {"image": "instance", "tracklet": "tracklet", "found": FOUND, "true": "
 CROPS = {"backbone": "cnn6", "arguments": {"stripes": 4}, "steps": 400}
 SHARED = {"precision": "bfloat16", "validation_every": 80}
 CION = {"kind": "cion", "teacher_temperature": 0.04}  # at 0.03 tracklets of real crops soon share a few prototypes
-PUBLISHED = {"kind": "supcon", "head_hidden": 512, "negatives": "any", "memory": 0}
+PUBLISHED = {"kind": "supcon", "head_hidden": 512, "negatives": "any", "memory_weight": 0}
 METHODS: dict[str, dict[str, Any]] = {
     "cion": {"method": CION},
     "dino": {"method": {"kind": "dino", "teacher_temperature": 0.04}},
@@ -172,9 +172,9 @@ SEARCH: dict[str, dict[str, Any]] = {
     "linear, one camera, 4 images each": variant(head="linear", together="camera", curriculum=((0.0, 4),)),
     "linear 256, one camera": variant(head="linear", together="camera", head_width=256),
     "linear, one camera, distillation 0.1": variant(head="linear", together="camera", distill=0.1),
-    "linear, one camera, memory 0.3": variant(head="linear", together="camera", memory=0.3),
-    "linear, one camera, memory 1": variant(head="linear", together="camera", memory=1.0),
-    "linear, one camera, memory 3": variant(head="linear", together="camera", memory=3.0),
+    "linear, one camera, memory 0.3": variant(head="linear", together="camera", memory_weight=0.3),
+    "linear, one camera, memory 1": variant(head="linear", together="camera", memory_weight=1.0),
+    "linear, one camera, memory 3": variant(head="linear", together="camera", memory_weight=3.0),
     "ImageNet, lr 3e-4": {**IMAGENET, **variant(head="linear", together="camera"), "lr": 3e-4},
     "ImageNet, lr 1e-3": {**IMAGENET, **variant(head="linear", together="camera"), "lr": 1e-3},
     "ImageNet, lr 3e-3": {**IMAGENET, **variant(head="linear", together="camera"), "lr": 3e-3},

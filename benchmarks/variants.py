@@ -238,7 +238,7 @@ class Variant(SupCon):
         pull = pull * (same & ~itself)
         attraction = (pull * scores).sum(1) / pull.sum(1).clamp_min(1e-6)
         if self.centroids:
-            extra = extra + s.memory * self.centroids.loss(made[..., :width], batch.identity)
+            extra = extra + s.memory_weight * self.centroids.loss(made[..., :width], batch.identity)
         loss = (partition - attraction).mean() + extra
         return StepResult(loss, dict)
 

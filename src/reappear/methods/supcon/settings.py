@@ -24,7 +24,7 @@ class SupConSettings(MethodSettings):
         "whom a person is told from in a step: anybody, or people of the same camera as far as there are; those look "
         "alike in light and background, and are less often the same person",
     ] = "camera"
-    memory: Annotated[
+    memory_weight: Annotated[
         NotNegative,
         "weight of the cross-entropy to a centroid of every identity of the set, as in method memory; 0 = none",
     ] = 1.0

@@ -44,7 +44,7 @@ class SupCon(Task[ViewBatch]):
         self.student, self.teacher = setup.student_and_teacher(self._make_head, sync_batch_norm=True)
         self.objective = IdentityContrastLoss(temperature=settings.temperature)
         self.centroids: Centroids | None = None
-        if settings.memory:
+        if settings.memory_weight:
             self.centroids = Centroids(
                 setup, settings.head_width, temperature=settings.memory_temperature, momentum=settings.memory_momentum
             )
@@ -80,7 +80,7 @@ class SupCon(Task[ViewBatch]):
             labels = torch.cat([labels, self.queue_identity])
         loss = self.objective(vectors, identity, others=others, other_identity=labels)
         if self.centroids:
-            loss = loss + self.settings.memory * self.centroids.loss(made, batch.identity)
+            loss = loss + self.settings.memory_weight * self.centroids.loss(made, batch.identity)
         seen = features[0].detach(), vectors.detach(), identity
         return StepResult(loss, partial(self._metrics, *seen))
 
