@@ -302,7 +302,7 @@ def run(job: dict[str, Any], source: Source) -> dict[str, Any]:
     embedder = task.export(settings.keep)
     scored = validation(source, settings.height, settings.width)
     begun = time.perf_counter()
-    rows = train(task, schedule, settings, Run(None, device, validate=lambda: scored.score(embedder)))
+    rows = train(task, schedule, settings, Run(None, device, validate=lambda: scored.scores(embedder)))
     seconds = time.perf_counter() - begun
     ranking = scored.rank(embedder)
     return {

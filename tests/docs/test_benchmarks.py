@@ -26,3 +26,15 @@ def test_every_part_runs_at_small_sizes() -> None:
     for row in ("colours", "times layer", "memory over logits", "logit form", "ranking", "peak memory", "all pairs"):
         assert any(row in line and ("<=" in line or ">" in line) for line in done.stdout.splitlines()), row
     assert '"same_components_as_the_processor": true' in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", ["objectives --quick --sets world10 --arms supcon --set validation_every=8", "rounds --quick"]
+)
+def test_comparisons_of_trainings_run_at_small_sizes(words: str, tmp_path: Path) -> None:
+    name, *options = words.split()
+    command = [sys.executable, str(SCRIPT.with_name(f"{name}.py")), str(tmp_path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert '"map"' in done.stdout
