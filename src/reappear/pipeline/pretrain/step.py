@@ -35,7 +35,7 @@ def pretrain(
         work: Has crops, and identities if they are named.
         name: Of the model: `WORK/models/NAME/` with `model.safetensors`, `config.json`, `README.md`, `metrics.jsonl`.
         settings: See `PretrainSettings`.
-        labels: Labels for the method `cion`: "instance" (each crop), "tracklet", "given" (the
+        labels: Labels for methods that learn from identities: "instance" (each crop), "tracklet", "given" (the
             labels that a set came with), "true" (the footage's ground truth), or the name of identities that
             `correlate` wrote. Other methods have their own.
         resume: "auto" continues an interrupted training of this name, if its settings are the same. "never" discards
