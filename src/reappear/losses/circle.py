@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from reappear.core import InputError, SettingsError
 
+from .anchors import with_others
+
 
 class CircleLoss(nn.Module):
     """Circle loss on pairs (Sun et al. 2020, Eq. 6).
@@ -46,12 +48,8 @@ class CircleLoss(nn.Module):
             InputError: No anchor has both a positive and a negative.
         """
         with torch.autocast(anchors.device.type, enabled=False):
-            unit = F.normalize(anchors.float() if anchors.dtype in (torch.float16, torch.bfloat16) else anchors, dim=-1)
-            everyone, labels = unit, identity
-            if others is not None and other_identity is not None:
-                everyone = torch.cat([unit, F.normalize(others.to(unit.dtype), dim=-1)])
-                labels = torch.cat([identity, other_identity])
-            cosine = unit @ everyone.T
+            anchors, everyone, labels = with_others(anchors, identity, others, other_identity)
+            cosine = F.normalize(anchors, dim=-1) @ F.normalize(everyone, dim=-1).T
             itself = torch.eye(*cosine.shape, dtype=torch.bool, device=cosine.device)
             same = identity[:, None] == labels
             toward, away = _circle(cosine, margin=self.margin, scale=self.scale)

@@ -10,6 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from reappear.core import InputError, SettingsError
 
+from .anchors import with_others
+
 # Similarities at a time: on a CPU as many as fit the cache of a core, on a GPU as many as keep it busy.
 _AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 25}
 
@@ -55,11 +57,7 @@ class IdentityContrastLoss(nn.Module):
             InputError: No anchor has a positive.
         """
         with torch.autocast(anchors.device.type, enabled=False):  # logits reach 1 / tau: half precision is too coarse
-            anchors = anchors.float() if anchors.dtype in (torch.float16, torch.bfloat16) else anchors
-            everyone, labels = anchors, identity
-            if others is not None and other_identity is not None:
-                everyone = torch.cat([anchors, others.to(anchors.dtype)])
-                labels = torch.cat([identity, other_identity])
+            anchors, everyone, labels = with_others(anchors, identity, others, other_identity)
             rows, positives = _AnchorLoss.apply(anchors / self.temperature, everyone, identity, labels)
             compared = positives > 0
             if anchors.device.type == "cpu" and not bool(compared.any()):  # a GPU is not waited for: the loss is NaN

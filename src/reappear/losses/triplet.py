@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from reappear.core import SettingsError
 
+from .anchors import with_others
+
 
 class BatchHardTripletLoss(nn.Module):
     """Batch-hard triplet loss (Hermans et al. 2017, Eq. 5) on Euclidean distances.
@@ -59,11 +61,7 @@ class BatchHardTripletLoss(nn.Module):
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Distances of each anchor to its farthest positive and to its nearest negative; arguments as `forward`."""
         with torch.autocast(anchors.device.type, enabled=False):  # distances of close features need all digits
-            anchors = anchors.float() if anchors.dtype in (torch.float16, torch.bfloat16) else anchors
-            everyone, labels = anchors, identity
-            if others is not None and other_identity is not None:
-                everyone = torch.cat([anchors, others.to(anchors.dtype)])
-                labels = torch.cat([identity, other_identity])
+            anchors, everyone, labels = with_others(anchors, identity, others, other_identity)
             distance = torch.cdist(anchors, everyone, compute_mode="donot_use_mm_for_euclid_dist")
             same = identity[:, None] == labels
             farthest = distance.masked_fill(~same, -torch.inf).amax(1)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from reappear.train import parallel
 from reappear.train.batch import ImageBatch
 from reappear.train.datasets import ImageDataset, Images
 from reappear.train.image_augment import ImageAugment, ImageAugmentSettings
+from reappear.train.metrics_log import Row
 from reappear.train.samplers import PKSampler
 from reappear.train.task import Labels, Phase, Task
 
@@ -78,6 +80,24 @@ class SupervisedTask(Task[ImageBatch]):
         )
         augment = ImageAugment(self._augment, height=training.height, width=training.width)
         return ImageDataset(images, table, sampler, augment, seed=training.seed)
+
+
+@torch.no_grad()
+def classified_and_ranked(
+    identity: Int[Tensor, " n"],
+    cross_entropy: Float[Tensor, ""],
+    triplet_loss: Float[Tensor, ""],
+    scores: Float[Tensor, "n classes"],
+    positive: Float[Tensor, " n"],
+    negative: Float[Tensor, " n"],
+) -> Row:
+    """Both losses, the share of images whose class scores highest, and that of triplets in the right order."""
+    return {
+        "cross_entropy": cross_entropy.item(),
+        "triplet_loss": triplet_loss.item(),
+        "accuracy": (scores.argmax(1) == identity).float().mean().item(),
+        "ordered_triplets": (positive < negative).float().mean().item(),
+    }
 
 
 class _Pooled(nn.Module):

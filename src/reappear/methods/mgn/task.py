@@ -4,18 +4,15 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from reappear.losses import BatchHardTripletLoss, circle_logits, smoothed_cross_entropy
 from reappear.methods.setup import Setup
-from reappear.methods.supervised import SupervisedTask
+from reappear.methods.supervised import SupervisedTask, classified_and_ranked
 from reappear.models.embedder import Embedder
 from reappear.models.heads import CosineHead
 from reappear.models.mgn import BRANCHES, MGN, PARTS
 from reappear.train import parallel
 from reappear.train.batch import ImageBatch
-from reappear.train.metrics_log import Row
 from reappear.train.optimizer import ParameterGroup
 from reappear.train.settings import Keep
 from reappear.train.task import StepResult
@@ -75,7 +72,9 @@ class Mgn(SupervisedTask):
         ]
         ranked = torch.stack([self.triplet_loss.of(*pair) for pair in distances]).mean()
         seen = (classified, ranked, cosines[:, 0], *distances[0])
-        return StepResult(classified + ranked, partial(_metrics, identity, *(tensor.detach() for tensor in seen)))
+        return StepResult(
+            classified + ranked, partial(classified_and_ranked, identity, *(tensor.detach() for tensor in seen))
+        )
 
     def is_frozen(self, parameter: str, step: int) -> bool:
         """True in the first steps for all but the heads."""
@@ -98,20 +97,3 @@ def _compared(width: int) -> list[slice]:
     """What triplets compare of the vector: each whole, then the halves, then the thirds."""
     ends = [*range(1, BRANCHES + 1), BRANCHES + 2, PARTS]
     return [slice(first * width, last * width) for first, last in zip([0, *ends], ends, strict=False)]
-
-
-def _metrics(
-    identity: Int[Tensor, " n"],
-    classified: Float[Tensor, ""],
-    ranked: Float[Tensor, ""],
-    cosines: Float[Tensor, "n classes"],
-    positive: Float[Tensor, " n"],
-    negative: Float[Tensor, " n"],
-) -> Row:
-    """Both losses; of the first branch's whole the share of images whose class is nearest, and of ordered triplets."""
-    return {
-        "cross_entropy": classified.item(),
-        "triplet_loss": ranked.item(),
-        "accuracy": (cosines.argmax(1) == identity).float().mean().item(),
-        "ordered_triplets": (positive < negative).float().mean().item(),
-    }

@@ -5,19 +5,16 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from reappear.core import InputError
 from reappear.losses import BatchHardTripletLoss, smoothed_cross_entropy
 from reappear.methods.setup import Setup
-from reappear.methods.supervised import SupervisedTask
+from reappear.methods.supervised import SupervisedTask, classified_and_ranked
 from reappear.models.embedder import Embedder
 from reappear.models.heads import ClassifierHead
 from reappear.models.transreid import JIGSAW_PARTS, TransReIDViT
 from reappear.train import parallel
 from reappear.train.batch import ImageBatch
-from reappear.train.metrics_log import Row
 from reappear.train.optimizer import ParameterGroup
 from reappear.train.settings import Keep
 from reappear.train.task import StepResult
@@ -77,7 +74,7 @@ class TransReid(SupervisedTask):
             ranked = self.triplet_loss.of(*distances)
             loss = loss + weight * (classified + ranked)
             seen.append((classified, ranked, logits[:, part], *distances))
-        return StepResult(loss, partial(_metrics, identity, *(tensor.detach() for tensor in seen[0])))
+        return StepResult(loss, partial(classified_and_ranked, identity, *(tensor.detach() for tensor in seen[0])))
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Weights, and biases with a learning rate of their own; all decay."""
@@ -95,20 +92,3 @@ class TransReid(SupervisedTask):
             arguments = {"vit": training.backbone, **training.arguments, **self._more}
             config = {"architecture": "transreid", "arguments": arguments}
         return Embedder(network.backbone, network.preprocessing, neck=self._head.neck, feature="before", config=config)
-
-
-def _metrics(
-    identity: Int[Tensor, " n"],
-    classified: Float[Tensor, ""],
-    ranked: Float[Tensor, ""],
-    logits: Float[Tensor, "n classes"],
-    positive: Float[Tensor, " n"],
-    negative: Float[Tensor, " n"],
-) -> Row:
-    """Of the whole: both losses, the share of images whose class is found, and that of triplets in the right order."""
-    return {
-        "cross_entropy": classified.item(),
-        "triplet_loss": ranked.item(),
-        "accuracy": (logits.argmax(1) == identity).float().mean().item(),
-        "ordered_triplets": (positive < negative).float().mean().item(),
-    }
