@@ -124,7 +124,7 @@ def hold_out_people(
     """Mask of the images of a share of the people, drawn by the seed from those in two cameras or more.
 
     Args:
-        identity: Of each image; -1 = nobody.
+        identity: Of each image; -1 = none.
         camera: Of each image.
         share: Of all people.
         seed: Of the draw.

@@ -21,8 +21,8 @@ class SupConSettings(MethodSettings):
     curriculum: Curriculum = ((0.0, 2), (0.4, 4), (0.6, 6), (0.8, 8))
     negatives: Annotated[
         Literal["any", "camera"],
-        "whom a person is told from in a step: anybody, or people of the same camera as far as there are; those look "
-        "alike in light and background, and are less often the same person",
+        "negatives of a step: any other identities, or those of the same camera as far as there are; these share light "
+        "and background, and are less often the same person",
     ] = "camera"
     memory_weight: Annotated[
         NotNegative,

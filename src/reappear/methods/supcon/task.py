@@ -29,7 +29,7 @@ class SupCon(Task[ViewBatch]):
 
     Several processes compare the vectors of all, and gradients flow to all. The teacher is a moving average of the
     student, which may be saved in its place; with a queue its vectors of earlier steps are compared with too. A memory
-    adds the cross-entropy to a centroid of every identity, so that vectors are told from people of other steps.
+    adds the cross-entropy to a centroid of every identity, so that identities of other steps are negatives too.
 
     Args:
         setup: Settings, images, and where it runs.

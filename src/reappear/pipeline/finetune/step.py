@@ -125,11 +125,11 @@ def read_identities(found: NamedSet, settings: FinetuneSettings) -> IdentitySet:
     table = found.read()
     dropped = {reason: list(table.skipped.values()).count(reason) for reason in dict.fromkeys(table.skipped.values())}
     table = table.where("train")
-    nobody = int(np.count_nonzero(table.identity < 0))
-    if nobody == len(table):
+    unlabelled = int(np.count_nonzero(table.identity < 0))
+    if unlabelled == len(table):
         raise InputError(f"{found.root} has no training images with an identity; give a set that has")
-    if nobody:
-        dropped["without an identity"] = nobody
+    if unlabelled:
+        dropped["without an identity"] = unlabelled
     table = replace(table.select(table.identity >= 0), names=(), cameras=())
     if settings.identities is not None:
         table = table.select(people_at(table, settings.identities))
