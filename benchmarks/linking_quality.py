@@ -18,9 +18,13 @@ its threshold the best for each run by truth; the default of `reappear correlate
 as noisy as it is, goes to the person on most of its crops. Noise inside tracklets is removed in the same way by all
 but the first and the second. With --variants: the default with other settings instead, on fewer data. Reported:
 B-cubed and pairwise F1 in percent, means over seeds.
+
+With --probabilities: the expected share of linked pairs of tracklets that are one person against the true one, and the
+same where 90 % are asked for (`--precision 0.9`); and how often links of each probability are right.
 """
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +68,7 @@ VECTORS = {
     "medium": {"noise": 0.7, "camera_shift": 0.5},
     "hard": {"noise": 0.9, "camera_shift": 0.6},
 }
+ASKED = 0.9
 RULES = Rules(constraints=True, guard="diameter")
 BASELINE, PAPER, CLOSURE, COSINE, OURS, PERFECT = (
     "tracklet = person",
@@ -90,11 +95,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "reappear-linking-quality")
     parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--probabilities", action="store_true")
     parser.add_argument("--quick", action="store_true", help="few people, one seed, nothing kept")
     given = parser.parse_args()
     if bool(given.data) != bool(given.extractor) or bool(given.data) != bool(given.film):
         parser.error("--data, --extractor and --film go together")
     machine, seeds = measure.machine(), 1 if given.quick else given.seeds
+    if given.probabilities:
+        found = list(cells(given.data, given.extractor, given.film, given.worlds, given.cache, seeds, given.quick))
+        figures = probabilities(found)
+        if not given.quick:
+            measure.keep("linking_probability", {"seeds": seeds, "asked": ASKED, **figures}, machine)
+        return
     table = []
     linkings = variants if given.variants else linked
     for cell, worlds in cells(given.data, given.extractor, given.film, given.worlds, given.cache, seeds, given.quick):
@@ -330,6 +342,73 @@ def variants(
         if name == "not centered":
             how["skip"] = trace.skipped["average-link"]
         yield name, average_link(tracklets, moved, **how).crop_identity  # type: ignore[arg-type]
+
+
+def probabilities(settings: list[tuple[str, Iterator[World]]]) -> dict[str, object]:
+    """Expected and true shares of right pairs of tracklets, as linked and where `ASKED` is asked for."""
+    table, links = [], []
+    for cell, worlds in settings:
+        rows = []
+        for tracklets, truth, camera in worlds:
+            start = Assignment.untouched(tracklets)
+            cst = calibrate(tracklets, start, resamples=0).sigma_cst
+            moved = reallocate(tracklets, single_tracklet(tracklets, start, sigma_cst=cst), sigma_cst=cst)
+            who = majority(tracklets, moved, truth)
+            row = []
+            for asked in (None, ASKED):
+                trace = Trace()
+                how = {"place": camera, "rules": RULES, "trace": trace, "precision": asked}
+                identity = average_link(tracklets, moved, **how).identity  # type: ignore[arg-type]
+                pairs, right = pairs_of(identity[who >= 0], who[who >= 0])
+                row += [trace.precision["average-link"], right / pairs, right]
+                if asked is None:
+                    made = trace.link_columns()
+                    same = who[made["first"]] == who[made["second"]]
+                    links.append(np.stack([made["probability"], same]))
+            rows.append(row)
+        said, true, all_right, _, true_asked, kept = np.array(rows).T
+        table.append(
+            {
+                "cell": cell,
+                "expected": said.round(4).tolist(),
+                "true": true.round(4).tolist(),
+                "true_where_asked": true_asked.round(4).tolist(),
+                "right_pairs_kept": (kept / all_right).round(4).tolist(),
+            }
+        )
+        print(
+            f"{cell}: expected {said.mean():.3f}, true {true.mean():.3f}; asked {ASKED}: "
+            f"true {true_asked.mean():.3f}, {(kept / all_right).mean():.0%} of right pairs kept",
+            flush=True,
+        )
+    off = np.array([np.mean(row["expected"]) - np.mean(row["true"]) for row in table])
+    each = np.concatenate([np.subtract(row["expected"], row["true"]) for row in table])
+    sure, right = np.concatenate(links, axis=1)
+    bins = [0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.01]
+    reliability = [
+        {
+            "links": int(mine.sum()),
+            "probability": round(float(sure[mine].mean()), 3),
+            "right": round(float(right[mine].mean()), 3),
+        }
+        for low, high in itertools.pairwise(bins)
+        if (mine := (sure >= low) & (sure < high)).any()
+    ]
+    verdict = {
+        "settings_within_0.07": f"{int((abs(off) <= 0.07).sum())} of {len(off)}",
+        "runs_within_0.07": f"{int((abs(each) <= 0.07).sum())} of {len(each)}",
+        "mean_error": round(float(each.mean()), 4),
+        "spread_of_error": round(float(each.std()), 4),
+    }
+    print(verdict, *reliability, sep="\n")
+    return {"verdict": verdict, "reliability": reliability, "table": table}
+
+
+def pairs_of(identity: np.ndarray, who: np.ndarray) -> tuple[int, int]:
+    """The pairs of tracklets of one identity, and those of them that are one person."""
+    alike = np.unique(np.stack([identity, who]), axis=1, return_counts=True)[1]
+    sizes = np.bincount(identity)
+    return int((sizes * (sizes - 1)).sum() // 2), int((alike * (alike - 1)).sum() // 2)
 
 
 def best_of_cosine(tracklets: TrackletSet, moved: Assignment, truth: np.ndarray) -> np.ndarray:

@@ -79,7 +79,10 @@ def _format_refused(row: dict[str, Any]) -> str:
 
 
 def _similarity(link: dict[str, Any]) -> str:
-    return "" if link["similarity"] is None else f"  z {link['similarity']:.1f}"
+    if link["similarity"] is None:
+        return ""
+    sure = "" if link["probability"] is None else f"  {link['probability']:.0%} sure"
+    return f"  z {link['similarity']:.1f}{sure}"
 
 
 def _format_left(row: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from .cross_video import cross_video
 from .global_link import global_link
 from .guard import Guard
 from .noise import Noise, noise_score, noise_terms
+from .probability import DOUBTFUL, weakest_links
 from .products import BLAS, Products
 from .review import ReviewConstraints, apply_review, reject
 from .rules import Rules
@@ -26,6 +27,7 @@ from .trace import Trace
 
 __all__ = [
     "BLAS",
+    "DOUBTFUL",
     "RADIUS",
     "SIGMA_CST",
     "SIGMA_DRM",
@@ -50,4 +52,5 @@ __all__ = [
     "sampled_noise",
     "single_tracklet",
     "single_video",
+    "weakest_links",
 ]

@@ -15,7 +15,7 @@ from reappear.core import thread_map
 
 from .constraints import Constraint
 from .groups import Groups, add_rows
-from .joining import Joined, components
+from .joining import Merged, components
 from .links import Links
 
 _DIGITS = 6  # to which averages are compared: what is equal but for rounding merges in the order of the nodes
@@ -53,7 +53,7 @@ def average_linkage(
     links: Links,
     least: float,
     constraint: Constraint | None = None,
-) -> Joined:
+) -> Merged:
     """Merges clusters of nodes, the most similar first, while the mean similarity of all their pairs is `least`.
 
     Args:
@@ -95,6 +95,7 @@ class _Clusters:
         self._value = self._total = self._sums(self._a, self._b)
         self._kept = [np.zeros(0, np.int64)]
         self._similarity = [np.zeros(0)]
+        self._sizes: list[Int[np.ndarray, "m 2"]] = [np.zeros((0, 2), np.int64)]
         self._refused = [np.zeros(0, np.int64)]
         self._witness = [np.zeros(0, np.int64)]
         self._drop_dissimilar()
@@ -114,6 +115,7 @@ class _Clusters:
         into, gone = self._a[mutual], self._b[mutual]
         self._kept.append(self._best[mutual])
         self._similarity.append(mean[mutual])
+        self._sizes.append(np.stack([self._size[into], self._size[gone]], axis=1))
         to = np.arange(len(self._of), dtype=np.int32)
         to[gone] = into
         self._of = to[self._of]
@@ -125,12 +127,15 @@ class _Clusters:
         self._drop_dissimilar()
         return True
 
-    def joined(self) -> Joined:
+    def joined(self) -> Merged:
         """The clusters and how they came about."""
         kept = self._links[np.concatenate(self._kept)]
         refused = self._links[np.concatenate(self._refused)]
         group, similarity = components(len(self._of), kept), np.concatenate(self._similarity)
-        return Joined(group, kept, refused, np.concatenate(self._witness), similarity)
+        unknown = np.full(len(similarity), np.nan)
+        return Merged(
+            group, kept, refused, np.concatenate(self._witness), similarity, np.concatenate(self._sizes), unknown
+        )
 
     def _mean(self) -> Float[np.ndarray, " p"]:
         return np.asarray(np.round(self._total / (self._size[self._a] * self._size[self._b]), _DIGITS))
@@ -169,28 +174,34 @@ class _Clusters:
         self._total[anew] = self._sums(self._a[anew], self._b[anew])
 
     def _sums(self, a: Int[np.ndarray, " m"], b: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        """Sums of the similarities of all pairs of nodes of two clusters.
+        return sums_between(self._similarities, Groups.of(self._of, len(self._of)), a, b)
 
-        With S = Σx, P = Σx/s and M = Σμ/s of each cluster that is ½(P_a·S_b + S_a·P_b − n_b M_a − n_a M_b).
-        """
-        x, groups = self._similarities, Groups.of(self._of, len(self._of))
-        step = max(1, _CHUNK_BYTES // (32 * x.centers.shape[1]))
 
-        def few(some: slice) -> Float[np.ndarray, " c"]:
-            named, place = np.unique(np.concatenate([a[some], b[some]]), return_inverse=True)
-            size = self._size[named]
-            owner = np.repeat(np.arange(len(named)), size)
-            nodes = groups.rows[np.arange(len(owner)) + np.repeat(groups.offsets[named] - np.cumsum(size) + size, size)]
-            plain, weighted = np.zeros((2, len(named), x.centers.shape[1]))
-            for begin in range(0, len(nodes), _ROWS):
-                mine, of = nodes[begin : begin + _ROWS], owner[begin : begin + _ROWS]
-                rows = x.centers[mine].astype(np.float64)
-                add_rows(plain, of, rows)
-                add_rows(weighted, of, rows / x.deviation[mine, None])
-            middle = np.bincount(owner, x.mean[nodes] / x.deviation[nodes], minlength=len(named))
-            i, j = place.reshape(2, -1)
-            inner = np.einsum("md,md->m", weighted[i], plain[j]) + np.einsum("md,md->m", plain[i], weighted[j])
-            return np.asarray((inner - size[j] * middle[i] - size[i] * middle[j]) / 2)
+def sums_between(
+    similarities: Similarities, groups: Groups, a: Int[np.ndarray, " m"], b: Int[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    """Sums of the similarities of all pairs of nodes of two groups.
 
-        parts = (slice(begin, begin + step) for begin in range(0, len(a), step))
-        return np.concatenate([np.zeros(0), *thread_map(few, parts)])
+    With S = Σx, P = Σx/s and M = Σμ/s of each group that is ½(P_a·S_b + S_a·P_b − n_b M_a − n_a M_b).
+    """
+    x = similarities
+    step = max(1, _CHUNK_BYTES // (32 * x.centers.shape[1]))
+
+    def few(some: slice) -> Float[np.ndarray, " c"]:
+        named, place = np.unique(np.concatenate([a[some], b[some]]), return_inverse=True)
+        size = groups.sizes[named]
+        owner = np.repeat(np.arange(len(named)), size)
+        nodes = groups.rows[np.arange(len(owner)) + np.repeat(groups.offsets[named] - np.cumsum(size) + size, size)]
+        plain, weighted = np.zeros((2, len(named), x.centers.shape[1]))
+        for begin in range(0, len(nodes), _ROWS):
+            mine, of = nodes[begin : begin + _ROWS], owner[begin : begin + _ROWS]
+            rows = x.centers[mine].astype(np.float64)
+            add_rows(plain, of, rows)
+            add_rows(weighted, of, rows / x.deviation[mine, None])
+        middle = np.bincount(owner, x.mean[nodes] / x.deviation[nodes], minlength=len(named))
+        i, j = place.reshape(2, -1)
+        inner = np.einsum("md,md->m", weighted[i], plain[j]) + np.einsum("md,md->m", plain[i], weighted[j])
+        return np.asarray((inner - size[j] * middle[i] - size[i] * middle[j]) / 2)
+
+    parts = (slice(begin, begin + step) for begin in range(0, len(a), step))
+    return np.concatenate([np.zeros(0), *thread_map(few, parts)])

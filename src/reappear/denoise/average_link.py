@@ -1,6 +1,6 @@
 """Average linkage of the tracklets of all videos, in place of the closures of Eq. 6 and 7 (not in the paper)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -8,12 +8,14 @@ from jaxtyping import Float, Int
 from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
 
 from .approximate import Approximate, approximate_neighbors
-from .average import average_linkage
+from .average import Similarities, average_linkage
 from .constraints import CannotLink, Constraint
-from .joining import Joined
+from .joining import Merged
+from .links import Links
 from .neighbors import Neighbors, nearest_neighbors
 from .nodes import Nodes
 from .normalize import COHORT, mean_silhouette, normalize, similar_pairs
+from .probability import expected_precision, least_for, link_probability
 from .products import BLAS, Products
 from .rules import NO_RULES, Rules
 from .trace import Trace
@@ -36,6 +38,7 @@ def average_link(
     assignment: Assignment,
     *,
     least: float = LEAST,
+    precision: float | None = None,
     skip: int | None = None,
     place: Int[np.ndarray, " t"] | None = None,
     radius: int | None = None,
@@ -51,6 +54,7 @@ def average_link(
     2. Similarities are normalised by the neighbourhood of both nodes (`normalize`).
     3. Clusters merge, the most similar first, while the mean similarity of all pairs of nodes of two is `least`, unless
        they hold tracklets that cannot be linked (`average_linkage`).
+    4. How sure each merge is, is read off the clusters that were left apart (`link_probability`).
 
     A neighbourhood must not be full of visits of the same person, so its nearest nodes are left out: as many as make
     clusters clearest between places (`mean_silhouette`), but at most three for each other visit found.
@@ -59,14 +63,16 @@ def average_link(
         tracklets: All crops.
         assignment: Where they are now.
         least: Smallest mean similarity of two clusters that are linked, in standard deviations, more than 0 (z).
+        precision: Link less, so that this share of the linked pairs is expected to be one person, 0..1; `None` = as
+            `least` gives it. Nothing is linked where the most similar do not reach it.
         skip: Nearest neighbours left out of a neighbourhood, 0..32; `None` = chosen as above.
         place: The camera of each tracklet, or what else changes how people look; the video if not given.
         radius: Half width of the sliding range of neighbours in nodes; `None` = all.
         approximate: Search an index instead of all pairs; misses some neighbours.
         rules: Cannot-link constraints and review decisions; the guard is not needed.
-        trace: Records links and refusals, and with an index the share of neighbours that it found. The two tracklets of
-            a link are the most similar pair of the two clusters; their distance is that of their vectors less the means
-            of their places.
+        trace: Records links with their probability, refusals, and with an index the share of neighbours that it found.
+            The two tracklets of a link are the most similar pair of the two clusters; their distance is that of their
+            vectors less the means of their places.
         engine: Where neighbours are searched, and where centroids lie.
         products: Where inner products are taken; identities are the same everywhere.
 
@@ -78,6 +84,8 @@ def average_link(
     """
     if not least > 0:
         raise SettingsError(f"least: must be more than 0, got {least}")
+    if precision is not None and not 0 < precision < 1:
+        raise SettingsError(f"precision: must lie between 0 and 1, got {precision}")
     if skip is not None and not 0 <= skip <= _SKIPS[-1]:
         raise SettingsError(f"skip: must lie in 0..{_SKIPS[-1]}, got {skip}")
     place = tracklets.video if place is None else place
@@ -99,9 +107,11 @@ def average_link(
     )
     if skip is None:
         skip = linking.part(cannot_link, nodes.of_tracklet, radius).clearest()
+    made = linking.joined(skip, precision)
     if trace is not None:
         trace.skipped[STAGE] = skip
-    return nodes.grouped(STAGE, assignment, linking.joined(skip), cannot_link, trace)
+        trace.precision[STAGE] = expected_precision(made.sizes, made.probability)
+    return nodes.grouped(STAGE, assignment, made, cannot_link, trace)
 
 
 @dataclass
@@ -129,11 +139,20 @@ class _Linking:
             self.centers[some], here, self.least, Constraint(cannot_link, mine), self.place[some], self.memory_bytes
         )
 
-    def joined(self, skip: int) -> Joined:
-        """The clusters."""
+    def clusters(self, similarities: Similarities, least: float) -> Merged:
+        links = similar_pairs(similarities, self.neighbors, least, self.memory_bytes)
+        return average_linkage(similarities, links, least, self.constraint)
+
+    def joined(self, skip: int, precision: float | None) -> Merged:
+        """The clusters, and the probability of each merge."""
         similarities = normalize(self.centers, self.neighbors, skip)
-        links = similar_pairs(similarities, self.neighbors, self.least, self.memory_bytes)
-        return average_linkage(similarities, links, self.least, self.constraint)
+        made = self.clusters(similarities, self.least)
+        sure = link_probability(similarities, self.neighbors, made, self.constraint, self.least)
+        if precision is None:
+            return replace(made, probability=sure)
+        least = least_for(precision, made.similarity, made.sizes, sure)
+        fewer = self.clusters(similarities, least)
+        return replace(fewer, probability=sure[_rows_of(fewer.kept, made.kept, len(self.centers))])
 
     def clearest(self) -> int:
         """The number of skipped neighbours.
@@ -144,9 +163,16 @@ class _Linking:
         """
         clarity: dict[int, float] = {}
         for skip in _SKIPS:
-            group = self.joined(skip).group
+            group = self.clusters(normalize(self.centers, self.neighbors, skip), self.least).group
             size = np.bincount(group)
             visits = (size**2).sum() / size.sum()  # in the cluster of a node
             if not clarity or _SKIPPED_PER_VISIT * (visits - 1) >= skip:
                 clarity[skip] = mean_silhouette(self.centers, self.neighbors, group, self.place)
         return max(clarity, key=clarity.__getitem__)
+
+
+def _rows_of(some: Links, links: Links, count: int) -> Int[np.ndarray, " k"]:
+    """The rows of links among others, which hold them; of so many nodes."""
+    keys = links.first * count + links.second
+    order = np.argsort(keys)
+    return np.asarray(order[np.searchsorted(keys[order], some.first * count + some.second)])

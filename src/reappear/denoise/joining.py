@@ -23,20 +23,43 @@ class Joined:
         kept: Links that connect the groups, a spanning forest.
         refused: Links that would have joined two groups, refused by a constraint.
         witness: For each of these the row of `CannotLink` that forbids it; -1 = the guard does.
-        similarity: For each kept link the mean similarity of the two clusters that it merged; `None` = by distance.
     """
 
     group: Int[np.ndarray, " n"]
     kept: Links
     refused: Links
     witness: Int[np.ndarray, " r"]
-    similarity: Float[np.ndarray, " k"] | None = None
+
+    @property
+    def evidence(self) -> dict[str, np.ndarray]:
+        """What is known of each kept link beside its distance."""
+        return {}
 
     def without(self, cut: Links) -> "Joined":
         """The same with links that were cut before joining."""
         between = cut[self.group[cut.first] != self.group[cut.second]]
         witness = np.concatenate([self.witness, np.full(len(between), GUARDED)])
         return Joined(self.group, self.kept, Links.joined([self.refused, between]), witness)
+
+
+@dataclass(frozen=True)
+class Merged(Joined):
+    """Result of average linkage: a kept link is a merge of two clusters.
+
+    Attributes:
+        similarity: For each kept link the mean similarity of the two clusters.
+        sizes: The nodes of each of them.
+        probability: How likely they are one person, 0..1; NaN = not estimated.
+    """
+
+    similarity: Float[np.ndarray, " k"]
+    sizes: Int[np.ndarray, "k 2"]
+    probability: Float[np.ndarray, " k"]
+
+    @property
+    def evidence(self) -> dict[str, np.ndarray]:
+        """Similarity and probability."""
+        return {"similarity": self.similarity, "probability": self.probability}
 
 
 def shortest_forest(count: int, links: Links) -> Links:

@@ -93,7 +93,7 @@ class Nodes:
         """The assignment in which the nodes of a group are one identity."""
         if trace is not None:
             ends = self.representative[made.kept.first], self.representative[made.kept.second]
-            trace.add_links(stage, *ends, made.kept.distance, made.similarity)
+            trace.add_links(stage, *ends, made.kept.distance, **made.evidence)
             trace.add_refused(stage, made, cannot_link, self.representative)
         identity = np.full(len(self.of_tracklet), -1, np.int64)
         filled = self.of_tracklet >= 0

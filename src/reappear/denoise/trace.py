@@ -12,7 +12,7 @@ Columns = dict[str, np.ndarray]
 Part = tuple[str, Columns]
 
 _PAIRS: dict[str, type] = {"first": np.int64, "second": np.int64, "distance": np.float32}
-_LINKS: dict[str, type] = _PAIRS | {"similarity": np.float32}
+_LINKS: dict[str, type] = _PAIRS | {"similarity": np.float32, "probability": np.float32}
 _MOVES: dict[str, type] = {"crop": np.int64, "source": np.int64, "target": np.int64, "distance": np.float32}
 _REFUSED: dict[str, type] = _PAIRS | {"reason": object, "cannot_link_first": np.int64, "cannot_link_second": np.int64}
 
@@ -27,7 +27,7 @@ class Trace:
         links: Stage and columns: two tracklets whose identities were joined, and the distance of their centroids, NaN
             where people decided it. Of many links between two groups only the shortest that hold them together are
             kept (a spanning forest). By average linkage also the mean similarity of the groups that it merged (z),
-            NaN for others.
+            and the probability that these are one person; NaN for others.
         moves: Stage and columns: crop, the tracklet it left, the one it went to (-1 = discarded), and its distance to
             the deciding centroid; NaN for review decisions.
         refused: Stage and columns: two tracklets whose identities are within the threshold but were not merged; the
@@ -37,6 +37,7 @@ class Trace:
         guarded: Stage → links refused by the guard against chains.
         recall: Stage → share of links or neighbours that an approximate search found, by a sample.
         skipped: Stage → nearest neighbours that may be the same person, left out where others are compared with.
+        precision: Stage → expected share of the linked pairs that are one person; NaN where nothing was linked.
     """
 
     links: list[Part] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Trace:
     guarded: dict[str, int] = field(default_factory=dict)
     recall: dict[str, float] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    precision: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def after(cls, links: Columns, moves: Columns, refused: Columns) -> "Trace":
@@ -58,11 +60,10 @@ class Trace:
         first: Int[np.ndarray, " n"],
         second: Int[np.ndarray, " n"],
         distance: Float[np.ndarray, " n"],
-        similarity: Float[np.ndarray, " n"] | None = None,
+        **evidence: Float[np.ndarray, " n"],
     ) -> None:
-        """Notes joins of one stage."""
-        columns = {"first": first, "second": second, "distance": distance}
-        self.links.append((stage, columns if similarity is None else columns | {"similarity": similarity}))
+        """Notes joins of one stage; `evidence` are `similarity` and `probability` where they are known."""
+        self.links.append((stage, {"first": first, "second": second, "distance": distance, **evidence}))
 
     def add_refused(
         self, stage: str, made: Joined, cannot_link: CannotLink, representative: Int[np.ndarray, " n"]

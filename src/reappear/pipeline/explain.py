@@ -24,7 +24,8 @@ class Explanation:
         identity: Its number; `None` = discarded.
         tracklets: tracklet, video, camera, start and end (s, `None` = unknown), crops (that it holds now).
         links: first, second (tracklets), distance (None = by review), similarity (z of the groups that average
-            linkage merged, else None), stage: its minimum spanning tree.
+            linkage merged, else None), probability (that these are one person, else None), stage: its minimum
+            spanning tree.
         refused: The same for refused links to other identities, with their `identity` and the
             `reason`: "seen together" or "review", then `cannot_link` are the two tracklets, or "guard".
         left: Crops that left one of its tracklets: crop, tracklet, distance (to the others of it), stage, to (the
@@ -133,6 +134,7 @@ def _link(table: Columns, row: int) -> Row:
         "second": int(table["second"][row]),
         "distance": _known(table["distance"][row]),
         "similarity": _known(table["similarity"][row]) if "similarity" in table else None,
+        "probability": _known(table["probability"][row]) if "probability" in table else None,
         "stage": str(table["stage"][row]),
     }
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from reappear.core import Assignment, Engine, TrackletSet
-from reappear.denoise import Products, Trace, noise_terms, sampled_noise
+from reappear.denoise import DOUBTFUL, Products, Trace, noise_terms, sampled_noise, weakest_links
 from reappear.metrics import score_identities
 
 _EXACT_UP_TO = 50_000  # identities; beyond, all pairs take minutes after each stage
@@ -72,6 +72,10 @@ def stage_row(
         row["recall"] = trace.recall[name]
     if name in trace.skipped:
         row["skipped_neighbors"] = trace.skipped[name]
+    if not np.isnan(trace.precision.get(name, np.nan)):
+        row["precision"] = round(trace.precision[name], 4)
+        sure = weakest_links(after.identity, trace.link_columns())
+        row["doubtful"] = int(np.count_nonzero(sure < DOUBTFUL))
     identity = after.crop_identity
     if truth is not None and ((truth >= 0) & (identity >= 0)).any():
         row["scores"] = asdict(score_identities(truth, identity))
@@ -91,6 +95,8 @@ def format_row(row: dict[str, Any]) -> str:
     if "recall" in row:
         found = "neighbors" if "skipped_neighbors" in row else "links"
         text += f", the index found {row['recall']:.1%} of {found} (of a sample)"
+    if "precision" in row:
+        text += f", {row['precision']:.0%} of linked pairs expected right, {row['doubtful']} identities doubtful"
     if "scores" in row:
         text += f", pairwise F1 {row['scores']['pairwise_f1']:.3f}, B-cubed F1 {row['scores']['bcubed_f1']:.3f}"
     return text

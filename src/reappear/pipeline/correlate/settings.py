@@ -27,6 +27,12 @@ class CorrelateSettings:
         "their nearest other people; more = fewer wrong merges and more identities",
         Interval(gt=0, le=1000),
     ] = 4.0
+    precision: Annotated[
+        float | None,
+        "average linkage: link less than `z` gives, so that this share of the linked pairs of tracklets is expected to "
+        "be one person, such as 0.9; not set: as `z` gives it",
+        Interval(gt=0, lt=1),
+    ] = None
     thresholds: Annotated[
         float | str,
         "calibrated: from the videos: a tracklet is one person, simultaneous tracklets of one video are two; "

@@ -155,7 +155,8 @@ def _stages(
     if found.report["linking"]["method"] == "average":
         within = "reallocation", partial(reallocate, **inside)
         radius = settings.radius if settings.pairs == "sliding" else None
-        average: dict[str, Any] = {"least": settings.z, "place": place, "radius": radius}
+        average: dict[str, Any] = {"least": settings.z, "precision": settings.precision}
+        average |= {"place": place, "radius": radius}
         across = "average-link", partial(average_link, approximate=index, rules=rules, products=products, **average)
     else:
         within = "single-video", partial(single_video, merge=settings.merge, sigma_drm=drm, **inside)

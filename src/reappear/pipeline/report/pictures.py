@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from reappear.core import InputError
 from reappear.data import open_image, read_image
+from reappear.denoise import DOUBTFUL, weakest_links
 from reappear.store import Columns, CropStore, Identities, read_table
 
 from .gather import Run, majority
@@ -64,12 +65,14 @@ class Person:
         facts: Short facts.
         cameras: Camera → strips.
         hidden: Number of strips not shown.
+        doubtful: Its weakest link is more likely wrong than right.
     """
 
     title: str
     facts: list[str]
     cameras: dict[str, list[Strip]]
     hidden: int = 0
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,11 @@ class Thumbnails:
             )
         }
 
+    @cached_property
+    def _weakest(self) -> Float[np.ndarray, " i"]:
+        """The probability of the weakest link of each identity."""
+        return weakest_links(self.found.assignment.identity, self.found.links) if self.found else np.zeros(0)
+
     def _person(self, found: Identities, identity: int, strips: int, crops: int) -> Person:
         """One identity with its links and its moved and removed crops."""
         mine = found.assignment.crop_identity == identity
@@ -288,7 +296,10 @@ class Thumbnails:
             _count(video_count, "video"),
             _count(cams, "camera"),
         ]
-        if looks := [distance for distance, _, _ in parents.values() if not math.isnan(distance)]:
+        sure = float(self._weakest[identity])
+        if not math.isnan(sure):
+            facts.append(f"weakest link {sure:.0%} sure")
+        elif looks := [distance for distance, _, _ in parents.values() if not math.isnan(distance)]:
             facts.append(f"weakest link {max(looks):.3f}")
         if self.store.has_truth:
             people = np.unique(self.truth[mine & (self.truth >= 0)])
@@ -300,7 +311,7 @@ class Thumbnails:
                 if len(people)
                 else "no true person"
             )
-        return Person(f"Identity {identity}", facts, cameras, max(0, len(members) - strips))
+        return Person(f"Identity {identity}", facts, cameras, max(0, len(members) - strips), sure < DOUBTFUL)
 
     def _strip(
         self, found: Identities, tracklet: int, most: int, usual: int, link: tuple[float, int, str] | None
