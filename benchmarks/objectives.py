@@ -354,9 +354,8 @@ def arms_of(asked: argparse.Namespace) -> list[tuple[str, str, dict[str, Any]]]:
         return [(name, "found", settings) for name, settings in STARTS.items() if not asked.arms or name in asked.arms]
     if asked.budgets:
         return [
-            (f"{method}, {steps} steps", labels, {**METHODS[method], "steps": steps, "validation_every": steps // 4})
+            (f"{method}, {steps} steps", "found", {**METHODS[method], "steps": steps, "validation_every": steps // 4})
             for steps in (320, 1280, 5120)
-            for labels in ("found", "true")
             for method in ("cion", "supcon")
             if not asked.arms or f"{method}, {steps} steps" in asked.arms
         ]
