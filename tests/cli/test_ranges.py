@@ -105,7 +105,7 @@ def given_for(fields: list[Field], field: Field) -> dict[str, str]:
     return {
         prefix: field.kind,
         **required,
-        **({"views.local_views": "0"} if field.kind == "moco" and prefix == "method" else {}),
+        **({"views.local_views": "0"} if field.kind in ("moco", "upreid") and prefix == "method" else {}),
     }
 
 
@@ -254,7 +254,7 @@ def test_steps_end_in_order_with_extreme_values_in_range(capsys, inputs, tmp_pat
         for name, value in given.items():
             if value == "x":  # a required file
                 given[name] = NETWORKS[given[name.rpartition(".")[0]]].format(inputs)
-        if given.get("method") == "moco":
+        if given.get("method") in ("moco", "upreid"):
             given = {"method.queue": "32", **given}
         if given.get("method") in ("cion", "dino", "tracklet"):
             given = {"method.prototypes": "8", **given}

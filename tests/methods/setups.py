@@ -18,10 +18,14 @@ def make_setup(
     values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": 48}
     if spec_of(method).command == "finetune":
         values |= {"images_per_step": 24}  # of four images of each identity
+    if method.kind == "upreid":
+        values |= {"height": 32, "width": 16}  # four rows of the map
     if method.kind == "mgn":
         network = {"layers": [1, 1, 2, 1], "channels": [4, 4, 8, 8]}
         values |= {"backbone": "resnet18_ibn", "arguments": network, "height": 64, "width": 32, "images_per_step": 64}
-    views = ViewSettings(local_views=0 if method.kind == "moco" or spec_of(method).command == "finetune" else 1)
+    views = ViewSettings(
+        local_views=0 if method.kind in ("moco", "upreid") or spec_of(method).command == "finetune" else 1
+    )
     if method.kind == "cluster_contrast":
         images, values["images_per_step"] = 240, 32
     training = TrainSettings(

@@ -39,7 +39,7 @@ def given_for(cls: type[Any], field: Field) -> dict[str, str]:
 def required(cls: type[Any], part: str, kind: str) -> dict[str, str]:
     inside = [other for other in describe(cls) if other.path.rpartition(".")[0] == part and other.kind == kind]
     given = {other.path: "x" for other in inside if not isinstance(other.default, int | float | str | tuple | None)}
-    return given | ({"views.local_views": "0"} if kind == "moco" else {})
+    return given | ({"views.local_views": "0"} if kind in ("moco", "upreid") else {})
 
 
 def changed(cls: type[Any], field: Field) -> tuple[Any, Any]:

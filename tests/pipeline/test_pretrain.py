@@ -28,6 +28,7 @@ from reappear.core import (
 )
 from reappear.methods.cion.settings import CionSettings, DinoSettings, TrackletSettings
 from reappear.methods.moco.settings import MocoSettings
+from reappear.methods.upreid.settings import UpReidSettings
 from reappear.models import Embedder, load_model
 from reappear.pipeline.demo import DemoSettings, demo
 from reappear.pipeline.labels import crop_images, labelled_crops
@@ -123,6 +124,9 @@ METHODS = {
     "moco": dataclasses.replace(
         TINY, method=MocoSettings(queue=32, head_width=8), views=ViewSettings(local_views=0, erase=0.5)
     ),
+    "upreid": dataclasses.replace(
+        TINY, method=UpReidSettings(queue=32, head_width=8, patch_rows=2), views=ViewSettings(local_views=0)
+    ),
 }
 
 
@@ -132,7 +136,7 @@ def test_every_method_goes_on_where_it_was_stopped(
 ) -> None:
     labels = "found" if kind == "cion" else None
     record = pretrain(work, f"whole-{kind}", METHODS[kind], labels=labels)
-    assert record.counts["identities"] == {"cion": 8, "dino": 48, "tracklet": 16, "moco": 48}[kind]
+    assert record.counts["identities"] == {"cion": 8, "dino": 48, "tracklet": 16, "moco": 48, "upreid": 48}[kind]
     assert load_model(work.model(f"whole-{kind}"))[1]["method"] == kind
 
     def break_off(*given: object, **named: object) -> None:

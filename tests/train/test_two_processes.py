@@ -24,6 +24,7 @@ from reappear.methods.registry import spec_of
 from reappear.methods.supcon.settings import SupConSettings
 from reappear.methods.transreid.settings import TransReidSettings
 from reappear.methods.setup import Setup
+from reappear.methods.upreid.settings import IntraIdentityOption, UpReidSettings
 from reappear.train import parallel
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
@@ -44,12 +45,25 @@ class Double(Setup):
 settings = TrainSettings(
     backbone="convnext_atto",
     arguments={"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8), "patch_size": 2},
-    height=64, width=32, local_height=32, local_width=32, views=ViewSettings(local_views=0 if kind == "moco" else 2),
+    height=64, width=32, local_height=32, local_width=32,
+    views=ViewSettings(local_views=0 if kind.startswith(("moco", "upreid")) else 2),
     steps=steps, images_per_step=16, lr=1e-3, final_lr=1e-4, warmup=0.25, log_every=1, accumulate=accumulate,
 )
 head = {"head_hidden": 8, "head_bottleneck": 6, "prototypes": 12, "head_batch_norm": False}
 if kind == "moco":
     method = MocoSettings(head_hidden=8, head_width=6, queue=40)
+elif kind.startswith("upreid"):
+    method = UpReidSettings(
+        head_hidden=8, head_width=6, queue=40, patch_head_width=6, patch_rows=2, global_warmup=0.0,
+        mode="crop" if kind.endswith("crop") else "roi",
+    )
+elif kind.startswith("i2"):
+    method = CionSettings(
+        **head, curriculum=((0.0, images),), momentum=0.996, teacher_temperature=0.04,
+        intra_identity=IntraIdentityOption(
+            global_weight=1.0, local_weight=1.0, patch_rows=2, patch_head_width=6, global_warmup=0.0
+        ),
+    )
 elif kind == "memory":
     method = MemorySettings(head_hidden=8, head_width=6, curriculum=((0.0, images),))
 elif kind == "transreid":
@@ -106,6 +120,9 @@ def _end(folder: Path, processes: int, kind: str, images: int, accumulate: int =
         ("official", 4),
         ("equation", 1),
         ("moco", 1),
+        ("upreid", 1),
+        ("upreid crop", 1),
+        ("i2 cion", 4),
         ("supcon", 4),
         ("supcon queue", 2),
         ("memory", 4),

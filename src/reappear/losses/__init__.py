@@ -4,6 +4,7 @@ from .circle import CircleLoss, circle_logits
 from .contrast import IdentityContrastLoss
 from .cross_entropy import smoothed_cross_entropy
 from .identity_distillation import IdentityDistillationLoss, Weighting
+from .intra_identity import PatchContrastLoss, PatchVectors, relation_divergence
 from .memory import IdentityMemory
 from .triplet import BatchHardTripletLoss
 
@@ -13,7 +14,10 @@ __all__ = [
     "IdentityContrastLoss",
     "IdentityDistillationLoss",
     "IdentityMemory",
+    "PatchContrastLoss",
+    "PatchVectors",
     "Weighting",
     "circle_logits",
+    "relation_divergence",
     "smoothed_cross_entropy",
 ]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from reappear.models.embedder import Embedder
 from reappear.models.heads import ClassifierHead, CosineHead, DistillationHead, NeckHead, ProjectionHead
-from reappear.models.maps import feature_map
+from reappear.models.maps import feature_and_map, feature_map
 from reappear.models.preprocessing import Preprocessing
 from reappear.train.batch_norm import RunningStatistics
 from reappear.train.settings import Statistics
@@ -27,6 +27,9 @@ class Network(nn.Module):
         head: Its `embed` turns features (n d) into the vectors (n b) that a loss compares.
         preprocessing: How the trained network will see images; views are normalised alike.
         statistics: Views whose batch norm statistics the backbone keeps: those of the first view's size, or all.
+
+    Attributes:
+        patch_head: Of patches, for methods that compare them; see `methods.intra_identity`.
     """
 
     mean: Tensor
@@ -44,6 +47,8 @@ class Network(nn.Module):
         self.backbone = backbone.to(memory_format=torch.channels_last)
         _subsample_strided_1x1(backbone)
         self.head: Head = head
+        self.patch_head: ProjectionHead | None = None
+        self._feature_and_map = feature_and_map
         self._statistics: Statistics = statistics
         self._running: RunningStatistics | None = None
         self.preprocessing = preprocessing
@@ -54,21 +59,46 @@ class Network(nn.Module):
         self, views: list[UInt8[Tensor, "ids images 3 _ _"]]
     ) -> tuple[Float[Tensor, "views ids images d"], Float[Tensor, "views ids images b"]]:
         """Features and vectors of all views. The backbone runs once per resolution, the head once."""
+        features, vectors, _ = self.encode(views)
+        return features, vectors
+
+    def encode(
+        self, views: list[UInt8[Tensor, "ids images 3 _ _"]], *, mapped: int = 0, gather: bool = True
+    ) -> tuple[Float[Tensor, "views ids images d"], Float[Tensor, "views ids images b"], list[Tensor]]:
+        """Features and vectors of all views, and the maps (n channels rows columns) of the first of them.
+
+        Args:
+            views: RGB 0-255.
+            mapped: Number of views whose maps are returned.
+            gather: Whether batch norm may gather running statistics from the first view, in training mode.
+        """
         sizes: dict[torch.Size, list[int]] = {}
         for index, view in enumerate(views):
             sizes.setdefault(view.shape, []).append(index)
-        features = [
-            self.pooled(torch.cat([views[i].flatten(0, 1) for i in indices]), gather=0 in indices)
-            for indices in sizes.values()
-        ]
+        features: list[Tensor] = []
+        maps: dict[int, Tensor] = {}
+        for indices in sizes.values():
+            images, gathers = torch.cat([views[i].flatten(0, 1) for i in indices]), gather and 0 in indices
+            if indices[0] < mapped:
+                with self._gathering(gathers):
+                    pooled, whole = self._feature_and_map(self.backbone, self._normalise(images))
+                maps |= zip(indices, whole.chunk(len(indices)), strict=True)
+            else:
+                pooled = self.pooled(images, gather=gathers)
+            features.append(pooled)
         joined = torch.cat(features)
         shape = (len(views), *views[0].shape[:2], -1)
         features_of, vectors_of = joined.view(shape), self.head.embed(joined).view(shape)
         order = [i for indices in sizes.values() for i in indices]
         if order != sorted(order):  # views of one size did not follow each other
             back = sorted(range(len(order)), key=order.__getitem__)
-            return features_of[back], vectors_of[back]
-        return features_of, vectors_of
+            features_of, vectors_of = features_of[back], vectors_of[back]
+        return features_of, vectors_of, [maps[i] for i in range(mapped)]
+
+    def compile_backbone(self) -> None:
+        """Compiles the passes of the backbone."""
+        self.backbone.compile(dynamic=False)
+        self._feature_and_map = torch.compile(feature_and_map, dynamic=False)
 
     def embedder(self) -> Embedder:
         """The backbone with its preprocessing, as it is validated and saved."""

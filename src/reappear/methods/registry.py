@@ -49,6 +49,7 @@ METHODS = {
     "tracklet": MethodSpec("cion.settings:TrackletSettings", "cion.task:Cion", "tracklet", "self-distillation among tracklets"),
     "dino": MethodSpec("cion.settings:DinoSettings", "cion.task:Cion", "instance", "self-distillation of single images (DINO)"),
     "moco": MethodSpec("moco.settings:MocoSettings", "moco.task:Moco", "instance", "momentum contrast of single images (MoCo-v2)"),
+    "upreid": MethodSpec("upreid.settings:UpReidSettings", "upreid.task:UpReid", "instance", "momentum contrast with intra-identity regularisation (UP-ReID)"),
     "transreid": MethodSpec("transreid.settings:TransReidSettings", "transreid.task:TransReid", "identities", "cross-entropy and triplets (TransReID)", "finetune"),
     "mgn": MethodSpec("mgn.settings:MgnSettings", "mgn.task:Mgn", "identities", "circle loss and triplets of the image's parts (MGN)", "finetune"),
     "cluster_contrast": MethodSpec("cluster_contrast.settings:ClusterContrastSettings", "cluster_contrast.task:ClusterContrast", "instance", "contrast with clusters of its own features (Cluster Contrast)", "finetune"),

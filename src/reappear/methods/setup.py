@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reappear.core import ImageTable, SettingsError, generator
 from reappear.models import create_model, load_checkpoint
 from reappear.train import parallel
-from reappear.train.datasets import Images, ViewDataset
+from reappear.train.datasets import Images, PatchDataset, ViewDataset
 from reappear.train.samplers import IdentitySampler
 from reappear.train.schedule import Stages
 from reappear.train.settings import BaseTrainSettings, TrainSettings
@@ -82,19 +82,28 @@ class Setup(Generic[MethodT]):
     def compile(self, *networks: Network) -> None:
         """Compiles backbones where the settings ask for it."""
         for network in networks if self.training.compile else ():
-            network.backbone.compile(dynamic=False)
+            network.compile_backbone()
 
     def pixels(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 h w"]:
         """Whole images, not augmented, on the device."""
         pixels = self.training.preprocessing.resize([self.images[row] for row in rows.tolist()])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
-    def views(self, stages: Stages = ((0.0, 1),), *, by_camera: bool = False) -> Phase:
+    def views(
+        self,
+        stages: Stages = ((0.0, 1),),
+        *,
+        by_camera: bool = False,
+        with_images: bool = False,
+        patches: tuple[int, int] | None = None,
+    ) -> Phase:
         """One phase, in which views of the images are compared.
 
         Args:
             stages: The curriculum, see `schedule.stage`.
             by_camera: Whether the groups of a step begin at one camera, as far as its images go.
+            with_images: Whether batches have the whole images, and where the views were cut: a `PatchBatch`.
+            patches: Rows and columns of patches that a `PatchBatch` has views of.
         """
         training = cast(TrainSettings, self.training)  # those of a method that compares views
         on_device = training.colours_on == "device" or (training.colours_on == "auto" and self.device.type == "cuda")
@@ -106,8 +115,19 @@ class Setup(Generic[MethodT]):
             seed=training.seed,
             place=self.table.camera if by_camera else None,
         )
-        data = ViewDataset(
-            self.images, self.table, sampler, multi_crop(training), seed=training.seed, defer_colors=on_device
+        given = (self.images, self.table, sampler, multi_crop(training))
+        if not with_images:
+            return Phase(0, self.steps, ViewDataset(*given, seed=training.seed, defer_colors=on_device))
+        size = training.height, training.width
+        rows, columns = patches or (1, 1)
+        crop = training.views.build_whole(height=size[0] // rows, width=size[1] // columns) if patches else None
+        data = PatchDataset(
+            *given,
+            size=size,
+            seed=training.seed,
+            defer_colors=on_device,
+            patch_crop=crop,
+            grid=(rows, columns),
         )
         return Phase(0, self.steps, data)
 
@@ -180,17 +200,22 @@ def _try_sizes(backbone: Any, training: BaseTrainSettings) -> None:
     sizes = [(training.height, training.width)]
     if isinstance(training, TrainSettings) and training.views.local_views:
         sizes.append((training.local_height, training.local_width))
+    for height, width in sizes:
+        try_size(training.backbone, backbone, height, width)
+
+
+def try_size(name: str, backbone: Any, height: int, width: int) -> None:
+    """Raises SettingsError where a backbone does not take images of this size."""
     was_training = backbone.training
     backbone.eval()
-    for height, width in sizes:
-        try:
-            with torch.no_grad():
-                shape = tuple(backbone(torch.zeros(1, 3, height, width)).shape)
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise SettingsError(
-                f"{training.backbone} does not take images of {height}x{width} ({' '.join(str(error).split())[:120]}); "
-                "change the sizes, or set arguments such as {dynamic_img_size: true}"
-            ) from error
-        if shape != (1, backbone.num_features):
-            raise SettingsError(f"{training.backbone} gives {shape} for one image of {height}x{width}, not one vector")
+    try:
+        with torch.no_grad():
+            shape = tuple(backbone(next(backbone.parameters()).new_zeros(1, 3, height, width)).shape)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise SettingsError(
+            f"{name} does not take images of {height}x{width} ({' '.join(str(error).split())[:120]}); "
+            "change the sizes, or set arguments such as {dynamic_img_size: true}"
+        ) from error
+    if shape != (1, backbone.num_features):
+        raise SettingsError(f"{name} gives {shape} for one image of {height}x{width}, not one vector")
     backbone.train(was_training)

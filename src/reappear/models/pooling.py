@@ -7,7 +7,7 @@ from jaxtyping import Float
 from timm.models import register_model
 from torch import Tensor, nn
 
-from .maps import feature_map
+from .maps import feature_map, map_shape
 
 
 class GeM(nn.Module):
@@ -34,26 +34,24 @@ class GeMBackbone(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network, self.pool = network, GeM()
-        self.num_features = _channels(network)
+        self.num_features = map_shape(network, 256, 128)[0]
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Pooled features."""
-        pooled: Tensor = self.pool(feature_map(self.network, images))
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d rows columns"]:
+        """The map of the network."""
+        return feature_map(self.network, images)
+
+    def forward_head(self, maps: Float[Tensor, "n d rows columns"]) -> Float[Tensor, "n d"]:
+        """Pools maps."""
+        pooled: Tensor = self.pool(maps)
         return pooled
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """One layer: learning rates by layer are for a backbone's own pooling."""
         return {"stem": r"^network", "blocks": [(r"^pool", (99999,))]}
-
-
-def _channels(network: nn.Module) -> int:
-    """Width of the map, which is not that of the feature in every network."""
-    was_training, device = network.training, next(network.parameters()).device
-    network.eval()
-    with torch.no_grad():
-        width = feature_map(network, torch.zeros(1, 3, 256, 128, device=device)).shape[1]
-    network.train(was_training)
-    return width
 
 
 def gem(

@@ -52,11 +52,15 @@ class SmallCNN(nn.Module):
         maps: Tensor = self.features(images)
         return maps
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    def forward_head(self, maps: Float[Tensor, "n d rows columns"]) -> Float[Tensor, "n features"]:
         """The stripes' means side by side, channel by channel."""
-        pooled = nn.functional.adaptive_avg_pool2d(self.forward_features(images), (self.stripes, 1))
+        pooled = nn.functional.adaptive_avg_pool2d(maps, (self.stripes, 1))
         features: Tensor = self.classifier(pooled.flatten(1))
         return features
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+        """Features of images."""
+        return self.forward_head(self.forward_features(images))
 
 
 def cnn6(

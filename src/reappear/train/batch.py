@@ -92,6 +92,8 @@ class PatchBatch(ViewBatch):
     """Views together with the images that they were cut from, so that a patch of the image is found in every view.
 
     Attributes:
+        views: After those that have a box, views of patches may follow that were cut before the augmentation: two of
+            each patch, see `PatchDataset`.
         image: The whole images, resized and not augmented, RGB 0-255.
         boxes: Per view where it was cut from each image: left, top, right, bottom, as shares of its width and height.
         flipped: Per view whether it is mirrored.

@@ -106,35 +106,28 @@ class ViewDataset(StepDataset):
     def __getitem__(self, step: int) -> ViewBatch:
         """The views of this process."""
         rows, first = self.share(step)
-        shapes = self.crop.views
-        pixels = [np.empty((rows.size, view.height, view.width, 3), np.uint8) for view in shapes]
-        color_params = np.empty((len(shapes), rows.size, COLOR_PARAMS), np.float32)
+        made = _Views(self.crop, rows.size, self.defer_colors)
         for i, row in enumerate(rows.ravel().tolist()):
-            random = self._random(step, first + i)
-            if self.defer_colors:
-                cut = self.crop.cut(self.images[row], random)
-                views, color_params[:, i] = cut.views, cut.color_params
-            else:
-                views = self.crop(self.images[row], random)
-            for view, shown in zip(pixels, views, strict=True):
-                view[i] = shown
+            made.add(i, self.images[row], self._random(step, first + i))
         return ViewBatch(
-            [_tensor(view, rows.shape) for view in pixels],
-            torch.from_numpy(self.table.identity[rows[:, 0]]),
-            [torch.from_numpy(params.reshape(*rows.shape, -1)) for params in color_params] if self.defer_colors else [],
+            made.views(rows.shape), torch.from_numpy(self.table.identity[rows[:, 0]]), made.params(rows.shape)
         )
 
 
-class PatchDataset(StepDataset):
+class PatchDataset(ViewDataset):
     """Random views of the images of each step, with the images and where in them each view was cut.
 
     Args:
         images: Read by row.
         table: Labels of the images.
         sampler: Chooses the images of each step.
-        crop: Cuts the views.
+        crop: Cuts and augments the views, as for a `ViewDataset`.
         size: Height and width of the whole images in pixels.
         seed: Of the run.
+        defer_colors: As for a `ViewDataset`.
+        patch_crop: Makes two views of each patch of an image, cut before the augmentation. They follow those of the
+            image: two of the first patch, two of the second, and so on. None: there are no such views.
+        grid: Rows and columns of these patches.
     """
 
     def __init__(
@@ -146,33 +139,74 @@ class PatchDataset(StepDataset):
         *,
         size: tuple[int, int],
         seed: int,
+        defer_colors: bool = False,
+        patch_crop: MultiCrop | None = None,
+        grid: tuple[int, int] = (1, 1),
     ) -> None:
-        super().__init__(images, table, sampler, seed=seed)
-        self.crop, self.size = crop, size
+        super().__init__(images, table, sampler, crop, seed=seed, defer_colors=defer_colors)
+        self.size, self.patch_crop = size, patch_crop
+        self._cells = [(i, j) for i in range(grid[0]) for j in range(grid[1])] if patch_crop else []
+        self._grid = grid
 
     def __getitem__(self, step: int) -> PatchBatch:
-        """Images and views of this process; colours of views are deferred."""
+        """Images and views of this process."""
         rows, first = self.share(step)
-        cuts, whole = [], []
+        made = _Views(self.crop, rows.size, self.defer_colors)
+        patches = [_Views(self.patch_crop or self.crop, rows.size, self.defer_colors) for _ in self._cells]
+        whole = np.empty((rows.size, *self.size, 3), np.uint8)
         for i, row in enumerate(rows.ravel().tolist()):
-            image = self.images[row]
-            whole.append(image)
-            cuts.append(self.crop.cut(image, self._random(step, first + i)))
-        number = range(len(self.crop.views))
-
-        def per_view(values: list[np.ndarray]) -> list[torch.Tensor]:
-            """From a row per image to one tensor per view."""
-            stacked = np.stack(values).reshape(*rows.shape, len(number), *values[0].shape[1:])
-            return [torch.from_numpy(np.ascontiguousarray(stacked[:, :, k])) for k in number]
-
+            image, random = self.images[row], self._random(step, first + i)
+            made.add(i, image, random)
+            for patch, (row_of, column_of) in zip(patches, self._cells, strict=True):
+                height, width = image.shape[:2]
+                down, across = _share_of(height, row_of, self._grid[0]), _share_of(width, column_of, self._grid[1])
+                patch.add(i, image[down, across], random)
+            whole[i] = resize_images([image], *self.size)[0]
+        parts = [made, *patches]
         return PatchBatch(
-            [_tensor(np.stack([cut.views[k] for cut in cuts]), rows.shape) for k in number],
+            [view for part in parts for view in part.views(rows.shape)],
             torch.from_numpy(self.table.identity[rows[:, 0]]),
-            per_view([cut.color_params.astype(np.float32) for cut in cuts]),
-            image=_tensor(resize_images(whole, *self.size), rows.shape),
-            boxes=per_view([cut.boxes.astype(np.float32) for cut in cuts]),
-            flipped=per_view([cut.flipped for cut in cuts]),
+            [params for part in parts for params in part.params(rows.shape)],
+            image=_tensor(whole, rows.shape),
+            boxes=_per_view(made.boxes, rows.shape),
+            flipped=_per_view(made.flipped, rows.shape),
         )
+
+
+class _Views:
+    """Views of the images of a step as they are made, one image after the other."""
+
+    def __init__(self, crop: MultiCrop, images: int, defer_colors: bool) -> None:
+        self.crop, self.defer_colors = crop, defer_colors
+        shapes = crop.views
+        self.pixels = [np.empty((images, view.height, view.width, 3), np.uint8) for view in shapes]
+        self.color_params = np.empty((len(shapes), images, COLOR_PARAMS), np.float32)
+        self.boxes = np.empty((len(shapes), images, 4), np.float32)
+        self.flipped = np.empty((len(shapes), images), bool)
+
+    def add(self, i: int, image: UInt8[np.ndarray, "h w 3"], random: np.random.Generator) -> None:
+        """Cuts the views of image `i`."""
+        cut = self.crop.cut(image, random)
+        self.color_params[:, i], self.boxes[:, i], self.flipped[:, i] = cut.color_params, cut.boxes, cut.flipped
+        for view, shown in zip(self.pixels, cut.views if self.defer_colors else self.crop.augment(cut), strict=True):
+            view[i] = shown
+
+    def views(self, groups: tuple[int, ...]) -> list[torch.Tensor]:
+        return [_tensor(view, groups) for view in self.pixels]
+
+    def params(self, groups: tuple[int, ...]) -> list[torch.Tensor]:
+        return _per_view(self.color_params, groups) if self.defer_colors else []
+
+
+def _per_view(values: np.ndarray, groups: tuple[int, ...]) -> list[torch.Tensor]:
+    """Values (v n ...) of all views as a tensor (ids images ...) each."""
+    return [torch.from_numpy(one.reshape(*groups, *one.shape[1:])) for one in values]
+
+
+def _share_of(length: int, number: int, count: int) -> slice:
+    """Part `number` of `count` equal ones, of a pixel at least."""
+    first = min(number * length // count, length - 1)
+    return slice(first, max((number + 1) * length // count, first + 1))
 
 
 class ImageDataset(StepDataset):

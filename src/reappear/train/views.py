@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import cv2
@@ -75,6 +75,12 @@ class ViewSettings:
         shapes += [View(local_height, local_width, self.local_scale, blur=local, solarise=0.0)] * self.local_views
         return MultiCrop(shapes, self)
 
+    def build_whole(self, *, height: int, width: int) -> "MultiCrop":
+        """Two views of a whole image, such as a patch of a larger one: neither cropped nor erased."""
+        plain = replace(self, local_views=0, erase=0.0)
+        crop = plain.build(height=height, width=width, local_height=height, local_width=width)
+        return MultiCrop(crop.views, plain, whole=True)
+
 
 @dataclass(frozen=True)
 class View:
@@ -115,10 +121,11 @@ class MultiCrop:
     Args:
         views: All views; those that the teacher sees come first.
         settings: Probabilities and strengths of the augmentation.
+        whole: Whether views show the whole image, instead of a random crop.
     """
 
-    def __init__(self, views: Sequence[View], settings: ViewSettings) -> None:
-        self.views = tuple(views)
+    def __init__(self, views: Sequence[View], settings: ViewSettings, *, whole: bool = False) -> None:
+        self.views, self._whole = tuple(views), whole
         self._scale = np.array([view.scale for view in views])
         self._blur = np.array([view.blur for view in views])
         self._solarise = np.array([view.solarise for view in views])
@@ -132,7 +139,11 @@ class MultiCrop:
 
     def __call__(self, image: Image, random: np.random.Generator) -> list[Image]:
         """The views of one image, in order. Always draws the same number of random numbers."""
-        cut = self.cut(image, random)
+        return self.augment(self.cut(image, random))
+
+    @staticmethod
+    def augment(cut: Cut) -> list[Image]:
+        """The views of one image with their colours augmented."""
         return [_augment_colors(view, params) for view, params in zip(cut.views, cut.color_params, strict=True)]
 
     def cut(self, image: Image, random: np.random.Generator) -> Cut:
@@ -178,6 +189,8 @@ class MultiCrop:
 
     def _boxes(self, height: int, width: int, numbers: Float[np.ndarray, "v m"]) -> list[list[int]]:
         """Left, top, width, height of each view's crop: torchvision's RandomResizedCrop."""
+        if self._whole:
+            return [[0, 0, width, height]] * len(self.views)
         low, high = self._scale[:, :1], self._scale[:, 1:]
         area = height * width * (low + numbers[:, :_ATTEMPTS] * (high - low))
         span = self._log_ratio[1] - self._log_ratio[0]

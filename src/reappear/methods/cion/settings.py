@@ -1,11 +1,13 @@
 """Settings of self-distillation: CION, and its baselines on tracklets and on single images."""
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from annotated_types import Interval
 
 from reappear.core import Fraction, Positive, settings
 from reappear.methods.settings import Buffers, Curriculum, MethodSettings, Width
+from reappear.methods.upreid.settings import IntraIdentityOption
 from reappear.train.schedule import require_stages
 from reappear.train.settings import TrainSettings
 
@@ -50,6 +52,14 @@ class CionSettings(IdentityDistillationSettings):
     """Identity-guided self-distillation: images of one person are targets of each other (CION, Sec. 3.3)."""
 
     kind: Literal["cion"] = "cion"
+    intra_identity: Annotated[
+        IntraIdentityOption, "UP-ReID's regularisation beside the distillation (not in the paper); off by default"
+    ] = field(default_factory=IntraIdentityOption)
+
+    def check(self, training: TrainSettings) -> None:
+        """Refuses what does not fill a step, and patches that do not fit."""
+        IdentityDistillationSettings.check(self, training)
+        self.intra_identity.check_with(training, "method.intra_identity")
 
 
 @settings

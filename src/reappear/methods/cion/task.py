@@ -1,24 +1,27 @@
 """CION: identity-guided self-distillation (NeurIPS 2024, Sec. 3.3). With one image per identity it is DINO."""
 
 import math
-from functools import partial
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from reappear.losses import IdentityDistillationLoss
+from reappear.losses import IdentityDistillationLoss, PatchVectors
 from reappear.methods.network import Network, feature_spread
 from reappear.methods.setup import Setup
+from reappear.methods.upreid.regularization import IntraIdentity, regularization
 from reappear.models.heads import DistillationHead
-from reappear.train.batch import ViewBatch
+from reappear.train import parallel
+from reappear.train.batch import PatchBatch, ViewBatch
 from reappear.train.metrics_log import Row
 from reappear.train.schedule import Stages, cosine, teacher_temperature
 from reappear.train.task import Labels, Phase, StepResult, Task
 from reappear.train.teacher import update_teacher
 
-from .settings import DistillationSettings, IdentityDistillationSettings
+from .settings import CionSettings, DistillationSettings, IdentityDistillationSettings
 
 GLOBAL_VIEWS = 2  # the teacher's; the student sees these and the local ones
 _UNIFORM = 0.99  # share of ln K; trainings that learned ended below 0.96, see docs/results/pretraining.md
@@ -51,6 +54,15 @@ class Cion(Task[ViewBatch]):
             center_momentum=settings.center_momentum,
             weighting=weighting,
         ).to(setup.device)
+        self.intra_identity: IntraIdentity | None = None
+        if isinstance(settings, CionSettings):
+            self.intra_identity = regularization(
+                setup,
+                settings.intra_identity,
+                self.student,
+                self.teacher,
+                temperature=settings.student_temperature,
+            )
         self._means: list[Tensor] = []  # of the teacher's logits, one for each part of this step's batch
 
     def _make_head(self, features: int) -> DistillationHead:
@@ -66,7 +78,12 @@ class Cion(Task[ViewBatch]):
 
     def phase(self, step: int, labels: Labels | None) -> Phase:
         """One phase: groups of N_id images of an identity, by the curriculum."""
-        return self.setup.views(self._stages)
+        return self.intra_identity.phase(self._stages) if self.intra_identity else self.setup.views(self._stages)
+
+    @cached_property
+    def distributed(self) -> nn.Module:
+        """The student, with its patches if there are any, as training steps call it."""
+        return parallel.wrap_ddp(self.intra_identity.student if self.intra_identity else self.student)
 
     def momentum(self, step: int) -> float:
         """EMA momentum of the teacher at a step."""
@@ -85,16 +102,54 @@ class Cion(Task[ViewBatch]):
 
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         """Eq. 9 on the views of one step, or of a part of it. Both networks stay in training mode."""
+        if self.intra_identity is not None:
+            return self._regularised_step(self.intra_identity, cast(PatchBatch, batch), step)
         with torch.no_grad():
             _, vectors = self.teacher(batch.views[:GLOBAL_VIEWS])
-            teacher = _head(self.teacher).compare(vectors)
         features, student = self.distributed(batch.views)
+        return self._distil(features[0], student, vectors, step)
+
+    def _regularised_step(self, terms: IntraIdentity, batch: PatchBatch, step: int) -> StepResult:
+        """Eq. 9, and intra-identity regularisation of the global views."""
+        patches, visible = terms.locate(batch)
+        views = batch.views[: len(batch.boxes)]
+        with torch.no_grad():
+            _, vectors, others = terms.teacher(views[:GLOBAL_VIEWS], patches)
+            originals, original_patches = terms.originals(batch)
+        features, student, parts = self.distributed(views, patches)
+        result = self._distil(features[0], student, vectors, step)
+
+        def pairs() -> list[tuple[PatchVectors, PatchVectors]]:
+            first, second = (
+                [PatchVectors(rows[k], visible[k]) for k in range(GLOBAL_VIEWS)] for rows in (parts, others)
+            )
+            return list(zip(first, reversed(second), strict=True))
+
+        prototypes = F.normalize(_head(self.teacher).prototypes, dim=-1)
+        added, values = terms.weigh(
+            step,
+            lambda: terms.consistency(
+                student[:GLOBAL_VIEWS].flatten(1, 2), originals, prototypes, vectors[1].flatten(0, 1)
+            ),
+            lambda: terms.patch_contrast(pairs(), original_patches, batch),
+        )
+        return StepResult(result.loss + added, lambda: {**result.metrics(), **values()})
+
+    def _distil(
+        self,
+        features: Float[Tensor, "ids images d"],
+        student: Float[Tensor, "views ids images b"],
+        vectors: Float[Tensor, "globals ids images b"],
+        step: int,
+    ) -> StepResult:
+        """Eq. 9, from the vectors of the student and the teacher."""
+        teacher = _head(self.teacher).compare(vectors)
         self._means.append(teacher.mean(dim=(0, 1, 2)).to(self.objective.center.dtype))
         loss = self.objective.at_bottleneck(
             student, _head(self.student).prototypes, teacher, teacher_temperature=self.temperature(step)
         )
         center = self.objective.center.clone()
-        return StepResult(loss, partial(self._metrics, step, features[0].detach(), teacher, center))
+        return StepResult(loss, partial(self._metrics, step, features.detach(), teacher, center))
 
     def after_step(self, step: int) -> None:
         """Updates the centre, then the teacher."""

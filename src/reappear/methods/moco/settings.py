@@ -27,8 +27,8 @@ class MocoSettings(MethodSettings):
         """Refuses local views, and a queue that is shorter than a step."""
         if training.views.local_views:
             raise SettingsError(
-                f"views.local_views: method moco compares two views of an image, got {training.views.local_views} "
-                "local ones; set it to 0"
+                f"views.local_views: method {self.kind} compares two views of an image, got "
+                f"{training.views.local_views} local ones; set it to 0"
             )
         if self.queue < training.images_per_step:
             raise SettingsError(

@@ -1,5 +1,6 @@
 """MoCo-v2 (He et al. 2020, Chen et al. 2020) as LUP pre-trains people with it (Fu et al. 2021)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -55,31 +56,59 @@ class Moco(Task[ViewBatch]):
     def training_step(self, batch: ViewBatch, step: int) -> StepResult:
         """InfoNCE: cross entropy of the other view of the same image against the queue."""
         if len(batch.views) != 2:
-            raise SettingsError(f"moco compares two views of an image, got {len(batch.views)}; set views.local_views=0")
+            raise SettingsError(
+                f"{self.settings.kind} compares two views of an image, got {len(batch.views)}; set views.local_views=0"
+            )
         with torch.no_grad():
-            keys = self._encode_keys(batch.views[1], step).to(self.queue.dtype)
+            keys = self.shuffled(self._encode_keys, [batch.views[1].flatten(0, 1)], step)
         features, queries = self.distributed(batch.views[:1])
+        return self.contrast(features[0], queries[0], keys)
+
+    def contrast(
+        self,
+        features: Float[Tensor, "ids images d"],
+        queries: Float[Tensor, "ids images width"],
+        keys: Float[Tensor, "n width"],
+    ) -> StepResult:
+        """InfoNCE of the queries, whose keys take the place of the oldest in the queue after the step.
+
+        Args:
+            features: Of the same images, for the metrics.
+            queries: Unit vectors.
+            keys: Unit vectors of another view of each image, without gradient.
+        """
+        keys = keys.to(self.queue.dtype)
         with torch.autocast(keys.device.type, enabled=False):
-            queries = queries.to(self.queue.dtype).flatten(0, 2)
-            positive = (queries * keys).sum(-1, keepdim=True)
-            negative = queries @ self.queue.T
+            unit = queries.to(self.queue.dtype).flatten(0, 1)
+            positive = (unit * keys).sum(-1, keepdim=True)
+            negative = unit @ self.queue.T
             scores = torch.cat([positive, negative], dim=1)
             value = F.cross_entropy(scores / self.settings.temperature, scores.new_zeros(len(scores), dtype=torch.long))
         self._keys.append(keys)
-        seen = features[0].detach(), positive.detach(), negative.detach().amax(1, keepdim=True)
+        seen = features.detach(), positive.detach(), negative.detach().amax(1, keepdim=True)
         return StepResult(value, partial(self._metrics, *seen))
 
-    def _encode_keys(self, view: UInt8[Tensor, "ids images 3 h w"], step: int) -> Float[Tensor, "n d"]:
+    def _encode_keys(self, view: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        return self.teacher([view[:, None]])[1].flatten(0, 2)  # type: ignore[no-any-return]
+
+    def shuffled(self, encode: Callable[..., Tensor], inputs: list[Tensor], step: int) -> Float[Tensor, "n d"]:
+        """What a pass of the key network makes of images that are shuffled over all processes.
+
+        Args:
+            encode: From inputs to a row for each image.
+            inputs: A row for each image of this process.
+            step: Of the training.
+        """
         rank, world = parallel.rank_and_world()
         if world == 1:
-            return self.teacher([view])[1].flatten(0, 2)  # type: ignore[no-any-return]
-        mine = view.shape[0] * view.shape[1]
-        gathered = parallel.all_gather(view.flatten(0, 1).contiguous())
-        order = generator(self.setup.training.seed, "shuffle", step, len(self._keys)).permutation(len(gathered))
-        shuffled = torch.as_tensor(order, device=view.device)
-        share = gathered[shuffled[rank * mine : (rank + 1) * mine]]
-        keys = parallel.all_gather(self.teacher([share[:, None]])[1].flatten(0, 2).contiguous())
-        return keys[torch.argsort(shuffled)][rank * mine : (rank + 1) * mine]
+            return encode(*inputs)
+        mine = len(inputs[0])
+        gathered = [parallel.all_gather(rows.contiguous()) for rows in inputs]
+        order = generator(self.setup.training.seed, "shuffle", step, len(self._keys)).permutation(world * mine)
+        shuffled = torch.as_tensor(order, device=inputs[0].device)
+        share = shuffled[rank * mine : (rank + 1) * mine]
+        made = parallel.all_gather(encode(*(rows[share] for rows in gathered)).contiguous())
+        return made[torch.argsort(shuffled)][rank * mine : (rank + 1) * mine]
 
     def after_step(self, step: int) -> None:
         """Updates the key network, then replaces the oldest keys of the queue by the keys of all processes."""
