@@ -24,6 +24,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -281,8 +282,10 @@ def validation(source: Source, height: int, width: int) -> Validation:
     return Validation.of_folder(source.scored, Preprocessing(height=height, width=width))
 
 
-def run(job: dict[str, Any], source: Source) -> dict[str, Any]:
-    """Trains one model and scores it."""
+def run(
+    job: dict[str, Any], source: Source, after: Callable[[Any, Source], dict[str, Any]] = lambda task, source: {}
+) -> dict[str, Any]:
+    """Trains one model and scores it; `after` gives further figures from the trained task."""
     plain = {**SHARED, **(CROPS if source.real else {}), **job["settings"]}
     double = plain.pop("double_steps", False)
     method = plain.pop("method", {"kind": "supcon"})
@@ -316,10 +319,13 @@ def run(job: dict[str, Any], source: Source) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "seconds": seconds,
         "peak_mb": torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else measure.peak_mb(),
+        **after(task, source),
     }
 
 
-def work_on(task: tuple[dict[str, Any], Source, Path, float]) -> str:
+def work_on(
+    task: tuple[dict[str, Any], Source, Path, float], run: Callable[[dict[str, Any], Source], dict[str, Any]] = run
+) -> str:
     """One run in a worker process; returns its line of the log."""
     job, source, file, until = task
     if file.exists():
