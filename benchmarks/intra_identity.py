@@ -31,7 +31,7 @@ import numpy as np
 import objectives
 import torch
 from objectives import CION, METHODS, Source, held, prepare, validation
-from views import photographs
+from views import decoded, photographs
 
 from reappear.core import ImageTable
 from reappear.methods.registry import spec_of
@@ -244,9 +244,9 @@ def cost_of(arm: str, asked: argparse.Namespace) -> dict[str, float]:
     settings: Any = resolve(PretrainSettings, plain)
     rows = np.arange(len(data))
     table = ImageTable(rows.astype(str), rows // 4, 0 * rows, rows, np.full(len(rows), "train"))
-    decoded = objectives_images(data)
+    images = [decoded(jpeg) for jpeg in data]
     task = spec_of(settings.method).build(
-        Setup(settings, settings.method, decoded, table, "found", settings.steps, device)
+        Setup(settings, settings.method, images, table, "found", settings.steps, device)
     )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -254,13 +254,6 @@ def cost_of(arm: str, asked: argparse.Namespace) -> dict[str, float]:
     found = train(task, schedule, settings, Run(None, device))
     peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else measure.peak_mb()
     return {"seconds": asked.images / found[-1]["images_per_second"], "peak_mb": peak}
-
-
-def objectives_images(data: list[bytes]) -> list[np.ndarray]:
-    """Decoded photographs."""
-    from views import decoded
-
-    return [decoded(jpeg) for jpeg in data]
 
 
 def cost(asked: argparse.Namespace) -> dict[str, Any]:

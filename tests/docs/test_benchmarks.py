@@ -1,5 +1,7 @@
 """Benchmarks can be run: all of them load, and the one of GPUs works at small sizes on a CPU."""
 
+import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -30,11 +32,26 @@ def test_every_part_runs_at_small_sizes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", ["objectives --quick --sets world10 --arms supcon --set validation_every=8", "rounds --quick"]
+    "words",
+    [
+        "objectives --quick --sets world10 --arms supcon --set validation_every=8",
+        "rounds --quick",
+        "intra_identity --quick --arms upreid 'cion + both'",
+        "intra_identity --quick --search --sets world10 --arms 'local 0.1, crop'",
+    ],
 )
 def test_comparisons_of_trainings_run_at_small_sizes(words: str, tmp_path: Path) -> None:
-    name, *options = words.split()
+    name, *options = shlex.split(words)
     command = [sys.executable, str(SCRIPT.with_name(f"{name}.py")), str(tmp_path), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert '"map"' in done.stdout
+
+
+@pytest.mark.slow
+def test_cost_of_the_terms_is_measured_beside_the_methods_without_them(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT.with_name("intra_identity.py")), str(tmp_path), "--cost", "--quick"]
+    command += ["--arms", "upreid", "--images", "4", "--steps", "1", "--rounds", "1", "--height", "64"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["cost"]["upreid"]["time_over_base"] > 0

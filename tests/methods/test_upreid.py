@@ -267,6 +267,7 @@ def test_passes_over_originals_keep_no_statistics() -> None:
     [
         ({"patch_rows": 1}, {}, "patch_rows: "),
         ({"patch_rows": 8}, {}, r"patch_rows: 8x1 patches.*4x2"),
+        ({"patch_columns": 4}, {}, r"method.patch_rows: 4x4 patches.*4x2"),
         ({"patch_rows": 5, "mode": "crop"}, {}, "patch_rows: .*5x1"),
         ({"anchors": "batch"}, {"images_per_step": 1}, "anchors: "),
         ({}, {"views": ViewSettings(local_views=1)}, "views.local_views: method upreid"),

@@ -59,7 +59,7 @@ class CionSettings(IdentityDistillationSettings):
     def check(self, training: TrainSettings) -> None:
         """Refuses what does not fill a step, and patches that do not fit."""
         IdentityDistillationSettings.check(self, training)
-        self.intra_identity.check_with(training, "method.intra_identity")
+        self.intra_identity.check_terms(training)
 
 
 @settings

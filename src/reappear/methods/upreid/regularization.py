@@ -7,7 +7,7 @@ image. How, is ours; see docs/upreid.md.
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -115,11 +115,11 @@ class IntraIdentity:
             try:
                 features, *size = map_shape(backbone, height, width)
             except InputError as error:
-                raise SettingsError(f"mode: {error}, or mode crop (method, with local_weight above 0)") from error
+                raise SettingsError(f"{settings.path}.mode: {error}, or take crop") from error
             if size[0] < rows or size[1] < columns:
                 raise SettingsError(
-                    f"patch_rows: {rows}x{columns} patches, and the map of {training.backbone} is {size[0]}x{size[1]} "
-                    f"at {height}x{width}; take fewer, larger images, or mode crop"
+                    f"{settings.path}.patch_rows: {rows}x{columns} patches, and the map of {training.backbone} is "
+                    f"{size[0]}x{size[1]} at {height}x{width}; take fewer, larger images, or mode crop"
                 )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(training.seed, "patch head").integers(1 << 62)))
@@ -147,8 +147,8 @@ class IntraIdentity:
             locate_patches(self._grid, batch.boxes[k].flatten(0, 1), batch.flipped[k].flatten()) for k in range(_VIEWS)
         ]
         boxes, shares = (torch.stack(parts) for parts in zip(*found, strict=True))
-        # A share of a patch that is all visible may be rounded to a little less than 1.
-        return boxes, shares >= self.settings.visibility - 1e-6
+        # The share of a patch that is all visible may be rounded to a little less than 1.
+        return boxes, (shares > 0) & (shares >= self.settings.visibility - 1e-6)
 
     @torch.no_grad()
     def originals(self, batch: PatchBatch) -> tuple[Float[Tensor, "n b"], Float[Tensor, "n patches width"] | None]:
@@ -209,12 +209,11 @@ class IntraIdentity:
 
         Args:
             pairs: The student's patches of a view, and the teacher's of the other view.
-            originals: The teacher's patches (n patches width) of the originals; None without patches.
+            originals: The teacher's patches (n patches width) of the originals, as `originals` gives them.
             batch: Tells the images of an identity.
         """
-        if originals is None:
-            raise InputError("patch_contrast: there are no patches; give local_weight above 0")
-        return torch.stack([self._contrast(u, *self._compared(v, originals, batch)) for u, v in pairs]).mean()
+        unseen = cast(Tensor, originals)
+        return torch.stack([self._contrast(u, *self._compared(v, unseen, batch)) for u, v in pairs]).mean()
 
     def _compared(self, other: PatchVectors, originals: Tensor, batch: PatchBatch) -> tuple[PatchVectors, ...]:
         """Positives, negatives, and patches of other people."""

@@ -1,6 +1,6 @@
 """Settings of UP-ReID. The paper's text was not to be had: those of its two terms are ours, see docs/upreid.md."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
@@ -15,6 +15,8 @@ GridSide = Annotated[int, Interval(ge=1, le=64)]
 @settings
 class IntraIdentitySettings:
     """Intra-identity regularisation: consistency with the original image, and contrast among its patches."""
+
+    path: ClassVar[str] = "method"  # of these settings
 
     global_weight: Annotated[
         NotNegative, "weight of the consistency of a view with the original image (lambda_g); 1 as that of the contrast"
@@ -85,24 +87,21 @@ class IntraIdentitySettings:
         """Rows and columns of patches."""
         return self.patch_rows, self.patch_columns
 
-    def check_with(self, training: TrainSettings, name: str) -> None:
-        """Refuses a grid of one patch or that does not fit, and a step of one image without others as anchors.
-
-        Args:
-            training: Settings of the training.
-            name: Path of these settings.
-        """
+    def check_terms(self, training: TrainSettings) -> None:
+        """Refuses a grid of one patch or that does not fit, and a step of one image without others as anchors."""
         rows, columns = self.grid
         if self.local_weight and rows * columns < 2:
-            raise SettingsError(f"{name}.patch_rows: patches are compared with each other, and there is one; take 2")
+            raise SettingsError(
+                f"{self.path}.patch_rows: patches are compared with each other, and there is one; take 2"
+            )
         if self.local_weight and self.mode == "crop" and (training.height % rows or training.width % columns):
             raise SettingsError(
-                f"{name}.patch_rows: images of {training.height}x{training.width} cannot be cut into {rows}x{columns} "
-                "equal patches; take divisors of height and width"
+                f"{self.path}.patch_rows: images of {training.height}x{training.width} cannot be cut into "
+                f"{rows}x{columns} equal patches; take divisors of height and width"
             )
         if self.global_weight and self.anchors == "batch" and training.images_per_step // training.accumulate < 2:
             raise SettingsError(
-                f"{name}.anchors: batch needs two images in each part of a step, got images_per_step "
+                f"{self.path}.anchors: batch needs two images in each part of a step, got images_per_step "
                 f"{training.images_per_step} and accumulate {training.accumulate}"
             )
 
@@ -116,12 +115,14 @@ class UpReidSettings(IntraIdentitySettings, MocoSettings):
     def check(self, training: TrainSettings) -> None:
         """Refuses what `moco` refuses, and patches that do not fit."""
         MocoSettings.check(self, training)
-        self.check_with(training, "method")
+        self.check_terms(training)
 
 
 @settings
 class IntraIdentityOption(IntraIdentitySettings):
     """Intra-identity regularisation beside another method; off unless a weight is given."""
+
+    path: ClassVar[str] = "method.intra_identity"
 
     global_weight: Annotated[
         NotNegative, "weight of the consistency of a view with the original image (lambda_g); 0 = off"

@@ -16,7 +16,8 @@ class PretrainSettings(TrainSettings):
     method: Annotated[
         AnyMethod,
         "training method: supcon contrasts identities, and measured best with thousands of images; "
-        "memory is a part of it; cion is the paper's, made for millions; tracklet, dino and moco are its baselines",
+        "memory is a part of it; cion is the paper's, made for millions; tracklet, dino and moco are its baselines; "
+        "upreid is moco with intra-identity regularisation",
     ] = field(default_factory=SupConSettings)
 
     def __post_init__(self) -> None:
