@@ -7,6 +7,7 @@ from .identity_distillation import IdentityDistillationLoss, Weighting
 from .intra_identity import PatchContrastLoss, PatchVectors, relation_divergence
 from .memory import IdentityMemory
 from .triplet import BatchHardTripletLoss
+from .verification import verification_loss
 
 __all__ = [
     "BatchHardTripletLoss",
@@ -20,4 +21,5 @@ __all__ = [
     "circle_logits",
     "relation_divergence",
     "smoothed_cross_entropy",
+    "verification_loss",
 ]
