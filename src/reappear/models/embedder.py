@@ -1,7 +1,7 @@
 """Embedders: images of people to feature vectors, with all that this needs in one folder."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reappear.core import InputError, SettingsError
 
 from . import folder as model_folder
+from .clips import clip_positions, dense_clips
 from .necks import build_neck, neck_kind
 from .preprocessing import Image, Preprocessing
 
@@ -55,13 +56,18 @@ class Embedder:
         self.config = dict(config or {})
         self.name = name
 
+    @property
+    def clip_frames(self) -> int:
+        """Frames of the clips that the network is for; 0 = it is for images."""
+        return int(getattr(self.backbone, "clip_frames", 0))
+
     @cached_property
     def width(self) -> int:
         """Length of the vectors; measured, as `num_features` is not the output width of every network."""
         height, width = self.preprocessing.height, self.preprocessing.width
         return int(self([np.zeros((height, width, 3), np.uint8)]).shape[1])
 
-    def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+    def forward(self, pixels: Float[Tensor, "n *clip 3 h w"]) -> Float[Tensor, "n d"]:
         """The vectors of normalised pixels, differentiable and in the mode the modules are in."""
         features: Tensor = self.backbone(pixels)
         if self.feature == "after":
@@ -72,6 +78,45 @@ class Embedder:
         """The float32 vectors of RGB images, in evaluation mode and without gradients."""
         if not len(images):
             return np.zeros((0, self.width), np.float32)
+        return self._run(
+            torch.from_numpy(self.preprocessing(images[begin : begin + _BATCH]))
+            for begin in range(0, len(images), _BATCH)
+        )
+
+    def tracklets(self, tracklets: Sequence[Sequence[Image]], *, dense: bool = False) -> Float[np.ndarray, "n d"]:
+        """One float32 vector of each tracklet, as of `__call__`; for networks with `clip_frames`.
+
+        Args:
+            tracklets: RGB images of each in their order, one or more; only those that are needed are asked for.
+            dense: All frames, in clips whose vectors are averaged, instead of one clip of frames at equal distances.
+        """
+        frames, start = self.clip_frames, np.zeros(max(1, self.clip_frames))
+        compat = getattr(self.backbone, "compat", "fixed")
+        clips = [
+            (owner, positions)
+            for owner, images in enumerate(tracklets)
+            for positions in (
+                dense_clips(len(images), frames) if dense else clip_positions(np.array([len(images)]), start, compat)
+            )
+        ]
+        if not clips:
+            return np.zeros((0, self.width), np.float32)
+        at_once = max(1, _BATCH // len(start))
+
+        def pixels(owner: int, positions: np.ndarray) -> np.ndarray:
+            return self.preprocessing([tracklets[owner][position] for position in positions.tolist()])
+
+        vectors = self._run(
+            torch.from_numpy(np.stack([pixels(*clip) for clip in clips[begin : begin + at_once]]))
+            for begin in range(0, len(clips), at_once)
+        )
+        owners = np.array([owner for owner, _ in clips])
+        total = np.zeros((len(tracklets), vectors.shape[1]), np.float32)
+        np.add.at(total, owners, vectors)
+        return np.asarray(total / np.bincount(owners)[:, None], np.float32)
+
+    def _run(self, batches: Iterable[Tensor]) -> Float[np.ndarray, "n d"]:
+        """Vectors of batches of pixels, in evaluation mode and without gradients."""
         device = next(self.backbone.parameters()).device
         modules = (self.backbone, self.neck)
         modes = [module.training for module in modules]
@@ -79,10 +124,7 @@ class Embedder:
             module.eval()
         try:
             with torch.no_grad():
-                parts = [
-                    self.forward(torch.from_numpy(self.preprocessing(images[begin : begin + _BATCH])).to(device))
-                    for begin in range(0, len(images), _BATCH)
-                ]
+                parts = [self.forward(pixels.to(device)) for pixels in batches]
         finally:
             for module, training in zip(modules, modes, strict=True):
                 module.train(training)

@@ -11,7 +11,7 @@ from torch import nn
 
 from reappear.core import InputError, ReappearError, SettingsError
 
-from . import mgn, pooling, small, transreid
+from . import grl, mgn, pooling, small, transreid
 from .zoo import ZOO
 
 _TIMM = "timm:"
@@ -32,7 +32,7 @@ def list_models(pattern: str = "*", *, everything: bool = False) -> list[str]:
     """
     names = [*ZOO]
     if everything:
-        own = [*small.OWN, *transreid.OWN, *mgn.OWN, *pooling.OWN]
+        own = [*small.OWN, *transreid.OWN, *mgn.OWN, *pooling.OWN, *grl.OWN]
         names += [*own, *(name for name in timm.list_models() if name not in own and name not in ZOO)]
     return [name for name in names if fnmatchcase(name, pattern)]
 
