@@ -92,6 +92,25 @@ def test_frames_of_a_clip_are_augmented_alike() -> None:
     np.testing.assert_array_equal(still([IMAGES[0]], generator(0))[0], IMAGES[0])
 
 
+def test_erased_boxes_lie_anywhere_and_cover_what_is_asked_for() -> None:
+    """The public code of GRL puts the box at (its width, its height), so never at the top or the left."""
+    augment = ImageAugment(
+        ImageAugmentSettings(flip=0.0, padding=0, erase=1.0, erase_area=(0.02, 0.4)), height=64, width=32
+    )
+    white = np.full((64, 32, 3), 255, np.uint8)
+    erased = np.stack([(augment([white], generator(seed))[0] != 255).any(2) for seed in range(1000)])
+    assert 0.15 < erased.mean() < 0.25
+    rows, columns = erased.any(2), erased.any(1)
+    tops, lefts = rows.argmax(1), columns.argmax(1)
+    heights, widths = rows.sum(1), columns.sum(1)
+    np.testing.assert_array_equal(erased.sum((1, 2)), heights * widths)  # boxes
+    assert np.mean(tops < 8) > 0.15
+    assert np.mean(lefts < 4) > 0.15
+    assert abs((tops + heights / 2).mean() - 32) < 2
+    assert abs((lefts + widths / 2).mean() - 16) < 1
+    assert erased.any(0).all()
+
+
 def test_boxes_of_views_are_where_they_were_cut() -> None:
     """Without augmentation, what lies in a view's box of the whole image is the view."""
     plain = ViewSettings(local_views=2, jitter=0.0, gray=0.0, blur=(0.0, 0.0, 0.0), solarise=0.0)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reappear.core import InputError, SettingsError
-from reappear.train.samplers import ClipSampler, IdentitySampler, PKSampler
+from reappear.train.samplers import ClipSampler, IdentitySampler, PairSampler, PKSampler
 
 from .tables import make_table
 
@@ -190,9 +190,64 @@ def test_clips_are_in_the_order_of_frames_whatever_the_order_of_rows() -> None:
         assert (frame[clip] // 2).tolist() == [0, 1, 2, 3]
 
 
+def test_each_tracklet_begins_a_pair_and_its_partner_is_from_another_camera() -> None:
+    identity = np.array([0, 0, 0, 1, 1, 2, 3, 3, 3, 3])
+    camera = np.array([0, 0, 1, 2, 2, 0, 0, 1, 2, 2])
+    sampler = PairSampler(identity, camera, pairs=5, seed=0)
+    for number in range(6):
+        pairs = np.concatenate([sampler.groups(2 * number), sampler.groups(2 * number + 1)])
+        assert sorted(pairs[:, 0].tolist()) == list(range(10))
+        assert (identity[pairs[:, 0]] == identity[pairs[:, 1]]).all()
+        for one, other in pairs.tolist():
+            if identity[one] in (0, 3):
+                assert camera[one] != camera[other]
+            elif identity[one] == 1:  # one camera: the other tracklet
+                assert one != other
+            else:
+                assert one == other
+    again = pickle.loads(pickle.dumps(sampler))
+    np.testing.assert_array_equal(again.groups(3), sampler.groups(3))
+    partners = {
+        int(sampler.groups(step)[i, 1]) for step in range(40) for i in range(5) if sampler.groups(step)[i, 0] == 6
+    }
+    assert partners == {7, 8, 9}
+
+
+def test_passes_of_pairs_follow_without_a_gap() -> None:
+    sampler = PairSampler(np.arange(7) // 2, np.arange(7) % 2, pairs=3, seed=1)
+    first = np.concatenate([sampler.groups(step)[:, 0] for step in range(14)])
+    assert all(sorted(first[i : i + 7].tolist()) == list(range(7)) for i in range(0, 42, 7))
+    assert not np.array_equal(first[:7], first[7:14])
+
+
+def test_a_tracklet_of_two_people_gives_clips_of_one() -> None:
+    """Labels that were found may divide a tracklet where its track changes over to another person."""
+    sequence, identity = np.repeat([0, 1, 2], 6), np.array([0] * 3 + [1] * 9 + [0] * 6)
+    sampler = ClipSampler(make_table(identity, sequence=sequence), identities=4, clips=2, frames=4, seed=0, pairs=True)
+    seen = set()
+    for step in range(20):
+        for clip in sampler.frames(step).reshape(-1, 4):
+            assert len(set(identity[clip])) == len(set(sequence[clip])) == 1
+            seen.add((int(identity[clip[0]]), int(sequence[clip[0]])))
+    assert seen == {(0, 0), (1, 0), (1, 1), (0, 2)}
+
+
+def test_all_frames_of_a_tracklet_are_as_likely() -> None:
+    """In the public code half of the clip of nine frames is the last one."""
+    table, shares = make_table(np.arange(18) // 9, sequence=np.arange(18) // 9), {}
+    for compat in ("fixed", "official"):
+        sampler = ClipSampler(table, identities=2, clips=1, frames=8, seed=0, compat=compat)
+        clips = np.concatenate([sampler.frames(step).reshape(-1, 8) % 9 for step in range(200)])
+        assert (np.diff(clips) >= 0).all()
+        shares[compat] = np.bincount(clips.ravel(), minlength=9) / clips.size
+    np.testing.assert_allclose(shares["fixed"], 1 / 9, atol=0.025)
+    assert shares["official"][8] == pytest.approx(4 / 8)
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
+        (lambda: PairSampler(np.zeros(3, int), np.arange(3), pairs=2, seed=0), InputError),
         (lambda: PKSampler(np.arange(3), identities=4, images=2, seed=0), InputError),
         (lambda: PKSampler(np.array([0, -1]), identities=1, images=2, seed=0), InputError),
         (lambda: PKSampler(np.zeros(0, int), identities=1, images=2, seed=0), InputError),

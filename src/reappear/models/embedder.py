@@ -91,7 +91,7 @@ class Embedder:
             dense: All frames, in clips whose vectors are averaged, instead of one clip of frames at equal distances.
         """
         frames, start = self.clip_frames, np.zeros(max(1, self.clip_frames))
-        compat = getattr(self.backbone, "compat", "fixed")
+        compat: Any = getattr(self.backbone, "compat", "fixed")
         clips = [
             (owner, positions)
             for owner, images in enumerate(tracklets)

@@ -64,7 +64,7 @@ class CorrelationEstimation(nn.Module):
         guide = self.guide(maps.mean((1, 3, 4)))[:, None, :, None, None]
         seen = torch.cat([maps, guide.expand(-1, maps.shape[1], -1, *maps.shape[3:])], 2)
         correlation: Tensor = torch.sigmoid(self.score(seen.flatten(0, 1)))
-        return correlation.unflatten(0, maps.shape[:2])
+        return _split(correlation, maps)
 
 
 class ReciprocalLearning(nn.Module):
@@ -101,7 +101,7 @@ class ReciprocalLearning(nn.Module):
     ) -> tuple[Float[Tensor, "b t c"], Float[Tensor, "b c"]]:
         """Enhanced features of each frame, and the pooled memory after the last."""
         memory, pooled = low.mean(1), high.mean((3, 4))
-        projected = F.relu(self.of_frame(high.flatten(0, 1))).unflatten(0, high.shape[:2])
+        projected = _split(F.relu(self.of_frame(high.flatten(0, 1))), high)
         frames = []
         for t in range(high.shape[1]):
             difference = (F.relu(self.of_memory(memory)) - projected[:, t]).square()
@@ -130,8 +130,7 @@ class AttentionPooling(nn.Module):
     def forward(self, frames: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
         """The vector of each clip."""
         query, key = (
-            F.normalize(layer(frames.flatten(0, 1)), dim=-1).unflatten(0, frames.shape[:2])
-            for layer in (self.query, self.key)
+            _split(F.normalize(layer(frames.flatten(0, 1)), dim=-1), frames) for layer in (self.query, self.key)
         )
         weights = torch.softmax(query @ key.transpose(1, 2), -1)
         return F.normalize((weights @ frames).sum(1), dim=-1)
@@ -195,7 +194,7 @@ class ClipNetwork(nn.Module):
             frames, last = self.forwards(high, low)
             again, first = self.backwards(high.flip(1), low.flip(1))
             frames, memory = frames + again.flip(1), F.normalize(self.memory_norm(last + first), dim=-1)
-        frames = F.normalize(self.frame_norm(frames.flatten(0, 1)), dim=-1).unflatten(0, frames.shape[:2])
+        frames = _split(F.normalize(self.frame_norm(frames.flatten(0, 1)), dim=-1), frames)
         clip = F.normalize(frames.mean(1), dim=-1) if self.attention is None else self.attention(frames)
         return ClipFeatures(frames, clip, memory)
 
@@ -207,7 +206,7 @@ class ClipNetwork(nn.Module):
         return torch.as_tensor(self.correlation(maps)[:, :, 0])
 
     def _maps(self, clips: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t c rows columns"]:
-        return feature_map(self.network, clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        return _split(feature_map(self.network, clips.flatten(0, 1)), clips)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """One layer and its pooling: learning rates by layer are for a backbone's own."""
@@ -230,7 +229,12 @@ class PairVerifier(nn.Module):
         """Of all pairs: first for two people, then for one."""
         differences = (first[:, None] - second).square()
         logits: Tensor = self.classifier(self.norm(differences.flatten(0, 1)))
-        return logits.unflatten(0, differences.shape[:2])
+        return _split(logits, differences)
+
+
+def _split(rows: Tensor, like: Tensor) -> Tensor:
+    """Rows (b*t ...) as (b t ...), as those that they were made of."""
+    return rows.view(*like.shape[:2], *rows.shape[1:])
 
 
 def grl(

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from reappear.core import ImageTable, InputError, SettingsError, generator, lengths_to_offsets
+from reappear.models.clips import Compat, clip_positions
 
 from .schedule import Stages, require_stages, stage
 
@@ -203,33 +204,131 @@ class PKSampler:
         self._pass = lru_cache(maxsize=2)(self._make_pass)
 
 
-class ClipSampler:
-    """P identities with K clips of each, from different cameras as far as there are any; T frames a clip.
+class PairSampler:
+    """Pairs of tracklets of one person, from two cameras where there are (GRL, public code).
 
-    Tracklets are sampled as images are by `PKSampler`. A clip takes one frame from each of T equal parts of its
-    tracklet, at random (restricted random sampling, Li et al. 2018); a tracklet of fewer frames repeats some.
+    A pure function of the seed and the step. In one pass each tracklet is the first of one pair; the second is drawn
+    from those of the same person in other cameras, else from the others of that person, else it is the same one. A
+    step may have several pairs of one person.
 
     Args:
-        table: A tracklet is what has one `sequence`; its frames are in the order of `frame`, then of rows.
-        identities: P, over all processes.
-        clips: K.
-        frames: T.
+        identity: Of each tracklet, 0 or more.
+        camera: Of each tracklet.
+        pairs: Of a step, over all processes.
         seed: Of the run.
     """
 
-    def __init__(self, table: ImageTable, *, identities: int, clips: int, frames: int, seed: int) -> None:
-        if frames < 1:
-            raise SettingsError(f"frames: must be 1 or more, got {frames}")
+    def __init__(
+        self, identity: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], *, pairs: int, seed: int
+    ) -> None:
+        _require_identities(identity)
+        people, self._identity = np.unique(identity, return_inverse=True)
+        if len(people) < 2:
+            raise InputError("tracklets of one person alone cannot be told apart; give two people or more")
+        self.images_per_step = 2 * pairs
+        self._camera, self._pairs, self._seed = camera, pairs, seed
+        order = np.argsort(self._identity, kind="stable")
+        self._tracklets = np.split(order, np.cumsum(np.bincount(self._identity))[:-1])
+        self._pass = lru_cache(maxsize=2)(self._make_pass)
+
+    @property
+    def identities_per_step(self) -> list[int]:
+        """Pairs of a step."""
+        return [self._pairs]
+
+    def groups(self, step: int) -> Int[np.ndarray, "pairs 2"]:
+        """The tracklets of a step, a row per pair."""
+        number, within = np.divmod(step * self._pairs + np.arange(self._pairs), len(self._identity))
+        first = [int(self._pass(n)[i]) for n, i in zip(number.tolist(), within.tolist(), strict=True)]
+        random = generator(self._seed, "partners", step)
+        return np.array([[one, self._partner(one, random)] for one in first], np.int64)
+
+    def _partner(self, one: int, random: np.random.Generator) -> int:
+        mine = self._tracklets[self._identity[one]]
+        elsewhere = mine[self._camera[mine] != self._camera[one]]
+        others = elsewhere if len(elsewhere) else mine[mine != one]
+        return int(random.choice(others)) if len(others) else one
+
+    def _make_pass(self, number: int) -> Int[np.ndarray, " n"]:
+        return generator(self._seed, "sampler", number).permutation(len(self._identity))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_pass"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._pass = lru_cache(maxsize=2)(self._make_pass)
+
+
+class Tracklets:
+    """Where the frames of tracklets are in a table.
+
+    A tracklet is what has one `sequence` and one identity; its frames are in the order of `frame`, then of rows.
+    Tracklets are numbered by identity, then by sequence.
+
+    Args:
+        table: Every image has a sequence.
+
+    Raises:
+        InputError: One has none.
+    """
+
+    def __init__(self, table: ImageTable) -> None:
         if len(table) and table.sequence.min() < 0:
             raise InputError("clips need the tracklet of every image; the set gives none for some")
-        self._order = np.lexsort((table.frame, table.sequence))
-        _, begins, self._lengths = np.unique(table.sequence[self._order], return_index=True, return_counts=True)
-        self._begins = np.asarray(begins, np.int64)
-        first = self._order[self._begins] if len(table) else self._order
-        self._tracklets = PKSampler(
-            table.identity[first], identities=identities, images=clips, seed=seed, camera=table.camera[first]
+        self.order = np.lexsort((table.frame, table.sequence, table.identity)).astype(np.int64)
+        keys = np.stack([table.identity[self.order], table.sequence[self.order]])
+        self.begins = np.flatnonzero(np.r_[True, (np.diff(keys) != 0).any(0)][: len(table)])
+        self.lengths = np.diff(np.r_[self.begins, len(table)])
+        self.first = self.order[self.begins]  # row of the first frame of each
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def rows(self, tracklet: int) -> Int[np.ndarray, " n"]:
+        """Rows of all frames of a tracklet."""
+        return self.order[self.begins[tracklet] :][: self.lengths[tracklet]]
+
+
+class ClipSampler:
+    """P identities with K clips of each, from different cameras as far as there are any; T frames a clip.
+
+    Tracklets are sampled as images are by `PKSampler`, or as pairs by `PairSampler`. A clip takes one frame from each
+    of T equal parts of its tracklet, at random; see `clip_positions`.
+
+    Args:
+        table: Where tracklets are; see `Tracklets`.
+        identities: P; with `pairs`, how many of them.
+        clips: K.
+        frames: T.
+        seed: Of the run.
+        pairs: Tracklets come in pairs, so K is 2.
+        compat: How tracklets are cut into parts.
+    """
+
+    def __init__(
+        self,
+        table: ImageTable,
+        *,
+        identities: int,
+        clips: int,
+        frames: int,
+        seed: int,
+        pairs: bool = False,
+        compat: Compat = "fixed",
+    ) -> None:
+        if frames < 1:
+            raise SettingsError(f"frames: must be 1 or more, got {frames}")
+        if pairs and clips != 2:
+            raise SettingsError(f"clips: must be 2 where they come in pairs, got {clips}")
+        self._of = Tracklets(table)
+        identity, camera = table.identity[self._of.first], table.camera[self._of.first]
+        self._tracklets: Sampler = (
+            PairSampler(identity, camera, pairs=identities, seed=seed)
+            if pairs
+            else PKSampler(identity, identities=identities, images=clips, seed=seed, camera=camera)
         )
-        self._frames, self._seed = frames, seed
+        self._frames, self._seed, self._compat = frames, seed, compat
         self.images_per_step = identities * clips * frames
 
     @property
@@ -245,9 +344,9 @@ class ClipSampler:
     def frames(self, step: int) -> Int[np.ndarray, "ids clips time"]:
         """Rows of the frames of a step."""
         tracklets = self._tracklets.groups(step)
-        draw = generator(self._seed, "frames", step).random((*tracklets.shape, self._frames))
-        position = (np.arange(self._frames) + draw) / self._frames * self._lengths[tracklets][..., None]
-        return np.asarray(self._order[self._begins[tracklets][..., None] + position.astype(np.int64)], np.int64)
+        place = generator(self._seed, "frames", step).random((*tracklets.shape, self._frames))
+        position = clip_positions(self._of.lengths[tracklets], place, self._compat)
+        return np.asarray(self._of.order[self._of.begins[tracklets][..., None] + position], np.int64)
 
 
 def _require_identities(identity: Int[np.ndarray, " n"]) -> None:
