@@ -28,6 +28,8 @@ def make_setup(
     )
     if method.kind == "cluster_contrast":
         images, values["images_per_step"] = 240, 32
+    if method.kind == "grl":
+        values["images_per_step"] = 4 * 2 * method.frames
     training = TrainSettings(
         **{**values, "local_height": 8, "local_width": 8, "views": views, "steps": steps, **changes}
     )
@@ -38,5 +40,8 @@ def make_setup(
         colors = np.random.default_rng(0).integers(0, 256, (6, 2, 1, 1, 3))
         for i, photo in enumerate(photos):
             photo[:] = photo // 8 + np.repeat(colors[i // of_each], 10, 1)[:, :, 0].reshape(20, 1, 3) * 7 // 8
-    table = make_table(identity, camera=np.arange(images) % 2, sequence=np.arange(images) // 2)
+    tracklet = np.arange(images) // 2
+    table = make_table(
+        identity, camera=(tracklet if method.kind == "grl" else np.arange(images)) % 2, sequence=tracklet
+    )
     return Setup(training, method, photos, table, labels, steps, torch.device("cpu"))

@@ -85,16 +85,14 @@ def test_network_in_evaluation_mode_gathers_nothing() -> None:
     assert all(torch.equal(value, before[name]) for name, value in _statistics(network).items())
 
 
-def test_pooled_features_maps_and_frames_are_of_the_same_images() -> None:
+def test_pooled_features_and_maps_are_of_the_same_images() -> None:
     network = _network("stripes4", width=8).eval()
-    clips = torch.randint(0, 256, (2, 3, 4, 3, 64, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    images = clips.flatten(0, 2)
+    views = torch.randint(0, 256, (2, 3, 3, 64, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = views.flatten(0, 1)
     with torch.no_grad():
-        pooled, maps, frames = network.pooled(images), network.maps(images), network.frames(clips)
-        features, _ = network([clips[:, :, 0]])
-    assert frames.shape == (2, 3, 4, network.backbone.num_features)
-    torch.testing.assert_close(frames.flatten(0, 2), pooled)
-    torch.testing.assert_close(features[0], frames[:, :, 0])
+        pooled, maps = network.pooled(images), network.maps(images)
+        features, _ = network([views])
+    torch.testing.assert_close(features[0].flatten(0, 1), pooled)
     assert len(maps) == len(images)
     assert maps.ndim == 4
     assert not torch.equal(maps[0], maps[1])

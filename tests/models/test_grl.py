@@ -184,6 +184,16 @@ def test_gradients_reach_every_parameter(pooling: str) -> None:
     assert all(name.endswith(("bias", "beta")) for name in dead), dead
 
 
+def test_layers_after_the_map_are_not_trained() -> None:
+    """Several processes would wait for their gradients."""
+    network = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), patch_size=2)
+    model = ClipNetwork(network)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"network.head.norm.weight", "network.head.norm.bias"}
+    model.clips(_drawn(2, 2, 3, 64, 32)).clip.sum().backward()
+    assert all(p.grad is not None for p in model.network.parameters() if p.requires_grad)
+
+
 def test_official_leaves_the_mean_of_frames_as_it_is() -> None:
     fixed, official = _network().eval(), _network(compat="official").eval()
     clips = _drawn(2, 3, 3, 32, 16)

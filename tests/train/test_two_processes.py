@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from pathlib import Path
 from reappear.methods.cion.settings import CionSettings
+from reappear.methods.grl.settings import GrlSettings
 from reappear.methods.memory.settings import MemorySettings
 from reappear.methods.moco.settings import MocoSettings
 from reappear.methods.registry import spec_of
@@ -36,7 +37,7 @@ kind, images, folder, accumulate = sys.argv[1], int(sys.argv[2]), Path(sys.argv[
 device, steps = torch.device("cpu"), 4
 torch.set_num_threads(1)
 photos = [np.random.default_rng(i).integers(0, 256, (80, 40, 3), dtype=np.uint8) for i in range(48)]
-table = make_table(np.arange(48) // (1 if images == 1 else 6))
+table = make_table(np.arange(48) // (1 if images == 1 else 6), sequence=np.arange(48) // 3)
 
 class Double(Setup):
     def network(self, *args, **kwargs):
@@ -68,6 +69,8 @@ elif kind == "memory":
     method = MemorySettings(head_hidden=8, head_width=6, curriculum=((0.0, images),))
 elif kind == "transreid":
     method = TransReidSettings(images=images)
+elif kind == "grl":
+    method = GrlSettings(frames=images)
 elif kind.startswith("supcon"):
     queue = 40 if kind.endswith("queue") else 0
     method = SupConSettings(head_hidden=8, head_width=6, queue=queue, curriculum=((0.0, images),))
@@ -79,6 +82,11 @@ def run(rank):
         task.objective.double()
     if getattr(task, "centroids", None):
         task.centroids.memory.double()
+    if kind == "grl":
+        task.oim.double()
+        for layer in task.student.backbone.modules():  # but for the verification, whose pairs are those of all
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                layer.eval()
     rows = train(task, Schedule(steps, settings), settings, Run(folder if rank == 0 else None, device))
     if rank == 0:
         whole = task.state_dict()
@@ -87,6 +95,7 @@ def run(rank):
             state["queue"] = whole["queue"]
         for part in whole.keys() & {"loss", "memory"}:
             state[part] = next(iter(whole[part].values()))
+        state |= whole.get("oim", {})
         state["losses"] = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
         torch.save(state, folder / "end")
 
@@ -127,14 +136,15 @@ def _end(folder: Path, processes: int, kind: str, images: int, accumulate: int =
         ("supcon queue", 2),
         ("memory", 4),
         ("transreid", 2),
+        ("grl", 2),
     ],
 )
 def test_two_processes_are_one(tmp_path: Path, kind: str, images: int) -> None:
     one = _end(tmp_path / "one", 1, kind, images)
     two = _end(tmp_path / "two", 2, kind, images)
-    # Parts of a step do not see each other's vectors: negatives of supcon, and the batch of transreid's neck.
+    # Parts of a step do not see each other's vectors: negatives of supcon, the batch of transreid's neck, pairs of grl.
     others = [two]
-    if not kind.startswith(("supcon", "transreid")):
+    if not kind.startswith(("supcon", "transreid", "grl")):
         others.append(_end(tmp_path / "parts", 2, kind, images, accumulate=2))
     assert len(one["losses"]) == 4
     assert one["losses"].std() > 1e-4

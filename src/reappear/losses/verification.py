@@ -16,4 +16,4 @@ def verification_loss(
         other_identity: Of the second.
     """
     same = identity[:, None] == other_identity
-    return F.cross_entropy(logits.flatten(0, 1).float(), same.flatten().long())
+    return F.cross_entropy(logits.flatten(0, 1), same.flatten().long())

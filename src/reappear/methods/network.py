@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reappear.models.embedder import Embedder
+from reappear.models.grl import ClipFeatures, ClipNetwork, PairVerifier
 from reappear.models.heads import ClassifierHead, CosineHead, DistillationHead, NeckHead, ProjectionHead
 from reappear.models.maps import feature_and_map, feature_map
 from reappear.models.preprocessing import Preprocessing
 from reappear.train.batch_norm import RunningStatistics
 from reappear.train.settings import Statistics
 
-Head = DistillationHead | ProjectionHead | ClassifierHead | CosineHead | NeckHead
+Head = DistillationHead | ProjectionHead | ClassifierHead | CosineHead | NeckHead | PairVerifier
 
 
 class Network(nn.Module):
@@ -121,9 +123,11 @@ class Network(nn.Module):
         with self._gathering(True):
             return feature_map(self.backbone, self._normalise(images))
 
-    def frames(self, clips: UInt8[Tensor, "ids clips time 3 h w"]) -> Float[Tensor, "ids clips time d"]:
-        """Features of each frame of clips."""
-        return self.pooled(clips.flatten(0, 2)).view(*clips.shape[:3], -1)
+    def clips(self, clips: UInt8[Tensor, "b t 3 h w"]) -> ClipFeatures:
+        """Vectors of clips and of their frames, by a backbone that is for clips."""
+        backbone = cast(ClipNetwork, self.backbone)
+        with self._gathering(True):
+            return backbone.clips(self._normalise(clips.flatten(0, 1)).view_as(clips))
 
     @contextmanager
     def _gathering(self, on: bool) -> Iterator[None]:

@@ -53,6 +53,7 @@ METHODS = {
     "transreid": MethodSpec("transreid.settings:TransReidSettings", "transreid.task:TransReid", "identities", "cross-entropy and triplets (TransReID)", "finetune"),
     "mgn": MethodSpec("mgn.settings:MgnSettings", "mgn.task:Mgn", "identities", "circle loss and triplets of the image's parts (MGN)", "finetune"),
     "cluster_contrast": MethodSpec("cluster_contrast.settings:ClusterContrastSettings", "cluster_contrast.task:ClusterContrast", "instance", "contrast with clusters of its own features (Cluster Contrast)", "finetune"),
+    "grl": MethodSpec("grl.settings:GrlSettings", "grl.task:Grl", "identities", "reciprocal learning of clips (GRL)", "finetune"),
 }  # fmt: skip
 
 

@@ -47,7 +47,12 @@ class MethodSettings:
 
 @settings
 class FinetuneMethodSettings(MethodSettings):
-    """Base of the settings of a method of fine-tuning, which is trained on whole images."""
+    """Base of the settings of a method of fine-tuning, which is trained on whole images, or on clips of them."""
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip; 0 = it is trained on images."""
+        return 0
 
     def check(self, training: BaseTrainSettings) -> None:
         """Checks what depends on the settings of the training.

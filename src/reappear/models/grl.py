@@ -163,6 +163,7 @@ class ClipNetwork(nn.Module):
             raise SettingsError(f"frames: must be 1 or more, got {frames!r}")
         width = map_width(network)
         self.network = network
+        _freeze_after_map(network)
         self.clip_frames, self.compat = frames, compat
         self.num_features = VECTORS[pooling] * width
         grl = pooling == "grl"
@@ -230,6 +231,23 @@ class PairVerifier(nn.Module):
         differences = (first[:, None] - second).square()
         logits: Tensor = self.classifier(self.norm(differences.flatten(0, 1)))
         return _split(logits, differences)
+
+    def embed(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Vectors as they are."""
+        return vectors
+
+
+def _freeze_after_map(network: nn.Module) -> None:
+    """Takes from training what follows a network's map, such as ConvNeXt's norm of the mean: clips do not need it."""
+    was_training, (first, *_) = network.training, network.parameters()
+    trained = [p for p in network.parameters() if p.requires_grad]
+    network.eval()
+    with torch.enable_grad():
+        maps = feature_map(network, torch.zeros(1, 3, 256, 128, device=first.device, dtype=first.dtype))
+        gradients = torch.autograd.grad(maps.sum(), trained, allow_unused=True)
+    network.train(was_training)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def _split(rows: Tensor, like: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class FinetuneSettings(BaseTrainSettings):
 
     method: Annotated[
         AnyFinetuneMethod,
-        "training method: transreid, the paper's for all backbones; mgn, for ResNets; cluster_contrast, without labels",
+        "training method: transreid, the paper's for all backbones; mgn, for ResNets; cluster_contrast, without "
+        "labels; grl, for clips of tracklets",
     ] = field(default_factory=TransReidSettings)
     identities: Annotated[
         str | None,
