@@ -6,6 +6,7 @@ from annotated_types import Interval
 from pydantic import AfterValidator
 
 from reappear.core import Count, SettingsError, settings
+from reappear.models.clips import Compat
 from reappear.train.settings import BaseTrainSettings, TrainSettings
 
 Width = Annotated[int, Interval(ge=1, le=65_536)]
@@ -53,6 +54,11 @@ class FinetuneMethodSettings(MethodSettings):
     def clip_frames(self) -> int:
         """Frames of a clip; 0 = it is trained on images."""
         return 0
+
+    @property
+    def clip_compat(self) -> Compat:
+        """How tracklets are cut into clips."""
+        return "fixed"
 
     def check(self, training: BaseTrainSettings) -> None:
         """Checks what depends on the settings of the training.

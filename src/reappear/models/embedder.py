@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,18 @@ from .necks import build_neck, neck_kind
 from .preprocessing import Image, Preprocessing
 
 Feature = Literal["before", "after"]
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Images of one tracklet in their order, in memory or not."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> Any:
+        """One RGB image."""
+        ...
+
 
 _BATCH = 256  # images in one forward pass
 _PREPROCESSING = tuple(field.name for field in dataclasses.fields(Preprocessing))
@@ -83,7 +95,7 @@ class Embedder:
             for begin in range(0, len(images), _BATCH)
         )
 
-    def tracklets(self, tracklets: Sequence[Sequence[Image]], *, dense: bool = False) -> Float[np.ndarray, "n d"]:
+    def tracklets(self, tracklets: Sequence[Frames], *, dense: bool = False) -> Float[np.ndarray, "n d"]:
         """One float32 vector of each tracklet, as of `__call__`; for networks with `clip_frames`.
 
         Args:

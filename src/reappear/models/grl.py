@@ -161,6 +161,8 @@ class ClipNetwork(nn.Module):
                 raise SettingsError(f"{name}: must be one of {', '.join(known)}, got {value!r}")
         if not isinstance(frames, int) or frames < 1:
             raise SettingsError(f"frames: must be 1 or more, got {frames!r}")
+        if not hasattr(network, "forward_features"):
+            raise SettingsError(f"{type(network).__name__}: clips need a backbone of images, such as resnet50")
         width = map_width(network)
         self.network = network
         _freeze_after_map(network)

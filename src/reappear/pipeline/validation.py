@@ -9,8 +9,10 @@ from jaxtyping import Bool, Int, UInt8
 
 from reappear.core import ImageTable, InputError, Ranking, SettingsError, generator
 from reappear.data import Images, read
+from reappear.models.clips import Compat, clip_positions
 from reappear.models.preprocessing import Preprocessing
 from reappear.store import CropStore, FileHashes
+from reappear.train.samplers import Tracklets
 
 from .contents import hash_images, hash_value
 
@@ -23,12 +25,12 @@ class Validation:
     """Queries and gallery, decoded and resized once, for embedders of this image size; scored across cameras.
 
     Attributes:
-        table: Labels of the images, of the splits "query" and "gallery".
-        pixels: Images in RGB.
+        table: Labels of the images or clips, of the splits "query" and "gallery".
+        pixels: Images in RGB, or clips of them.
     """
 
     table: ImageTable
-    pixels: UInt8[np.ndarray, "n h w 3"]
+    pixels: UInt8[np.ndarray, "n *t h w 3"]
 
     @classmethod
     def of(cls, images: Images, preprocessing: Preprocessing) -> "Validation":
@@ -41,6 +43,30 @@ class Validation:
         for row, slot in enumerate(pixels):
             slot[:] = preprocessing.resize([images[row]])[0]
         return cls(images.table, pixels)
+
+    @classmethod
+    def of_tracklets(
+        cls, images: Images, preprocessing: Preprocessing, *, frames: int, compat: Compat = "fixed"
+    ) -> "Validation":
+        """A clip of each tracklet; the first of each person in each camera is a query, and all are the gallery.
+
+        Args:
+            images: With the tracklet of each; see `Tracklets`.
+            preprocessing: Image size.
+            frames: Of a clip, at equal distances.
+            compat: See `clip_positions`.
+
+        Raises:
+            InputError: An image has no tracklet, or cannot be decoded.
+        """
+        found = Tracklets(images.table)
+        position = clip_positions(found.lengths, np.zeros(frames), compat)
+        rows = found.order[found.begins[:, None] + position]
+        table = across_cameras(replace(images.table.select(found.first), sequence=np.arange(len(found))))
+        pixels = np.empty((len(table), frames, preprocessing.height, preprocessing.width, 3), np.uint8)
+        for clip, slot in zip(rows[table.sequence], pixels, strict=True):
+            slot[:] = preprocessing.resize([images[row] for row in clip.tolist()])
+        return cls(table, pixels)
 
     @classmethod
     def of_folder(cls, root: Path, preprocessing: Preprocessing) -> "Validation":
@@ -66,7 +92,8 @@ class Validation:
         """The gallery ranked for each query by an embedder."""
         from reappear.metrics import rank
 
-        table, vectors = self.table, embedder(list(self.pixels))
+        table, pixels = self.table, list(self.pixels)
+        vectors = embedder(pixels) if self.pixels.ndim == 4 else embedder.tracklets(pixels)
         query, gallery = (np.flatnonzero(table.split == part) for part in ("query", "gallery"))
         return rank(
             vectors[query],

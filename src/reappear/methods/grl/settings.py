@@ -7,6 +7,7 @@ from annotated_types import Interval
 
 from reappear.core import NotNegative, Positive, SettingsError, settings
 from reappear.methods.settings import FinetuneMethodSettings
+from reappear.models.clips import Compat
 from reappear.train.image_augment import ImageAugmentSettings
 from reappear.train.settings import BaseTrainSettings
 
@@ -41,6 +42,11 @@ class GrlSettings(FinetuneMethodSettings):
     def clip_frames(self) -> int:
         """T."""
         return self.frames
+
+    @property
+    def clip_compat(self) -> Compat:
+        """`compat`."""
+        return self.compat
 
     def check(self, training: BaseTrainSettings) -> None:
         """Refuses steps that are not two pairs of clips or more."""

@@ -149,7 +149,12 @@ def _training_set(images: IdentitySet, settings: FinetuneSettings, fingerprint: 
         held = hold_out_people(
             shown.identity, shown.camera, share=settings.validation_share, seed=settings.seed, cameras=cameras
         )
-        if first:
+        if first and (frames := settings.method.clip_frames):
+            compat = settings.method.clip_compat
+            validation = Validation.of_tracklets(
+                Images(shown.select(held)), preprocessing, frames=frames, compat=compat
+            )
+        elif first:
             validation = Validation.of(Images(across_cameras(shown.select(held))), preprocessing)
         dropped = {**dropped, "held out for validation": int(held.sum())}
         table = table.select(~held)
@@ -157,7 +162,9 @@ def _training_set(images: IdentitySet, settings: FinetuneSettings, fingerprint: 
 
 
 def _with_cameras(table: ImageTable) -> tuple[ImageTable, str]:
-    """Images and what their cameras are; where the set knows none, each image is a camera of its own."""
+    """Images and what their cameras are; where the set knows none, each tracklet or image is a camera of its own."""
     if (table.camera >= 0).any():
         return table, "cameras"
+    if (table.sequence >= 0).all():
+        return replace(table, camera=table.sequence), "tracklets"
     return replace(table, camera=np.arange(len(table))), "images"

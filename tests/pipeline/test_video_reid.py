@@ -1,0 +1,136 @@
+"""Tracklets as the unit: GRL from the command line on a workspace and on a tree in the layout of MARS."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from reappear.cli.app import main
+from reappear.data import Images, read
+from reappear.models import Embedder
+from reappear.pipeline.validation import Validation, hold_out_people
+
+from .pretrain_fixture import jpeg, make_workspace, paint
+
+SMALL = ["--method", "grl", "--method.frames", "2", "--backbone", "cnn6", "--set", "arguments={width: 4}",
+         "--height", "32", "--width", "16", "--images-per-step", "16", "--steps", "4", "--device", "cpu",
+         "--validation-share", "0.3", "--validation-every", "2", "--log-every", "1"]  # fmt: skip
+
+
+def mars(root: Path, *, people: int = 8, frames: int = 5) -> Path:
+    """People 1 to 8 to train on, 11 to 18 to test on, two tracklets each in two cameras; junk and a distractor."""
+    names: dict[str, list[str]] = {"train": [], "test": []}
+    tracks: dict[str, list[list[int]]] = {"train": [], "test": []}
+
+    def add(part: str, person: int, camera: int, tracklet: int) -> None:
+        who = f"{person:04d}" if person >= 0 else "00-1"
+        first = len(names[part]) + 1
+        for shot in range(frames):
+            name = f"{who}C{camera}T{tracklet:04d}F{shot + 1:03d}.jpg"
+            path = root / f"bbox_{part}" / who / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg(paint(person % 97, camera=camera, shot=10 * tracklet + shot)))
+            names[part].append(name)
+        tracks[part].append([first, len(names[part]), person, camera])
+
+    for person in range(1, people + 1):
+        for camera in (1, 2):
+            for tracklet in (1, 2):
+                add("train", person, camera, tracklet)
+                add("test", person + 10, camera, tracklet)
+    add("test", 0, 1, 1)
+    add("test", -1, 2, 1)
+    (root / "info").mkdir()
+    for part in names:
+        (root / "info" / f"{part}_name.txt").write_text("\n".join(names[part]) + "\n")
+        savemat(root / "info" / f"tracks_{part}_info.mat", {f"track_{part}_info": np.array(tracks[part], float)})
+    savemat(root / "info" / "query_IDX.mat", {"query_IDX": [[4 * i + 1 for i in range(people)]]})
+    return root
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mars(tmp_path_factory.mktemp("sets") / "mars")
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = 0
+    try:
+        main([*map(str, arguments), "-q"])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert "a bug in reappear" not in err
+    return code, out, err
+
+
+def test_learns_from_the_tracklets_of_a_workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = make_workspace(tmp_path / "work")
+    data = f"workspace,identities=found:{work.root}"
+    code, printed, err = call(capsys, "finetune", "--data", data, "--name", "m", *SMALL, "--json")
+    assert code == 0, err
+    assert json.loads(printed)["counts"]["identities"] == 6
+    folder = work.model("m")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"frame_loss", "clip_loss", "memory_loss", "pair_loss", "triplet_loss", "verified_pairs"} <= rows[0].keys()
+    assert [row["step"] for row in rows if "validation_map" in row] == [2, 4]
+    card = (folder / "README.md").read_text()
+    assert "reciprocal learning of clips (GRL)" in card
+    config = Embedder.load(folder).config
+    assert (config["architecture"], config["method"], config["arguments"]["network"]) == ("grl", "grl", "cnn6")
+
+
+@pytest.mark.parametrize("pooling", ["grl", "average"])
+def test_validation_is_of_a_clip_of_each_tracklet(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pooling: str
+) -> None:
+    code, _, err = call(
+        capsys, "finetune", "--data", tree, "--out", tmp_path, "--name", "m", *SMALL, "--method.pooling", pooling
+    )
+    assert code == 0, err
+    folder = tmp_path / "models" / "m"
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    curve = {row["step"]: row["validation_map"] for row in rows if "validation_map" in row}
+    table = read("mars", tree).where("train")
+    held = table.select(hold_out_people(table.identity, table.camera, share=0.3, seed=0))
+    embedder = Embedder.load(folder)
+    validation = Validation.of_tracklets(Images(held), embedder.preprocessing, frames=2)
+    assert (validation.table.split == "query").sum() == 2 * 2
+    assert (validation.table.split == "gallery").sum() == 2 * 4
+    assert validation.score(embedder) == pytest.approx(curve[embedder.config["steps"]], abs=1e-6)
+    tracklets = [[Images(held)[row] for row in range(5 * i, 5 * i + 5)] for i in range(8)]
+    np.testing.assert_allclose(
+        embedder.tracklets(tracklets), embedder.tracklets(list(validation.pixels[-8:])), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--images-per-step", "18"], "images_per_step: must be pairs of clips of method.frames 2"),
+        (["--accumulate", "4"], "accumulate: each part of a step needs two pairs"),
+        (["--init", "FOLDER", "--backbone", "grl"], "clips need a backbone of images"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    options = [] if "FOLDER" in options else options
+    more = options or ["--backbone", "grl", "--set", "arguments={network: cnn6, width: 4}"]
+    code, _, err = call(capsys, "finetune", "--data", tree, "--out", tmp_path, "--name", "m", *SMALL, *more)
+    assert code == 2
+    assert message in err
+
+
+def test_images_without_tracklets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for person in range(6):
+        for shot in range(4):
+            path = tmp_path / "plain" / f"person {person}" / f"{shot}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg(paint(person, camera=0, shot=shot)))
+    code, _, err = call(capsys, "finetune", "--data", tmp_path / "plain", "--out", tmp_path, *SMALL)
+    assert code == 1
+    assert "clips need the tracklet of every image" in err
