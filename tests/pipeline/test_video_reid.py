@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
 from reappear.cli.app import main
 from reappear.data import Images, read
-from reappear.models import Embedder
+from reappear.metrics import rank
+from reappear.models import Embedder, Preprocessing, create_model
+from reappear.models.extractors import ModelSettings
+from reappear.pipeline.evaluate import EvaluateSettings, evaluate_one
 from reappear.pipeline.validation import Validation, hold_out_people
+from reappear.pipeline.workspace import Workspace
 
 from .pretrain_fixture import jpeg, make_workspace, paint
 
@@ -134,3 +139,68 @@ def test_images_without_tracklets_are_refused(tmp_path: Path, capsys: pytest.Cap
     code, _, err = call(capsys, "finetune", "--data", tmp_path / "plain", "--out", tmp_path, *SMALL)
     assert code == 1
     assert "clips need the tracklet of every image" in err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GRL of first weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "video"
+    arguments = {"network": "cnn6", "width": 4, "frames": 3}
+    network = create_model("grl", **arguments).eval()
+    config = {"architecture": "grl", "arguments": arguments}
+    Embedder(network, Preprocessing(height=32, width=16), config=config).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("how", ["clip", "dense"])
+def test_tracklets_of_mars_are_ranked_by_their_descriptors(
+    tree: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    for includes in ("yes", "no"):
+        options = ["--protocol", "video", "--tracklet", how, "--gallery-includes-query", includes, "--name", includes]
+        code, printed, err = call(capsys, "evaluate", tree, "--model", model, "--out", tmp_path, *options, "--json")
+        assert code == 0, err
+        found = json.loads(printed)["evaluations"][-1]
+        table = read("mars", tree)
+        tracklets = [np.flatnonzero(table.sequence == number) for number in np.unique(table.sequence)]
+        tracklets = [rows for rows in tracklets if table.split[rows[0]] != "train"]
+        images = Images(table)
+        frames = [[images[row] for row in rows.tolist()] for rows in tracklets]
+        vectors = Embedder.load(model).tracklets(frames, dense=how == "dense")
+        first = np.array([rows[0] for rows in tracklets])
+        query = table.split[first] == "query"
+        gallery = np.ones(len(query), bool) if includes == "yes" else ~query
+        ranking = rank(
+            vectors[query],
+            vectors[gallery],
+            query_ids=table.identity[first[query]],
+            gallery_ids=table.identity[first[gallery]],
+            query_cameras=table.camera[first[query]],
+            gallery_cameras=table.camera[first[gallery]],
+        )
+        assert found["mean_ap"] == pytest.approx(ranking.mean_ap, abs=1e-6)
+        assert (found["queries"], found["gallery"]) == (8, int(gallery.sum()))  # the distractor and junk are there
+
+
+def test_a_tracklet_that_cannot_be_read_is_left_out(model: Path, tmp_path: Path) -> None:
+    data = mars(tmp_path / "mars", people=3)
+    names = sorted((data / "bbox_test" / "0011").iterdir())
+    names[-5].write_bytes(b"no image")  # the first of the last tracklet
+    record = evaluate_one(
+        Workspace(tmp_path / "work"),
+        "e",
+        EvaluateSettings(extractor=ModelSettings(name=str(model)), protocol="video"),
+        data=data,
+    )
+    assert record.dropped["tracklets with an image that cannot be decoded"] == 1
+    assert record.counts["gallery"] == 3 * 4 + 2 - 1
+
+
+def test_images_alone_and_other_models_are_ranked_as_before(model: Path, tree: Path, tmp_path: Path) -> None:
+    work, color = Workspace(tmp_path / "work"), EvaluateSettings(protocol="video")
+    clips = EvaluateSettings(extractor=ModelSettings(name=str(model)), protocol="video", tracklet="images")
+    for name, settings in (("color", color), ("images", clips)):
+        assert evaluate_one(work, name, settings, data=tree).counts["queries"] == 8
+    record = evaluate_one(work, "market", EvaluateSettings(extractor=clips.extractor), data=tree)
+    assert record.counts["queries"] == 8 * 5

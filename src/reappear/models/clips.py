@@ -1,11 +1,22 @@
 """Which frames of a tracklet make a clip."""
 
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 Compat = Literal["fixed", "official"]
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Images of one tracklet in their order, in memory or not."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> Any:
+        """One RGB image."""
+        ...
 
 
 def clip_positions(

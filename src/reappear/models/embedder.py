@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,22 +14,11 @@ from torch import Tensor, nn
 from reappear.core import InputError, SettingsError
 
 from . import folder as model_folder
-from .clips import clip_positions, dense_clips
+from .clips import Frames, clip_positions, dense_clips
 from .necks import build_neck, neck_kind
 from .preprocessing import Image, Preprocessing
 
 Feature = Literal["before", "after"]
-
-
-@runtime_checkable
-class Frames(Protocol):
-    """Images of one tracklet in their order, in memory or not."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, position: int, /) -> Any:
-        """One RGB image."""
-        ...
 
 
 _BATCH = 256  # images in one forward pass

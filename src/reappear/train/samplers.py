@@ -263,8 +263,8 @@ class PairSampler:
 class Tracklets:
     """Where the frames of tracklets are in a table.
 
-    A tracklet is what has one `sequence` and one identity; its frames are in the order of `frame`, then of rows.
-    Tracklets are numbered by identity, then by sequence.
+    A tracklet is what has one identity, camera and `sequence`; tracklets are numbered in this order. Frames are in the
+    order of `frame`, then of rows.
 
     Args:
         table: Every image has a sequence.
@@ -276,8 +276,8 @@ class Tracklets:
     def __init__(self, table: ImageTable) -> None:
         if len(table) and table.sequence.min() < 0:
             raise InputError("clips need the tracklet of every image; the set gives none for some")
-        self.order = np.lexsort((table.frame, table.sequence, table.identity)).astype(np.int64)
-        keys = np.stack([table.identity[self.order], table.sequence[self.order]])
+        self.order = np.lexsort((table.frame, table.sequence, table.camera, table.identity)).astype(np.int64)
+        keys = np.stack([table.identity, table.camera, table.sequence])[:, self.order]
         self.begins = np.flatnonzero(np.r_[True, (np.diff(keys) != 0).any(0)][: len(table)])
         self.lengths = np.diff(np.r_[self.begins, len(table)])
         self.first = self.order[self.begins]  # row of the first frame of each

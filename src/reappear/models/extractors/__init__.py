@@ -5,7 +5,7 @@ from pathlib import Path
 from reappear.core import InputError
 
 from .color import ColorExtractor, ColorSettings
-from .extractor import Extractor
+from .extractor import Extractor, TrackletExtractor
 from .onnx import OnnxExtractor, OnnxSettings
 from .openvino import OpenVinoExtractor, OpenVinoSettings
 from .timm import ModelSettings
@@ -22,8 +22,18 @@ __all__ = [
     "OnnxSettings",
     "OpenVinoExtractor",
     "OpenVinoSettings",
+    "TrackletExtractor",
     "extractor_settings_for",
+    "tracklet_extractor",
 ]
+
+
+def tracklet_extractor(settings: ExtractorSettings) -> TrackletExtractor | None:
+    """The extractor if it makes one vector of the images of a tracklet, else None, without building it."""
+    if not isinstance(settings, ModelSettings) or not settings.takes_clips:
+        return None
+    extractor = settings.build()
+    return extractor if isinstance(extractor, TrackletExtractor) else None
 
 
 def extractor_settings_for(text: str) -> ExtractorSettings:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reappear.core import InputError
+from reappear.models.clips import Frames
 from reappear.models.preprocessing import Image
 
 
@@ -26,6 +27,15 @@ class Extractor(Protocol):
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """Vectors of RGB images of any sizes, as float32; not necessarily of unit length."""
+        ...
+
+
+@runtime_checkable
+class TrackletExtractor(Extractor, Protocol):
+    """An extractor that also makes one vector of the images of a tracklet."""
+
+    def tracklets(self, tracklets: Sequence[Frames], *, dense: bool = False) -> Float[np.ndarray, "n d"]:
+        """Vectors of tracklets, of one clip each, or the mean of those of clips of all frames."""
         ...
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from reappear.core import ImageSide, Seed, SettingsError, settings
+from reappear.core import ImageSide, Seed, SettingsError, read_json_object, settings
 from reappear.models.preprocessing import Mean, Preprocessing, Std
 
 from .extractor import Extractor, require_finite_vectors
@@ -33,6 +33,12 @@ class ModelSettings:
         if self.weights is None:
             return {}
         return {"weights": self.weights / "model.safetensors" if self.weights.is_dir() else self.weights}
+
+    @property
+    def takes_clips(self) -> bool:
+        """Whether it is a folder of a model that makes one vector of the images of a tracklet."""
+        folder = Path(self.name)
+        return folder.is_dir() and read_json_object(folder / "config.json").get("architecture") == "grl"
 
     def build(self) -> Extractor:
         """The embedder, on a GPU where there is one.

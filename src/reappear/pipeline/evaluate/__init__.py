@@ -15,6 +15,7 @@ from .compare import compare
 from .score import score
 from .settings import EvaluateSettings
 from .splits import check_cameras, read_split, set_name
+from .tracklets import embed_tracklets, read_tracklets
 from .vectors import VectorSettings, embed_split, read_embedded, read_files
 
 __all__ = ["EvaluateSettings", "evaluate", "evaluate_files", "evaluate_one"]
@@ -107,17 +108,22 @@ def evaluate_one(
     """
     divided = read_split(data, split=settings.split, identities=settings.identities, query_camera=settings.query_camera)
     check_cameras(divided, settings.protocol)
-    vectors = VectorSettings(extractor=settings.extractor, flip=settings.flip)
+    tracklet = settings.tracklet if settings.protocol == "video" and _takes_clips(settings.extractor) else "images"
+    vectors = VectorSettings(extractor=settings.extractor, flip=settings.flip, tracklet=tracklet)
     label = model or _path_of(settings.extractor).name
     files = {f"extractor.{key}": path for key, path in settings.extractor.files.items()}
     images = hash_images(divided.table, work.hashes, progress=progress)
 
     def examine(staging: Path) -> Outcome:
         cached = f"{label}{'+flip' if settings.flip else ''}@{divided.name}"
-        folder, failed = embed_split(
-            work, cached, divided, vectors, images=images, batch=settings.batch, progress=progress
-        )
-        query, gallery, extractor = read_embedded(folder, divided, protocol=settings.protocol)
+        if tracklet == "images":
+            folder, failed = embed_split(
+                work, cached, divided, vectors, images=images, batch=settings.batch, progress=progress
+            )
+            query, gallery, extractor = read_embedded(folder, divided, protocol=settings.protocol)
+        else:
+            folder, failed = embed_tracklets(work, cached, divided, vectors, images=images, progress=progress)
+            query, gallery, extractor = read_tracklets(folder, divided)
         description = {"name": name, "model": label, "data": divided.name, "extractor": extractor}
         return score(query, gallery, settings, description, divided.dropped | failed, staging, progress=progress)
 
@@ -177,6 +183,10 @@ def _path_of(extractor: ExtractorSettings) -> Path:
     if isinstance(extractor, ColorSettings):
         return Path("color")
     return Path(extractor.name) if isinstance(extractor, ModelSettings) else extractor.weights
+
+
+def _takes_clips(extractor: ExtractorSettings) -> bool:
+    return isinstance(extractor, ModelSettings) and extractor.takes_clips
 
 
 def _unique_labels(paths: Sequence[Path]) -> list[str]:

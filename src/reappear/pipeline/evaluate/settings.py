@@ -8,6 +8,7 @@ from reappear.metrics import RankingProtocol
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 
 from .splits import Split
+from .vectors import TrackletVector
 
 Neighbours = Annotated[int, Interval(ge=1, le=100_000)]
 
@@ -37,6 +38,11 @@ class EvaluateSettings:
         CountOrZero | None, "camera of the queries under --split cross-camera; the lowest if not given"
     ] = None
     gallery_includes_query: Annotated[bool, "under --protocol video: queries join the gallery"] = True
+    tracklet: Annotated[
+        TrackletVector,
+        "under --protocol video, what a model for clips makes a tracklet's vector of: one clip of frames at equal "
+        "distances; dense: clips of all frames, whose mean it is; images: as other models, the mean of its images",
+    ] = "clip"
     draws: Annotated[int, "galleries drawn under --protocol cuhk03-single-gallery-shot", Interval(ge=1, le=10_000)] = 10
     flip: Annotated[bool, "add the vector of the mirrored image"] = False
     rerank: Annotated[bool, "re-rank by k-reciprocal neighbours"] = False

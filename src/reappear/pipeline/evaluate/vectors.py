@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,6 +21,8 @@ from reappear.pipeline.workspace import Workspace
 from reappear.store import atomic_write, read_npy, read_npz, write_text
 
 from .splits import EvalSplit
+
+TrackletVector = Literal["clip", "dense", "images"]
 
 _NONE = ("-1", "")
 
@@ -50,6 +52,7 @@ class VectorSettings:
 
     extractor: Annotated[ExtractorSettings, "computes the embedding of an image"] = field(default_factory=ColorSettings)
     flip: Annotated[bool, "add the vector of the mirrored image"] = False
+    tracklet: Annotated[TrackletVector, "vector of a tracklet"] = "images"
 
 
 def embed_split(

@@ -1,0 +1,133 @@
+"""Vectors of tracklets by a model for clips: embedded once for each model and set."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from reappear.core import ImageTable, InputError, Progress, device_memory_errors, read_json_object, unit_rows
+from reappear.data import Images
+from reappear.models.extractors import TrackletExtractor, tracklet_extractor
+from reappear.pipeline.contents import hash_files, hash_value
+from reappear.pipeline.record import Outcome, read_record, run_step
+from reappear.pipeline.settings import result_settings
+from reappear.pipeline.workspace import Workspace
+from reappear.store import atomic_write, read_npy, write_text
+from reappear.train.samplers import Tracklets
+
+from .splits import EvalSplit
+from .vectors import LabelledEmbeddings, VectorSettings
+
+_UNREADABLE = "tracklets with an image that cannot be decoded"
+_AT_ONCE = 16  # tracklets
+
+
+class Frames:
+    """Images of a tracklet, decoded when they are asked for."""
+
+    def __init__(self, images: Images, rows: list[int], *, mirrored: bool = False) -> None:
+        self._images, self._rows, self._mirrored = images, rows, mirrored
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
+        image = self._images[self._rows[position]]
+        return np.ascontiguousarray(image[:, ::-1]) if self._mirrored else image
+
+    def mirrored(self) -> "Frames":
+        """The same, mirrored."""
+        return Frames(self._images, self._rows, mirrored=True)
+
+
+def embed_tracklets(
+    work: Workspace, name: str, split: EvalSplit, given: VectorSettings, *, images: str, progress: Progress
+) -> tuple[Path, dict[str, int]]:
+    """As `embed_split`, a row for each tracklet of the queries, then of the gallery; `given.tracklet` says how."""
+    files = {f"extractor.{key}": path for key, path in given.extractor.files.items()}
+    table = split.table
+    order = hash_value([table.identity, table.camera, table.sequence, table.frame], root=split.root)
+    inputs = {"images": images, "tracklets": order, **hash_files(files, work.hashes)}
+    folder = work.vectors(f"{name}-{hash_value([result_settings(given), inputs], root=work.root)[:8]}")
+
+    def fill(staging: Path) -> Outcome:
+        extractor = tracklet_extractor(given.extractor)
+        if extractor is None:
+            raise InputError(f"{given.extractor.kind} makes no vectors of tracklets; give --tracklet images")
+        read = Images(table)
+        frames = [
+            Frames(read, part[found.rows(number)].tolist())
+            for part, found in _parts(table)
+            for number in range(len(found))
+        ]
+        vectors = np.zeros((len(frames), extractor.width), np.float32)
+        with (
+            device_memory_errors("free the GPU of other programs"),
+            progress.task(f"embedding tracklets of {split.name} with {extractor.name}", len(frames)) as tick,
+        ):
+            for begin in range(0, len(frames), _AT_ONCE):
+                some = frames[begin : begin + _AT_ONCE]
+                vectors[begin : begin + len(some)] = vectors_of(
+                    extractor, some, dense=given.tracklet == "dense", flip=given.flip
+                )
+                tick(len(some))
+        with atomic_write(staging / "vectors.npy") as out, out.open("wb") as file:
+            np.save(file, vectors)
+        write_text(staging / "meta.json", json.dumps({"extractor": extractor.name}) + "\n")
+        dropped = Counter({_UNREADABLE: int(np.count_nonzero(~vectors.any(axis=1)))})
+        counts: dict[str, int | float] = {"tracklets": len(frames), "width": extractor.width}
+        return Outcome(counts, dict(+dropped), made=len(frames) - dropped.total())
+
+    run_step(folder, step="vectors", settings=given, inputs=inputs, work=fill, progress=progress)
+    return folder, read_record(folder).dropped
+
+
+def vectors_of(
+    extractor: TrackletExtractor, frames: list[Frames], *, dense: bool = False, flip: bool = False
+) -> Float[np.ndarray, "n d"]:
+    """Unit vectors of tracklets; zeros where an image that is needed cannot be decoded."""
+    try:
+        vectors = unit_rows(extractor.tracklets(frames, dense=dense))
+        if flip:
+            mirrored = extractor.tracklets([one.mirrored() for one in frames], dense=dense)
+            vectors = unit_rows(vectors + unit_rows(mirrored))
+        return vectors
+    except InputError:
+        if len(frames) == 1:
+            return np.zeros((1, extractor.width), np.float32)
+        return np.concatenate([vectors_of(extractor, [one], dense=dense, flip=flip) for one in frames])
+
+
+def read_tracklets(folder: Path, split: EvalSplit) -> tuple[LabelledEmbeddings, LabelledEmbeddings, str]:
+    """Query, gallery, and the extractor's name; without tracklets that could not be embedded."""
+    vectors, table = read_npy(folder / "vectors.npy"), split.table
+    extractor = read_json_object(folder / "meta.json", "extractor")["extractor"]
+    parts = _parts(table)
+    if vectors.ndim != 2 or len(vectors) != sum(len(found) for _, found in parts):
+        raise InputError(f"{folder / 'vectors.npy'} does not fit its tracklets; remove {folder} and evaluate again")
+    made, begin = [], 0
+    for name, (part, found) in zip(("query", "gallery"), parts, strict=True):
+        mine = vectors[begin : begin + len(found)]
+        begin += len(found)
+        good = np.any(mine, axis=1)
+        if not good.any():
+            raise InputError(f"no tracklet of the {name} can be read, first {table.path[part[0]]}; check the files")
+        rows = part[found.first[good]]
+        made.append(
+            LabelledEmbeddings(
+                np.asarray(mine[good]),
+                table.identity[rows],
+                table.camera[rows],
+                table.path[rows],
+                np.full(len(rows), -1),
+            )
+        )
+    return made[0], made[1], str(extractor)
+
+
+def _parts(table: ImageTable) -> list[tuple[np.ndarray, Tracklets]]:
+    """Rows of the queries and of the gallery, and the tracklets among them."""
+    rows = [np.flatnonzero(table.split == part) for part in ("query", "gallery")]
+    return [(some, Tracklets(table.select(some))) for some in rows]
