@@ -24,7 +24,7 @@ from reappear.core import (
     settings,
 )
 from reappear.data import decode_image
-from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings
+from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings, tracklet_extractor
 from reappear.store import (
     CropStore,
     disk_errors,
@@ -32,8 +32,10 @@ from reappear.store import (
     write_embedding_blocks,
     write_embeddings,
     write_text,
+    write_tracklet_vectors,
 )
 
+from .clips import embed_tracklets
 from .contents import hash_files
 from .engines import EngineSettings, LocalSettings, open_engine
 from .record import Outcome, Record, require_made_of, run_step
@@ -64,6 +66,8 @@ class EmbedSettings:
 def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Progress = SILENT) -> Record:
     """Embeds the crops of a workspace and writes unit vectors to `WORK/embeddings/NAME`.
 
+    A model for clips also writes a vector of each tracklet, by which `correlate` links them; not with `beside`.
+
     A crop that cannot be read, or whose vector is not finite or zero, gets a row of zeros and is counted. Work goes on
     where an interrupted call left off.
 
@@ -88,11 +92,20 @@ def embed(work: Workspace, name: str, settings: EmbedSettings, *, progress: Prog
         advice = f"lower batch, which is {settings.batch}, or free the GPU of other programs"
         with device_memory_errors(advice), open_engine(settings.engine, _SHARED) as engine:
             beside = None if settings.beside is None else work.embeddings(settings.beside)
+            if beside is None and not (staging / "tracklets.npy").exists():
+                _embed_tracklets(crops, settings, staging, progress)
             return _embed_all(
                 crops, _Embedder(settings.extractor, settings.flip), staging, settings.batch, beside, engine, progress
             )
 
     return run_step(work.embeddings(name), step="embed", settings=read, inputs=inputs, work=fill, progress=progress)
+
+
+def _embed_tracklets(crops: CropStore, settings: EmbedSettings, staging: Path, progress: Progress) -> None:
+    """By an extractor that sees the crops of a tracklet together; by others, nothing."""
+    extractor = tracklet_extractor(settings.extractor)
+    if extractor is not None:
+        write_tracklet_vectors(staging, embed_tracklets(crops, extractor, flip=settings.flip, progress=progress))
 
 
 def require_embeddings(work: Workspace, name: str) -> Path:

@@ -3,7 +3,13 @@
 from .arrays import read_npy, read_npz
 from .atomic import atomic_write, disk_errors, remove_scratch, sync_folder, write_text, write_texts
 from .crops import CropStore
-from .embeddings import read_embeddings, write_embedding_blocks, write_embeddings
+from .embeddings import (
+    read_embeddings,
+    read_tracklet_vectors,
+    write_embedding_blocks,
+    write_embeddings,
+    write_tracklet_vectors,
+)
 from .hashes import FileHashes
 from .identities import Identities, read_identities, write_identities
 from .review import append_decision, read_decisions
@@ -27,6 +33,7 @@ __all__ = [
     "read_npy",
     "read_npz",
     "read_table",
+    "read_tracklet_vectors",
     "remove_scratch",
     "shard_path",
     "sync_folder",
@@ -37,4 +44,5 @@ __all__ = [
     "write_table",
     "write_text",
     "write_texts",
+    "write_tracklet_vectors",
 ]

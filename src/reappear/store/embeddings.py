@@ -11,6 +11,8 @@ from reappear.core import InputError, read_json_object
 from .arrays import read_npy
 from .atomic import atomic_write, write_text
 
+_TRACKLETS = "tracklets.npy"
+
 
 def write_embeddings(folder: Path, vectors: Float[np.ndarray, "n d"], meta: dict[str, Any]) -> None:
     """Writes `vectors.npy` (float16 unit rows; zeros = an image that could not be embedded) and `meta.json`."""
@@ -42,6 +44,17 @@ def read_embeddings(folder: Path) -> tuple[Float[np.ndarray, "n d"], dict[str, A
             f"{folder}: not readable as embeddings ({vectors.dtype} {vectors.shape}); run `reappear embed` again"
         )
     return vectors, read_json_object(folder / "meta.json")
+
+
+def write_tracklet_vectors(folder: Path, vectors: Float[np.ndarray, "t d"]) -> None:
+    """Writes `tracklets.npy`, float16: a vector of each tracklet, beside those of its crops; zeros = it has none."""
+    with atomic_write(folder / _TRACKLETS) as staging, staging.open("wb") as file:
+        np.save(file, np.asarray(vectors, np.float16))
+
+
+def read_tracklet_vectors(folder: Path) -> Float[np.ndarray, "t d"] | None:
+    """What `write_tracklet_vectors` wrote, as a memory map; None if it did not."""
+    return read_npy(folder / _TRACKLETS) if (folder / _TRACKLETS).exists() else None
 
 
 def _write_meta(folder: Path, meta: Mapping[str, Any], rows: int, width: int) -> None:

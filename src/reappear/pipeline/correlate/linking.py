@@ -1,13 +1,48 @@
 """The linking of a run: what is asked for, or the closure where average linkage has nothing to compare with."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from reappear.core import Assignment, Progress, TrackletSet
+from reappear.core import Assignment, InputError, Progress, TrackletSet
 from reappear.denoise.average_link import FEWEST
 
 from .settings import CorrelateSettings
+
+LINKED = "linked.npy"
+_BLOCK = 1 << 14
+
+
+def linked_rows(tracklets: TrackletSet, vectors: Float[np.ndarray, "t d"] | None, file: Path) -> TrackletSet | None:
+    """The tracklets with the vector of its tracklet in the place of each crop's own: what average linkage compares.
+
+    Args:
+        tracklets: With the vectors of crops, which stay where a tracklet has no vector, and for crops without one.
+        vectors: Of tracklets; None = there are none.
+        file: Where the rows lie.
+
+    Raises:
+        InputError: The vectors are not those of these tracklets.
+    """
+    if vectors is None:
+        return None
+    crops, origin = tracklets.embeddings, tracklets.origin
+    if vectors.shape != (len(tracklets), crops.shape[1]):
+        raise InputError(
+            f"vectors of {len(vectors)} tracklets, {vectors.shape[1:]} wide, do not fit {len(tracklets)} tracklets of "
+            f"{crops.shape[1]}; embed these crops anew"
+        )
+    rows = np.lib.format.open_memmap(file, "w+", np.float16, crops.shape)
+    for begin in range(0, len(crops), _BLOCK):
+        some = slice(begin, begin + _BLOCK)
+        of_crops, of_tracklets = np.asarray(crops[some]), vectors[origin[some]]
+        known = of_crops.any(axis=1) & of_tracklets.any(axis=1)
+        rows[some] = np.where(known[:, None], of_tracklets, of_crops)
+    rows.flush()
+    return replace(tracklets, embeddings=np.load(file, mmap_mode="r"))
 
 
 def choose_linking(

@@ -44,6 +44,7 @@ def identify(
     tracklets: TrackletSet,
     settings: CorrelateSettings,
     *,
+    linked: TrackletSet | None = None,
     start: Identities | None = None,
     review: ReviewConstraints | None = None,
     truth: Int[np.ndarray, " n"] | None = None,
@@ -58,6 +59,7 @@ def identify(
     Args:
         tracklets: All crops; a row of zeros is a crop that could not be embedded, and is discarded first.
         settings: Thresholds and stages.
+        linked: The same tracklets with the vectors that average linkage compares; those of crops if not given.
         start: Identities as nodes of the cross-video stage, which is then the only one; tracklets if not given. Their
             links and moves are kept.
         review: Review decisions.
@@ -85,7 +87,7 @@ def identify(
         found = _after(name, _nothing, tracklets, found, settings, truth, mine, products)
         if checkpoints:
             checkpoints.keep(found)
-    stages = _stages(settings, review, found, _place(tracklets, camera), products, begun=start is not None)
+    stages = _stages(settings, review, found, _place(tracklets, camera), products, linked, begun=start is not None)
     for name, stage in stages[len(found.report["stages"]) - 1 :]:
         mine = checkpoints.engine(engine, name) if checkpoints else engine
         found = _after(name, stage, tracklets, found, settings, truth, mine, products)
@@ -136,6 +138,7 @@ def _stages(
     found: Identities,
     place: Int[np.ndarray, " t"],
     products: Products,
+    linked: TrackletSet | None,
     *,
     begun: bool,
 ) -> list[tuple[str, Stage]]:
@@ -158,6 +161,8 @@ def _stages(
         average: dict[str, Any] = {"least": settings.z, "precision": settings.precision}
         average |= {"place": place, "radius": radius}
         across = "average-link", partial(average_link, approximate=index, rules=rules, products=products, **average)
+        if linked is not None:
+            across = "average-link", partial(_of_linked, linked, across[1])
     else:
         within = "single-video", partial(single_video, merge=settings.merge, sigma_drm=drm, **inside)
         if settings.pairs == "sliding":
@@ -177,6 +182,13 @@ def _stages(
     if review is not None:
         stages.append(("review", partial(_as_decided, review=review, overlap=seen, unite=True)))
     return stages
+
+
+def _of_linked(
+    linked: TrackletSet, stage: Stage, _: TrackletSet, assignment: Assignment, *, trace: Trace, engine: Engine
+) -> Assignment:
+    """A stage that compares other vectors than those of crops."""
+    return stage(linked, assignment, trace=trace, engine=engine)
 
 
 def _nothing(tracklets: TrackletSet, assignment: Assignment, *, trace: Trace, engine: Engine) -> Assignment:

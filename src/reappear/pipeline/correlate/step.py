@@ -15,11 +15,13 @@ from reappear.store import (
     read_embeddings,
     read_identities,
     read_table,
+    read_tracklet_vectors,
     write_identities,
     write_text,
 )
 
 from .checkpoints import Checkpoints
+from .linking import LINKED, linked_rows
 from .settings import CorrelateSettings
 from .stages import identify
 
@@ -85,6 +87,7 @@ def _correlate(
     if not len(crops):
         raise InputError(f"{work.crops} has no crops: nothing to correlate; ingest videos first")
     tracklets = crops.tracklet_set(vectors)
+    linked = linked_rows(tracklets, read_tracklet_vectors(work.embeddings(embeddings)), staging / LINKED)
     needed = _NEEDED + _MIN_MEMORY_BYTES + _PER_CROP * len(crops) + _PER_TRACKLET * len(tracklets)
     if settings.pairs == "approximate":
         needed += 2 * len(tracklets) * vectors.shape[1]  # an index
@@ -106,6 +109,7 @@ def _correlate(
         found, empty = identify(
             tracklets,
             settings,
+            linked=linked,
             start=earlier,
             review=review,
             truth=truth,
@@ -124,6 +128,7 @@ def _correlate(
     if "evidence" in found.report["thresholds"]:
         _draw(staging / "thresholds.svg", found.report["thresholds"])
     checkpoints.remove()
+    (staging / LINKED).unlink(missing_ok=True)
     last = found.report["stages"][-1]
     rejected = int(np.count_nonzero(found.moves["stage"] == "review"))
     return Outcome(

@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
-from reappear.core import ImageTable, InputError, Progress, device_memory_errors, read_json_object, unit_rows
+from reappear.core import ImageTable, InputError, Progress, device_memory_errors, read_json_object
 from reappear.data import Images
-from reappear.models.extractors import TrackletExtractor, tracklet_extractor
+from reappear.models.extractors import tracklet_extractor
+from reappear.pipeline.clips import AT_ONCE, Frames, tracklet_vectors
 from reappear.pipeline.contents import hash_files, hash_value
 from reappear.pipeline.record import Outcome, read_record, run_step
 from reappear.pipeline.settings import result_settings
@@ -21,25 +21,6 @@ from .splits import EvalSplit
 from .vectors import LabelledEmbeddings, VectorSettings
 
 _UNREADABLE = "tracklets with an image that cannot be decoded"
-_AT_ONCE = 16  # tracklets
-
-
-class Frames:
-    """Images of a tracklet, decoded when they are asked for."""
-
-    def __init__(self, images: Images, rows: list[int], *, mirrored: bool = False) -> None:
-        self._images, self._rows, self._mirrored = images, rows, mirrored
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
-        image = self._images[self._rows[position]]
-        return np.ascontiguousarray(image[:, ::-1]) if self._mirrored else image
-
-    def mirrored(self) -> "Frames":
-        """The same, mirrored."""
-        return Frames(self._images, self._rows, mirrored=True)
 
 
 def embed_tracklets(
@@ -58,7 +39,7 @@ def embed_tracklets(
             raise InputError(f"{given.extractor.kind} makes no vectors of tracklets; give --tracklet images")
         read = Images(table)
         frames = [
-            Frames(read, part[found.rows(number)].tolist())
+            Frames(read.__getitem__, part[found.rows(number)].tolist())
             for part, found in _parts(table)
             for number in range(len(found))
         ]
@@ -67,9 +48,9 @@ def embed_tracklets(
             device_memory_errors("free the GPU of other programs"),
             progress.task(f"embedding tracklets of {split.name} with {extractor.name}", len(frames)) as tick,
         ):
-            for begin in range(0, len(frames), _AT_ONCE):
-                some = frames[begin : begin + _AT_ONCE]
-                vectors[begin : begin + len(some)] = vectors_of(
+            for begin in range(0, len(frames), AT_ONCE):
+                some = frames[begin : begin + AT_ONCE]
+                vectors[begin : begin + len(some)] = tracklet_vectors(
                     extractor, some, dense=given.tracklet == "dense", flip=given.flip
                 )
                 tick(len(some))
@@ -82,22 +63,6 @@ def embed_tracklets(
 
     run_step(folder, step="vectors", settings=given, inputs=inputs, work=fill, progress=progress)
     return folder, read_record(folder).dropped
-
-
-def vectors_of(
-    extractor: TrackletExtractor, frames: list[Frames], *, dense: bool = False, flip: bool = False
-) -> Float[np.ndarray, "n d"]:
-    """Unit vectors of tracklets; zeros where an image that is needed cannot be decoded."""
-    try:
-        vectors = unit_rows(extractor.tracklets(frames, dense=dense))
-        if flip:
-            mirrored = extractor.tracklets([one.mirrored() for one in frames], dense=dense)
-            vectors = unit_rows(vectors + unit_rows(mirrored))
-        return vectors
-    except InputError:
-        if len(frames) == 1:
-            return np.zeros((1, extractor.width), np.float32)
-        return np.concatenate([vectors_of(extractor, [one], dense=dense, flip=flip) for one in frames])
 
 
 def read_tracklets(folder: Path, split: EvalSplit) -> tuple[LabelledEmbeddings, LabelledEmbeddings, str]:
