@@ -64,6 +64,16 @@ def test_saves_the_vector_of_all_parts(tmp_path) -> None:
     embedder.save(tmp_path / "m")
 
 
+def test_nesterov_looks_ahead_by_its_momentum() -> None:
+    """After g it has moved by lr (g + 0.9 g), where plain momentum moves by lr g."""
+    for kind, moved in (("sgd", 0.1), ("nesterov", 0.19)):
+        weight = torch.nn.Parameter(torch.tensor([4.0]))
+        optimizer = make_optimizer(kind, [ParameterGroup([weight])], 0.1)
+        weight.grad = torch.tensor([1.0])
+        optimizer.step()
+        assert weight.item() == pytest.approx(4.0 - moved)
+
+
 @pytest.mark.parametrize(("kind", "moved"), [("adam", 0.1), ("adamw", 0.1 * 0.5 * 4.0)])
 def test_decay_of_adam_is_a_part_of_the_gradient(kind: str, moved: float) -> None:
     """So its first step has the length of the learning rate, however large the weight is."""

@@ -145,3 +145,27 @@ def test_recipes_of_cluster_contrast_are_the_papers(layout: str, radius: float) 
     assert [share * 50 for share in settings.lr_steps] == [20, 40]
     for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
         assert FOLDER.parents[1] / command == path
+
+
+@pytest.mark.parametrize(("layout", "tracklets"), [("mars", 8298), ("ilids_vid", 300), ("prid2011", 178)])
+def test_recipes_of_grl_are_the_papers(layout: str, tracklets: int) -> None:
+    path = FINETUNE / layout / "grl_resnet50.yaml"
+    settings = resolve(FinetuneSettings, load_recipe(path))
+    method = settings.method
+    assert (method.pooling, method.frames, method.pair_weight, method.new_lr, method.compat) == (
+        "grl",
+        8,
+        20,
+        2,
+        "fixed",
+    )
+    assert (settings.backbone, settings.optimizer, settings.lr, settings.images_per_step) == (
+        "resnet50",
+        "nesterov",
+        1e-3,
+        128,
+    )
+    assert [share * 60 for share in settings.lr_steps] == [15, 30, 45]
+    assert settings.steps == round(60 * tracklets / 8)  # in pairs of clips
+    for command in re.findall(r"--config (\S+)", path.read_text(encoding="utf-8")):
+        assert FOLDER.parents[1] / command == path

@@ -15,7 +15,7 @@ from reappear.core import SettingsError
 
 from .clips import Compat
 from .maps import feature_map
-from .pooling import map_width
+from .maps import map_shape
 
 ClipPooling = Literal["grl", "attention", "average"]
 VECTORS: dict[ClipPooling, int] = {"grl": 3, "attention": 2, "average": 1}  # side by side in the descriptor
@@ -163,7 +163,7 @@ class ClipNetwork(nn.Module):
             raise SettingsError(f"frames: must be 1 or more, got {frames!r}")
         if not hasattr(network, "forward_features"):
             raise SettingsError(f"{type(network).__name__}: clips need a backbone of images, such as resnet50")
-        width = map_width(network)
+        width = map_shape(network, 256, 128)[0]
         self.network = network
         _freeze_after_map(network)
         self.clip_frames, self.compat = frames, compat

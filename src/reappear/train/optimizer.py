@@ -108,12 +108,12 @@ def scale_layers(groups: list[ParameterGroup], backbone: nn.Module, decay: float
 
 
 def make_optimizer(kind: OptimizerName, groups: list[ParameterGroup], lr: float) -> torch.optim.Optimizer:
-    """AdamW, Adam, or SGD with momentum 0.9, in one fused kernel."""
+    """AdamW, Adam, or SGD with momentum 0.9, or Nesterov's, in one fused kernel."""
     plain: list[dict[str, Any]] = [
         {"params": group.parameters, "decays": group.decays, "lr_scale": group.lr_scale} for group in groups
     ]
-    if kind == "sgd":
-        return torch.optim.SGD(plain, lr=lr, momentum=0.9, fused=True)
+    if kind in ("sgd", "nesterov"):
+        return torch.optim.SGD(plain, lr=lr, momentum=0.9, nesterov=kind == "nesterov", fused=True)
     if kind == "adam":
         return torch.optim.Adam(plain, lr=lr, fused=True)
     return torch.optim.AdamW(plain, lr=lr, fused=True)

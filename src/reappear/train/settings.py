@@ -26,7 +26,7 @@ from reappear.models.preprocessing import Preprocessing
 from .schedule import LrShape
 from .views import ViewSettings
 
-OptimizerName = Literal["adamw", "adam", "sgd"]
+OptimizerName = Literal["adamw", "adam", "sgd", "nesterov"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Tracker = Literal["none", "tensorboard", "wandb", "mlflow"]
 Keep = Literal["student", "teacher"]
@@ -118,9 +118,9 @@ class OptimizerSettings:
 
     section: ClassVar[str] = "Optimiser"
 
-    optimizer: Annotated[OptimizerName, "AdamW, Adam (decay is a part of the gradient), or SGD with momentum 0.9"] = (
-        "adamw"
-    )
+    optimizer: Annotated[
+        OptimizerName, "AdamW, Adam (decay is a part of the gradient), or SGD with momentum 0.9, or Nesterov's"
+    ] = "adamw"
     clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 3.0
     layer_decay: Annotated[
         float,

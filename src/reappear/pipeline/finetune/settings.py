@@ -50,9 +50,9 @@ class FinetuneSettings(BaseTrainSettings):
     ] = "full-cosine"
     weight_decay: Annotated[NotNegative, "weight decay at the start"] = 1e-4
     final_weight_decay: Annotated[NotNegative, "weight decay at the end of its cosine"] = 1e-4
-    optimizer: Annotated[OptimizerName, "AdamW, Adam (decay is a part of the gradient), or SGD with momentum 0.9"] = (
-        "sgd"
-    )
+    optimizer: Annotated[
+        OptimizerName, "AdamW, Adam (decay is a part of the gradient), or SGD with momentum 0.9, or Nesterov's"
+    ] = "sgd"
     clip: Annotated[NotNegative, "largest norm of each parameter's gradient; 0 = no clipping"] = 0.0
     validation_share: Annotated[
         float,
