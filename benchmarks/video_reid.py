@@ -10,8 +10,9 @@ Tracklets are rendered with what trackers and crowds do to them: crops of anothe
 another person about midway, crops of nobody, and people who walk through the picture before the one who is followed.
 All arms have one backbone, one data path, the same losses as far as they have the vectors for them, and the same steps;
 only what makes a clip's vector of its frames differs. Scored on other people, with the same disturbances and without
-any: a clip of each tracklet, the first of each person in each camera as query. A run is kept, and the same command goes
-on after an interruption.
+any: a clip of each tracklet, the first of each person in each camera as query. And what identities are found in them
+when tracklets are linked by these vectors, or by means of the vectors of their crops. A run is kept, and the same
+command goes on after an interruption.
 
 `--step-time` measures steps of ResNet-50 on clips of 8 frames of 256x128, arms by turns in rounds: clips a second of
 the median round, and where the time of GRL goes.
@@ -23,9 +24,12 @@ import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +38,15 @@ import measure
 import numpy as np
 import torch
 
-from reappear.core import ImageTable, generator, offsets_to_owner
+from reappear.core import ImageTable, TrackletSet, generator, offsets_to_owner, unit_rows
 from reappear.data import Images
 from reappear.methods.registry import METHODS, spec_of
 from reappear.methods.setup import Setup, choose_device
-from reappear.models import Preprocessing
+from reappear.metrics import score_identities
+from reappear.models import Embedder
 from reappear.models.describe import describe_model
+from reappear.pipeline.correlate import CorrelateSettings, identify
+from reappear.pipeline.correlate.linking import linked_rows
 from reappear.pipeline.finetune import FinetuneSettings
 from reappear.pipeline.settings import resolve, to_plain
 from reappear.pipeline.training import CropImages
@@ -71,8 +78,25 @@ SHARED: dict[str, Any] = {
 }
 
 
-def drawn(people: int, crops: int, seed: int, *, disturbed: bool = True) -> tuple[Images, dict[str, float]]:
-    """Tracklets of people who pass three cameras twice, each crop a JPEG; and the shares of disturbed crops."""
+@dataclass(frozen=True)
+class Drawn:
+    """Tracklets, and what is known of them: `person` of each tracklet, crops that someone `hides`."""
+
+    images: Images
+    truth: TrackletTruth
+    person: np.ndarray
+    hidden: np.ndarray
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of disturbed crops."""
+        truth = self.truth
+        found = {"another": truth.swapped | truth.switched, "nobody": truth.background, "hidden": self.hidden}
+        return {name: round(float(mask.mean()), 3) for name, mask in found.items()}
+
+
+def drawn(people: int, crops: int, seed: int, *, disturbed: bool = True) -> Drawn:
+    """Tracklets of people who pass three cameras twice, each crop a JPEG."""
     plan = TrackletPlan(people=people, visits=2, crops=crops, seed=seed, **(NOISE if disturbed else {}))
     pixels, truth = render_tracklets(plan, lookalikes=0.15)
     hidden = _occlude(pixels, truth, seed) if disturbed else np.zeros(len(pixels), bool)
@@ -88,8 +112,7 @@ def drawn(people: int, crops: int, seed: int, *, disturbed: bool = True) -> tupl
         frame=np.arange(len(pixels)),
     )
     jpegs = [cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for image in pixels]
-    shares = {"another": 1 - own.mean() - truth.background.mean(), "nobody": truth.background.mean()}
-    return Images(table, jpegs.__getitem__), {**shares, "occluded": float(hidden.mean())}
+    return Drawn(Images(table, jpegs.__getitem__), truth, person, hidden)
 
 
 def _occlude(pixels: np.ndarray, truth: TrackletTruth, seed: int) -> np.ndarray:
@@ -97,7 +120,7 @@ def _occlude(pixels: np.ndarray, truth: TrackletTruth, seed: int) -> np.ndarray:
     random, before = generator(seed, "occluders"), pixels.copy()
     hidden = np.zeros(len(pixels), bool)
     height, width = pixels.shape[1:3]
-    for first, last in zip(truth.offsets, truth.offsets[1:], strict=False):
+    for first, last in pairwise(truth.offsets.tolist()):
         if random.random() >= OCCLUDED:
             continue
         run = max(2, (last - first) // 3)
@@ -115,18 +138,29 @@ def _occlude(pixels: np.ndarray, truth: TrackletTruth, seed: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def data_of(seed: int, quick: bool) -> tuple[Images, dict[str, Validation], dict[str, float]]:
-    """Tracklets to train on, others to be scored on, and the shares of disturbed crops."""
+def data_of(seed: int, quick: bool) -> tuple[Drawn, dict[str, Drawn]]:
+    """Tracklets to train on, and others to be scored on."""
     people, held, crops = (12, 8, 8) if quick else (200, 100, 12)
-    training, shares = drawn(people, crops, seed)
-    size = Preprocessing(height=SHARED["height"], width=SHARED["width"])
-    scored = {
-        name: Validation.of_tracklets(
-            drawn(held, crops, 1000 + seed, disturbed=name == "disturbed")[0], size, frames=FRAMES
-        )
-        for name in ("disturbed", "clean")
-    }
-    return training, scored, shares
+    scored = {name: drawn(held, crops, 1000 + seed, disturbed=name == "disturbed") for name in ("disturbed", "clean")}
+    return drawn(people, crops, seed), scored
+
+
+def linked_f1(embedder: Embedder, of: Drawn) -> dict[str, float]:
+    """Pairwise F1 of identities that are linked by vectors of tracklets, and by means of their crops' vectors."""
+    truth = of.truth
+    crops = [of.images[row] for row in range(len(of.images))]
+    rows = unit_rows(embedder(crops)).astype(np.float16)
+    tracklets = TrackletSet(rows, truth.video, truth.start, truth.end, truth.offsets)
+    frames = [crops[first:last] for first, last in pairwise(truth.offsets.tolist())]
+    vectors = unit_rows(embedder.tracklets(frames)).astype(np.float16)
+    with tempfile.TemporaryDirectory() as folder:
+        linked = linked_rows(tracklets, vectors, Path(folder) / "rows.npy")
+        settings = CorrelateSettings()
+        made = {"crops": identify(tracklets, settings), "tracklets": identify(tracklets, settings, linked=linked)}
+        return {
+            name: score_identities(truth.truth, found.assignment.crop_identity).pairwise_f1
+            for name, (found, _) in made.items()
+        }
 
 
 def settings_of(job: dict[str, Any]) -> FinetuneSettings:
@@ -141,12 +175,14 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     settings = settings_of(job)
     device = choose_device(settings.device)
     torch.set_num_threads(settings.threads)
-    images, scored, shares = data_of(job["seed"], job["quick"])
-    held = CropImages(images, max_height=2 * settings.height, memory_mb=4096)
-    schedule = Schedule.of(settings, len(images))
-    task = spec_of(settings.method).build(
-        Setup(settings, settings.method, held, images.table, "true", schedule.steps, device)
-    )
+    training, others = data_of(job["seed"], job["quick"])
+    scored = {
+        name: Validation.of_tracklets(of.images, settings.preprocessing, frames=FRAMES) for name, of in others.items()
+    }
+    table = training.images.table
+    held = CropImages(training.images, max_height=2 * settings.height, memory_mb=4096)
+    schedule = Schedule.of(settings, len(table))
+    task = spec_of(settings.method).build(Setup(settings, settings.method, held, table, "true", schedule.steps, device))
     embedder = task.export("student")
     begun = time.perf_counter()
     rows = train(task, schedule, settings, Run(None, device, validate=lambda: scored["disturbed"].scores(embedder)))
@@ -155,11 +191,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: job[name] for name in ("arm", "seed")},
         "settings": to_plain(settings),
-        "images": len(images),
-        "shares": {name: round(share, 3) for name, share in shares.items()},
+        "images": len(table),
+        "shares": training.shares,
         "map": ranking["disturbed"].mean_ap,
         "rank1": float(ranking["disturbed"].cmc[0]),
         "clean_map": ranking["clean"].mean_ap,
+        "linked_f1": linked_f1(embedder, others["disturbed"]),
         "curve": [[row["step"], round(row["validation_map"], 4)] for row in rows if "validation_map" in row],
         "last": {name: value for name, value in rows[-1].items() if name.endswith(("loss", "accuracy", "pairs"))},
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
@@ -196,6 +233,9 @@ def table_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
         table[arm] = {"each": of(arm, "map")}
         for key in ("map", "rank1", "clean_map"):
             table[arm][key] = round(statistics.mean(of(arm, key)), 2)
+        for name in ("crops", "tracklets"):
+            f1 = statistics.mean(row["linked_f1"][name] for row in runs if row["arm"] == arm)
+            table[arm][f"f1_linked_by_{name}"] = round(100 * f1, 2)
         table[arm]["sd"] = round(statistics.stdev(of(arm, "map")), 2) if len(of(arm, "map")) > 1 else None
         table[arm]["seconds"] = round(statistics.median(row["seconds"] for row in runs if row["arm"] == arm), 1)
     if len(of("grl", "map")) == len(of("average", "map")):
@@ -241,7 +281,7 @@ def step_time(asked: argparse.Namespace) -> dict[str, Any]:
     plain = {**SHARED, **sizes, "steps": asked.steps + 1, "precision": asked.precision, "workers": asked.workers,
              "threads": asked.threads, "optimizer": "sgd", "compile": asked.compile, "log_every": asked.steps + 1,
              "device": asked.device}  # fmt: skip
-    images, _ = drawn(max(4, clips // 2), 8, 0)
+    images = drawn(max(4, clips // 2), 8, 0).images
     tasks: dict[str, Any] = {}
 
     def task_of(arm: str) -> Any:
