@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reappear.core import InputError, SettingsError
+from reappear.models import Embedder, Preprocessing, create_model
 from reappear.pipeline.report import ReportSettings, report
 from reappear.pipeline.report.gather import aggregate, majority, natural, read_runs
 from reappear.pipeline.report.pictures import Thumbnails, data_uri
@@ -314,6 +316,28 @@ def test_images_are_reduced(works: list[Workspace]) -> None:
     image = works[0].open_crops().image(0)
     assert len(data_uri(image, 32)) < len(data_uri(image, 64))
     assert data_uri(b"no picture", 32) == ""
+
+
+def test_correlation_maps_of_a_model_for_clips_are_drawn(tmp_path: Path) -> None:
+    work = build(tmp_path / "work")
+    report([work], tmp_path, SMALL)
+    assert "have in common" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    folder = work.model(natural_last(work))
+    arguments = {"network": "cnn6", "width": 4, "frames": 4}
+    config = {"architecture": "grl", "arguments": arguments}
+    torch.manual_seed(0)
+    Embedder(create_model("grl", **arguments).eval(), Preprocessing(height=32, width=16), config=config).save(folder)
+    report([work], tmp_path, SMALL)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert f"Correlation maps of {folder.name}" in page.text
+    shaded = [attrs for tag, attrs in page.tags if tag == "img" and "shaded by correlation" in (attrs["alt"] or "")]
+    assert len(shaded) == 2 * SMALL.crops  # frames of two tracklets
+    assert all((attrs["src"] or "").startswith("data:image/jpeg") for attrs in shaded)
+
+
+def natural_last(work: Workspace) -> str:
+    """The newest model."""
+    return list(read_runs([work])[0].training)[-1]
 
 
 def test_missing_image_is_marked(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Embedders: images of people to feature vectors, with all that this needs in one folder."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -116,8 +116,19 @@ class Embedder:
         np.add.at(total, owners, vectors)
         return np.asarray(total / np.bincount(owners)[:, None], np.float32)
 
-    def _run(self, batches: Iterable[Tensor]) -> Float[np.ndarray, "n d"]:
-        """Vectors of batches of pixels, in evaluation mode and without gradients."""
+    def correlations(self, images: Sequence[Image]) -> Float[np.ndarray, "t rows columns"]:
+        """How much each place of each image of one tracklet agrees with the whole, in (0, 1); for GRL.
+
+        See `models.grl.CorrelationEstimation`.
+        """
+        backbone: Any = self.backbone
+        pixels = torch.from_numpy(self.preprocessing(images))[None]
+        return self._run([pixels], lambda clip: backbone.correlations(clip)[0])
+
+    def _run(
+        self, batches: Iterable[Tensor], call: Callable[[Tensor], Tensor] | None = None
+    ) -> Float[np.ndarray, "n *d"]:
+        """Vectors of batches of pixels, or what `call` makes of them, in evaluation mode and without gradients."""
         device = next(self.backbone.parameters()).device
         modules = (self.backbone, self.neck)
         modes = [module.training for module in modules]
@@ -125,7 +136,7 @@ class Embedder:
             module.eval()
         try:
             with torch.no_grad():
-                parts = [self.forward(pixels.to(device)) for pixels in batches]
+                parts = [(call or self.forward)(pixels.to(device)) for pixels in batches]
         finally:
             for module, training in zip(modules, modes, strict=True):
                 module.train(training)

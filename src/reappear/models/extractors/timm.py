@@ -37,8 +37,8 @@ class ModelSettings:
     @property
     def takes_clips(self) -> bool:
         """Whether it is a folder of a model that makes one vector of the images of a tracklet."""
-        folder = Path(self.name)
-        return folder.is_dir() and read_json_object(folder / "config.json").get("architecture") == "grl"
+        config = Path(self.name) / "config.json"
+        return config.is_file() and read_json_object(config).get("architecture") == "grl"
 
     def build(self) -> Extractor:
         """The embedder, on a GPU where there is one.

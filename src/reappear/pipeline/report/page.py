@@ -14,6 +14,7 @@ from reappear.core import Progress
 from reappear.store import read_embeddings
 
 from . import ReportSettings
+from .correlation import correlation_strips
 from .examination import draw_roc, environment, examine
 from .formatting import PROTOCOLS, number, percent
 from .gather import Run, Tree, natural
@@ -118,6 +119,9 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             figures=_figures(found, last, ours, synthetic=synthetic),
             videos=thumbnails.videos(),
             tracklets=thumbnails.tracklets(settings.tracklets, settings.crops + 2),
+            correlation=correlation_strips(
+                run, thumbnails, tracklets=min(4, settings.tracklets), frames=settings.crops
+            ),
             people=people,
             discarded=thumbnails.discarded(settings.discarded),
             thresholds=_thresholds(run),
