@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from reappear.core import SettingsError
 
 from .clips import Compat
-from .maps import feature_map
-from .maps import map_shape
+from .maps import feature_map, map_shape
 
 ClipPooling = Literal["grl", "attention", "average"]
 VECTORS: dict[ClipPooling, int] = {"grl": 3, "attention": 2, "average": 1}  # side by side in the descriptor
