@@ -51,6 +51,7 @@ from reappear.pipeline.synthesize import SynthesizeSettings, synthesize
 from reappear.pipeline.training import CropImages
 from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
+from reappear.store import read_identities
 from reappear.synthetic.tracklets import TrackletPlan, render_tracklets
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
@@ -157,6 +158,7 @@ SEARCH: dict[str, dict[str, Any]] = {
     "other tracklets 0.5": variant(linked=0.5),
     "other tracklets 2": variant(linked=2.0),
     "links by similarity": variant(by_similarity=True),
+    "links by probability": variant(by_probability=True),
     "spread over tracklets": variant(spread=True),
     "seen together": variant(together="video"),
     "linear, one video": variant(head="linear", together="video"),
@@ -174,6 +176,9 @@ SEARCH: dict[str, dict[str, Any]] = {
     "linear 256, one camera": variant(head="linear", together="camera", head_width=256),
     "linear, one camera, distillation 0.1": variant(head="linear", together="camera", distill=0.1),
     "linear, one camera, memory 0.3": variant(head="linear", together="camera", memory_weight=0.3),
+    "linear, one camera, memory 1, by probability": variant(
+        head="linear", together="camera", memory_weight=1.0, by_probability=True
+    ),
     "linear, one camera, memory 1": variant(head="linear", together="camera", memory_weight=1.0),
     "linear, one camera, memory 3": variant(head="linear", together="camera", memory_weight=3.0),
     "ImageNet, lr 3e-4": {**IMAGENET, **variant(head="linear", together="camera"), "lr": 3e-4},
@@ -274,7 +279,17 @@ def footage_of(source: Source, table: ImageTable) -> Footage:
     offsets = crops.offsets
     start, end = (np.array([time_of[i] for i in edge])[tracklet] for edge in (offsets[:-1], offsets[1:] - 1))
     vectors = np.load(source.work.embeddings(FOUND) / "vectors.npy", mmap_mode="r")[rows]
-    return Footage(np.asarray(crops.crops["video"][rows], np.int64), start, end, np.asarray(vectors, np.float32))
+    sure = np.zeros((len(offsets) - 1,) * 2, np.float32)
+    group = [{t} for t in range(len(sure))]
+    links = read_identities(source.work.identities(FOUND)).links
+    for row in np.argsort(-links["similarity"], kind="stable"):  # as they were merged
+        one, other = (group[links[end][row]] for end in ("first", "second"))
+        sure[np.ix_([*one], [*other])] = sure[np.ix_([*other], [*one])] = links["probability"][row]
+        both = one | other
+        for t in both:
+            group[t] = both
+    video = np.asarray(crops.crops["video"][rows], np.int64)
+    return Footage(video, start, end, np.asarray(vectors, np.float32), sure)
 
 
 @lru_cache(maxsize=4)

@@ -37,6 +37,7 @@ class VariantSettings(SupConSettings):
     alike: Annotated[float, "share of the most similar pairs of identities that are no negatives of each other"] = 0.0
     linked: Annotated[float, "weight of positives from other tracklets"] = 1.0
     by_similarity: Annotated[bool, "weigh positives from other tracklets by their similarity to the extractor"] = False
+    by_probability: Annotated[bool, "weigh positives from other tracklets by the probability of the link"] = False
     spread: Annotated[bool, "images of a group are from as many tracklets and cameras as there are"] = False
     together: Annotated[
         Literal["no", "video", "camera"], "identities of a step were seen in the same video, or by the same camera"
@@ -51,12 +52,14 @@ class Footage:
     Attributes:
         video: Of each crop; `start`, `end`: of its tracklet in the video, in seconds.
         vectors: Of the extractor.
+        sure: Probability that two tracklets are one person; 0 where they are not linked.
     """
 
     video: Int[np.ndarray, " n"]
     start: Float[np.ndarray, " n"]
     end: Float[np.ndarray, " n"]
     vectors: Float[np.ndarray, "n d"]
+    sure: Float[np.ndarray, "t t"]
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,8 @@ class Variant(SupCon):
         self.tracklet = torch.as_tensor(setup.table.sequence, device=setup.device)
         if s.by_similarity:
             self.vectors = torch.as_tensor(tracklet_means(footage.vectors, setup.table.sequence), device=setup.device)
+        if s.by_probability:
+            self.sure = torch.as_tensor(footage.sure, device=setup.device)
         if s.distill:
             self.distillation = IdentityDistillationLoss(1024, teacher_temperature=0.04).to(setup.device)
 
@@ -235,6 +240,8 @@ class Variant(SupCon):
         if s.by_similarity:
             between = (self.vectors[tracklet] @ self.vectors[key_tracklet].T).clamp(0, 1)
             pull = torch.where(tracklet[:, None] == key_tracklet, 1.0, between)
+        if s.by_probability:
+            pull = torch.where(tracklet[:, None] == key_tracklet, 1.0, self.sure[tracklet][:, key_tracklet])
         pull = pull * (same & ~itself)
         attraction = (pull * scores).sum(1) / pull.sum(1).clamp_min(1e-6)
         if self.centroids:

@@ -30,7 +30,7 @@ class CorrelateSettings:
     precision: Annotated[
         float | None,
         "average linkage: link less than `z` gives, so that this share of the linked pairs of tracklets is expected to "
-        "be one person, such as 0.9; not set: as `z` gives it",
+        "be one person, such as 0.9; as `z` gives it if not given",
         Interval(gt=0, lt=1),
     ] = None
     thresholds: Annotated[
