@@ -16,13 +16,14 @@ and several processes may share the work by sets, arms or seeds; with `--jobs 1`
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ COST: dict[str, dict[str, Any]] = {
         "intra_identity": {"global_weight": 1.0, "local_weight": 1.0},
     },
 }
+crops_of_people = lru_cache(photographs)  # once for all arms
 BASES = {name: "cion" if name.startswith("cion") else "moco" for name in COST}
 
 
@@ -222,10 +224,10 @@ def table_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def cost_of(arm: str, asked: argparse.Namespace) -> dict[str, float]:
-    """Seconds of a step, the first left out, and peak memory of this process, which does nothing else."""
+    """Seconds of a step, the first left out, and peak memory: of the GPU, or of this process, if it does no more."""
     device = choose_device(asked.device)
     torch.set_num_threads(asked.threads)
-    data = photographs(max(48, asked.images))[: asked.images]
+    data = crops_of_people(max(48, asked.images))[: asked.images]
     plain = {
         "backbone": asked.backbone,
         "height": asked.height,
@@ -249,6 +251,8 @@ def cost_of(arm: str, asked: argparse.Namespace) -> dict[str, float]:
         Setup(settings, settings.method, images, table, "found", settings.steps, device)
     )
     if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     schedule = Schedule(settings.steps, settings)
     found = train(task, schedule, settings, Run(None, device))
@@ -261,9 +265,14 @@ def cost(asked: argparse.Namespace) -> dict[str, Any]:
     words = [word for name in ("device", "backbone", "height", "images", "steps", "precision", "workers", "threads")
              for word in (f"--{name}", str(getattr(asked, name)))]  # fmt: skip
     arms = [arm for arm in COST if not asked.arms or arm in asked.arms or arm in BASES.values()]
-    rounds = [
-        {arm: measure.apart(str(asked.out), "--cost-of", arm, *words) for arm in arms} for _ in range(asked.rounds)
-    ]
+
+    def once(arm: str) -> dict[str, Any]:
+        """On a CPU in a fresh process, whose peak memory is the arm's."""
+        if asked.device.startswith("cuda"):
+            return cost_of(arm, asked)
+        return measure.apart(str(asked.out), "--cost-of", arm, *words)
+
+    rounds = [{arm: once(arm) for arm in arms} for _ in range(asked.rounds)]
     table = {}
     for arm in arms:
         pairs = [(one[arm], one[BASES[arm]]) for one in rounds]

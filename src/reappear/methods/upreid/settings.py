@@ -68,8 +68,7 @@ class IntraIdentitySettings:
     ] = False
     max_similarity: Annotated[
         Fraction,
-        "negatives more similar than this are left out, as they may look the same; 1 = none: patches of an untrained "
-        "network are all alike",
+        "negatives more similar than this are left out, as they may look the same; 1 = none, which is one rule less",
     ] = 1.0
     negatives: Annotated[
         Literal["image", "step"],
