@@ -54,31 +54,33 @@ FINE_TUNING = {
     "log_every": 160,
     "precision": "bfloat16",
 }
-OFF = {"global_weight": 0.0, "local_weight": 0.0}
-CHOSEN: dict[str, Any] = {}  # of UP-ReID, on development sets
-CHOSEN_CION: dict[str, Any] = {"global_weight": 1.0, "local_weight": 1.0}  # of the same terms beside CION
+# By --search on development sets; see docs/results/pretraining.md.
+CHOSEN: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.1, "positives": "mean"}
+CHOSEN_CION: dict[str, Any] = {"global_weight": 0.1, "local_weight": 1.0}
 
 
 def upreid(**changes: Any) -> dict[str, Any]:
     """UP-ReID with the queue of `moco`."""
-    return {"method": {**MOCO, "kind": "upreid", **CHOSEN, **changes}}
+    return {"method": {**MOCO, "kind": "upreid", **changes}}
 
 
 def cion(**changes: Any) -> dict[str, Any]:
     """CION with the two terms."""
-    return {"method": {**CION, "intra_identity": {**CHOSEN_CION, **changes}}}
+    return {"method": {**CION, "intra_identity": changes}}
 
 
 TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "untrained": ("image", {"steps": 0, "validation_every": 0}),
     "moco": ("image", METHODS["moco"]),
-    "moco + global": ("image", upreid(local_weight=0.0)),
-    "moco + local": ("image", upreid(global_weight=0.0)),
-    "upreid": ("image", upreid()),
+    "moco + global": ("image", upreid(**{**CHOSEN, "local_weight": 0.0})),
+    "moco + local": ("image", upreid(**{**CHOSEN, "global_weight": 0.0})),
+    "upreid": ("image", upreid(**CHOSEN)),
+    "upreid, weights 1": ("image", upreid(global_weight=1.0, local_weight=1.0)),
     "cion": ("found", METHODS["cion"]),
-    "cion + global": ("found", cion(local_weight=0.0)),
-    "cion + local": ("found", cion(global_weight=0.0)),
-    "cion + both": ("found", cion()),
+    "cion + global": ("found", cion(**{**CHOSEN_CION, "local_weight": 0.0})),
+    "cion + local": ("found", cion(**{**CHOSEN_CION, "global_weight": 0.0})),
+    "cion + both": ("found", cion(**CHOSEN_CION)),
+    "cion + both, weights 1": ("found", cion(global_weight=1.0, local_weight=1.0)),
 }
 STILL = {"views": {"local_views": 0, "jitter": 0.0}}
 SEARCH: dict[str, tuple[str, dict[str, Any]]] = {
@@ -102,6 +104,8 @@ SEARCH: dict[str, tuple[str, dict[str, Any]]] = {
             "cosine": {"divergence": "cosine"},
             "temperature 0.05": {"anchor_temperature": 0.05},
             "temperature 0.2": {"anchor_temperature": 0.2},
+            "temperature 0.5": {"anchor_temperature": 0.5},
+            "cosine, online": {"divergence": "cosine", "reference": "online"},
         }.items()
     },
     **{
