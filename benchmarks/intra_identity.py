@@ -54,7 +54,7 @@ FINE_TUNING = {
     "log_every": 160,
     "precision": "bfloat16",
 }
-# By --search on development sets; see docs/results/pretraining.md.
+# By --search on development sets; see docs/results/intra-identity.md.
 CHOSEN: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.1, "patch_rows": 8}
 CHOSEN_CION: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.1}
 
