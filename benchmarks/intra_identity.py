@@ -56,7 +56,7 @@ FINE_TUNING = {
 }
 # By --search on development sets; see docs/results/intra-identity.md.
 CHOSEN: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.1, "patch_rows": 8}
-CHOSEN_CION: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.1}
+CHOSEN_CION: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.3}
 
 
 def upreid(**changes: Any) -> dict[str, Any]:
