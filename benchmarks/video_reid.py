@@ -8,11 +8,11 @@
 
 Tracklets are rendered with what trackers and crowds do to them: crops of another person, tracklets that change over to
 another person about midway, crops of nobody, and people who walk through the picture before the one who is followed.
-All arms have one backbone, one data path, the same losses as far as they have the vectors for them, and the same steps;
-only what makes a clip's vector of its frames differs. Scored on other people, with the same disturbances and without
-any: a clip of each tracklet, the first of each person in each camera as query. And what identities are found in them
-when tracklets are linked by these vectors, or by means of the vectors of their crops. A run is kept, and the same
-command goes on after an interruption.
+All arms begin with one backbone, pre-trained on these tracklets by supcon, and have one data path, the same steps, and
+the same losses as far as they have the vectors for them; only what makes a clip's vector of its frames differs. Scored
+on other people, with the same disturbances and without any: a clip of each tracklet, the first of each person in each
+camera as query. And what identities are found in them when tracklets are linked by these vectors, or by means of the
+vectors of their crops. A run is kept, and the same command goes on after an interruption.
 
 `--step-time` measures steps of ResNet-50 on clips of 8 frames of 256x128, arms by turns in rounds: clips a second of
 the median round, and where the time of GRL goes.
@@ -48,6 +48,7 @@ from reappear.models.describe import describe_model
 from reappear.pipeline.correlate import CorrelateSettings, identify
 from reappear.pipeline.correlate.linking import linked_rows
 from reappear.pipeline.finetune import FinetuneSettings
+from reappear.pipeline.pretrain import PretrainSettings
 from reappear.pipeline.settings import resolve, to_plain
 from reappear.pipeline.training import CropImages
 from reappear.pipeline.validation import Validation
@@ -64,10 +65,10 @@ SHARED: dict[str, Any] = {
     "backbone": "cnn6",
     "height": 64,
     "width": 32,
-    "steps": 600,
+    "steps": 400,
     "images_per_step": 128,
     "optimizer": "adam",
-    "lr": 1e-3,
+    "lr": 5e-4,
     "final_lr": 1e-5,
     "warmup": 0.1,
     "weight_decay": 5e-4,
@@ -166,8 +167,28 @@ def linked_f1(embedder: Embedder, of: Drawn) -> dict[str, float]:
 def settings_of(job: dict[str, Any]) -> FinetuneSettings:
     """The same for all arms but the pooling."""
     method = {"kind": "grl", "pooling": job["arm"], "augment": {"padding": 3}}
-    plain = {**SHARED, **job["settings"], "method": method, "seed": job["seed"]}
+    plain = {**SHARED, **job["settings"], "method": method, "seed": job["seed"], "init": job["start"]}
     return resolve(FinetuneSettings, plain | {"validation_every": max(1, plain["steps"] // 4)})
+
+
+def start_of(job: dict[str, Any]) -> str:
+    """Pre-trains the backbone that all arms of a seed begin with; returns its line of the log."""
+    folder = Path(job["start"])
+    if (folder / "README.md").exists():
+        return ""
+    finetuned, training = settings_of({**job, "start": None}), data_of(job["seed"], job["quick"])[0]
+    shared = {name: getattr(finetuned, name) for name in ("backbone", "arguments", "height", "width", "seed", "device")}
+    quick = {"steps": 8, "images_per_step": 48} if job["quick"] else {}
+    settings = resolve(PretrainSettings, {**shared, **quick})
+    torch.set_num_threads(settings.threads)
+    device, table = choose_device(settings.device), training.images.table
+    held = CropImages(training.images, max_height=2 * settings.height, memory_mb=4096)
+    schedule = Schedule.of(settings, len(table))
+    task = spec_of(settings.method).build(Setup(settings, settings.method, held, table, "true", schedule.steps, device))
+    begun = time.perf_counter()
+    train(task, schedule, settings, Run(None, device))
+    task.export("student").save(folder, architecture=settings.backbone, arguments=settings.arguments)
+    return f"{folder.name}: {schedule.steps} steps in {time.perf_counter() - begun:.0f} s"
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -255,11 +276,24 @@ def compare(asked: argparse.Namespace) -> dict[str, Any] | None:
     folder = asked.out / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [
-        ({"arm": arm, "seed": seed, "settings": changes, "quick": asked.quick}, folder / f"{arm} {seed}.json", until)
+        (
+            {
+                "arm": arm,
+                "seed": seed,
+                "settings": changes,
+                "quick": asked.quick,
+                "start": str(asked.out / f"start {seed}"),
+            },
+            folder / f"{arm} {seed}.json",
+            until,
+        )
         for seed in asked.seeds
         for arm in asked.arms
     ]
     with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
+        for line in pool.imap_unordered(start_of, [job for job, *_ in tasks if job["arm"] == asked.arms[0]]):
+            if line:
+                print(line, flush=True)
         for line in pool.imap_unordered(work_on, tasks, chunksize=1):
             if line:
                 print(line, flush=True)
