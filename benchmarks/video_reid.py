@@ -2,7 +2,8 @@
 
     python benchmarks/video_reid.py OUT                        # the table: three seeds, kept in results/video_reid.json
     python benchmarks/video_reid.py OUT --seeds 10 11          # seeds that choices were made on; nothing is kept
-    python benchmarks/video_reid.py OUT --device cuda --jobs 6 # the same on a GPU, several runs at a time
+    python benchmarks/video_reid.py OUT --device cuda --jobs 6 # the same on a GPU, several runs at a time; larger:
+        --set steps=1500 --set 'arguments={"width":32}'
     python benchmarks/video_reid.py OUT --quick                # tiny, under a minute
     python benchmarks/video_reid.py OUT --step-time [--device cuda --precision bfloat16 --workers 14 --peak-tflops 989]
 
@@ -63,9 +64,10 @@ FRAMES = 8
 OCCLUDED = 0.5  # share of tracklets that another person walks through
 SHARED: dict[str, Any] = {
     "backbone": "cnn6",
+    "arguments": {"width": 16},
     "height": 64,
     "width": 32,
-    "steps": 400,
+    "steps": 300,
     "images_per_step": 128,
     "optimizer": "adam",
     "lr": 5e-4,
@@ -309,7 +311,13 @@ def compare(asked: argparse.Namespace) -> dict[str, Any] | None:
 def step_time(asked: argparse.Namespace) -> dict[str, Any]:
     """Clips a second of each arm, and where the time of GRL goes."""
     device, clips = choose_device(asked.device), 4 if asked.quick else asked.clips
-    sizes: dict[str, Any] = {"backbone": "resnet50", "height": 256, "width": 128, "images_per_step": FRAMES * clips}
+    sizes: dict[str, Any] = {
+        "backbone": "resnet50",
+        "arguments": {},
+        "height": 256,
+        "width": 128,
+        "images_per_step": FRAMES * clips,
+    }
     if asked.quick:
         sizes |= {"backbone": "cnn6", "height": 64, "width": 32}
     plain = {**SHARED, **sizes, "steps": asked.steps + 1, "precision": asked.precision, "workers": asked.workers,
@@ -413,7 +421,7 @@ def main() -> None:
         if not asked.quick:
             measure.keep(f"video_reid_step_{choose_device(asked.device).type}", figures, started_on)
         return
-    whole = asked.seeds is None and tuple(asked.arms) == ARMS and not asked.quick
+    whole = asked.seeds is None and tuple(asked.arms) == ARMS and not asked.quick and not asked.set
     asked.seeds = asked.seeds or ([10] if asked.quick else list(SEEDS))
     found = compare(asked)
     if whole and found is not None:
