@@ -120,7 +120,14 @@ class Grl(Task[ClipBatch]):
         same = batch.identity[:, None] == people
         return StepResult(
             loss,
-            partial(self._metrics, seen, found.clip.detach(), identity, logits.detach().argmax(-1) == same, distances),
+            partial(
+                self._metrics,
+                seen,
+                found.clip.detach(),
+                identity,
+                logits.detach().argmax(-1) == same,
+                distances[0].detach() < distances[1].detach(),
+            ),
         )
 
     @torch.no_grad()
@@ -130,7 +137,7 @@ class Grl(Task[ClipBatch]):
         clips: Float[Tensor, "n d"],
         identity: Int[Tensor, " n"],
         verified: Tensor,
-        distances: tuple[Tensor, Tensor],
+        ordered: Tensor,
     ) -> Row:
         """All losses, and the shares of clips nearest to their identity, of pairs told right, of triplets in order."""
         centroids = self._remembered("clip").centroids
@@ -139,7 +146,7 @@ class Grl(Task[ClipBatch]):
             **{name: value.item() for name, value in losses.items()},
             "accuracy": (nearest == identity).float().mean().item(),
             "verified_pairs": verified.float().mean().item(),
-            "ordered_triplets": (distances[0] < distances[1]).float().mean().item(),
+            "ordered_triplets": ordered.float().mean().item(),
         }
 
     def after_step(self, step: int) -> None:
