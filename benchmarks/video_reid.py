@@ -166,6 +166,21 @@ def linked_f1(embedder: Embedder, of: Drawn) -> dict[str, float]:
         }
 
 
+def correlation_of(embedder: Embedder, of: Drawn) -> dict[str, float]:
+    """Mean correlation of crops with their tracklet, by what they show: what is not the person should have less."""
+    truth, mean = of.truth, np.zeros(len(of.hidden))
+    for first, last in pairwise(truth.offsets.tolist()):
+        mean[first:last] = embedder.correlations([of.images[row] for row in range(first, last)]).mean((1, 2))
+    another = truth.swapped | truth.switched
+    shown = {
+        "the person": ~(another | truth.background | of.hidden),
+        "hidden": of.hidden & ~another & ~truth.background,
+        "another": another,
+        "nobody": truth.background,
+    }
+    return {name: round(float(mean[mask].mean()), 4) for name, mask in shown.items() if mask.any()}
+
+
 def settings_of(job: dict[str, Any]) -> FinetuneSettings:
     """The same for all arms but the pooling."""
     method = {"kind": "grl", "pooling": job["arm"], "augment": {"padding": 3}}
@@ -219,6 +234,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "map": ranking["disturbed"].mean_ap,
         "rank1": float(ranking["disturbed"].cmc[0]),
         "clean_map": ranking["clean"].mean_ap,
+        "correlation": correlation_of(embedder, others["disturbed"]) if job["arm"] == "grl" else {},
         "linked_f1": linked_f1(embedder, others["disturbed"]),
         "curve": [[row["step"], round(row["validation_map"], 4)] for row in rows if "validation_map" in row],
         "last": {name: value for name, value in rows[-1].items() if name.endswith(("loss", "accuracy", "pairs"))},

@@ -40,10 +40,11 @@ def correlation_strips(run: Run, thumbnails: Thumbnails, *, tracklets: int, fram
         except InputError:
             continue
         maps = embedder.correlations(images)
-        low, high = float(maps.min()), float(maps.max())
+        low, high = np.percentile(maps, (5, 95))
         pictures = []
         for image, map_, crop in zip(images, maps, crops, strict=True):
-            encoded = cv2.imencode(".png", _shaded(image, (map_ - low) / max(high - low, 1e-6))[..., ::-1])[1]
+            share = np.clip((map_ - low) / max(high - low, 1e-6), 0, 1)
+            encoded = cv2.imencode(".png", _shaded(image, share)[..., ::-1])[1]
             plain = thumbnails.crop(crop)
             alt, caption = f"{plain.alt}, shaded by correlation", f"{map_.mean():.2f}"
             pictures += [plain, Picture(data_uri(encoded.tobytes(), thumbnails.height), alt, caption=caption)]
