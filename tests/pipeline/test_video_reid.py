@@ -159,6 +159,7 @@ def test_tracklets_of_mars_are_ranked_by_their_descriptors(
 ) -> None:
     for includes in ("yes", "no"):
         options = ["--protocol", "video", "--tracklet", how, "--gallery-includes-query", includes, "--name", includes]
+        options += ["--bootstrap", "5"]
         code, printed, err = call(capsys, "evaluate", tree, "--model", model, "--out", tmp_path, *options, "--json")
         assert code == 0, err
         found = json.loads(printed)["evaluations"][-1]
@@ -190,7 +191,7 @@ def test_a_tracklet_that_cannot_be_read_is_left_out(model: Path, tmp_path: Path)
     record = evaluate_one(
         Workspace(tmp_path / "work"),
         "e",
-        EvaluateSettings(extractor=ModelSettings(name=str(model)), protocol="video"),
+        EvaluateSettings(extractor=ModelSettings(name=str(model)), protocol="video", bootstrap=5),
         data=data,
     )
     assert record.dropped["tracklets with an image that cannot be decoded"] == 1
@@ -198,9 +199,9 @@ def test_a_tracklet_that_cannot_be_read_is_left_out(model: Path, tmp_path: Path)
 
 
 def test_images_alone_and_other_models_are_ranked_as_before(model: Path, tree: Path, tmp_path: Path) -> None:
-    work, color = Workspace(tmp_path / "work"), EvaluateSettings(protocol="video")
-    clips = EvaluateSettings(extractor=ModelSettings(name=str(model)), protocol="video", tracklet="images")
+    work, color = Workspace(tmp_path / "work"), EvaluateSettings(protocol="video", bootstrap=5)
+    clips = EvaluateSettings(extractor=ModelSettings(name=str(model)), protocol="video", tracklet="images", bootstrap=5)
     for name, settings in (("color", color), ("images", clips)):
         assert evaluate_one(work, name, settings, data=tree).counts["queries"] == 8
-    record = evaluate_one(work, "market", EvaluateSettings(extractor=clips.extractor), data=tree)
+    record = evaluate_one(work, "market", EvaluateSettings(extractor=clips.extractor, bootstrap=5), data=tree)
     assert record.counts["queries"] == 8 * 5
