@@ -283,6 +283,61 @@ def explain(
         typer.echo(f"picture: {draw_sheet(place, why, picture)}", err=as_json)
 
 
+def search(
+    settings: Any,
+    work: Work,
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="An image file; crop:N, tracklet:N or identity:N; or a video (its path, or its name in the workspace) "
+            "with --time and --box."
+        ),
+    ],
+    time: Annotated[float | None, typer.Option(help="Seconds in the video; no video if not given.")] = None,
+    box: Annotated[
+        str | None, typer.Option(help="LEFT,TOP,RIGHT,BOTTOM in pixels; the whole image if not given.")
+    ] = None,
+    identities: Whose = None,
+    embeddings: Annotated[
+        str | None, typer.Option(help="Name of the embeddings that are compared.", show_default="the newest")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Writes query and sightings as a contact sheet; none if not given.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the sightings as CSV on stdout.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ranks where else a person was seen: tracklets by the distance of their nearest crop to the query.
+
+    search WORK photo.jpg
+
+    search WORK identity:12 --camera entrance
+
+    search WORK hall_03.mp4 --time 12.5 --box 310,80,370,240
+
+    The tracklets that a crop, tracklet or identity consists of are left out.
+    """
+    from reappear.pipeline.search import Query
+    from reappear.pipeline.sheet import draw_search_sheet, require_new_picture
+
+    from .sightings import format_sightings, parse_box, sightings_csv
+
+    if picture is not None:
+        require_new_picture(picture)
+    place = _workspace(work)
+    asked = Query(query, time, None if box is None else parse_box(box))
+    found = _step("search")(
+        place, asked, settings, identities=identities, embeddings=embeddings, progress=listener(quiet)
+    )
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+    else:
+        typer.echo(sightings_csv(found).rstrip("\n") if as_csv else format_sightings(found))
+    if picture is not None:
+        typer.echo(f"picture: {draw_search_sheet(place, found, picture)}", err=True)
+
+
 def review(
     work: Work,
     decision: Annotated[str, typer.Argument(help="same, different, merge, split, or reject.")],
@@ -556,6 +611,7 @@ COMMANDS = {
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "explain": Entry(explain, "Review"),
     "review": Entry(review, "Review"),
+    "search": Entry(search, "Review", "search:SearchSettings", first=("top", "camera", "after", "before", "memory")),
     "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
     "data": Entry(data, "Data", group={"list": list_sets, "check": check_set}),
     "models": Entry(models, "Help"),

@@ -39,9 +39,21 @@ def _heading(why: Explanation) -> str:
 def _table(tracklets: Sequence[dict[str, Any]]) -> list[str]:
     rows = [("tracklet", "video", "camera", "from", "to", "crops")]
     rows += [
-        (str(t["tracklet"]), t["video"], t["camera"], _clock(t["start"]), _clock(t["end"]), str(t["crops"]))
+        (
+            str(t["tracklet"]),
+            t["video"],
+            t["camera"],
+            format_clock(t["start"]),
+            format_clock(t["end"]),
+            str(t["crops"]),
+        )
         for t in tracklets
     ]
+    return format_table(rows)
+
+
+def format_table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as indented lines of aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -119,7 +131,8 @@ def _distance(value: float | None) -> str:
     return "decided" if value is None else f"{value:.3f}"
 
 
-def _clock(seconds: float | None) -> str:
+def format_clock(seconds: float | None) -> str:
+    """Seconds as [H:]M:SS.S; "?" = unknown."""
     if seconds is None:
         return "?"
     minutes, rest = divmod(seconds, 60)

@@ -29,8 +29,10 @@ from reappear.store import (
     CropStore,
     disk_errors,
     read_embeddings,
+    read_npy,
     write_embedding_blocks,
     write_embeddings,
+    write_npy,
     write_text,
     write_tracklet_vectors,
 )
@@ -38,9 +40,11 @@ from reappear.store import (
 from .clips import embed_tracklets
 from .contents import hash_files
 from .engines import EngineSettings, LocalSettings, open_engine
-from .record import Outcome, Record, require_made_of, run_step
+from .record import Outcome, Record, read_record, require_made_of, run_step
+from .settings import resolve
 from .workspace import Workspace
 
+CENTER = "center.npy"  # the means of embeddings side by side, which new images need too
 _BLOCK = 4096
 _SHARED = 512 << 20  # bytes for images on their way to workers
 
@@ -195,7 +199,9 @@ def _embed_all(
         meta |= {"extractor": f"{its.get('extractor', beside.name)} beside {extractor.name}"}
         lost = int(np.count_nonzero(stored.any(axis=1) & ~earlier.any(axis=1)))
         dropped.update({f"crops without a vector in {beside.name}": lost} if lost else {})
-        blocks = _side_by_side((earlier, stored))
+        centers = _mean_rows((earlier, stored))
+        write_npy(staging / CENTER, np.concatenate(centers))
+        blocks = _side_by_side((earlier, stored), centers)
         write_embedding_blocks(staging, blocks, rows=len(crops), width=width, meta=meta)
     del stored
     rows.unlink()
@@ -206,24 +212,71 @@ def _embed_all(
     return Outcome({"crops": len(crops), "width": width}, dict(dropped), made=made)
 
 
-def _side_by_side(parts: Sequence[np.ndarray]) -> Iterator[Float[np.ndarray, "_b d"]]:
-    """Unit rows of several embeddings, each less the mean of its own and of unit length again, in blocks.
+def _mean_rows(parts: Sequence[np.ndarray]) -> list[Float[np.ndarray, " d"]]:
+    """The mean of each of several embeddings over the rows that are zero in none."""
+    totals: list[Any] = [0.0] * len(parts)
+    there = 0
+    for blocks, known in _known_blocks(parts):
+        there += int(known.sum())
+        totals = [total + block[known].sum(axis=0) for total, block in zip(totals, blocks, strict=True)]
+    return [total / max(1, there) for total in totals]
+
+
+def _side_by_side(
+    parts: Sequence[np.ndarray], centers: Sequence[Float[np.ndarray, " _"]]
+) -> Iterator[Float[np.ndarray, "_b _d"]]:
+    """Unit rows of several embeddings, each less its center and of unit length again, in blocks.
 
     Their cosine is the mean of the parts' cosines. A row is zero where it is in any part.
     """
-    starts = range(0, len(parts[0]), _BLOCK)
-    totals: list[Any] = [0.0] * len(parts)
-    there = 0
-    for start in starts:
-        blocks = [np.asarray(part[start : start + _BLOCK], np.float64) for part in parts]
-        known = np.all([block.any(axis=1) for block in blocks], axis=0)
-        there += int(known.sum())
-        totals = [total + block[known].sum(axis=0) for total, block in zip(totals, blocks, strict=True)]
-    for start in starts:
-        blocks = [np.asarray(part[start : start + _BLOCK], np.float64) for part in parts]
-        known = np.all([block.any(axis=1) for block in blocks], axis=0)
-        centred = [_unit(block - total / max(1, there)) for total, block in zip(totals, blocks, strict=True)]
+    for blocks, known in _known_blocks(parts):
+        centred = [_unit(block - center) for block, center in zip(blocks, centers, strict=True)]
         yield np.where(known[:, None], np.concatenate(centred, axis=1) / np.sqrt(len(parts)), 0.0)
+
+
+def _known_blocks(parts: Sequence[np.ndarray]) -> Iterator[tuple[list[Float[np.ndarray, "_b _"]], np.ndarray]]:
+    """Blocks of several embeddings in float64, and which of their rows are zero in none."""
+    for start in range(0, len(parts[0]), _BLOCK):
+        blocks = [np.asarray(part[start : start + _BLOCK], np.float64) for part in parts]
+        yield blocks, np.all([block.any(axis=1) for block in blocks], axis=0)
+
+
+def embed_like(work: Workspace, name: str, images: Sequence[bytes]) -> Float[np.ndarray, "n d"]:
+    """Unit rows of other images, made as the embeddings NAME of a workspace; zeros where one has no vector.
+
+    Raises:
+        InputError: The embeddings came with the crops, an older version wrote them, or a file of their extractor is
+            missing or has another content than when they were made.
+    """
+    folder = require_embeddings(work, name)
+    record = read_record(folder)
+    if record.settings.get("extractor", {}).get("kind") == "given":
+        raise InputError(f"{folder} was not made by an extractor of reappear; search by crop:N or identity:N")
+    made = resolve(EmbedSettings, record.settings)
+    extractor = _in_workspace(made.extractor, work)
+    for key, path in extractor.files.items():
+        if work.hashes.sha256(path) != record.inputs.get(f"extractor.{key}"):
+            raise InputError(f"{path} has another content than when {folder} was made; embed anew under another name")
+    vectors, _ = embed_images(images, extractor.build(), flip=made.flip)
+    own = vectors.astype(np.float16)
+    if made.beside is None:
+        return own.astype(np.float32)
+    if not (folder / CENTER).exists():
+        raise InputError(f"{folder / CENTER} is missing: an older version wrote {folder}; embed anew")
+    center = np.asarray(read_npy(folder / CENTER))
+    earlier = embed_like(work, made.beside, images)
+    (row,) = _side_by_side((earlier, own), np.split(center, [earlier.shape[1]]))
+    return np.asarray(row, np.float32)
+
+
+def _in_workspace(extractor: ExtractorSettings, work: Workspace) -> ExtractorSettings:
+    """The extractor with the paths that its record has relative to the workspace."""
+    moved = {
+        name: type(value)(str(work.root / value))
+        for name, value in vars(extractor).items()
+        if isinstance(value, str | Path) and name in ("name", "weights") and (work.root / value).exists()
+    }
+    return replace(extractor, **moved)  # type: ignore[arg-type]
 
 
 def embed_images(

@@ -95,7 +95,7 @@ class Workspace:
             WorkspaceError: They belong to other crops than those of the workspace.
         """
         if not (self.identities(name) / "record.json").exists():
-            there = ", ".join(path.name for path in self._finished_identities()) or "none; run `reappear correlate`"
+            there = ", ".join(path.name for path in self._finished("identities")) or "none; run `reappear correlate`"
             raise InputError(f"{self.root} has no identities {name!r} (available: {there})")
         require_made_of(self.identities(name), crops=self.crops)
         return self.identities(name)
@@ -106,14 +106,28 @@ class Workspace:
         Raises:
             InputError: There are none yet.
         """
-        there = self._finished_identities()
-        if not there:
+        if not self.has_identities():
             raise InputError(f"{self.root} has no identities yet; run `reappear correlate {self.root}`")
+        return self._finished("identities")[-1].name
+
+    def has_identities(self) -> bool:
+        """Whether there are identities."""
+        return bool(self._finished("identities"))
+
+    def newest_embeddings(self) -> str:
+        """The name of the newest embeddings.
+
+        Raises:
+            InputError: There are none yet.
+        """
+        there = self._finished("embeddings")
+        if not there:
+            raise InputError(f"{self.root} has no embeddings yet; run `reappear embed {self.root}`")
         return there[-1].name
 
-    def _finished_identities(self) -> list[Path]:
-        """Folders of identities, in the order they were finished."""
-        records = (self.root / "identities").glob("*/record.json")
+    def _finished(self, kind: str) -> list[Path]:
+        """Finished folders in a folder of results, in the order they were finished."""
+        records = (self.root / kind).glob("*/record.json")
         done = [path for path in records if not path.parent.name.endswith(".partial")]
         return [path.parent for path in sorted(done, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
 

@@ -1,6 +1,6 @@
 """Files of a workspace, written atomically."""
 
-from .arrays import read_npy, read_npz
+from .arrays import read_npy, read_npz, write_npy
 from .atomic import atomic_write, disk_errors, remove_scratch, sync_folder, write_text, write_texts
 from .crops import CropStore
 from .embeddings import (
@@ -41,6 +41,7 @@ __all__ = [
     "write_embedding_blocks",
     "write_embeddings",
     "write_identities",
+    "write_npy",
     "write_table",
     "write_text",
     "write_texts",

@@ -10,6 +10,8 @@ import numpy as np
 
 from reappear.core import InputError, parser_errors, require_regular_file
 
+from .atomic import atomic_write
+
 _MAX_EXPANSION, _ALWAYS = 100, 64 << 20  # embeddings hardly compress; bytes that need no such check
 
 
@@ -25,6 +27,12 @@ def read_npy(path: Path) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} is an archive of arrays; write one array with numpy.save")
     return array
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Writes an array of numbers as a `.npy` file, atomically."""
+    with atomic_write(path) as staging, staging.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def read_npz(path: Path, *keys: str) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError, TrackletSet, Video, lengths_to_offsets
+from reappear.core import InputError, TrackletSet, Video, lengths_to_offsets, offsets_to_owner
 
 from .shards import ShardReader
 from .tables import Columns, read_table
@@ -87,6 +87,11 @@ class CropStore:
     def offsets(self) -> Int[np.ndarray, " _"]:
         """Rows of tracklet `t` are `offsets[t]:offsets[t+1]`."""
         return lengths_to_offsets(self.tracklets["crops"])
+
+    @cached_property
+    def origin(self) -> Int[np.ndarray, " n"]:
+        """The tracklet that each crop was made in."""
+        return offsets_to_owner(self.offsets)
 
     @cached_property
     def reader(self) -> ShardReader:

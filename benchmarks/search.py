@@ -1,0 +1,141 @@
+"""Does a search find a person in another video, and how long does it take among a million crops?
+
+    python benchmarks/search.py OUT                  # three worlds and a million crops, kept in results/search.json
+    python benchmarks/search.py OUT --quick          # tiny, under a minute; nothing is kept
+
+Worlds: the films are ingested, linked and trained on by `run` in one round. The middle crop of each tracklet is
+searched for, and sightings in its own video are left out. Recall at k: the share of crops for which one of the first k
+sightings is of the same true person, of those whose person is in another video at all.
+Speed: unit vectors drawn at random, eight crops a tracklet; six searches by a crop in a process of their own.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+
+from reappear.cli.progress import listener
+from reappear.pipeline.ingest.external import ExternalCrops, ExternalVideos, write_external
+from reappear.pipeline.record import Outcome, run_step
+from reappear.pipeline.search import Query, SearchSettings, search
+from reappear.pipeline.settings import resolve
+from reappear.pipeline.workspace import Workspace
+from reappear.store import write_embedding_blocks
+
+TELL = listener(True)
+RANKS = (1, 5)
+
+
+def world(out: Path, seed: int, quick: bool) -> dict[str, Any]:
+    """Recall by embeddings in one world."""
+    # Here, so that the peak memory of a search is without torch.
+    from reappear.pipeline.ingest import IngestSettings
+    from reappear.pipeline.pretrain import PretrainSettings
+    from reappear.pipeline.report import ReportSettings
+    from reappear.pipeline.run import RunSettings, run
+    from reappear.pipeline.synthesize import SynthesizeSettings, synthesize
+
+    work, films = Workspace(out / f"work{seed}"), out / f"world{seed}"
+    small = {"people": 12, "test_people": 2, "films": 2, "cameras": 2} if quick else {}
+    synthesize(films, SynthesizeSettings(seed=seed, **small), progress=TELL)
+    plain = {"precision": "bfloat16", "seed": seed, **({"steps": 4, "images_per_step": 24} if quick else {})}
+    settings = RunSettings(
+        rounds=1,
+        ingest=IngestSettings(camera="prefix", truth_ids="global"),
+        pretrain=resolve(PretrainSettings, plain),
+        report=ReportSettings(identities=1, tracklets=1, projected=0),
+    )
+    run([films / "films"], work, settings, progress=TELL)
+    return {name: recall(work, embeddings) for name, embeddings in (("colour", "round0"), ("own model", "round1"))}
+
+
+def recall(work: Workspace, embeddings: str) -> dict[str, Any]:
+    """Share of tracklets found in another video, within the first k sightings."""
+    store = work.open_crops()
+    truth, video = np.asarray(store.crops["truth"], np.int64), np.asarray(store.tracklets["video"])
+    middle = (store.offsets[:-1] + store.offsets[1:]) // 2
+    ranks = []
+    for tracklet, crop in enumerate(middle.tolist()):
+        elsewhere = truth[middle[video != video[tracklet]]]
+        if truth[crop] < 0 or truth[crop] not in elsewhere:
+            continue
+        found = search(work, Query(f"crop:{crop}"), SearchSettings(top=len(middle)), embeddings=embeddings)
+        others = [truth[one.crop] for one in found.sightings if video[one.tracklet] != video[tracklet]]
+        ranks.append(others.index(truth[crop]) + 1 if truth[crop] in others else len(middle))
+    return {"queries": len(ranks), **{f"recall_at_{k}": float(np.mean(np.array(ranks) <= k)) for k in RANKS}}
+
+
+def speed(out: Path, crops: int, width: int) -> dict[str, Any]:
+    """Seconds a query and the peak memory among random vectors."""
+    work = Workspace(out / f"random{crops}")
+    work.make()
+    random = np.random.default_rng(0)
+    tracklet = np.arange(crops) // 8
+
+    def fill_crops(staging: Path) -> Outcome:
+        none = np.full(crops, -1)
+        rows = ExternalCrops(tracklet // 1000, tracklet, none, np.arange(crops) % 8 / 1.0, none)
+        videos = [f"video{i}" for i in range(int(rows.video[-1]) + 1)]
+        places = dict.fromkeys(("shard", "offset", "size"), none) | dict.fromkeys(("width", "height"), 0 * none)
+        write_external(
+            staging, rows, ExternalVideos(videos, videos, out), labels=[], places=places, source={"row": none},
+            has_truth=False,
+        )  # fmt: skip
+        return Outcome(made=crops)
+
+    def fill_vectors(staging: Path) -> Outcome:
+        def blocks() -> Any:
+            for begin in range(0, crops, 65_536):
+                some = random.standard_normal((min(65_536, crops - begin), width), np.float32)
+                yield some / np.linalg.norm(some, axis=1, keepdims=True)
+
+        write_embedding_blocks(staging, blocks(), rows=crops, width=width, meta={"extractor": "random"})
+        return Outcome(made=crops)
+
+    run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill_crops)
+    given = {"extractor": {"kind": "given"}}
+    run_step(work.embeddings("round0"), step="embed", settings=given, inputs={"crops": work.crops}, work=fill_vectors)
+    return measure.apart(str(out), "--apart", str(crops))
+
+
+def once(work: Workspace) -> dict[str, Any]:
+    """Six searches, one after the other."""
+    seconds = []
+    for crop in range(0, 6000, 1000):
+        begun = time.perf_counter()
+        search(work, Query(f"crop:{crop}"), SearchSettings())
+        seconds.append(round(time.perf_counter() - begun, 3))
+    return {"seconds": seconds, "peak_mb": round(measure.peak_mb())}
+
+
+def main() -> None:
+    """Writes results/search.json."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--worlds", type=int, nargs="+", default=[10, 11, 12])
+    parser.add_argument("--crops", type=int, default=1_000_000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--apart", type=int)
+    given = parser.parse_args()
+    if given.apart:
+        print(json.dumps(once(Workspace(given.out / f"random{given.apart}"))))
+        return
+    started_on = measure.machine()
+    crops = 60_000 if given.quick else given.crops
+    figures: dict[str, Any] = {"speed": {"crops": crops, "width": given.width, **speed(given.out, crops, given.width)}}
+    print(figures["speed"], flush=True)
+    figures["worlds"] = {}
+    for seed in given.worlds[:1] if given.quick else given.worlds:
+        figures["worlds"][seed] = world(given.out, seed, given.quick)
+        print(seed, figures["worlds"][seed], flush=True)
+    if not given.quick:
+        measure.keep("search", figures, started_on)
+
+
+if __name__ == "__main__":
+    main()
