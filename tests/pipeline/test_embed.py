@@ -38,7 +38,8 @@ def make_crops(root: Path) -> Workspace:
             staging / "crops.parquet",
             {"video": np.zeros(CROPS, np.int64), "shard": np.zeros(CROPS, np.int64), "offset": offset, "size": size},
         )
-        write_table(staging / "tracklets.parquet", {"crops": np.array([CROPS])})
+        write_table(staging / "tracklets.parquet", {"video": np.array([0]), "crops": np.array([CROPS])})
+        write_table(staging / "videos.parquet", {"name": ["film"]})
         return Outcome()
 
     run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill)
@@ -68,7 +69,8 @@ def test_vectors_are_unit_length_and_zero_for_unreadable_images(work):
     assert norms[BROKEN] == 0
     assert np.allclose(np.delete(norms, BROKEN), 1, atol=2e-3)
     assert record.dropped == {"images that cannot be decoded": 1}
-    assert sorted(path.name for path in work.embeddings("c").iterdir()) == ["meta.json", "record.json", "vectors.npy"]
+    files = ["meta.json", "parts.json", "record.json", "vectors.npy"]
+    assert sorted(path.name for path in work.embeddings("c").iterdir()) == files
 
 
 def test_batch_size_does_not_change_vectors(work):

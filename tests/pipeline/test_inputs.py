@@ -360,8 +360,12 @@ def test_every_file_of_a_video_is_hashed(tmp_path):
     film.rename(film.with_name("b.mp4"))
     for name in ("det", "gt"):
         (film.parent / f"a.{name}.txt").rename(film.parent / f"b.{name}.txt")
-    with pytest.raises(WorkspaceError, match=r"b\.mp4"):
-        ingest([film.with_name("b.mp4")], Workspace(tmp_path / "w"), IngestSettings(workers=1, detector=MotSettings()))
+    (part,) = (tmp_path / "w" / "parts").iterdir()
+    before = part.stat().st_mtime_ns
+    work = Workspace(tmp_path / "w")
+    assert not ingest([film.with_name("b.mp4")], work, IngestSettings(workers=1, detector=MotSettings())).already_done
+    assert work.open_crops().video_names == ["b"]
+    assert [one.stat().st_mtime_ns for one in work.parts.iterdir()] == [before]
 
 
 def onnx_with_data(path: Path) -> Path:

@@ -53,6 +53,7 @@ ARGUMENTS = {
     "export-data": ["W", "--out", "OUT"],
     "explain": ["W", "0"],
     "review": ["W", "merge", "0", "1"],
+    "search": ["W", "crop:0"],
 }
 NO_NAMES = {
     ("review", "decision"),
@@ -61,6 +62,8 @@ NO_NAMES = {
     ("pretrain", "resume"),
     ("finetune", "resume"),
     ("models", "which"),
+    ("search", "query"),
+    ("search", "box"),
 }
 
 

@@ -73,7 +73,8 @@ def run(
     """Runs all steps on videos, in rounds: ingest, embed, correlate, pretrain; then writes a report.
 
     Without --extractor, round 0 embeds with a colour descriptor that needs no weights; each later round embeds with
-    the model of the round before. It can be stopped at any time; the same command continues.
+    the model of the round before. It can be stopped at any time; the same command continues. After videos were added,
+    removed or repaired, it processes the new ones alone, and people keep their numbers.
     """
     page = _step("run")(videos, _workspace(out), settings, progress=listener(quiet))
     _print_report(page, as_json)
@@ -565,6 +566,7 @@ _RUN_FIRST = (
     "camera",
     "stride",
     "rounds",
+    "retrain",
     "pretrain.backbone",
     "pretrain.steps",
     "pretrain.seed",

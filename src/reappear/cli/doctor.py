@@ -56,11 +56,15 @@ def check_machine(folder: Path) -> list[Finding]:
 
 def check_workspace(root: Path, *, progress: Progress = SILENT) -> list[Finding]:
     """Compares every file of the finished folders at `root` and below with their records."""
-    from reappear.pipeline.verify import finished_folders, verify_folder
+    from reappear.pipeline.verify import Verified, finished_folders, verify_folder
 
     findings: list[Finding] = []
+    parts: dict[str, list[Verified]] = {}
     for folder in finished_folders(root):
         found = verify_folder(folder, progress=progress)
+        if folder.parent.name == "parts" and found.verifiable and not found.damaged and not found.extra:
+            parts.setdefault(str((folder.parent).relative_to(root)), []).append(found)
+            continue
         name = folder.name if folder == root else str(folder.relative_to(root))
         if not found.verifiable:
             findings.append(Finding(name, True, "not verifiable: an older version wrote it, without checksums"))
@@ -72,6 +76,9 @@ def check_workspace(root: Path, *, progress: Progress = SILENT) -> list[Finding]
             continue
         findings += [Finding(f"{name}/{file}", False, problem) for file, problem in found.damaged.items()]
         findings.append(Finding(name, False, f"restore these files, or remove {folder} and run its step again{extra}"))
+    for name, whole in parts.items():
+        detail = f"{sum(of.files for of in whole)} files, {sum(of.bytes for of in whole):,} bytes, as recorded"
+        findings.append(Finding(name, True, f"{len(whole)} videos: {detail}"))
     return findings
 
 

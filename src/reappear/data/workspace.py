@@ -62,7 +62,7 @@ def read_crops(root: Path, labels: str) -> ImageTable:
 def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
     """The crops of a workspace as `read_crops` labels them, each by the path of its bytes.
 
-    That is their place in a shard, `shard-00000.tar@OFFSET+SIZE`: `read_image` reads it.
+    That is their place in a tar, `crops.tar@OFFSET+SIZE`: `read_image` reads it.
 
     Args:
         root: The workspace.
@@ -76,8 +76,13 @@ def read_workspace(root: Path, *, identities: str = "round0") -> ImageTable:
     places = _columns(root / "crops" / "crops.parquet", columns)
     if (places["shard"] < 0).any():
         raise InputError(f"{root} has embeddings but no images; ingest the images")
+    with open_parquet(root / "crops" / "videos.parquet") as videos:
+        named = "part" in videos.schema_arrow.names
+        parts = videos.read(columns=["part"]).column("part").to_pylist() if named else []
     path = [
-        f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
+        f"{root}/parts/{parts[shard]}/crops.tar@{offset}+{size}"
+        if parts
+        else f"{root}/crops/shard-{shard:05d}.tar@{offset}+{size}"
         for shard, offset, size in zip(*(places[name].tolist() for name in columns), strict=True)
     ]
     return replace(table, path=np.array(path, np.str_))

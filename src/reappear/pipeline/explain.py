@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from reappear.core import Decision, InputError
-from reappear.store import Columns, CropStore, Identities, read_decisions, read_identities
+from reappear.store import Columns, CropStore, Identities, read_identities
 
-from .record import read_record
 from .workspace import Workspace
 
 Row = dict[str, Any]
@@ -203,7 +202,7 @@ def _decisions(
 
     return [
         {key: value for key, value in asdict(decision).items() if value not in ((), "")}
-        for decision in read_decisions(log, footage=read_record(work.crops).fingerprint)
+        for decision in work.decisions(log)
         if about(decision)
     ]
 

@@ -15,12 +15,13 @@ import hashlib
 import json
 import platform
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -43,6 +44,8 @@ _PACKAGES = (
 
 
 _PARTIAL = ".partial"
+_REPLACED = ".replaced.partial"  # an earlier result, until the new one has its name
+_OTHER_INPUT = "input: "  # a difference of inputs alone
 _BEGUN, _CLOCK, _LOCK = "begun.json", "seconds.json", "lock"
 OWN_FILES = frozenset({"record.json", _BEGUN, _CLOCK, _LOCK})
 _DATA = (".npy", ".npz", ".parquet", ".safetensors", ".tar")  # what later steps compute with
@@ -112,6 +115,25 @@ class Record:
 _RECORD = TypeAdapter(Record)
 
 
+Changed = Literal["refuse", "replace", "keep"]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What `run_step` does where a folder, or unfinished work for it, was made of other inputs by the same settings.
+
+    Attributes:
+        decide: Of the record of the finished folder: "replace" it by the result of the present inputs, which the work
+            may take from it, for it is there until the end; "keep" it as it is; or "refuse".
+        discard: Removes from unfinished work what is of other inputs.
+        archive: Name that a replaced folder gets, beside the new one; None = it is removed.
+    """
+
+    decide: Callable[[Record], Changed]
+    discard: Callable[[Path], None]
+    archive: Callable[[], str] | None = None
+
+
 def read_record(folder: Path) -> Record:
     """The record of a finished folder.
 
@@ -136,6 +158,7 @@ def run_step(
     inputs: Mapping[str, Path | str],
     work: Callable[[Path], Outcome],
     clear: Callable[[Path], None] | None = None,
+    update: Update | None = None,
     progress: Progress = SILENT,
 ) -> Record:
     """Runs `work` once for these settings and inputs.
@@ -147,6 +170,7 @@ def run_step(
         inputs: Name → finished folder, file, or a fingerprint as text.
         work: Fills the folder that it is given. It may find there what an earlier, interrupted call left.
         clear: Begins anew: removes what an earlier call of this step left in the partial folder.
+        update: What happens where the inputs have changed; they are refused if not given.
         progress: Progress listener.
 
     Raises:
@@ -163,28 +187,35 @@ def run_step(
     hashed = {name: value if isinstance(value, str) else fingerprint(value) for name, value in inputs.items()}
     begun: dict[str, Any] = {"step": step, "settings": to_plain(settings), "inputs": hashed}
     begun["fingerprint"] = _fingerprint(begun, operational)
+    staging = folder.with_name(folder.name + _PARTIAL)
+    if update is not None:
+        _finish_replacing(staging, folder)
     if folder.exists() or folder.is_symlink():
         if not (folder / "record.json").exists():
             raise WorkspaceError(f"{folder} is there and holds no finished work of reappear; name another output")
         record = read_record(folder)
-        if difference := _difference(vars(record), begun, operational):
+        difference = _difference(vars(record), begun, operational)
+        changed: Changed = "refuse"
+        if difference.startswith(_OTHER_INPUT) and update is not None:
+            changed = update.decide(record)
+        if difference and changed == "refuse":
             raise WorkspaceError(
                 f"{folder} was made with another {difference}; name another output, or remove the folder to make it "
                 f"anew"
             )
-        progress.note(f"{step}: {folder} is already done")
-        return dataclasses.replace(record, already_done=True)
+        if changed != "replace":
+            progress.note(f"{step}: {folder} is {'kept' if difference else 'already done'}")
+            return dataclasses.replace(record, already_done=True)
 
-    staging = folder.with_name(folder.name + _PARTIAL)
     with disk_errors(folder):
         _require_own(staging)
         staging.mkdir(parents=True, exist_ok=True)
         with _exclusive_lock(staging):
             done = read_record(staging) if (staging / "record.json").exists() else None
             if done is not None and not _difference(vars(done), begun, operational):
-                _publish(staging, folder)  # the last call was killed between its record and this
+                _publish(staging, folder, update)  # the last call was killed between its record and this
                 return done
-            before = _resume_or_start(staging, begun, operational, clear)
+            before = _resume_or_start(staging, begun, operational, clear, update)
             start = time.perf_counter()
             try:
                 try:
@@ -212,7 +243,7 @@ def run_step(
                 operational=operational,
             )
             write_text(staging / "record.json", record.to_json())
-            _publish(staging, folder)
+            _publish(staging, folder, update)
     return record
 
 
@@ -223,11 +254,25 @@ def _require_output(step: str, folder: Path, outcome: Outcome) -> None:
     raise InputError(f"{step}: nothing is left to write to {folder} ({reasons}); check its inputs and settings")
 
 
-def _publish(staging: Path, folder: Path) -> None:
+def _publish(staging: Path, folder: Path, update: Update | None = None) -> None:
+    """Gives finished work its name. An earlier result is moved away first, and removed at last."""
     for name in (_BEGUN, _CLOCK, _LOCK):
         (staging / name).unlink(missing_ok=True)
+    replaced = folder.with_name(folder.name + _REPLACED)
+    if update is not None and folder.exists():
+        folder.rename(replaced if update.archive is None else folder.with_name(update.archive()))
     staging.rename(folder)
     sync_folder(folder.parent)
+    if update is not None:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _finish_replacing(staging: Path, folder: Path) -> None:
+    """Ends a replacement that was killed between its renames, and removes what it left."""
+    if not folder.exists() and not folder.is_symlink() and (staging / "record.json").exists():
+        _publish(staging, folder)
+    if folder.exists():
+        shutil.rmtree(folder.with_name(folder.name + _REPLACED), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -283,7 +328,11 @@ def _is_untouched(staging: Path) -> bool:
 
 
 def _resume_or_start(
-    staging: Path, begun: Mapping[str, Any], operational: Sequence[str], clear: Callable[[Path], None] | None
+    staging: Path,
+    begun: Mapping[str, Any],
+    operational: Sequence[str],
+    clear: Callable[[Path], None] | None,
+    update: Update | None,
 ) -> float:
     """Resumes earlier work under the same settings, or starts; returns the seconds worked before.
 
@@ -300,6 +349,9 @@ def _resume_or_start(
             return float(json.loads((staging / _CLOCK).read_text()))
         except (FileNotFoundError, ValueError):
             return 0.0
+    elif update is not None and difference.startswith(_OTHER_INPUT):
+        update.discard(staging)
+        (staging / "record.json").unlink(missing_ok=True)
     elif earlier is not None and not _is_untouched(staging):
         raise WorkspaceError(
             f"{staging} was begun with another {difference}; go back to that, name another output, "
@@ -346,6 +398,12 @@ def require_made_of(folder: Path, **inputs: Path) -> None:
             )
 
 
+def key_of(step: str, settings: Any, inputs: Mapping[str, str]) -> str:
+    """The fingerprint that `run_step` gives to a result of these settings and hashed inputs."""
+    of = {"step": step, "settings": to_plain(settings), "inputs": dict(inputs)}
+    return _fingerprint(of, operational_names(settings))
+
+
 def _hash(plain: object) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -367,7 +425,8 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], operational: Seq
         if one != other:
             return f"{key} ({one}, now {other})"
     names = old["inputs"].keys() | new["inputs"].keys()
-    return f"input: {', '.join(sorted(name for name in names if old['inputs'].get(name) != new['inputs'].get(name)))}"
+    changed = sorted(name for name in names if old["inputs"].get(name) != new["inputs"].get(name))
+    return f"{_OTHER_INPUT}{', '.join(changed)}"
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

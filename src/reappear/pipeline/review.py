@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from reappear.core import KINDS, Decision, InputError, Kind, SettingsError, unknown_name
-from reappear.store import append_decision, read_identities
+from reappear.store import read_identities
 
-from .record import read_record
 from .workspace import Workspace
 
 _LEAST = {"same": 2, "different": 2, "merge": 2, "split": 1, "reject": 1}
@@ -34,7 +33,7 @@ class ReviewTarget:
 def review(work: Workspace, kind: str, target: ReviewTarget, *, who: str = "", note: str = "") -> Decision:
     """Adds one decision to `review.jsonl`.
 
-    Identities are recorded as the tracklets they contain now, for their numbers change with every run.
+    Identities are recorded as the tracklets they contain now, for what is one identity changes with every run.
 
     Args:
         work: A workspace with crops.
@@ -65,7 +64,7 @@ def review(work: Workspace, kind: str, target: ReviewTarget, *, who: str = "", n
         tracklets = numbers
     now = datetime.now(UTC).isoformat(timespec="seconds")
     decision = Decision(made, tracklets, others, crops, who=who, when=now, note=note)
-    return append_decision(work.review, decision, footage=read_record(work.crops).fingerprint)
+    return work.add_decision(decision)
 
 
 def _known(kind: str) -> Kind:

@@ -1,22 +1,25 @@
 """Runs all steps from videos to the report, in rounds."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from annotated_types import Interval
 
-from reappear.core import SILENT, Progress, settings
+from reappear.core import SILENT, Fraction, Progress, settings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
-from reappear.store import read_decisions
+from reappear.store import count_decisions
 
 from .correlate import CorrelateSettings, correlate, review_log
 from .embed import EmbedSettings, embed
 from .ingest import IngestSettings, ingest
 from .pages import require_own_page
 from .pretrain import PretrainSettings, pretrain
-from .record import read_record
+from .record import Changed, Record, fingerprint
 from .report import ReportSettings, report
 from .workspace import Workspace
 
@@ -39,6 +42,10 @@ class RunSettings:
     carry: Annotated[bool, "later rounds start from the identities of the round before; no = each from tracklets"] = (
         False
     )
+    retrain: Annotated[
+        bool, "models are trained anew after videos were added or removed; no = as retrain_share says"
+    ] = False
+    retrain_share: Annotated[Fraction, "models are trained anew when more of the crops than this are new to them"] = 0.5
     ingest: Annotated[IngestSettings, "videos to crops"] = field(default_factory=IngestSettings)
     correlate: Annotated[CorrelateSettings, "embeddings to identities"] = field(default_factory=CorrelateSettings)
     pretrain: Annotated[PretrainSettings, "identities to a model"] = field(default_factory=PretrainSettings)
@@ -50,7 +57,8 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
 
     Args:
         videos: Files, folders, MOTChallenge sequences, or a set of crops or embeddings with labels.
-        work: The workspace. Finished steps are not repeated.
+        work: The workspace. Finished steps are not repeated. Where videos were added, removed or repaired since, the
+            new ones alone are processed, and what was made of all is brought up to date.
         settings: Settings of all steps.
         progress: Progress listener.
 
@@ -67,8 +75,8 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
         correlate_in_rounds(work, settings, rounds, progress=progress)
     else:
         progress.note("run: no images, so no model is trained; only identities are computed")
-        revision = _revision(work, settings.correlate, progress)
-        correlate(work, f"round0{revision}", settings.correlate, embeddings="round0", progress=progress)
+        name, numbers = f"round0{_revision(work, settings.correlate, progress)}", _last_of_round(work, 0)
+        correlate(work, name, settings.correlate, embeddings="round0", numbers=numbers, progress=progress)
     return report([work], work.root, settings.report, progress=progress)
 
 
@@ -91,14 +99,60 @@ def correlate_in_rounds(
     extractor: ExtractorSettings = settings.extractor or ColorSettings()
     names = [f"round{number}{revision}" for number in range(rounds)]
     for number, name in enumerate(names):
-        embed(work, embeddings, EmbedSettings(extractor=extractor, beside=beside), progress=progress)
-        start = names[number - 1] if number and settings.carry else None
-        correlate(work, name, settings.correlate, embeddings=embeddings, start=start, progress=progress)
-        pretrain(work, name, settings.pretrain, labels=name, progress=progress)
+        embed(work, embeddings, EmbedSettings(extractor=extractor, beside=beside), replace=True, progress=progress)
+        start, numbers = names[number - 1] if number and settings.carry else None, _last_of_round(work, number)
+        correlate(
+            work,
+            name,
+            settings.correlate,
+            embeddings=embeddings,
+            start=start,
+            numbers=numbers,
+            replace=True,
+            progress=progress,
+        )
+        decide = partial(_keep_or_replace, work, settings, progress)
+        pretrain(work, name, settings.pretrain, labels=name, decide=decide, progress=progress)
         embeddings, extractor = f"round{number + 1}{revision}", ModelSettings(name=str(work.model(name)))
         beside = "round0" if settings.beside else None
-    embed(work, embeddings, EmbedSettings(extractor=extractor, beside=beside), progress=progress)
+    embed(work, embeddings, EmbedSettings(extractor=extractor, beside=beside), replace=True, progress=progress)
     return names
+
+
+def _keep_or_replace(work: Workspace, settings: RunSettings, progress: Progress, model: Record) -> Changed:
+    """Whether a model that was trained on other crops, or other identities of them, is kept."""
+    share = _share_of_new_crops(work, model)
+    if share is None:
+        return "refuse"
+    new = f"{100 * share:.0f} % of the crops are new to the model"
+    if settings.retrain or share > settings.retrain_share:
+        progress.note(f"run: {new}; it is trained anew, and kept under another name")
+        return "replace"
+    progress.note(f"run: {new}; it is kept (up to {100 * settings.retrain_share:g} %; --retrain trains it anew)")
+    return "keep"
+
+
+def _share_of_new_crops(work: Workspace, model: Record) -> float | None:
+    """The share of crops that are of no video that the model was trained on; None where those are unknown."""
+    store, trained = work.open_crops(), model.inputs.get("crops")
+    if trained == fingerprint(work.crops):
+        return 0.0
+    rows = store.earlier()
+    seen = rows["part"][rows["content"] == trained]
+    if not len(seen):
+        return None
+    now = store.part_sizes()
+    new = ~np.isin(now["part"], seen.astype(str))
+    return float(now["crops"][new].sum() / max(1, now["crops"].sum()))
+
+
+def _last_of_round(work: Workspace, number: int) -> str | None:
+    """The newest identities of a round, of any number of review decisions and any state of the crops."""
+    pattern = re.compile(rf"round{number}(-review\d+)?")
+    there = [path.parent for path in (work.root / "identities").glob("*/record.json")]
+    mine = [path for path in there if pattern.fullmatch(path.name)]
+    newest = max(mine, key=lambda path: ((path / "record.json").stat().st_mtime_ns, path.name), default=None)
+    return None if newest is None else newest.name
 
 
 def count_rounds(settings: RunSettings) -> int:
@@ -111,7 +165,10 @@ def count_rounds(settings: RunSettings) -> int:
 def _revision(work: Workspace, settings: CorrelateSettings, progress: Progress) -> str:
     """Suffix of the names of rounds: empty without decisions, else their number."""
     log = review_log(work, settings)
-    decisions = len(read_decisions(log, footage=read_record(work.crops).fingerprint)) if log is not None else 0
+    if log is None:
+        return ""
+    work.decisions(log)  # which raises for an invalid log
+    decisions = count_decisions(log)
     if not decisions:
         return ""
     revision = f"-review{decisions}"

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reappear.core import SILENT, InputError, Progress
-from reappear.store import FileHashes
+from reappear.store import FileHashes, read_table
 
 from .outputs import full_outputs, output_names
-from .record import OWN_FILES, read_record
+from .record import OWN_FILES, fingerprint, read_record
 
 _DEPTH = 3  # of finished folders below the one that is given, as of OUT/seed0/models/NAME
 
@@ -81,6 +81,27 @@ def verify_folder(folder: Path, *, progress: Progress = SILENT) -> Verified:
                 damaged[name] = f"{size:,} bytes, recorded {of.size:,}"
             else:
                 damaged[name] = "other content than recorded"
+    damaged |= _damaged_parts(folder)
     extra = tuple(name for name in output_names(folder, ignore=OWN_FILES) if name not in outputs)
     whole = [of.size for name, of in outputs.items() if name not in damaged]
     return Verified(folder, len(whole), sum(whole), damaged, extra)
+
+
+def _damaged_parts(folder: Path) -> dict[str, str]:
+    """The parts that crops refer to, and that are not there or not those of that time; their files are not read."""
+    table = folder / "videos.parquet"
+    if not table.exists():
+        return {}
+    try:
+        rows = read_table(table)
+    except InputError:
+        return {}  # as the table itself is named already
+    out: dict[str, str] = {}
+    for part, content in zip(rows.get("part", ()), rows.get("content", ()), strict=True):
+        path = folder.parent / "parts" / str(part)
+        try:
+            if fingerprint(path) != content:
+                out[f"../parts/{part}"] = "other content than recorded"
+        except InputError:
+            out[f"../parts/{part}"] = "missing"
+    return out

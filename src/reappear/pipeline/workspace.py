@@ -1,18 +1,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from reappear.core import InputError, SettingsError
+from reappear.core import Decision, InputError, SettingsError
 from reappear.core.files import check_name
-from reappear.store import CropStore, FileHashes, disk_errors
+from reappear.store import CropStore, FileHashes, append_decision, disk_errors, read_decisions
 
-from .record import require_made_of
+from .record import Record, read_record, require_made_of
 
 
 @dataclass(frozen=True)
 class Workspace:
     """A folder with all results for a set of videos.
 
-        crops/                 shard-00000.tar ...  crops.parquet  tracklets.parquet  videos.parquet
+        parts/KEY/             crops.tar  crops.parquet  boxes.parquet  poster.jpg  summary.json     (of one video)
+        crops/                 crops.parquet  tracklets.parquet  videos.parquet  earlier.parquet; shard-00000.tar ... of
+                               images that were imported
         embeddings/NAME/       vectors.npy  meta.json
         identities/NAME/       identities.parquet  tracklets.parquet  links.parquet  moves.parquet  refused.parquet
                                report.json
@@ -48,6 +50,11 @@ class Workspace:
                 raise InputError(
                     f"{self.root} cannot be created: {error.filename} is not a folder; give another"
                 ) from error
+
+    @property
+    def parts(self) -> Path:
+        """The folder with a folder for each video."""
+        return self.root / "parts"
 
     @property
     def crops(self) -> Path:
@@ -86,6 +93,21 @@ class Workspace:
     def review(self) -> Path:
         """The log of review decisions."""
         return self.root / "review.jsonl"
+
+    def decisions(self, log: Path) -> list[Decision]:
+        """Review decisions in a log, in present numbers; without those on videos that are not there now.
+
+        Raises:
+            InputError: The log is missing, a line is invalid, or it refers to crops that never lay here.
+        """
+        store = self.open_crops()
+        return read_decisions(log, footage=read_record(self.crops).fingerprint, renumber=store.renumbering)
+
+    def add_decision(self, decision: Decision) -> Decision:
+        """Appends a decision on the present crops to the log; returns it with its line."""
+        store = self.open_crops()
+        footage = read_record(self.crops).fingerprint
+        return append_decision(self.review, decision, footage=footage, renumber=store.renumbering)
 
     def finished_identities(self, name: str) -> Path:
         """The identities of this name.
@@ -126,10 +148,16 @@ class Workspace:
         return there[-1].name
 
     def _finished(self, kind: str) -> list[Path]:
-        """Finished folders in a folder of results, in the order they were finished."""
+        """Finished folders of the present crops in a folder of results, in the order they were finished."""
         records = (self.root / kind).glob("*/record.json")
         done = [path for path in records if not path.parent.name.endswith(".partial")]
+        if (self.crops / "record.json").exists() and len(self.open_crops().earlier()["content"]):
+            done = [path for path in done if not self.is_of_earlier_crops(read_record(path.parent))]
         return [path.parent for path in sorted(done, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
+
+    def is_of_earlier_crops(self, record: Record) -> bool:
+        """Whether a result was made of an earlier state of the crops: before videos were added or removed."""
+        return record.inputs.get("crops") in self.open_crops().earlier()["content"].tolist()
 
     def open_crops(self) -> CropStore:
         """The crops.

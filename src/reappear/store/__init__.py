@@ -2,8 +2,9 @@
 
 from .arrays import read_npy, read_npz, write_npy
 from .atomic import atomic_write, disk_errors, remove_scratch, sync_folder, write_text, write_texts
-from .crops import CropStore
+from .crops import CropStore, Renumbering, write_earlier
 from .embeddings import (
+    TRACKLETS,
     read_embeddings,
     read_tracklet_vectors,
     write_embedding_blocks,
@@ -12,19 +13,23 @@ from .embeddings import (
 )
 from .hashes import FileHashes
 from .identities import Identities, read_identities, write_identities
-from .review import append_decision, read_decisions
-from .shards import ShardReader, ShardWriter, members, shard_path
+from .review import append_decision, count_decisions, read_decisions, stamp_decisions
+from .shards import PART_TAR, ShardReader, ShardWriter, members, shard_path
 from .tables import Columns, read_table, write_csv, write_table
 
 __all__ = [
+    "PART_TAR",
+    "TRACKLETS",
     "Columns",
     "CropStore",
     "FileHashes",
     "Identities",
+    "Renumbering",
     "ShardReader",
     "ShardWriter",
     "append_decision",
     "atomic_write",
+    "count_decisions",
     "disk_errors",
     "members",
     "read_decisions",
@@ -36,8 +41,10 @@ __all__ = [
     "read_tracklet_vectors",
     "remove_scratch",
     "shard_path",
+    "stamp_decisions",
     "sync_folder",
     "write_csv",
+    "write_earlier",
     "write_embedding_blocks",
     "write_embeddings",
     "write_identities",

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from reappear.core import InputError, TrackletSet, Video, lengths_to_offsets, offsets_to_owner
 
 from .shards import ShardReader
-from .tables import Columns, read_table
+from .tables import Columns, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class CropStore:
     (bytes), truth (the person's true id where footage comes with it, -1 = no person, or unknown), and of sets that came
     with labels: label (row of `labels.parquet`, -1 = none). Frame -1, time NaN: unknown; shard -1: no image.
     `tracklets.parquet`: video, start, end (s), crops (count).
-    `videos.parquet`: name, path, camera, width, height, rate, frames, seconds, sha256, truth (whether it is known).
+    `videos.parquet`: name, path, camera, width, height, rate, frames, seconds, sha256, truth (whether it is known), and
+    where the crops of each video are a part: part (its folder in `parts/`), content (the fingerprint of that).
+    `earlier.parquet`: the parts of each earlier state, see `write_earlier`.
     """
 
     folder: Path
@@ -62,6 +64,19 @@ class CropStore:
         return [str(name) for name in read_table(self.folder / "videos.parquet", "name")["name"]]
 
     @cached_property
+    def parts(self) -> list[str]:
+        """The part of each video; "" where its crops lie in this folder."""
+        rows = read_table(self.folder / "videos.parquet")
+        return [str(part) for part in rows["part"]] if "part" in rows else [""] * len(next(iter(rows.values())))
+
+    @property
+    def part_contents(self) -> list[str]:
+        """The fingerprint of each video's part with its data; none where the crops lie in this folder."""
+        if not any(self.parts):
+            return []
+        return [str(content) for content in read_table(self.folder / "videos.parquet", "content")["content"]]
+
+    @cached_property
     def has_truth(self) -> bool:
         """Whether true identities are known for every video."""
         return bool(np.all(read_table(self.folder / "videos.parquet", "truth")["truth"]))
@@ -96,7 +111,7 @@ class CropStore:
     @cached_property
     def reader(self) -> ShardReader:
         """Where the images are."""
-        return ShardReader(self.folder)
+        return ShardReader(self.folder, self.parts if any(self.parts) else ())
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -114,3 +129,71 @@ class CropStore:
         """The crops' embeddings as denoising reads them."""
         rows = self.tracklets
         return TrackletSet(embeddings, rows["video"], rows["start"], rows["end"], self.offsets)
+
+    def part_sizes(self) -> Columns:
+        """Columns part, tracklets, crops (counts): one row for each video, in their order."""
+        video, count = self.tracklets["video"], len(self.parts)
+        return {
+            "part": np.array(self.parts, np.str_),
+            "tracklets": np.bincount(video, minlength=count),
+            "crops": np.bincount(video, weights=self.tracklets["crops"], minlength=count).astype(np.int64),
+        }
+
+    def earlier(self) -> Columns:
+        """Columns of `earlier.parquet`; no rows where these crops are the first."""
+        path = self.folder / "earlier.parquet"
+        names = ("footage", "content", "part", "tracklets", "crops")
+        return read_table(path, *names) if path.exists() else {name: np.zeros(0, np.int64) for name in names}
+
+    def renumbering(self, footage: str) -> "Renumbering | None":
+        """What the numbers of an earlier state of these crops are now; None for crops that never lay here.
+
+        Args:
+            footage: The fingerprint of the crops at that time.
+        """
+        rows = self.earlier()
+        mine = np.flatnonzero(rows["footage"] == footage)
+        if not len(mine):
+            return None
+        old = {name: rows[name][mine] for name in ("part", "tracklets", "crops")}
+        now = self.part_sizes()
+        return Renumbering(*(_renumbered(old, now, name) for name in ("tracklets", "crops")))
+
+
+@dataclass(frozen=True)
+class Renumbering:
+    """The present number of each tracklet and crop of an earlier state; -1 = its video is not there."""
+
+    tracklet: Int[np.ndarray, " t"]
+    crop: Int[np.ndarray, " n"]
+
+    @classmethod
+    def none(cls) -> "Renumbering":
+        """Of a state of which nothing is there."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _renumbered(old: Columns, now: Columns, name: str) -> Int[np.ndarray, " _"]:
+    starts = dict(zip(now["part"].tolist(), lengths_to_offsets(now[name])[:-1].tolist(), strict=True))
+    pieces = [
+        np.arange(count) + starts[part] if part in starts else np.full(count, -1)
+        for part, count in zip(old["part"].tolist(), old[name].tolist(), strict=True)
+    ]
+    return np.concatenate([*pieces, np.zeros(0, np.int64)]).astype(np.int64)
+
+
+def write_earlier(folder: Path, earlier: Path, *, footage: str, content: str) -> None:
+    """Writes the parts of all earlier states of crops: those that the last state lists, and those of itself.
+
+    Args:
+        folder: The new crops.
+        earlier: The last state.
+        footage: Its fingerprint in its record, which review decisions name.
+        content: Its fingerprint with its outputs, which later steps name.
+    """
+    store = CropStore(earlier)
+    rows, last = store.earlier(), store.part_sizes()
+    known = rows["footage"] != footage  # the last state may have been there before
+    mine = {"footage": np.full(len(last["part"]), footage), "content": np.full(len(last["part"]), content), **last}
+    columns = {name: np.concatenate([rows[name][known].astype(mine[name].dtype), mine[name]]) for name in mine}
+    write_table(folder / "earlier.parquet", columns)

@@ -11,7 +11,7 @@ from reappear.core import InputError, read_json_object
 from .arrays import read_npy
 from .atomic import atomic_write, write_text
 
-_TRACKLETS = "tracklets.npy"
+TRACKLETS = "tracklets.npy"
 
 
 def write_embeddings(folder: Path, vectors: Float[np.ndarray, "n d"], meta: dict[str, Any]) -> None:
@@ -48,13 +48,13 @@ def read_embeddings(folder: Path) -> tuple[Float[np.ndarray, "n d"], dict[str, A
 
 def write_tracklet_vectors(folder: Path, vectors: Float[np.ndarray, "t d"]) -> None:
     """Writes `tracklets.npy`, float16: a vector of each tracklet, beside those of its crops; zeros = it has none."""
-    with atomic_write(folder / _TRACKLETS) as staging, staging.open("wb") as file:
+    with atomic_write(folder / TRACKLETS) as staging, staging.open("wb") as file:
         np.save(file, np.asarray(vectors, np.float16))
 
 
 def read_tracklet_vectors(folder: Path) -> Float[np.ndarray, "t d"] | None:
     """What `write_tracklet_vectors` wrote, as a memory map; None if it did not."""
-    return read_npy(folder / _TRACKLETS) if (folder / _TRACKLETS).exists() else None
+    return read_npy(folder / TRACKLETS) if (folder / TRACKLETS).exists() else None
 
 
 def _write_meta(folder: Path, meta: Mapping[str, Any], rows: int, width: int) -> None:

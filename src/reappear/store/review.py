@@ -9,24 +9,33 @@ of the crops that the numbers are of). Only the decision and its numbers must be
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reappear.core import KINDS, Decision, InputError, parse_json, read_text
 
-from .atomic import disk_errors, sync_folder
+from .atomic import disk_errors, sync_folder, write_text
+from .crops import Renumbering
 
 _NUMBERS, _WORDS = ("tracklets", "others", "crops"), ("who", "when", "note", "footage")
 
 
-def append_decision(path: Path, decision: Decision, *, footage: str) -> Decision:
+Renumber = Callable[[str], Renumbering | None]
+
+
+def append_decision(path: Path, decision: Decision, *, footage: str, renumber: Renumber | None = None) -> Decision:
     """Appends a decision durably, with the file locked.
 
     Args:
         path: The log; made if missing.
         decision: The decision; its line number is ignored.
         footage: Fingerprint of the crops.
+        renumber: See `read_decisions`.
 
     Returns:
         The decision with its line.
@@ -43,7 +52,8 @@ def append_decision(path: Path, decision: Decision, *, footage: str) -> Decision
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            line = len(read_decisions(path, footage=footage)) + 1
+            read_decisions(path, footage=footage, renumber=renumber)  # which raises for an invalid log
+            line = count_decisions(path) + 1
             os.write(handle, (json.dumps(plain, ensure_ascii=False) + "\n").encode())
             os.fsync(handle)
         finally:
@@ -52,8 +62,35 @@ def append_decision(path: Path, decision: Decision, *, footage: str) -> Decision
     return replace(decision, line=line)
 
 
-def read_decisions(path: Path, *, footage: str) -> list[Decision]:
-    """All decisions, in the order they were made.
+def count_decisions(path: Path) -> int:
+    """The number of lines of a log."""
+    return read_text(path).count("\n")
+
+
+def stamp_decisions(path: Path, *, footage: str) -> None:
+    """Writes into each line of a log that names no crops that it is of these.
+
+    Args:
+        path: The log; may be missing.
+        footage: Fingerprint of the crops, which are about to be replaced.
+    """
+    if not path.exists():
+        return
+    read_decisions(path, footage=footage, renumber=lambda other: Renumbering.none())
+    plain = [json.loads(line) for line in read_text(path).splitlines()]
+    if any("footage" not in one for one in plain):
+        lines = [json.dumps({**one, "footage": one.get("footage", footage)}, ensure_ascii=False) for one in plain]
+        write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_decisions(path: Path, *, footage: str, renumber: Renumber | None = None) -> list[Decision]:
+    """Decisions in the order they were made; without those on crops that are not there now.
+
+    Args:
+        path: The log.
+        footage: Fingerprint of the crops.
+        renumber: The present numbers of tracklets and crops of an earlier state, by its fingerprint; None where it is
+            unknown.
 
     Raises:
         InputError: The log is missing, a line is invalid, or it refers to other crops than `footage`.
@@ -63,13 +100,13 @@ def read_decisions(path: Path, *, footage: str) -> list[Decision]:
     text = read_text(path)
     if text and not text.endswith("\n"):
         raise InputError(f"{path} line {text.count(chr(10)) + 1} is cut off; complete it, or remove it")
-    return [
-        _decision(line, number, f"{path} line {number}", footage)
-        for number, line in enumerate(text.split("\n")[:-1], 1)
-    ]
+    known = cache(renumber or (lambda other: None))
+    lines = enumerate(text.split("\n")[:-1], 1)
+    found = [_decision(line, number, f"{path} line {number}", footage, known) for number, line in lines]
+    return [decision for decision in found if decision is not None]
 
 
-def _decision(line: str, number: int, where: str, footage: str) -> Decision:
+def _decision(line: str, number: int, where: str, footage: str, renumber: Renumber) -> Decision | None:
     plain = parse_json(line, where)
     if not isinstance(plain, dict) or not isinstance(plain.get("decision"), str):
         raise InputError(f'{where} is not a decision such as {{"decision": "same", "tracklets": [12, 47]}}')
@@ -84,13 +121,15 @@ def _decision(line: str, number: int, where: str, footage: str) -> Decision:
     for key in _WORDS:
         if not isinstance(plain.get(key, ""), str):
             raise InputError(f"{where}: {key} must be text, got {plain[key]!r}")
-    if plain.get("footage", footage) != footage:
+    made_on = plain.get("footage", footage)
+    moved = None if made_on == footage else renumber(made_on)
+    if made_on != footage and moved is None:
         raise InputError(
             f"{where} refers to other crops: the videos were ingested again, so tracklets have new numbers; "
             f"move the log away, or correlate with --review none"
         )
     try:
-        return Decision(
+        decision = Decision(
             plain["decision"],
             tuple(plain.get("tracklets", ())),
             tuple(plain.get("others", ())),
@@ -102,3 +141,22 @@ def _decision(line: str, number: int, where: str, footage: str) -> Decision:
         )
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
+    return decision if moved is None else _renumbered(decision, moved)
+
+
+def _renumbered(decision: Decision, moved: Renumbering) -> Decision | None:
+    """The decision in present numbers; None where too little of what it names is there."""
+
+    def now(numbers: tuple[int, ...], table: np.ndarray) -> tuple[int, ...]:
+        found = (int(table[number]) if number < len(table) else -1 for number in numbers)
+        return tuple(number for number in found if number >= 0)
+
+    try:
+        return replace(
+            decision,
+            tracklets=now(decision.tracklets, moved.tracklet),
+            others=now(decision.others, moved.tracklet),
+            crops=now(decision.crops, moved.crop),
+        )
+    except InputError:
+        return None

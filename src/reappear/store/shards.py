@@ -7,6 +7,7 @@ A shard is an ordinary tar (the WebDataset layout: one member per crop), readabl
 import contextlib
 import os
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from reappear.core import InputError, StorageError, parser_errors, require_regul
 
 from .atomic import disk_errors, sync_folder
 
+PART_TAR = "crops.tar"
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_BYTES = 256 << 20  # of one crop
 _MOST_OPEN = 128  # shards held open at once; there is one for each video, and systems allow about a thousand files
@@ -87,10 +89,15 @@ def _end_of_members(path: Path) -> int:
 
 
 class ShardReader:
-    """Reads members of a folder's shards by number, offset and size. Safe after fork; pickles as its folder."""
+    """Reads members of shards by number, offset and size. Safe after fork; pickles without open files.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: The crops of a workspace.
+        parts: The part that each shard is of; none: the shards lie in the folder itself.
+    """
+
+    def __init__(self, folder: Path, parts: Sequence[str] = ()) -> None:
+        self.folder, self.parts = folder, tuple(parts)
         self._handles: dict[tuple[int, int], int] = {}
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
@@ -99,7 +106,7 @@ class ShardReader:
         Raises:
             InputError: The shard is missing or shorter than its index says.
         """
-        path = shard_path(self.folder, shard)
+        path = part_tar(self.folder, self.parts[shard]) if self.parts else shard_path(self.folder, shard)
         try:
             data = os.pread(self._handle(shard, path), min(size, _MAX_BYTES), offset)
         except FileNotFoundError as error:
@@ -124,7 +131,7 @@ class ShardReader:
         return handle
 
     def __getstate__(self) -> dict[str, object]:
-        return {"folder": self.folder, "_handles": {}}
+        return {"folder": self.folder, "parts": self.parts, "_handles": {}}
 
     def __del__(self) -> None:
         for (pid, _), handle in getattr(self, "_handles", {}).items():
@@ -135,6 +142,11 @@ class ShardReader:
 def shard_path(folder: Path, shard: int) -> Path:
     """The path of shard `shard`."""
     return folder / f"shard-{shard:05d}.tar"
+
+
+def part_tar(crops: Path, part: str) -> Path:
+    """The crops of one video."""
+    return crops.parent / "parts" / part / PART_TAR
 
 
 def members(path: Path) -> list[tuple[str, int, int]]:

@@ -14,7 +14,7 @@ from reappear.core import InputError, StorageError
 from reappear.denoise.constraints import overlapping_pairs
 from reappear.pipeline.ingest import IngestSettings, ingest, videos
 from reappear.pipeline.workspace import Workspace
-from reappear.store import members, read_table, shard_path
+from reappear.store import members, read_table
 from reappear.video import ByteTrackSettings, CropSettings, MotSettings, YoloxSettings
 from tests.video.films import WALKERS, Walker, pictures, write_film, write_truth
 
@@ -308,7 +308,9 @@ def test_crop_that_cannot_be_written_fails_the_video(tmp_path, monkeypatch):
     assert listener.having("left out", str(tmp_path / "a"), "crops are in frames")
     assert [video.path.name for video in work.open_crops().videos] == ["b"]
     assert all(files)
-    assert all(size for _, _, size in members(shard_path(work.crops, 1)))
+    (part,) = work.parts.glob("*/record.json")
+    assert all(size for _, _, size in members(part.parent / "crops.tar"))
+    assert [path for path in work.parts.iterdir() if path != part.parent] == []
 
 
 def test_long_frame_interval_is_noted(tmp_path):
@@ -337,29 +339,3 @@ def test_invalid_network_is_named_for_each_video(tmp_path):
     settings = IngestSettings(detector=YoloxSettings(weights=tmp_path / "a.onnx"), workers=1)
     with pytest.raises(InputError, match="ONNX model"):
         take([tmp_path / "a.mp4"], tmp_path / "w", settings)
-
-
-def test_stop_during_cleanup_is_resumable(tmp_path, monkeypatch):
-    for i, name in enumerate("ab"):
-        write_film(tmp_path / f"{name}.mp4", pictures(FRAMES, seed=i))
-        write_truth(tmp_path / f"{name}.gt.txt", FRAMES)
-    whole, images, *_ = take([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "w")
-    unlink, gone = Path.unlink, []
-
-    def stops(path, missing_ok=False):
-        if path.parent.name == "parts":
-            gone.append(path)
-            if len(gone) == stop_at:
-                raise KeyboardInterrupt
-        unlink(path, missing_ok=missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", stops)
-    for stop_at in (2, 4):
-        gone.clear()
-        folder = tmp_path / f"w{stop_at}"
-        with pytest.raises(KeyboardInterrupt):
-            take([tmp_path / "a.mp4", tmp_path / "b.mp4"], folder)
-        stop_at = -1
-        again, files, *_ = take([tmp_path / "a.mp4", tmp_path / "b.mp4"], folder)
-        assert all(np.array_equal(whole[name], again[name]) for name in whole)
-        assert files == images

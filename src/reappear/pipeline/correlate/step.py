@@ -1,27 +1,39 @@
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, SettingsError, TrackletSet, device_memory_errors, read_text
+from reappear.core import (
+    SILENT,
+    Assignment,
+    InputError,
+    Progress,
+    SettingsError,
+    TrackletSet,
+    device_memory_errors,
+    read_text,
+)
 from reappear.denoise import ReviewConstraints
 from reappear.pipeline.contents import hash_files
 from reappear.pipeline.embed import require_embeddings
 from reappear.pipeline.engines import Bounded, choose_products, format_memory, open_engine, parse_memory
-from reappear.pipeline.record import Outcome, Record, read_record, run_step
+from reappear.pipeline.record import Changed, Outcome, Record, Update, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
-    read_decisions,
+    count_decisions,
     read_embeddings,
     read_identities,
     read_table,
     read_tracklet_vectors,
     write_identities,
+    write_table,
     write_text,
 )
 
 from .checkpoints import Checkpoints
 from .linking import LINKED, linked_rows
+from .numbers import TABLE, format_changes, keep_numbers
 from .settings import CorrelateSettings
 from .stages import identify
 
@@ -29,6 +41,7 @@ _NEEDED = 250 << 20  # bytes for the program, and blocks of fixed size
 _PER_CROP, _PER_TRACKLET = 150, 800  # bytes of columns while a stage works; some 1200 of a tracklet of 3 crops measured
 _MIN_MEMORY_BYTES = 64 << 20  # bytes for links, at least
 _SHARED = 256 << 20  # bytes for results of workers under way
+_UNFINISHED = "unfinished"
 _MOST_NOTES = 5  # ignored decisions, one line each
 
 
@@ -39,9 +52,13 @@ def correlate(
     *,
     embeddings: str,
     start: str | None = None,
+    numbers: str | None = None,
+    replace: bool = False,
     progress: Progress = SILENT,
 ) -> Record:
     """Writes identities/NAME: the identity of each tracklet, its links, and the changes of each stage.
+
+    Identities of an earlier state of the crops, by the same settings, are replaced, and their numbers are kept.
 
     Args:
         work: A workspace with crops and embeddings.
@@ -50,6 +67,8 @@ def correlate(
         embeddings: Name of the embeddings to read.
         start: Name of earlier identities to start from, which are kept; only the cross-video stage runs. None = start
             from tracklets.
+        numbers: Name of identities whose numbers are kept where there are none of this name; these change no result.
+        replace: Identities of this name by other embeddings are replaced too.
         progress: Progress listener.
     """
     work.open_crops()
@@ -58,12 +77,22 @@ def correlate(
     log = review_log(work, settings)
     decided = hash_files({"review": log} if log else {}, work.hashes)
     memory = parse_memory(settings.memory)
+    folders = [work.identities(one) for one in (name, numbers) if one is not None]
+
+    def fill(staging: Path) -> Outcome:
+        earlier = next((folder for folder in folders if (folder / "record.json").exists()), None)
+        return _correlate(work, settings, memory, embeddings, start, log, earlier, staging, progress)
+
+    def decide(record: Record) -> Changed:
+        return "replace" if replace or work.is_of_earlier_crops(record) else "refuse"
+
     return run_step(
         work.identities(name),
         step="correlate",
         settings=settings,
         inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings), **begun, **decided},
-        work=lambda staging: _correlate(work, settings, memory, embeddings, start, log, staging, progress),
+        work=fill,
+        update=Update(decide, lambda staging: Checkpoints(staging / _UNFINISHED, progress).remove()),
         progress=progress,
     )
 
@@ -75,6 +104,7 @@ def _correlate(
     embeddings: str,
     start: str | None,
     log: Path | None,
+    numbered: Path | None,
     staging: Path,
     progress: Progress,
 ) -> Outcome:
@@ -101,7 +131,7 @@ def _correlate(
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
     review = _weigh(log, work, tracklets, settings, progress) if log else None
-    checkpoints = Checkpoints(staging / "unfinished", progress)
+    checkpoints = Checkpoints(staging / _UNFINISHED, progress)
     matrix = 4 * len(tracklets) * vectors.shape[1]
     products = choose_products(settings.device, settings.engine)
     advice = "set device cpu; finished pieces are kept, and the result is the same"
@@ -124,6 +154,12 @@ def _correlate(
     if log and review:
         found.report["review"] = {"decisions": review.counts, "overruled": list(review.overruled)}
         write_text(staging / "review.jsonl", read_text(log))
+    identity, changes, table = keep_numbers(found.assignment.identity, crops, numbered)
+    found = replace_fields(found, assignment=Assignment(found.assignment.tracklet, identity))
+    found.report["numbers"] = changes
+    if text := format_changes(changes):
+        progress.note(f"correlate: {text}")
+    write_table(staging / TABLE, table)
     write_identities(staging, found)
     if "evidence" in found.report["thresholds"]:
         _draw(staging / "thresholds.svg", found.report["thresholds"])
@@ -153,7 +189,10 @@ def _weigh(
     log: Path, work: Workspace, tracklets: TrackletSet, settings: CorrelateSettings, progress: Progress
 ) -> ReviewConstraints:
     """Constraints from the decisions; notes those ignored, and those that contradict times."""
-    review = ReviewConstraints.of(read_decisions(log, footage=read_record(work.crops).fingerprint), tracklets)
+    decisions = work.decisions(log)
+    if gone := count_decisions(log) - len(decisions):
+        progress.note(f"review: {gone} decisions are on videos that are not there now; ignored until they are")
+    review = ReviewConstraints.of(decisions, tracklets)
     for overruled in review.overruled[:_MOST_NOTES]:
         progress.note(f"review: {overruled}; decision ignored")
     if len(review.overruled) > _MOST_NOTES:

@@ -10,23 +10,37 @@ from concurrent.futures import as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from reappear.core import SILENT, InputError, Progress, ReappearError, distinct_names, process_pool, read_json_object
+from reappear.core import (
+    SILENT,
+    InputError,
+    Progress,
+    ReappearError,
+    WorkspaceError,
+    distinct_names,
+    offsets_to_owner,
+    process_pool,
+    read_json_object,
+)
 from reappear.core.files import printable, require_regular_file
 from reappear.pipeline.contents import hash_value
-from reappear.pipeline.record import Outcome, Record, run_step
+from reappear.pipeline.record import Changed, Outcome, Record, Update, fingerprint, key_of, read_record, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
+    PART_TAR,
     Columns,
+    CropStore,
     FileHashes,
     ShardWriter,
     atomic_write,
     read_table,
     remove_scratch,
-    shard_path,
+    stamp_decisions,
+    write_earlier,
     write_table,
     write_text,
 )
@@ -49,48 +63,87 @@ from reappear.video import (
 
 from . import IngestSettings
 
+_STEP = "ingest-video"
 _POSTER_WIDTH = 480
 _ENDS_CALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One readable video and its name."""
+    """One readable video: its name, and the hashes of all that its part is made of."""
 
     id: int
     path: Path
     name: str
     camera: str
-    sha256: str
+    inputs: dict[str, str]
+    part: Path
     frames_stated: int
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the part is finished."""
+        return (self.part / "record.json").exists()
 
 
 def ingest_videos(
     videos: Sequence[Path], work: Workspace, settings: IngestSettings, *, progress: Progress = SILENT
 ) -> Record:
-    """Detects and tracks the people of `videos` and writes their crops to `WORK/crops`.
+    """Detects and tracks the people of `videos`; writes their crops to `WORK/parts`, and all tables to `WORK/crops`.
 
-    A video that cannot be read, or has the same content as another, is skipped, with a note and a count. A finished
-    video is not processed again after an interruption.
+    A video that cannot be read, or has the same content as another, is skipped, with a note and a count. A video whose
+    part is finished is not processed again. Where there are crops of other videos, some of which are among those given,
+    the tables are replaced by those of the videos given.
 
     Raises:
         InputError: A path does not exist, no video can be read, or no person was found.
         StorageError: Writing failed. Like every error that would affect the next video too, it ends the call.
+        WorkspaceError: There are crops of other settings, or of other videos alone.
     """
     paths = find_videos(videos, note=progress.note)
-    sources, left_out, inputs = _open_all(paths, settings, work.hashes, progress)
     read = replace(settings, layout="videos", labels_are_truth=False)  # videos have no labels
+    sources, left_out, inputs = _open_all(paths, read, work, progress)
 
     def fill(staging: Path) -> Outcome:
-        return _ingest_all(sources, left_out, staging, settings, progress)
+        made = _ingest_all(sources, left_out, staging, work.crops, read, progress)
+        if (work.crops / "record.json").exists():
+            footage = read_record(work.crops).fingerprint
+            write_earlier(staging, work.crops, footage=footage, content=fingerprint(work.crops))
+            stamp_decisions(work.review, footage=footage)
+        return made
 
-    return run_step(work.crops, step="ingest", settings=read, inputs=inputs, work=fill, progress=progress)
+    def decide(record: Record) -> Changed:
+        if not {source.inputs["video"] for source in sources} & {*record.inputs.values()}:
+            raise WorkspaceError(
+                f"{work.crops} is of other videos, none of which is given now; give all videos, earlier ones too, or "
+                f"name another output"
+            )
+        return "replace" if {source.part.name for source in sources} & {*CropStore(work.crops).parts} else "refuse"
+
+    def discard(staging: Path) -> None:
+        remove_scratch(staging, "*.parquet", "[0-9]*.jpg")
+
+    return run_step(
+        work.crops,
+        step="ingest",
+        settings=read,
+        inputs=inputs,
+        work=fill,
+        update=Update(decide, discard),
+        progress=progress,
+    )
+
+
+def _part_settings(settings: IngestSettings) -> IngestSettings:
+    """The settings that the part of one video depends on."""
+    return replace(settings, camera="file", truth_ids="video")
 
 
 def _open_all(
-    paths: list[Path], settings: IngestSettings, hashes: FileHashes, progress: Progress
+    paths: list[Path], settings: IngestSettings, work: Workspace, progress: Progress
 ) -> tuple[list[_Source], "Counter[str]", dict[str, str]]:
     """The readable videos, numbered; the number skipped by reason; the hash of every file read."""
+    hashes = work.hashes
     stems = [path.name if path.is_dir() else path.stem for path in paths]
     names = distinct_names([path.absolute().with_name(stem) for path, stem in zip(paths, stems, strict=True)])
     sources: list[_Source] = []
@@ -102,19 +155,26 @@ def _open_all(
     left_out: Counter[str] = Counter()
     for i, (path, stem, name) in enumerate(zip(paths, stems, names, strict=True)):
         inputs[f"video {i:05d} {printable(path.name)}"] = "unreadable"
-        footage: Footage | None = None
+        source: _Source | None = None
         content = ""
         with _this_video_only(path) as problem:
             if str(path) != printable(path):
                 raise InputError(f"{printable(path)}: the name has characters that are not text; rename it")
-            inputs[f"video {i:05d} {path.name}"], content = _hash_video(path, hashes)
+            mine = {}
+            mine["video"], content = _hash_video(path, hashes)
+            inputs[f"video {i:05d} {path.name}"] = mine["video"]
             if truth := truth_file(path):
-                inputs[f"truth {i:05d}"] = hashes.sha256(truth)
+                mine["truth"] = inputs[f"truth {i:05d}"] = hashes.sha256(truth)
+            camera = name if settings.camera == "file" else stem.rpartition("_")[0] or stem
+            mine |= _hash_detector_files(path, settings, hashes)
+            part = work.parts / key_of(_STEP, _part_settings(settings), mine)
+            found = _Source(len(sources), path, name, camera, mine, part, 0)
+            if not found.is_done:
                 read_truth(path)
-            footage = open_footage(path)
-            for what, file in settings.detector.files(path).items():
-                inputs[f"{what} {i:05d}"] = hashes.sha256(file)
-        if footage is None or problem:
+                found = replace(found, frames_stated=open_footage(path).frames_stated)
+            inputs |= {f"{what} {i:05d}": one for what, one in mine.items() if what not in ("video", "truth")}
+            source = found
+        if source is None or problem:
             reasons += problem
             left_out["videos that cannot be read"] += 1
             progress.note(f"left out: {'; '.join(problem)}")
@@ -122,12 +182,18 @@ def _open_all(
             left_out["videos of the same content as another"] += 1
             progress.note(f"left out: {path} has the same content as {first}")
         else:
-            camera = name if settings.camera == "file" else stem.rpartition("_")[0] or stem
-            sha = inputs[f"video {i:05d} {path.name}"]
-            sources.append(_Source(len(sources), path, name, camera, sha, footage.frames_stated))
+            sources.append(source)
     if not sources:
         raise _unusable(len(paths), reasons)
     return sources, left_out, inputs
+
+
+def _hash_detector_files(path: Path, settings: IngestSettings, hashes: FileHashes) -> dict[str, str]:
+    try:
+        return {what: hashes.sha256(file) for what, file in settings.detector.files(path).items()}
+    except InputError:
+        open_footage(path)  # what is wrong with the video itself is named first
+        raise
 
 
 def _unusable(count: int, reasons: Sequence[str]) -> InputError:
@@ -156,10 +222,14 @@ def _this_video_only(path: Path) -> Iterator[list[str]]:
 
 
 def _ingest_all(
-    sources: list[_Source], left_out: "Counter[str]", staging: Path, settings: IngestSettings, progress: Progress
+    sources: list[_Source],
+    left_out: "Counter[str]",
+    staging: Path,
+    earlier: Path,
+    settings: IngestSettings,
+    progress: Progress,
 ) -> Outcome:
-    parts = staging / "parts"
-    waiting = [source for source in sources if not _done_mark(parts, source.id).exists()]
+    waiting = [source for source in sources if not source.is_done]
     if waiting and len(waiting) < len(sources):
         progress.note(f"{len(sources) - len(waiting)} of {len(sources)} videos are already done")
     known = all(source.frames_stated for source in waiting)
@@ -169,13 +239,13 @@ def _ingest_all(
         workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
         if workers > 1:
             pool = stack.enter_context(process_pool(workers))
-            jobs = {pool.submit(_try_video, source, staging, settings): source for source in waiting}
+            jobs = {pool.submit(_try_video, source, settings): source for source in waiting}
             for job in as_completed(jobs):
                 failed[jobs[job].id] = job.result()
                 tick(jobs[job].frames_stated)
         else:
             for source in waiting:
-                failed[source.id] = _try_video(source, staging, settings, tick)
+                failed[source.id] = _try_video(source, settings, tick)
 
     reasons = [reason for number in sorted(failed) for reason in failed[number]]
     for reason in reasons:
@@ -183,7 +253,8 @@ def _ingest_all(
     count, sources = len(sources), [source for source in sources if not failed.get(source.id)]
     if not sources:
         raise _unusable(count, reasons)
-    summaries = [read_json_object(_done_mark(parts, source.id)) for source in sources]
+    summaries = [read_json_object(source.part / "summary.json") for source in sources]
+    _note_left_out(CropStore(earlier), sources, progress)
     for source, one in zip(sources, summaries, strict=True):
         if one["damage"]:
             progress.note(f"truncated: {source.path}: {one['frames']} frames read; {one['damage']}")
@@ -208,27 +279,46 @@ def _ingest_all(
             "crops); try another --detector, a lower score, or looser rules (--crop.height, --crop.min_crops)"
         )
     everywhere = settings.truth_ids == "global" or getattr(settings.detector, "ids", "") == "global"
-    if _merge(parts, sources, summaries, staging, same_people=everywhere):
+    if _merge(sources, summaries, staging, same_people=everywhere):
         progress.note(
             "ground truth: equal ids in different videos count as different people; if they are the same person, "
             "give --truth-ids global"
         )
-    remove_scratch(parts, "[0-9]*.json")  # completion files first: one without its table would fail the next call
-    remove_scratch(parts, "[0-9]*.parquet", "[0-9]*.jpg")
     return Outcome(counts, {reason: count for reason, count in dropped.items() if count}, made=int(counts["crops"]))
 
 
+def _note_left_out(earlier: CropStore, sources: list[_Source], progress: Progress) -> None:
+    """Notes the videos that were there, and are not among those given now."""
+    if not (earlier.folder / "record.json").exists():
+        return
+    now = {source.part.name for source in sources}
+    for name, part in zip(earlier.video_names, earlier.parts, strict=True):
+        if part and part not in now:
+            progress.note(
+                f"left out: {name} is not among the videos any more, or has changed; its crops stay in parts/{part} "
+                f"until you remove that folder"
+            )
+
+
 def _try_video(
-    source: _Source, staging: Path, settings: IngestSettings, tick: Callable[[int], None] = lambda frames: None
+    source: _Source, settings: IngestSettings, tick: Callable[[int], None] = lambda frames: None
 ) -> list[str]:
-    """Ingests one video. Returns the reasons why it is skipped; empty if it is not."""
+    """Makes the part of one video. Returns the reasons why it is skipped; empty if it is not."""
+
+    def fill(staging: Path) -> Outcome:
+        try:
+            return _ingest_video(source, staging, settings, tick)
+        except Exception:
+            remove_scratch(staging, "crops.tar", "poster.jpg", "*.parquet", "summary.json")
+            raise
+
     with _this_video_only(source.path) as problem:
-        _ingest_video(source, staging, settings, tick)
+        run_step(source.part, step=_STEP, settings=_part_settings(settings), inputs=source.inputs, work=fill)
     return problem
 
 
-def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick: Callable[[int], None]) -> None:
-    """Writes a shard, a poster, a table of crops, and last the completion file of the video."""
+def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick: Callable[[int], None]) -> Outcome:
+    """Writes the crops of a video, a poster, and the tables of its crops and of all boxes of their tracklets."""
     cv2.setNumThreads(1)  # videos run in parallel, and results must not depend on the number of threads
     footage = open_footage(source.path)
     detector = settings.detector.build(footage)
@@ -255,23 +345,21 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
     _note_tracking(footage, seen, settings)
     there, counts = np.unique(tracks.frame, return_counts=True)
     poster = int(there[counts.argmax()]) if len(there) else 0
-    offset, size = _write_images(footage, source.id, tracks.frame[rows], tracks.box[rows], poster, staging, rules)
-    box = tracks.box[rows]
-    columns = {
-        "video": np.full(len(rows), source.id),
-        "frame": tracks.frame[rows],
-        "time": seen.time[rows],
-        **{side: box[:, i] for i, side in enumerate(("left", "top", "right", "bottom"))},
-        "score": tracks.score[rows],
+    offset, size = _write_images(footage, tracks.frame[rows], tracks.box[rows], poster, staging, rules)
+    columns = _box_columns(seen, rows) | {
         "tracklet": np.repeat(np.arange(len(kept)), [len(mine) for mine in kept]),
-        "shard": np.full(len(rows), source.id),
         "offset": offset,
         "size": size,
         "truth": identity[rows],
     }
-    write_table(_table_of(staging / "parts", source.id), columns)
+    write_table(staging / "crops.parquet", columns)
+    owner = offsets_to_owner(tracks.offsets)
+    whole = [np.flatnonzero(owner == owner[mine[0]]) for mine in kept]
+    every = np.concatenate([*whole, np.zeros(0, np.int64)])
+    numbers = np.repeat(np.arange(len(kept)), [len(mine) for mine in whole])
+    write_table(staging / "boxes.parquet", {"tracklet": numbers, **_box_columns(seen, every)})
     loose = seen.detections - len(tracks.frame)
-    summary = {
+    summary: dict[str, Any] = {
         "size": footage.size,
         "rate": footage.rate,
         "frames": seen.frames,
@@ -284,7 +372,18 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
         "dropped": {**dropped, **({"boxes in no tracklet": loose} if loose else {})},
         "truth": truth is not None,
     }
-    write_text(_done_mark(staging / "parts", source.id), json.dumps(summary))
+    write_text(staging / "summary.json", json.dumps(summary))
+    return Outcome({name: summary[name] for name in ("frames", "seconds", "detections", "tracklets", "crops")})
+
+
+def _box_columns(seen: TrackedVideo, rows: np.ndarray) -> Columns:
+    box = seen.tracks.box[rows]
+    return {
+        "frame": seen.tracks.frame[rows],
+        "time": seen.time[rows],
+        **{side: box[:, i] for i, side in enumerate(("left", "top", "right", "bottom"))},
+        "score": seen.tracks.score[rows],
+    }
 
 
 def _note_tracking(footage: Footage, seen: TrackedVideo, settings: IngestSettings) -> None:
@@ -309,7 +408,7 @@ def _note_tracking(footage: Footage, seen: TrackedVideo, settings: IngestSetting
 
 
 def _write_images(
-    footage: Footage, video: int, frame: np.ndarray, box: np.ndarray, poster: int, staging: Path, rules: CropSettings
+    footage: Footage, frame: np.ndarray, box: np.ndarray, poster: int, staging: Path, rules: CropSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads the needed frames a second time; writes the shard, in frame order, and the poster.
 
@@ -320,15 +419,15 @@ def _write_images(
         InputError: A frame could not be read the second time.
     """
     places = np.zeros((len(frame), 2), np.int64)
-    path = shard_path(staging, video)
+    path = staging / PART_TAR
     path.unlink(missing_ok=True)  # of an interrupted call: a shard that is there would be appended to
     with ShardWriter(path) as shard:
         for picture in footage.frames(only=frozenset([*frame.tolist(), poster])):
             for row in np.flatnonzero(frame == picture.number):
                 crop = cut(picture.image, box[row], padding=rules.padding, max_height=rules.max_height)
-                places[row] = shard.add(f"{video:05d}-{row:07d}.jpg", encode_jpeg(crop, rules.quality))
+                places[row] = shard.add(f"{row:07d}.jpg", encode_jpeg(crop, rules.quality))
             if picture.number == poster:
-                _write_poster(picture.image, _poster(staging / "parts", video), rules.quality)
+                _write_poster(picture.image, staging / "poster.jpg", rules.quality)
         if lacking := int(np.sum(places[:, 1] == 0)):
             raise InputError(
                 f"{footage.path}: {lacking} of {len(frame)} crops are in frames that could not be read a second "
@@ -345,14 +444,11 @@ def _write_poster(image: np.ndarray, path: Path, quality: int) -> None:
         file.write_bytes(encode_jpeg(image, quality))
 
 
-def _merge(
-    parts: Path, sources: list[_Source], summaries: list[dict[str, object]], staging: Path, *, same_people: bool
-) -> bool:
+def _merge(sources: list[_Source], summaries: list[dict[str, object]], staging: Path, *, same_people: bool) -> bool:
     """Writes the tables of all videos, and their posters.
 
     Args:
-        parts: Folder with the tables of each video.
-        sources: The finished videos.
+        sources: The videos, whose parts are finished.
         summaries: Contents of their completion files.
         staging: Folder to write to.
         same_people: Whether equal ids in the ground truth of two videos are one person; otherwise ids are renumbered.
@@ -360,14 +456,14 @@ def _merge(
     Returns:
         Whether equal ids of different videos were renumbered.
     """
-    tables = [read_table(_table_of(parts, source.id)) for source in sources]
+    tables = [read_table(source.part / "crops.parquet") for source in sources]
     tracklets = people = 0
     met: set[int] = set()
     renumbered = False
     for number, (source, table, one) in enumerate(zip(sources, tables, summaries, strict=True)):
         table["tracklet"] = table["tracklet"] + tracklets
         tracklets += int(str(one["tracklets"]))
-        table["video"] = np.full(len(table["video"]), number)
+        table["video"] = table["shard"] = np.full(len(table["tracklet"]), number)
         truth = np.asarray(table["truth"], np.int64)
         ids = set(truth[truth >= 0].tolist())
         if not same_people:
@@ -375,14 +471,10 @@ def _merge(
             met |= ids
             table["truth"] = np.where(truth >= 0, truth + people, truth)
             people += max(ids, default=-1) + 1
-        poster = _poster(parts, source.id)
-        if poster.exists():
-            with atomic_write(_poster(staging / "posters", number)) as file:
+        if (poster := source.part / "poster.jpg").exists():
+            with atomic_write(staging / "posters" / f"{number:05d}.jpg") as file:
                 file.write_bytes(poster.read_bytes())
-    for path in staging.glob("shard-*.tar"):
-        if path not in {shard_path(staging, source.id) for source in sources}:
-            path.unlink()  # of a video that failed after it was written
-    crops: Columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    crops: Columns = {name: np.concatenate([table[name] for table in tables]) for name in ("video", *tables[0])}
     begins = np.flatnonzero(np.diff(crops["tracklet"], prepend=-1))
     ends = np.append(begins[1:], len(crops["tracklet"])) - 1
     write_table(staging / "crops.parquet", crops)
@@ -405,8 +497,10 @@ def _merge(
             "width": sizes[:, 0],
             "height": sizes[:, 1],
             **{name: np.array([one[name] for one in summaries]) for name in ("rate", "frames", "seconds")},
-            "sha256": [source.sha256 for source in sources],
+            "sha256": [source.inputs["video"] for source in sources],
             "truth": np.array([one["truth"] for one in summaries], bool),
+            "part": [source.part.name for source in sources],
+            "content": [fingerprint(source.part) for source in sources],
         },
     )
     return renumbered
@@ -427,15 +521,3 @@ def _hash_video(path: Path, hashes: FileHashes) -> tuple[str, str]:
 
 def _hash_lines(lines: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def _done_mark(parts: Path, video: int) -> Path:
-    return parts / f"{video:05d}.json"
-
-
-def _table_of(parts: Path, video: int) -> Path:
-    return parts / f"{video:05d}.parquet"
-
-
-def _poster(folder: Path, video: int) -> Path:
-    return folder / f"{video:05d}.jpg"

@@ -1,5 +1,6 @@
 """The pretrain step: what a model is trained on, and the training of it."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from reappear.core import SILENT, Progress
 from reappear.data import OWN_LABELS
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.labels import crop_images, identities_folder, labelled_crops
-from reappear.pipeline.record import Record, read_record
+from reappear.pipeline.record import Changed, Record, read_record
 from reappear.pipeline.validation import Validation, held_out, validation_crops
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore
@@ -27,6 +28,7 @@ def pretrain(
     *,
     labels: str | None = None,
     resume: str | Path = "auto",
+    decide: Callable[[Record], Changed] | None = None,
     progress: Progress = SILENT,
 ) -> Record:
     """Trains a backbone on the crops of a workspace.
@@ -40,6 +42,8 @@ def pretrain(
             `correlate` wrote. Other methods have their own.
         resume: "auto" continues an interrupted training of this name, if its settings are the same. "never" discards
             it. A path is a checkpoint, or a folder of them, of the same training elsewhere, to continue from.
+        decide: What happens to a model of this name by the same settings, but of other crops or identities: it is
+            kept, or replaced and kept under another name; refused if not given.
         progress: Progress listener.
 
     Raises:
@@ -72,7 +76,7 @@ def pretrain(
         keep=settings.keep,
         resume=resume,
     )
-    return train_model(training, work.model(name), step="pretrain", inputs=inputs, progress=progress)
+    return train_model(training, work.model(name), step="pretrain", inputs=inputs, decide=decide, progress=progress)
 
 
 def _read(work: Workspace, crops: CropStore, settings: PretrainSettings, labels: str) -> "TrainingSet":

@@ -35,7 +35,7 @@ class Run:
         label: Name of its folder, unique among the runs.
         work: The workspace.
         records: Step, such as "ingest" or "embed round0" → its record, in execution order.
-        reports: Identities folder → its report, rounds in order.
+        reports: Identities folder of the present crops → its report, rounds in order.
         training: Model → its metrics, one mapping per logged step.
         scores: Evaluation → its scores.
     """
@@ -197,7 +197,11 @@ def _read_run(label: str, work: Workspace) -> Run:
         label=label,
         work=work,
         records=records,
-        reports={f.name: _read_json(f / "report.json") for f in _finished(work.root / "identities")},
+        reports={
+            f.name: _read_json(f / "report.json")
+            for f in _finished(work.root / "identities")
+            if not work.is_of_earlier_crops(read_record(f))
+        },
         training={
             f.name: _read_lines(f / "metrics.jsonl")
             for f in _finished(work.root / "models")

@@ -1,11 +1,13 @@
 """A training as a recorded step, in one or several processes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from reappear.core import SILENT, Progress, WorkspaceError
 from reappear.pipeline.contents import hash_files
-from reappear.pipeline.record import Outcome, Record, read_record, run_step
+from reappear.pipeline.record import Changed, Outcome, Record, Update, read_record, run_step
 from reappear.pipeline.validation import Validation
 from reappear.store import FileHashes, remove_scratch
 from reappear.train import parallel
@@ -27,15 +29,24 @@ def file_inputs(settings: BaseTrainSettings, hashes: FileHashes) -> dict[str, st
 
 
 def train_model(
-    training: Training, folder: Path, *, step: str, inputs: Mapping[str, Path | str], progress: Progress
+    training: Training,
+    folder: Path,
+    *,
+    step: str,
+    inputs: Mapping[str, Path | str],
+    decide: Callable[[Record], Changed] | None = None,
+    progress: Progress,
 ) -> Record:
     """Runs a training once; the same in every process that torchrun started.
+
+    A model that is replaced is kept beside the new one, as NAME-earlier1 and so on.
 
     Args:
         training: What is trained.
         folder: Of the model.
         step: Name of the step.
         inputs: See `run_step`.
+        decide: What happens to a model of other inputs, see `Update`; it is refused if not given.
         progress: Progress listener.
     """
     with parallel.process_group(training.device) as (rank, world):
@@ -65,6 +76,7 @@ def train_model(
                 inputs=inputs,
                 work=train_in,
                 clear=_clear if training.resume == "never" else None,
+                update=None if decide is None else Update(decide, _clear, partial(_free_name, folder)),
                 progress=progress,
             )
         except BaseException:
@@ -73,6 +85,11 @@ def train_model(
             raise
         release_ranks()
         return record
+
+
+def _free_name(folder: Path) -> str:
+    names = (f"{folder.name}-earlier{number}" for number in count(1))
+    return next(name for name in names if not folder.with_name(name).exists())
 
 
 def _clear(staging: Path) -> None:
