@@ -1,7 +1,12 @@
 """Videos added, removed, renamed and broken between runs: the new ones alone are processed, numbers stay."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from itertools import combinations
 
 import numpy as np
@@ -151,6 +156,43 @@ def test_only_new_videos_are_processed_and_people_keep_their_numbers(shelf, tmp_
     state = digests(work.root / "identities")
     go(folder, work)
     assert digests(work.root / "identities") == state
+
+
+@pytest.mark.slow
+def test_ten_kills_give_the_same_bytes(shelf, tmp_path):
+    folder, work, other = tmp_path / "films", Workspace(tmp_path / "w"), Workspace(tmp_path / "whole")
+    put(shelf, folder, "abcd")
+    go(folder, work)
+    shutil.copytree(work.root, other.root)
+    put(shelf, folder, "efg")
+    remove(folder, "b")
+    go(folder, other)
+    program = (
+        "from pathlib import Path\n"
+        "from reappear.pipeline.workspace import Workspace\n"
+        "from tests.pipeline.test_new_videos import go\n"
+        f"go(Path({str(folder)!r}), Workspace(Path({str(work.root)!r})))\n"
+    )
+    command = [sys.executable, "-c", program]
+    random = np.random.default_rng(3)
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", program.rpartition("go(")[0]], check=True)
+    imports = time.monotonic() - begun
+    for _ in range(10):
+        process = subprocess.Popen(command)
+        time.sleep(imports + random.uniform(0.0, 3.0))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert (work.crops / "record.json").exists() or (work.root / "crops.partial" / "record.json").exists()
+    subprocess.run(command, check=True)
+    sound(work)
+    assert results(work) == results(other)
+    assert who(work) == who(other)
+
+
+def results(work):
+    """Files of all steps, but for the times that are in reports."""
+    return {name: one for name, one in digests(work.root).items() if "/" in name and not name.endswith("report.json")}
 
 
 @pytest.mark.slow

@@ -16,8 +16,12 @@ from reappear.pipeline.evaluate.vectors import VectorSettings
 from reappear.pipeline.record import Outcome, Record, read_record, run_step
 from reappear.pipeline.settings import Field, describe, operational_names, resolve, result_settings, to_plain
 
-# `run` and `demo` have the records of their steps; `report` and `search` have none.
-STEPS = [name for name, entry in COMMANDS.items() if entry.settings and name not in ("run", "demo", "report", "search")]
+# `run` and `demo` have the records of their steps; the last three have none.
+STEPS = [
+    name
+    for name, entry in COMMANDS.items()
+    if entry.settings and name not in ("run", "demo", "report", "search", "render")
+]
 CLASSES = {
     **{name: getattr(import_module("reappear.pipeline." + module), cls)
        for name in STEPS for module, _, cls in [COMMANDS[name].settings.partition(":")]},

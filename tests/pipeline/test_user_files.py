@@ -54,6 +54,7 @@ ARGUMENTS = {
     "explain": ["W", "0"],
     "review": ["W", "merge", "0", "1"],
     "search": ["W", "crop:0"],
+    "render": ["W", "0001", "--out", "OUT.mp4"],
 }
 NO_NAMES = {
     ("review", "decision"),
@@ -63,6 +64,7 @@ NO_NAMES = {
     ("finetune", "resume"),
     ("models", "which"),
     ("search", "query"),
+    ("render", "video"),
     ("search", "box"),
 }
 

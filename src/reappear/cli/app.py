@@ -394,9 +394,28 @@ def export_data(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Exports crops with identities in a standard layout, or likely label errors of a set."""
+    """Exports crops with identities in a standard layout, sightings, boxes of frames, or likely label errors."""
     made = _step("export_data")(_workspace(work), out, settings, identities=identities, progress=listener(quiet))
     _print_record(made, as_json)
+
+
+def render(
+    settings: Any,
+    work: Work,
+    video: Annotated[str, typer.Argument(help="Name of a video in the workspace, or its path.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new .mp4 file.")],
+    identities: Annotated[
+        str | None,
+        typer.Option(help='Name of identities, or "tracklet", "given", "true".', show_default="the newest"),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Writes a video with the boxes of its people, coloured by identity; --blur heads or people to show it to others.
+
+    Only people who were detected are blurred: look at the result before you hand it on.
+    """
+    made = _step("render")(_workspace(work), video, out, settings, identities=identities, progress=listener(quiet))
+    typer.echo(f"video: {made}")
 
 
 def synthesize(
@@ -609,6 +628,7 @@ COMMANDS = {
     "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings", first=_PRETRAIN_FIRST),
     "finetune": Entry(finetune, "Steps", "finetune:FinetuneSettings", first=_FINETUNE_FIRST),
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
+    "render": Entry(render, "Steps", "render:RenderSettings"),
     "export-data": Entry(export_data, "Steps", "export_data:ExportDataSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "explain": Entry(explain, "Review"),

@@ -1,4 +1,4 @@
-"""export-data: writes crops with identities in a public layout, or a list of likely label errors."""
+"""export-data: writes crops with identities in a public layout, their sightings, or likely label errors."""
 
 import json
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from reappear.store import (
 from .label_issues import find_label_issues
 from .labels import identities_folder, labelled_crops
 from .record import Outcome, Record, require_made_of, run_step
+from .sightings import write_mot, write_sightings
 from .workspace import Workspace
 
 _BLOCK = 8192  # crops that an interruption costs, and in a file of Parquet or WebDataset
@@ -33,8 +34,9 @@ class ExportDataSettings:
     """What to write."""
 
     to: Annotated[
-        Literal["market1501", "cion_al", "coco", "parquet", "webdataset", "label-issues"],
-        "a layout of images; or label-issues: a list of likely label errors",
+        Literal["market1501", "cion_al", "coco", "parquet", "webdataset", "sightings", "mot", "label-issues"],
+        "a layout of images; sightings: who was where and when, as CSV and Parquet; mot: the boxes of each frame of "
+        "each video, with identities that hold across videos; or label-issues: a list of likely label errors",
     ] = "parquet"
 
 
@@ -46,7 +48,7 @@ def export_data(
     identities: str | None = None,
     progress: Progress = SILENT,
 ) -> Record:
-    """Writes the crops that have an identity, sorted by it, to `out`. Resumes an interrupted call.
+    """Writes the crops that have an identity, their sightings, or boxes to `out`. Resumes an interrupted call.
 
     Args:
         work: The workspace.
@@ -72,7 +74,7 @@ def export_data(
         if identities in OWN_LABELS:
             raise InputError(f"label-issues needs identities that `correlate` wrote, not {identities!r}")
         inputs["embeddings"] = _embeddings(work, identities)
-    else:
+    elif settings.to in WRITERS:
         crops.require_images()
 
     chosen = identities
@@ -80,6 +82,10 @@ def export_data(
     def fill(staging: Path) -> Outcome:
         if settings.to == "label-issues":
             return _write_label_issues(work, crops, chosen, staging, progress)
+        if settings.to == "sightings":
+            return write_sightings(work, chosen, staging)
+        if settings.to == "mot":
+            return write_mot(work, chosen, staging, progress)
         return _write_images(work, crops, chosen, WRITERS[settings.to], staging, progress)
 
     return run_step(out, step="export-data", settings=settings, inputs=inputs, work=fill, progress=progress)

@@ -21,6 +21,7 @@ class TrackedVideo:
         tracks: Tracklets sorted by first frame.
         time: Seconds of each row of `tracks`.
         size: Width and height in pixels of the frame of each row of `tracks`.
+        ids: The id of each tracklet: the detector's, where it has ids, else the tracker's.
         detections: Boxes found, in tracklets or not.
         frames: Frames decoded.
         seconds: Time of the last processed frame.
@@ -31,6 +32,7 @@ class TrackedVideo:
     tracks: Tracks
     time: Float[np.ndarray, " n"]
     size: Int[np.ndarray, "n 2"]
+    ids: Int[np.ndarray, " t"]
     detections: int
     frames: int
     seconds: float
@@ -64,7 +66,7 @@ def follow(
         tick(stride)
     owner = np.concatenate([*owners, np.zeros(0, np.int64)])
     # Stable: within a tracklet the frames stay in order.
-    _, first, number, lengths = np.unique(owner, return_index=True, return_inverse=True, return_counts=True)
+    names, first, number, lengths = np.unique(owner, return_index=True, return_inverse=True, return_counts=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     order = np.argsort(rank[number], kind="stable")
@@ -78,6 +80,7 @@ def follow(
         tracks,
         time=np.concatenate([*times, np.zeros(0)])[order],
         size=np.concatenate([*sizes, np.zeros((0, 2), np.int64)])[order],
+        ids=names[np.argsort(first)].astype(np.int64),
         detections=detections,
         frames=footage.frames_read,
         seconds=looked[-1] if looked else 0.0,

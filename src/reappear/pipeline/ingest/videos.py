@@ -278,13 +278,18 @@ def _ingest_all(
             f"no person was found in {len(sources)} videos ({counts['detections']} boxes, none passes the rules for "
             "crops); try another --detector, a lower score, or looser rules (--crop.height, --crop.min_crops)"
         )
-    everywhere = settings.truth_ids == "global" or getattr(settings.detector, "ids", "") == "global"
+    everywhere = settings.truth_ids == "global" or _has_global_ids(settings)
     if _merge(sources, summaries, staging, same_people=everywhere):
         progress.note(
             "ground truth: equal ids in different videos count as different people; if they are the same person, "
             "give --truth-ids global"
         )
     return Outcome(counts, {reason: count for reason, count in dropped.items() if count}, made=int(counts["crops"]))
+
+
+def _has_global_ids(settings: IngestSettings) -> bool:
+    """Whether an id of the detector's boxes is one person in all videos."""
+    return getattr(settings.detector, "ids", "") == "global"
 
 
 def _note_left_out(earlier: CropStore, sources: list[_Source], progress: Progress) -> None:
@@ -352,12 +357,13 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
         "size": size,
         "truth": identity[rows],
     }
-    write_table(staging / "crops.parquet", columns)
     owner = offsets_to_owner(tracks.offsets)
-    whole = [np.flatnonzero(owner == owner[mine[0]]) for mine in kept]
-    every = np.concatenate([*whole, np.zeros(0, np.int64)])
-    numbers = np.repeat(np.arange(len(kept)), [len(mine) for mine in whole])
-    write_table(staging / "boxes.parquet", {"tracklet": numbers, **_box_columns(seen, every)})
+    if _has_global_ids(settings):
+        columns["given"] = seen.ids[owner[rows]]
+    write_table(staging / "crops.parquet", columns)
+    number = np.full(len(tracks), -1)  # of tracklets that are not kept
+    number[[owner[mine[0]] for mine in kept]] = np.arange(len(kept))
+    write_table(staging / "boxes.parquet", {"tracklet": number[owner], **_box_columns(seen, np.arange(len(owner)))})
     loose = seen.detections - len(tracks.frame)
     summary: dict[str, Any] = {
         "size": footage.size,
@@ -475,6 +481,9 @@ def _merge(sources: list[_Source], summaries: list[dict[str, object]], staging: 
             with atomic_write(staging / "posters" / f"{number:05d}.jpg") as file:
                 file.write_bytes(poster.read_bytes())
     crops: Columns = {name: np.concatenate([table[name] for table in tables]) for name in ("video", *tables[0])}
+    if "given" in crops:
+        names, crops["label"] = np.unique(crops.pop("given"), return_inverse=True)
+        write_table(staging / "labels.parquet", {"name": [str(name) for name in names.tolist()]})
     begins = np.flatnonzero(np.diff(crops["tracklet"], prepend=-1))
     ends = np.append(begins[1:], len(crops["tracklet"])) - 1
     write_table(staging / "crops.parquet", crops)

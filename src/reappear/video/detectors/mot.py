@@ -30,7 +30,7 @@ class MotSettings:
     ids: Annotated[
         Literal["none", "video", "global"],
         "use of the ids in the file: none = ignored, boxes are tracked; video = an id is a tracklet of its video; "
-        "global = also one person across videos, in the ground truth too (as --truth-ids global)",
+        "global = also one person across videos: labels `given`, and in the ground truth too (as --truth-ids global)",
     ] = "none"
     score: Annotated[Fraction, "boxes below this confidence are left out"] = 0.0
 
