@@ -158,6 +158,7 @@ def _correlate(
     found = replace_fields(found, assignment=Assignment(found.assignment.tracklet, identity))
     found.report["numbers"] = changes
     if text := format_changes(changes):
+        changes["summary"] = text
         progress.note(f"correlate: {text}")
     write_table(staging / TABLE, table)
     write_identities(staging, found)

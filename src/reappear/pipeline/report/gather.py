@@ -98,6 +98,8 @@ def numbers(runs: Sequence[Run]) -> Tree:
         peak_memory_mb {STEP: LEAF}
         thresholds   {ROUND: {run: thresholds in the report of correlate}}
         review       {ROUND: {run: review decisions by kind, and the ignored ones}}
+        changes      {ROUND: {run: what changed since the run before: numbers of identities that are new, grown, merged,
+                     split, gone, and a summary}}; only of rounds that have a run before
         versions     {package: [version, ...]}, more than one where steps differ
         settings     {run: {STEP: settings}}; absolute paths are relative to the workspace, or reduced to their last
                      part: reports contain no folders of this machine
@@ -123,6 +125,11 @@ def numbers(runs: Sequence[Run]) -> Tree:
             name: {run.label: run.reports[name]["review"] for run in runs if "review" in run.reports.get(name, {})}
             for name in _names(run.reports for run in runs)
             if any("review" in run.reports.get(name, {}) for run in runs)
+        },
+        "changes": {
+            name: {run.label: run.reports[name]["numbers"] for run in runs if _has_changes(run.reports.get(name, {}))}
+            for name in _names(run.reports for run in runs)
+            if any(_has_changes(run.reports.get(name, {})) for run in runs)
         },
         "versions": _versions(runs),
         "settings": {
@@ -261,6 +268,10 @@ def _footage(run: Run) -> Tree | None:
 
 def _noise(report: Tree) -> Tree:
     return {stage["name"]: stage["noise"] for stage in report.get("stages", []) if "noise" in stage}
+
+
+def _has_changes(report: Tree) -> bool:
+    return "summary" in report.get("numbers", {})
 
 
 def _stages(report: Tree) -> Tree:
