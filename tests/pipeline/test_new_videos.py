@@ -261,6 +261,10 @@ def test_model_is_kept_or_trained_anew(shelf, tmp_path):
         <= {name.removeprefix("round0/"): digest for name, digest in retrained.items()}.items()
     )
     sound(work)
+    shutil.rmtree(work.identities("round0"))
+    other = CorrelateSettings(linking="closure", thresholds="0.4,0.2")
+    with pytest.raises(WorkspaceError, match="another input: identities"):
+        go(folder, work, correlate=other)
 
 
 def test_other_videos_alone_are_refused(shelf, tmp_path):

@@ -61,6 +61,7 @@ def home(tiny_world, tmp_path_factory):
     other = Workspace(home / "v" / "work")
     evaluate(other, EvaluateSettings(protocol="no-camera"), data=[home / "q.npz", home / "g.npz"])
     shutil.copytree(work.crops, other.crops)
+    shutil.copytree(work.parts, other.parts)
     report([work, other], home / "both", replace(settings.report, projected=0))
     vectors = Workspace(home / "vectors")
     np.save(home / "v.npy", np.repeat(np.eye(2, dtype=np.float32), 4, axis=0))

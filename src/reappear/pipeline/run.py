@@ -120,7 +120,9 @@ def correlate_in_rounds(
 
 
 def _keep_or_replace(work: Workspace, settings: RunSettings, progress: Progress, model: Record) -> Changed:
-    """Whether a model that was trained on other crops, or other identities of them, is kept."""
+    """Whether a model that was trained on an earlier state of the crops is kept."""
+    if model.inputs.get("crops") == fingerprint(work.crops):  # on other identities of the same
+        return "replace" if settings.retrain else "refuse"
     share = _share_of_new_crops(work, model)
     if share is None:
         return "refuse"
@@ -134,11 +136,9 @@ def _keep_or_replace(work: Workspace, settings: RunSettings, progress: Progress,
 
 def _share_of_new_crops(work: Workspace, model: Record) -> float | None:
     """The share of crops that are of no video that the model was trained on; None where those are unknown."""
-    store, trained = work.open_crops(), model.inputs.get("crops")
-    if trained == fingerprint(work.crops):
-        return 0.0
+    store = work.open_crops()
     rows = store.earlier()
-    seen = rows["part"][rows["content"] == trained]
+    seen = rows["part"][rows["content"] == model.inputs.get("crops")]
     if not len(seen):
         return None
     now = store.part_sizes()

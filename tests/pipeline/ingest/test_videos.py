@@ -196,12 +196,14 @@ def test_finished_videos_are_not_repeated(films, tmp_path, done):
     ingest([films], work, IngestSettings(workers=1, truth_ids="global"), progress=listener)
     assert listener.done == 2 * FRAMES
     assert digests(work.crops) == digests(done[0].crops)
+    assert digests(work.parts) == digests(done[0].parts)
 
 
 @pytest.mark.slow
 def test_workers_change_nothing(films, tmp_path, done):
     ingest([films], Workspace(tmp_path), IngestSettings(workers=2, truth_ids="global"))
     assert digests(tmp_path / "crops") == digests(done[0].crops)
+    assert digests(tmp_path / "parts") == digests(done[0].parts)
 
 
 @pytest.mark.slow
@@ -223,6 +225,7 @@ def test_kill_at_any_moment_gives_the_same_result(films, tmp_path, done):
         process.wait()
     subprocess.run([sys.executable, str(script)], check=True)
     assert digests(tmp_path / "crops") == digests(done[0].crops)
+    assert digests(tmp_path / "parts") == digests(done[0].parts)
 
 
 @pytest.mark.real
