@@ -77,7 +77,7 @@ def stamp_decisions(path: Path, *, footage: str) -> None:
     if not path.exists():
         return
     read_decisions(path, footage=footage, renumber=lambda other: Renumbering.none())
-    plain = [json.loads(line) for line in read_text(path).splitlines()]
+    plain = [parse_json(line, path) for line in read_text(path).splitlines()]
     if any("footage" not in one for one in plain):
         lines = [json.dumps({**one, "footage": one.get("footage", footage)}, ensure_ascii=False) for one in plain]
         write_text(path, "".join(line + "\n" for line in lines))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from reappear.core import Assignment, InputError, Progress, TrackletSet
 from reappear.denoise.average_link import FEWEST
+from reappear.store import read_npy
 
 from .settings import CorrelateSettings
 
@@ -42,7 +43,7 @@ def linked_rows(tracklets: TrackletSet, vectors: Float[np.ndarray, "t d"] | None
         known = of_crops.any(axis=1) & of_tracklets.any(axis=1)
         rows[some] = np.where(known[:, None], of_tracklets, of_crops)
     rows.flush()
-    return replace(tracklets, embeddings=np.load(file, mmap_mode="r"))
+    return replace(tracklets, embeddings=read_npy(file))
 
 
 def choose_linking(
