@@ -11,6 +11,7 @@ Speed: unit vectors drawn at random, eight crops a tracklet; six searches by a c
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,14 @@ def speed(out: Path, crops: int, width: int) -> dict[str, Any]:
 
 def once(work: Workspace) -> dict[str, Any]:
     """Six searches, one after the other."""
-    seconds = []
+    seconds, processor_seconds = [], []
     for crop in range(0, 6000, 1000):
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         search(work, Query(f"crop:{crop}"), SearchSettings())
         seconds.append(round(time.perf_counter() - begun, 3))
-    return {"seconds": seconds, "peak_mb": round(measure.peak_mb())}
+        processor_seconds.append(round(time.process_time() - used, 3))
+    peak = round(measure.peak_mb())
+    return {"seconds": seconds, "processor_seconds": processor_seconds, "load": os.getloadavg()[0], "peak_mb": peak}
 
 
 def main() -> None:
