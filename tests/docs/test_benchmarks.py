@@ -50,6 +50,15 @@ def test_comparisons_of_trainings_run_at_small_sizes(words: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_benchmark_of_searches_runs_at_a_small_size(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT.with_name("search.py")), str(tmp_path), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert "recall_at_5" in done.stdout
+    assert "processor_seconds" in done.stdout
+
+
+@pytest.mark.slow
 def test_cost_of_the_terms_is_measured_beside_the_methods_without_them(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT.with_name("intra_identity.py")), str(tmp_path), "--cost", "--quick"]
     command += ["--arms", "upreid", "--images", "4", "--steps", "1", "--rounds", "1", "--height", "64"]

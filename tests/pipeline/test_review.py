@@ -44,6 +44,21 @@ def decided(work, name="after", *, start=None, **settings):
     return read_identities(work.identities(name)), record
 
 
+def test_reviewed_identities_keep_numbers(work):
+    before = identity_of(work)
+    one, other = np.unique(before[before >= 0])[[1, 3]].tolist()
+    review(work, "merge", ReviewTarget([one, other], identities="before"))
+    settings = CorrelateSettings(thresholds="0.3,0.25")
+    correlate(work, "kept", settings, embeddings="round1", numbers="before")
+    after = identity_of(work, "kept")
+    merged = np.isin(before, [one, other])
+    assert set(after[merged].tolist()) <= {one, other}
+    assert len(set(after[merged].tolist())) == 1
+    assert np.array_equal(after[~merged], before[~merged])
+    with pytest.raises(InputError, match="no identities 'lost'"):
+        correlate(work, "new", settings, embeddings="round1", numbers="lost")
+
+
 def identity_of(work, name="before"):
     return read_identities(work.identities(name)).assignment.identity
 

@@ -110,12 +110,22 @@ def correlate(
         str | None, typer.Option("--name", "-n", help="Name of the result; that of the embeddings if not given.")
     ] = None,
     start: Annotated[str | None, typer.Option(help="Earlier identities to start from; tracklets if not given.")] = None,
+    numbers: Annotated[
+        str | None,
+        typer.Option(help="Earlier identities whose numbers are kept; new numbers from 0 if not given."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Embeddings to identities: removes noise from tracklets and links those of one person across videos."""
     made = _step("correlate")(
-        _workspace(work), name or embeddings, settings, embeddings=embeddings, start=start, progress=listener(quiet)
+        _workspace(work),
+        name or embeddings,
+        settings,
+        embeddings=embeddings,
+        start=start,
+        numbers=numbers,
+        progress=listener(quiet),
     )
     _print_record(made, as_json)
 
@@ -300,7 +310,8 @@ def search(
     ] = None,
     identities: Whose = None,
     embeddings: Annotated[
-        str | None, typer.Option(help="Name of the embeddings that are compared.", show_default="the newest")
+        str | None,
+        typer.Option(help="Name of the embeddings that are compared.", show_default="the newest of a round, or of all"),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Writes query and sightings as a contact sheet; none if not given.")

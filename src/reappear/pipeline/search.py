@@ -154,7 +154,7 @@ def search(
         query: The person.
         settings: Which sightings are listed.
         identities: Name of the identities shown; the newest if not given.
-        embeddings: Name of the embeddings compared; the newest if not given.
+        embeddings: Name of the embeddings compared; the newest of a round, or of all, if not given.
         progress: Progress listener.
 
     Raises:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,10 +117,18 @@ class Workspace:
             InputError: There are no such identities.
             WorkspaceError: They belong to other crops than those of the workspace.
         """
+        require_made_of(self.existing_identities(name), crops=self.crops)
+        return self.identities(name)
+
+    def existing_identities(self, name: str) -> Path:
+        """The identities of this name, of the present crops or of an earlier state.
+
+        Raises:
+            InputError: There are no such identities.
+        """
         if not (self.identities(name) / "record.json").exists():
             there = ", ".join(path.name for path in self._finished("identities")) or "none; run `reappear correlate`"
             raise InputError(f"{self.root} has no identities {name!r} (available: {there})")
-        require_made_of(self.identities(name), crops=self.crops)
         return self.identities(name)
 
     def newest_identities(self) -> str:
@@ -137,7 +146,7 @@ class Workspace:
         return bool(self._finished("identities"))
 
     def newest_embeddings(self) -> str:
-        """The name of the newest embeddings.
+        """The name of the newest embeddings of a round, or of all where there is no round.
 
         Raises:
             InputError: There are none yet.
@@ -145,7 +154,8 @@ class Workspace:
         there = self._finished("embeddings")
         if not there:
             raise InputError(f"{self.root} has no embeddings yet; run `reappear embed {self.root}`")
-        return there[-1].name
+        rounds = [path for path in there if re.fullmatch(r"round\d+(-review\d+)?", path.name)]
+        return (rounds or there)[-1].name
 
     def _finished(self, kind: str) -> list[Path]:
         """Finished folders of the present crops in a folder of results, in the order they were finished."""

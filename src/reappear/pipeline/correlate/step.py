@@ -67,7 +67,8 @@ def correlate(
         embeddings: Name of the embeddings to read.
         start: Name of earlier identities to start from, which are kept; only the cross-video stage runs. None = start
             from tracklets.
-        numbers: Name of identities whose numbers are kept where there are none of this name; these change no result.
+        numbers: Name of identities, of any state of the crops, whose numbers are kept where there are none of this
+            name yet. Numbers say nothing of who is who, and are no input of the step.
         replace: Identities of this name by other embeddings are replaced too.
         progress: Progress listener.
     """
@@ -77,7 +78,9 @@ def correlate(
     log = review_log(work, settings)
     decided = hash_files({"review": log} if log else {}, work.hashes)
     memory = parse_memory(settings.memory)
-    folders = [work.identities(one) for one in (name, numbers) if one is not None]
+    folders = [work.identities(name)]
+    if numbers is not None:
+        folders.append(work.existing_identities(numbers))
 
     def fill(staging: Path) -> Outcome:
         earlier = next((folder for folder in folders if (folder / "record.json").exists()), None)
