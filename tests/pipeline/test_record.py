@@ -1,6 +1,7 @@
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from reappear.core import InputError, SettingsError, StorageError, WorkspaceError, settings
 from reappear.pipeline import record
-from reappear.pipeline.record import Outcome, Record, read_record, run_step
+from reappear.pipeline.record import Outcome, Record, Update, read_record, run_step
 
 
 @settings
@@ -155,6 +156,86 @@ def test_empty_unfinished_work_is_replaced(tmp_path):
     (staging / "lock").touch()
     once(tmp_path / "out")
     assert (tmp_path / "out").is_dir()
+
+
+def update_to(folder: Path, source: str, decision="replace", knobs=None, archive=None, work=None) -> Record:
+    """A step whose result is the content of its source, and what was there before."""
+
+    def fill(staging: Path) -> Outcome:
+        before = (folder / "result.txt").read_text() if folder.exists() else ""
+        (staging / "result.txt").write_text(before + source)
+        return Outcome()
+
+    return run_step(
+        folder,
+        step="try",
+        settings=knobs or Knobs(),
+        inputs={"source": source},
+        work=work or fill,
+        update=Update(lambda record: decision, lambda staging: (staging / "half.txt").unlink(), archive),
+    )
+
+
+def test_result_of_other_inputs_is_replaced_kept_or_refused(tmp_path):
+    out = tmp_path / "out"
+    update_to(out, "a")
+    assert update_to(out, "a").already_done
+    assert not update_to(out, "b").already_done
+    assert tree(tmp_path).keys() == {"out/record.json", "out/result.txt"}
+    assert (out / "result.txt").read_text() == "ab"
+    assert read_record(out).inputs == {"source": "b"}
+    before = tree(tmp_path)
+    assert update_to(out, "c", "keep").already_done
+    with pytest.raises(WorkspaceError, match="another input: source"):
+        update_to(out, "c", "refuse")
+    with pytest.raises(WorkspaceError, match=r"another loud \(1, now 2\)"):
+        update_to(out, "c", knobs=Knobs(loud=2))
+    assert tree(tmp_path) == before
+    update_to(out, "c", archive=lambda: "old")
+    assert (tmp_path / "old" / "result.txt").read_text() == "ab"
+    assert (out / "result.txt").read_text() == "abc"
+
+
+def test_unfinished_work_of_other_inputs_is_discarded(tmp_path):
+    out = tmp_path / "out"
+    update_to(out, "a")
+    with pytest.raises(InputError):
+        update_to(out, "b", work=fails_half_way)
+    assert (out / "result.txt").read_text() == "a"
+    (tmp_path / "out.partial" / "mine.txt").write_text("mine")
+    update_to(out, "c")
+    assert sorted(tree(out)) == ["mine.txt", "record.json", "result.txt"]
+
+
+@pytest.mark.parametrize("archive", [None, lambda: "old"])
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_stop_while_a_result_is_replaced(tmp_path, monkeypatch, stop_at, archive):
+    """Before the old result is moved away, between the two renames, and before the old one is removed."""
+    out, seen = tmp_path / "out", []
+    update_to(out, "a")
+    rename, rmtree = Path.rename, shutil.rmtree
+
+    def count():
+        seen.append(1)
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+
+    def stops(path, target):
+        count()
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stops)
+        patch.setattr(shutil, "rmtree", lambda *given, **named: count() or rmtree(*given, **named))
+        with pytest.raises(KeyboardInterrupt):
+            update_to(out, "b", archive=archive)
+    assert out.exists() or (tmp_path / "out.partial" / "record.json").exists()
+    update_to(out, "b", archive=archive)
+    assert (out / "result.txt").read_text() == "ab"
+    kept = {"old/record.json", "old/result.txt"} if archive else set()
+    assert tree(tmp_path).keys() == {"out/record.json", "out/result.txt"} | kept
+    update_to(out, "c")
+    assert (out / "result.txt").read_text() == "abc"
 
 
 def test_restart_removes_only_files_of_the_step(tmp_path):

@@ -269,8 +269,10 @@ def _publish(staging: Path, folder: Path, update: Update | None = None) -> None:
 
 def _finish_replacing(staging: Path, folder: Path) -> None:
     """Ends a replacement that was killed between its renames, and removes what it left."""
-    if not folder.exists() and not folder.is_symlink() and (staging / "record.json").exists():
-        _publish(staging, folder)
+    is_free = not folder.exists() and not folder.is_symlink()
+    if is_free and (staging / "record.json").exists() and _read_begun(staging) is not None:
+        with _exclusive_lock(staging):
+            _publish(staging, folder)
     if folder.exists():
         shutil.rmtree(folder.with_name(folder.name + _REPLACED), ignore_errors=True)
 
