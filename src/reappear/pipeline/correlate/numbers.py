@@ -1,6 +1,5 @@
 """Numbers of identities that last from run to run."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def keep_numbers(
     away = {name: values[~present] for name, values in rows.items()}
     now = _columns(part, local, new)
     columns = {name: np.concatenate([now[name], away[name].astype(now[name].dtype)]) for name in now}
-    changes = {"next": used, **_changes(new, old, set(rows["identity"].tolist()))}
+    changes = {"next": used, **_changes(new, old, np.unique(rows["identity"]))}
     return new, changes, columns
 
 
@@ -87,33 +86,47 @@ def _match(
 ) -> tuple[Int[np.ndarray, " k"], int]:
     """The number of each identity, and the lowest number that is then unused."""
     number = np.full(int(identity.max(initial=-1)) + 1, -1, np.int64)
-    shared = (identity >= 0) & (old >= 0)
-    pairs, counts = np.unique(np.stack([old[shared], identity[shared]]), axis=1, return_counts=True)
+    mine, earlier, counts = _pairs(identity, old)
     given: set[int] = set()
-    for place in np.lexsort((pairs[1], pairs[0], -counts)).tolist():
-        earlier, mine = int(pairs[0, place]), int(pairs[1, place])
-        if earlier not in given and number[mine] < 0:
-            number[mine] = earlier
-            given.add(earlier)
+    for place in np.lexsort((mine, earlier, -counts)).tolist():
+        if number[mine[place]] < 0 and int(earlier[place]) not in given:
+            number[mine[place]] = earlier[place]
+            given.add(int(earlier[place]))
     there = np.unique(identity[identity >= 0])
     fresh = there[number[there] < 0]
     number[fresh] = unused + np.arange(len(fresh))
     return number, unused + len(fresh)
 
 
-def _changes(new: Int[np.ndarray, " t"], old: Int[np.ndarray, " t"], ever: set[int]) -> dict[str, Any]:
-    came, went = defaultdict[int, set[int]](set), defaultdict[int, set[int]](set)
-    for mine, earlier in zip(new.tolist(), old.tolist(), strict=True):
-        if mine >= 0 and earlier >= 0:
-            came[mine].add(earlier)
-            went[earlier].add(mine)
-    now = set(new[new >= 0].tolist())
-    grown = set(new[(new >= 0) & (old < 0)].tolist())
+def _changes(new: Int[np.ndarray, " t"], old: Int[np.ndarray, " t"], ever: Int[np.ndarray, " e"]) -> dict[str, Any]:
+    mine, earlier, _ = _pairs(new, old)
+    same = mine[mine == earlier]
+    now = np.unique(new[new >= 0])
     return {
-        "kept": sum(mine in came[mine] for mine in now),
-        "new": sorted(mine for mine in now if not came[mine]),
-        "grown": sorted(mine for mine in grown if mine in came[mine]),
-        "merged": [[mine, *sorted(came[mine] - {mine})] for mine in sorted(now) if len(came[mine]) > 1],
-        "split": [[one, *sorted(went[one] - {one})] for one in sorted(went) if len(went[one]) > 1],
-        "gone": sorted(ever - now - set(went)),
+        "kept": len(same),
+        "new": np.setdiff1d(now, mine).tolist(),
+        "grown": np.intersect1d(new[(new >= 0) & (old < 0)], same).tolist(),
+        "merged": _several(mine, earlier),
+        "split": _several(earlier, mine),
+        "gone": np.setdiff1d(ever, np.union1d(now, earlier)).tolist(),
     }
+
+
+def _pairs(
+    one: Int[np.ndarray, " t"], other: Int[np.ndarray, " t"]
+) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+    """The distinct pairs of numbers from 0, sorted, and how often each occurs."""
+    both = (one >= 0) & (other >= 0)
+    base = int(other.max(initial=0)) + 1
+    keys, counts = np.unique(one[both] * base + other[both], return_counts=True)
+    return keys // base, keys % base, counts
+
+
+def _several(one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]) -> list[list[int]]:
+    """Numbers that occur in several pairs, each followed by the different ones that it is paired with."""
+    values, counts = np.unique(one, return_counts=True)
+    rows = np.isin(one, values[counts > 1])
+    groups: dict[int, list[int]] = {}
+    for value, partner in sorted(zip(one[rows].tolist(), other[rows].tolist(), strict=True)):
+        groups.setdefault(value, [value]).extend([partner] if partner != value else [])
+    return list(groups.values())

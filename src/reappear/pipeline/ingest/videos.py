@@ -379,8 +379,8 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
         "truth": truth is not None,
     }
     write_text(staging / "summary.json", json.dumps(summary))
-    counts = {name: summary[name] for name in ("frames", "seconds", "detections", "tracklets", "crops")}
-    return Outcome(counts, made=summary["frames"])  # a video without people is a result, too
+    amounts = {name: summary[name] for name in ("frames", "seconds", "detections", "tracklets", "crops")}
+    return Outcome(amounts, made=summary["frames"])  # a video without people is a result, too
 
 
 def _box_columns(seen: TrackedVideo, rows: np.ndarray) -> Columns:
