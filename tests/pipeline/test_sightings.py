@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from reappear.core import InputError, SettingsError
-from reappear.data import read_crops
+from reappear.data import read, read_crops, read_image
 from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.embed import EmbedSettings, embed
 from reappear.pipeline.export_data import ExportDataSettings, export_data
@@ -69,6 +69,11 @@ def test_sightings_are_the_tracklets_of_each_identity(work, tmp_path):
     }
     assert record.counts == {"identities": len(set(rows["identity"].tolist())), "sightings": len(expected)}
     assert record.dropped == {"crops without an identity": int((crops.identity < 0).sum())}
+
+
+def test_crops_of_parts_are_read_as_a_set(work):
+    table, store = read("workspace", work.root, identities="found"), work.open_crops()
+    assert [read_image(path) for path in table.path.tolist()] == list(store.images())
 
 
 def test_boxes_of_frames_come_back_with_the_same_identities(work, folder, tmp_path):
