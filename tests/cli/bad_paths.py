@@ -49,6 +49,7 @@ LINES = [
     "export-data WORK --out PATH --identities given --to mot",
     "render WORK PATH --out NEW.mp4 --identities given",
     "render PATH 0001 --out NEW.mp4",
+    "export-model PATH --out NEW",
     "report PATH",
     "report WORK --out PATH",
     "explain PATH 0",

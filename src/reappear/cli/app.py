@@ -429,6 +429,17 @@ def render(
     typer.echo(f"video: {made}")
 
 
+def export_model(
+    settings: Any,
+    model: Annotated[Path, typer.Argument(help="A model folder, such as WORK/models/round0.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Exports a model for other programs, and compares its vectors with those of the exported file."""
+    _print_record(_step("export_model")(model, out, settings, progress=listener(quiet)), as_json)
+
+
 def synthesize(
     settings: Any,
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")],
@@ -641,6 +652,7 @@ COMMANDS = {
     "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
     "render": Entry(render, "Steps", "render:RenderSettings"),
     "export-data": Entry(export_data, "Steps", "export_data:ExportDataSettings"),
+    "export-model": Entry(export_model, "Steps", "export_model:ExportModelSettings"),
     "report": Entry(report, "Steps", "report:ReportSettings"),
     "explain": Entry(explain, "Review"),
     "review": Entry(review, "Review"),

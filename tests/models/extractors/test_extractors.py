@@ -23,7 +23,7 @@ from reappear.models.extractors import (
     extractor_settings_for,
 )
 from reappear.models.extractors.color import _bins_of_colours
-from reappear.models.preprocessing import Preprocessing, resize_images
+from reappear.models.preprocessing import resize_images
 
 
 def pictures(count=5, seed=0):
@@ -167,17 +167,17 @@ def test_onnx_of_other_types(tmp_path, kind):
     images = [np.random.default_rng(0).integers(0, 255, (16, 8, 3), np.uint8)]
     raw = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": 1.0, "height": 16, "width": 8}
     path = onnx_file(tmp_path / "a.onnx", kind=kind)
-    assert np.allclose(OnnxExtractor(path, Preprocessing(**raw))(images)[0], images[0].mean(axis=(0, 1)), atol=0.1)
+    assert np.allclose(OnnxExtractor(path, **raw)(images)[0], images[0].mean(axis=(0, 1)), atol=0.1)
     if kind == TensorProto.UINT8:
         with pytest.raises(InputError, match=r"extractor\.scale 1"):
-            OnnxExtractor(path, Preprocessing())
+            OnnxExtractor(path)
     with pytest.raises(InputError, match="int64"):
-        OnnxExtractor(onnx_file(tmp_path / "b.onnx", kind=TensorProto.INT64), Preprocessing())
+        OnnxExtractor(onnx_file(tmp_path / "b.onnx", kind=TensorProto.INT64))
 
 
 def test_onnx_of_fixed_batch_and_size(tmp_path):
-    free = OnnxExtractor(onnx_file(tmp_path / "free.onnx"), Preprocessing(height=16, width=8))
-    fixed = OnnxExtractor(onnx_file(tmp_path / "fixed.onnx", batch=4, side=(16, 8)), Preprocessing(height=99, width=99))
+    free = OnnxExtractor(onnx_file(tmp_path / "free.onnx"), height=16, width=8)
+    fixed = OnnxExtractor(onnx_file(tmp_path / "fixed.onnx", batch=4, side=(16, 8)), height=99, width=99)
     images = pictures(6)
     assert np.allclose(free(images), fixed(images), atol=1e-5)
 
@@ -196,15 +196,15 @@ def test_onnx_without_embedding_output_is_refused(tmp_path, wrong):
     else:
         path = onnx_file(tmp_path / "a.onnx", **wrong)
     with pytest.raises(InputError, match=r"is not an embedding network: it takes \['n', .* is it a detector"):
-        OnnxExtractor(path, Preprocessing())
+        OnnxExtractor(path)
 
 
 def test_onnx_refuses_other_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        OnnxExtractor(tmp_path / "none.onnx", Preprocessing())
+        OnnxExtractor(tmp_path / "none.onnx")
     (tmp_path / "a.onnx").write_text("no network")
     with pytest.raises(InputError, match="an ONNX model"):
-        OnnxExtractor(tmp_path / "a.onnx", Preprocessing())
+        OnnxExtractor(tmp_path / "a.onnx")
 
 
 # openvino
@@ -214,7 +214,7 @@ def test_openvino_agrees_with_onnx(tmp_path):
     xml = openvino_file(tmp_path / "a.xml")
     images = pictures(3)
     look = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": 1.0, "channels": "bgr"}
-    other = OnnxExtractor(tmp_path / "a.onnx", Preprocessing(**look))(images)
+    other = OnnxExtractor(tmp_path / "a.onnx", **look)(images)
     assert np.allclose(OpenVinoSettings(weights=xml).build()(images), other, rtol=1e-3)
 
 
@@ -292,7 +292,7 @@ def test_extractor_shorthands(tmp_path):
 @pytest.mark.real
 def test_detector_is_refused_as_extractor(real_data):
     with pytest.raises(InputError, match=r"gives \[1, 3549, 85\].*is it a detector"):
-        OnnxExtractor(real_data / "weights" / "yolox_nano.onnx", Preprocessing())
+        OnnxExtractor(real_data / "weights" / "yolox_nano.onnx")
 
 
 @pytest.mark.real

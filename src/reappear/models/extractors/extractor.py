@@ -1,13 +1,16 @@
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import InputError
+from reappear.core import InputError, SettingsError, parse_json
 from reappear.models.clips import Frames
-from reappear.models.preprocessing import Image
+from reappear.models.preprocessing import Image, Preprocessing
+
+PREPROCESSING_KEY = "reappear.preprocessing"  # in the metadata of an exported file: the fields of `Preprocessing`
 
 
 @runtime_checkable
@@ -48,3 +51,25 @@ def require_finite_vectors(extractor: Extractor, source: Path | str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
     if not np.isfinite(extractor([noise])).all():
         raise InputError(f"{source} gives vectors that are NaN or infinite; check its weights, mean, std and scale")
+
+
+def parse_preprocessing(text: str, source: Path) -> Preprocessing:
+    """The preprocessing in the metadata of an exported file, as JSON.
+
+    Raises:
+        InputError: It is not what `export-model` writes.
+    """
+    value = parse_json(text, f"{source}: {PREPROCESSING_KEY}")
+    names = {field.name for field in dataclasses.fields(Preprocessing)}
+    if not isinstance(value, dict) or not value.keys() <= names:
+        raise InputError(f"{source}: {PREPROCESSING_KEY} must be an object of {', '.join(sorted(names))}; export again")
+    try:
+        return Preprocessing(**value)
+    except SettingsError as error:
+        raise InputError(f"{source}: {PREPROCESSING_KEY}: {error}; export it again") from error
+
+
+def given_preprocessing(settings: Any) -> dict[str, Any]:
+    """The fields of `Preprocessing` that are set in the settings of an extractor."""
+    names = [field.name for field in dataclasses.fields(Preprocessing)]
+    return {name: value for name in names if (value := getattr(settings, name, None)) is not None}

@@ -22,27 +22,28 @@ from reappear.core import (
 )
 from reappear.models.preprocessing import Image, Mean, Preprocessing, Scale, Std
 
-from .extractor import require_finite_vectors
+from .extractor import PREPROCESSING_KEY, given_preprocessing, parse_preprocessing, require_finite_vectors
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 @settings
 class OnnxSettings:
-    """An embedding network in an ONNX file. The defaults suit torchreid's OSNet and most others."""
+    """An embedding network in an ONNX file; one of `export-model` has its preprocessing in it."""
 
     kind: Literal["onnx"] = "onnx"
     weights: Annotated[Path, "ONNX file: one input, batch 3 height width; one output, batch d"]
-    height: Annotated[ImageSide, "input height in pixels; used where the file leaves it open"] = 256
-    width: Annotated[ImageSide, "input width in pixels; used where the file leaves it open"] = 128
-    mean: Annotated[Mean, "subtracted after scaling, in the channels' order"] = (
-        0.485,
-        0.456,
-        0.406,
+    height: Annotated[ImageSide | None, "input height in pixels; the file's own, or 256"] = None
+    width: Annotated[ImageSide | None, "input width in pixels; the file's own, or 128"] = None
+    mean: Annotated[Mean | None, "subtracted after scaling, in the channels' order; the file's own, or ImageNet's"] = (
+        None
     )
-    std: Annotated[Std, "divided by, in the channels' order"] = (0.229, 0.224, 0.225)
-    scale: Annotated[Scale, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 255.0
-    channels: Annotated[Literal["rgb", "bgr"], "order of the colour channels"] = "rgb"
+    std: Annotated[Std | None, "divided by, in the channels' order; the file's own, or ImageNet's"] = None
+    scale: Annotated[
+        Scale | None,
+        "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255; the file's own, or 255",
+    ] = None
+    channels: Annotated[Literal["rgb", "bgr"] | None, "order of the colour channels; the file's own, or rgb"] = None
     threads: Annotated[Processes, "processor threads; 0 = all", OPERATIONAL] = 0
 
     @property
@@ -52,15 +53,7 @@ class OnnxSettings:
 
     def build(self) -> "OnnxExtractor":
         """The extractor."""
-        preprocessing = Preprocessing(
-            height=self.height,
-            width=self.width,
-            mean=self.mean,
-            std=self.std,
-            scale=self.scale,
-            channels=self.channels,
-        )
-        return OnnxExtractor(self.weights, preprocessing, threads=self.threads)
+        return OnnxExtractor(self.weights, threads=self.threads, **given_preprocessing(self))
 
 
 class OnnxExtractor:
@@ -68,28 +61,31 @@ class OnnxExtractor:
 
     Args:
         weights: The file.
-        preprocessing: Its size counts where the file leaves it open.
         threads: Processor threads; 0 = all.
+        given: Fields of `Preprocessing` that count instead of those in the file's metadata, if any. The size counts
+            where the file leaves it open.
     """
 
-    def __init__(self, weights: Path, preprocessing: Preprocessing, *, threads: int = 0) -> None:
+    def __init__(self, weights: Path, *, threads: int = 0, **given: Any) -> None:
         self._session = _session(weights, threads)
-        self._weights = weights
-        given, made = self._session.get_inputs(), self._session.get_outputs()
-        shape, outputs = (given[0].shape, made[0].shape) if given and made else ([], [])
-        if len(given) != 1 or len(shape) != 4 or shape[1] not in (3, None) or not _is_embedding(outputs):
+        metadata = self._session.get_modelmeta().custom_metadata_map.get(PREPROCESSING_KEY)
+        own = Preprocessing() if metadata is None else parse_preprocessing(metadata, weights)
+        preprocessing = replace(own, **given)
+        taken, made = self._session.get_inputs(), self._session.get_outputs()
+        shape, outputs = (taken[0].shape, made[0].shape) if taken and made else ([], [])
+        if len(taken) != 1 or len(shape) != 4 or shape[1] not in (3, None) or not _is_embedding(outputs):
             raise InputError(
                 f"{weights} is not an embedding network: it takes {shape} and gives {outputs}, not batch 3 height "
                 "width and batch d; is it a detector? (those go to --detector)"
             )
-        if given[0].type not in _TYPES:
-            raise InputError(f"{weights} takes {given[0].type}, not one of {', '.join(_TYPES)}; export it again")
-        self._input, self._output, self._weights = given[0].name, made[0].name, weights
-        self._type = _TYPES[given[0].type]
+        if taken[0].type not in _TYPES:
+            raise InputError(f"{weights} takes {taken[0].type}, not one of {', '.join(_TYPES)}; export it again")
+        self._input, self._output, self._weights = taken[0].name, made[0].name, weights
+        self._type = _TYPES[taken[0].type]
         plain = not any(preprocessing.mean) and preprocessing.std == (1.0, 1.0, 1.0) and preprocessing.scale == 1
         if self._type is np.uint8 and not plain:
             raise InputError(
-                f"{weights} takes pixels as whole numbers 0..255 ({given[0].type}), which cannot be normalised; "
+                f"{weights} takes pixels as whole numbers 0..255 ({taken[0].type}), which cannot be normalised; "
                 "set extractor.mean 0,0,0, extractor.std 1,1,1 and extractor.scale 1"
             )
         self._batch = shape[0] if isinstance(shape[0], int) else None

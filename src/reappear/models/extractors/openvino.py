@@ -11,23 +11,30 @@ from jaxtyping import Float
 from reappear.core import ImageSide, InputError, MissingExtra, parser_errors, require_regular_file, settings
 from reappear.models.preprocessing import Image, Mean, Preprocessing, Scale, Std
 
-from .extractor import require_finite_vectors
+from .extractor import PREPROCESSING_KEY, given_preprocessing, parse_preprocessing, require_finite_vectors
 
 _KIND = "a network in OpenVINO's format"
+_OPEN_MODEL_ZOO = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0, channels="bgr")
 
 
 @settings
 class OpenVinoSettings:
-    """An embedding network in OpenVINO's format. The defaults suit the Open Model Zoo: BGR, 0..255."""
+    """An embedding network in OpenVINO's format; one of `export-model` has its preprocessing in it.
+
+    The defaults suit the Open Model Zoo: BGR, 0..255.
+    """
 
     kind: Literal["openvino"] = "openvino"
     weights: Annotated[Path, ".xml file of the network; its .bin lies beside it"]
-    height: Annotated[ImageSide, "input height in pixels; used where the file leaves it open"] = 256
-    width: Annotated[ImageSide, "input width in pixels; used where the file leaves it open"] = 128
-    mean: Annotated[Mean, "subtracted after scaling, in the channels' order"] = (0.0, 0.0, 0.0)
-    std: Annotated[Std, "divided by, in the channels' order"] = (1.0, 1.0, 1.0)
-    scale: Annotated[Scale, "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255"] = 1.0
-    channels: Annotated[Literal["rgb", "bgr"], "order of the colour channels"] = "bgr"
+    height: Annotated[ImageSide | None, "input height in pixels; the file's own, or 256"] = None
+    width: Annotated[ImageSide | None, "input width in pixels; the file's own, or 128"] = None
+    mean: Annotated[Mean | None, "subtracted after scaling, in the channels' order; the file's own, or 0"] = None
+    std: Annotated[Std | None, "divided by, in the channels' order; the file's own, or 1"] = None
+    scale: Annotated[
+        Scale | None,
+        "pixels are divided by this first: 255 for networks that take 0..1, 1 for 0..255; the file's own, or 1",
+    ] = None
+    channels: Annotated[Literal["rgb", "bgr"] | None, "order of the colour channels; the file's own, or bgr"] = None
 
     @property
     def files(self) -> dict[str, Path]:
@@ -36,15 +43,7 @@ class OpenVinoSettings:
 
     def build(self) -> "OpenVinoExtractor":
         """The extractor."""
-        preprocessing = Preprocessing(
-            height=self.height,
-            width=self.width,
-            mean=self.mean,
-            std=self.std,
-            scale=self.scale,
-            channels=self.channels,
-        )
-        return OpenVinoExtractor(self.weights, preprocessing)
+        return OpenVinoExtractor(self.weights, **given_preprocessing(self))
 
 
 class OpenVinoExtractor:
@@ -52,10 +51,10 @@ class OpenVinoExtractor:
 
     Args:
         weights: The .xml file.
-        preprocessing: Its size counts where the file leaves it open.
+        given: See `OnnxExtractor`.
     """
 
-    def __init__(self, weights: Path, preprocessing: Preprocessing) -> None:
+    def __init__(self, weights: Path, **given: Any) -> None:
         core = _core()
         for path in (weights, weights.with_suffix(".bin")):
             if not path.exists():
@@ -71,6 +70,7 @@ class OpenVinoExtractor:
             outputs = model.outputs[0].get_partial_shape()
         if len(model.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(outputs) not in (2, 4):
             raise InputError(f"{weights} is not an embedding network: it takes {shape} and gives {outputs}")
+        preprocessing = replace(self._own_preprocessing(model, weights), **given)
         self._preprocessing = replace(
             preprocessing,
             height=preprocessing.height if shape[2].is_dynamic else shape[2].get_length(),
@@ -83,6 +83,14 @@ class OpenVinoExtractor:
             self.width = int(np.prod(self._network.outputs[0].shape))
         self.name = weights.stem
         require_finite_vectors(self, weights)
+
+    @staticmethod
+    def _own_preprocessing(model: Any, weights: Path) -> Preprocessing:
+        with parser_errors(weights, _KIND):
+            if not model.has_rt_info([PREPROCESSING_KEY]):
+                return _OPEN_MODEL_ZOO
+            text = str(model.get_rt_info([PREPROCESSING_KEY]).value)
+        return parse_preprocessing(text, weights)
 
     def __call__(self, images: Sequence[Image]) -> Float[np.ndarray, "n d"]:
         """See `Extractor`."""
