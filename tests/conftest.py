@@ -9,6 +9,9 @@ from jaxtyping import install_import_hook
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or `&`: commands that tests start would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Weights of this machine's user change no test; commands that tests start see this too.
+os.environ["REAPPEAR_HOME"] = str(Path(__file__).parent / "no-home")
+
 # Every shape in an annotation is checked in every test.
 install_import_hook("reappear", "beartype.beartype")
 

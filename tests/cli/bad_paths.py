@@ -61,6 +61,7 @@ LINES = [
     "demo --out PATH",
     "data check market1501 PATH",
     "models PATH",
+    "weights add PATH",
 ]
 
 

@@ -20,6 +20,7 @@ from .data import check_set, data, list_sets
 from .plain import PlainCommand, PlainGroup
 from .progress import listener
 from .signals import is_first_process
+from .weights import add, download, list_weights, verify, weights
 
 Command = Callable[..., None]
 
@@ -502,7 +503,7 @@ def _workspace(folder: Path) -> Any:
 
 
 def _expand_files(overrides: dict[str, Any]) -> None:
-    """The suffix of `--extractor FILE` sets its kind; `--detector file.onnx` is YOLOX."""
+    """The suffix of `--extractor FILE` sets its kind; `--detector FILE.onnx`, or a name of weights, is YOLOX."""
     for path in ("extractor", "detector", "ingest.detector"):
         named = overrides.get(path)
         if not isinstance(named, str):
@@ -513,8 +514,11 @@ def _expand_files(overrides: dict[str, Any]) -> None:
 
             if named not in {part.kind for part in get_args(ExtractorSettings)}:
                 overrides[path] = to_plain(extractor_settings_for(named))
-        elif named.endswith(".onnx"):
-            overrides[path] = {"kind": "yolox", "weights": named}
+        else:
+            from reappear.store import known_weights
+
+            if named.endswith(".onnx") or known_weights(named) is not None:
+                overrides[path] = {"kind": "yolox", "weights": named}
 
 
 def _print_record(record: Any, as_json: bool) -> None:
@@ -659,6 +663,7 @@ COMMANDS = {
     "search": Entry(search, "Review", "search:SearchSettings", first=("top", "camera", "after", "before", "memory")),
     "synthesize": Entry(synthesize, "Steps", "synthesize:SynthesizeSettings"),
     "data": Entry(data, "Data", group={"list": list_sets, "check": check_set}),
+    "weights": Entry(weights, "Data", group={"list": list_weights, "download": download, "add": add, "verify": verify}),
     "models": Entry(models, "Help"),
     "doctor": Entry(doctor, "Help"),
 }

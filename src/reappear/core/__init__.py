@@ -7,6 +7,7 @@ from .distance import cosine_distance, unit_rows
 from .engine import LOCAL, Engine, Local
 from .errors import (
     DeviceError,
+    DownloadError,
     EngineError,
     InputError,
     MissingExtra,
@@ -73,6 +74,7 @@ __all__ = [
     "Decision",
     "Detections",
     "DeviceError",
+    "DownloadError",
     "Engine",
     "EngineError",
     "Fraction",

@@ -4,6 +4,7 @@
     ├── InputError       input cannot be read or is invalid                 exit code 1
     ├── StorageError     writing or reading failed: disk full, read-only     exit code 1
     ├── WorkspaceError   a folder was made with other settings or inputs     exit code 1
+    ├── DownloadError    weights cannot be downloaded                        exit code 1
     ├── MissingExtra     an optional package is not installed                exit code 1
     ├── EngineError      worker processes died or cannot start               exit code 1
     ├── TrainingError    a training diverged                                 exit code 1
@@ -34,6 +35,10 @@ class StorageError(ReappearError):
 
 class WorkspaceError(ReappearError):
     """A folder of the workspace was made with other settings or inputs."""
+
+
+class DownloadError(ReappearError):
+    """Weights cannot be downloaded."""
 
 
 class MissingExtra(ReappearError):

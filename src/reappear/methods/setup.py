@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reappear.core import ImageTable, SettingsError, generator
 from reappear.models import create_model, load_checkpoint
+from reappear.store import find_weights
 from reappear.train import parallel
 from reappear.train.datasets import Images, PatchDataset, ViewDataset
 from reappear.train.samplers import IdentitySampler
@@ -181,7 +182,7 @@ def build_network(
         torch.manual_seed(int(generator(training.seed, "weights").integers(1 << 62)))
         backbone: Any = create_model(training.backbone, **training.arguments)
         if training.init is not None:
-            load_checkpoint(backbone, training.init)
+            load_checkpoint(backbone, find_weights(training.init))
         if training.gradient_checkpointing:
             try:
                 backbone.set_grad_checkpointing(True)

@@ -16,10 +16,23 @@ from .identities import Identities, read_identities, write_identities
 from .review import append_decision, count_decisions, read_decisions, stamp_decisions
 from .shards import PART_TAR, ShardReader, ShardWriter, members, shard_path
 from .tables import Columns, read_table, write_csv, write_table
+from .weights import (
+    WEIGHTS,
+    CachedWeights,
+    Weights,
+    WeightsCache,
+    WeightsFile,
+    find_weights,
+    hash_file,
+    how_to_get,
+    known_weights,
+)
 
 __all__ = [
     "PART_TAR",
     "TRACKLETS",
+    "WEIGHTS",
+    "CachedWeights",
     "Columns",
     "CropStore",
     "FileHashes",
@@ -27,10 +40,17 @@ __all__ = [
     "Renumbering",
     "ShardReader",
     "ShardWriter",
+    "Weights",
+    "WeightsCache",
+    "WeightsFile",
     "append_decision",
     "atomic_write",
     "count_decisions",
     "disk_errors",
+    "find_weights",
+    "hash_file",
+    "how_to_get",
+    "known_weights",
     "members",
     "read_decisions",
     "read_embeddings",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reappear.core import InputError
+from reappear.store import known_weights
 
 from .color import ColorExtractor, ColorSettings
 from .extractor import Extractor, TrackletExtractor
@@ -37,14 +38,23 @@ def tracklet_extractor(settings: ExtractorSettings) -> TrackletExtractor | None:
 
 
 def extractor_settings_for(text: str) -> ExtractorSettings:
-    """The extractor that a person means by one word: "color", a file of weights, a model folder, or a timm name.
+    """The extractor that a person means by one word.
+
+    It is "color", a file of weights, the name of weights in the cache, a model folder, or a timm name.
 
     Raises:
-        InputError: It looks like a path, and there is nothing.
+        InputError: It looks like a path, and there is nothing; or the weights of this name are not in the cache.
     """
     path = Path(text)
     if text == "color":
         return ColorSettings()
+    if not path.exists() and (weights := known_weights(text)) is not None:
+        if weights.suffix not in (".onnx", ".xml"):
+            raise InputError(
+                f"{text}: {weights.name} holds weights without a network; give --extractor model, --extractor.name and "
+                f"--extractor.weights {text}"
+            )
+        return OnnxSettings(weights=path) if weights.suffix == ".onnx" else OpenVinoSettings(weights=path)
     if path.suffix in (".onnx", ".xml"):
         if not path.is_file():
             raise InputError(f"{path} does not exist; check the path of the weights")

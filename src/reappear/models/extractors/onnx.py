@@ -21,6 +21,7 @@ from reappear.core import (
     settings,
 )
 from reappear.models.preprocessing import Image, Mean, Preprocessing, Scale, Std
+from reappear.store import find_weights
 
 from .extractor import PREPROCESSING_KEY, given_preprocessing, parse_preprocessing, require_finite_vectors
 
@@ -32,7 +33,9 @@ class OnnxSettings:
     """An embedding network in an ONNX file; one of `export-model` has its preprocessing in it."""
 
     kind: Literal["onnx"] = "onnx"
-    weights: Annotated[Path, "ONNX file: one input, batch 3 height width; one output, batch d"]
+    weights: Annotated[
+        Path, "ONNX file, or a name of `reappear weights list`: one input, batch 3 height width; one output, batch d"
+    ]
     height: Annotated[ImageSide | None, "input height in pixels; the file's own, or 256"] = None
     width: Annotated[ImageSide | None, "input width in pixels; the file's own, or 128"] = None
     mean: Annotated[Mean | None, "subtracted after scaling, in the channels' order; the file's own, or ImageNet's"] = (
@@ -49,11 +52,11 @@ class OnnxSettings:
     @property
     def files(self) -> dict[str, Path]:
         """What the vectors depend on besides the images."""
-        return onnx_files(self.weights)
+        return onnx_files(find_weights(self.weights))
 
     def build(self) -> "OnnxExtractor":
         """The extractor."""
-        return OnnxExtractor(self.weights, threads=self.threads, **given_preprocessing(self))
+        return OnnxExtractor(find_weights(self.weights), threads=self.threads, **given_preprocessing(self))
 
 
 class OnnxExtractor:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from reappear.core import ImageSide, InputError, MissingExtra, parser_errors, require_regular_file, settings
 from reappear.models.preprocessing import Image, Mean, Preprocessing, Scale, Std
+from reappear.store import find_weights
 
 from .extractor import PREPROCESSING_KEY, given_preprocessing, parse_preprocessing, require_finite_vectors
 
@@ -25,7 +26,7 @@ class OpenVinoSettings:
     """
 
     kind: Literal["openvino"] = "openvino"
-    weights: Annotated[Path, ".xml file of the network; its .bin lies beside it"]
+    weights: Annotated[Path, ".xml file of the network, its .bin beside it; or a name of `reappear weights list`"]
     height: Annotated[ImageSide | None, "input height in pixels; the file's own, or 256"] = None
     width: Annotated[ImageSide | None, "input width in pixels; the file's own, or 128"] = None
     mean: Annotated[Mean | None, "subtracted after scaling, in the channels' order; the file's own, or 0"] = None
@@ -39,11 +40,12 @@ class OpenVinoSettings:
     @property
     def files(self) -> dict[str, Path]:
         """What the vectors depend on besides the images."""
-        return {"weights": self.weights, "bin": self.weights.with_suffix(".bin")}
+        weights = find_weights(self.weights)
+        return {"weights": weights, "bin": weights.with_suffix(".bin")}
 
     def build(self) -> "OpenVinoExtractor":
         """The extractor."""
-        return OpenVinoExtractor(self.weights, **given_preprocessing(self))
+        return OpenVinoExtractor(find_weights(self.weights), **given_preprocessing(self))
 
 
 class OpenVinoExtractor:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from reappear.core import ImageSide, Seed, SettingsError, read_json_object, settings
 from reappear.models.preprocessing import Mean, Preprocessing, Std
+from reappear.store import find_weights
 
 from .extractor import Extractor, require_finite_vectors
 
@@ -32,7 +33,8 @@ class ModelSettings:
             return {name: folder / name for name in ("config.json", "model.safetensors")}
         if self.weights is None:
             return {}
-        return {"weights": self.weights / "model.safetensors" if self.weights.is_dir() else self.weights}
+        weights = find_weights(self.weights)
+        return {"weights": weights / "model.safetensors" if weights.is_dir() else weights}
 
     @property
     def takes_clips(self) -> bool:
@@ -60,7 +62,9 @@ class ModelSettings:
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(zlib.crc32(f"{self.seed} {self.name}".encode()))
-                backbone = create_model(self.name, pretrained=self.weights)
+                backbone = create_model(
+                    self.name, pretrained=None if self.weights is None else find_weights(self.weights)
+                )
             embedder = Embedder(backbone, Preprocessing(), name=self.name)
         given: dict[str, Any] = {key: getattr(self, key) for key in ("height", "width", "mean", "std")}
         changes = {key: value for key, value in given.items() if value is not None}

@@ -9,7 +9,7 @@ from reappear.core import SILENT, Progress, WorkspaceError
 from reappear.pipeline.contents import hash_files
 from reappear.pipeline.record import Changed, Outcome, Record, Update, read_record, run_step
 from reappear.pipeline.validation import Validation
-from reappear.store import FileHashes, remove_scratch
+from reappear.store import FileHashes, find_weights, remove_scratch
 from reappear.train import parallel
 from reappear.train.settings import BaseTrainSettings
 
@@ -21,7 +21,8 @@ def file_inputs(settings: BaseTrainSettings, hashes: FileHashes) -> dict[str, st
     """Hashes of the files that settings name: first weights, and the validation set."""
     inputs: dict[str, str] = {}
     if settings.init is not None:
-        init = settings.init / "model.safetensors" if settings.init.is_dir() else settings.init
+        init = find_weights(settings.init)
+        init = init / "model.safetensors" if init.is_dir() else init
         inputs |= hash_files({"init": init}, hashes)
     if settings.validation is not None:
         inputs["validation"] = Validation.hash_folder(settings.validation, hashes)

@@ -17,6 +17,7 @@ from reappear.core import (
     require_regular_file,
     settings,
 )
+from reappear.store import find_weights
 from reappear.video.decode import Footage
 
 from .detector import FrameDetections
@@ -32,18 +33,22 @@ class YoloxSettings:
     """A YOLOX network in an ONNX file."""
 
     kind: Literal["yolox"] = "yolox"
-    weights: Annotated[Path, "ONNX file of a YOLOX network trained on COCO, exported without decoding in the network"]
+    weights: Annotated[
+        Path,
+        "ONNX file of a YOLOX network trained on COCO, exported without decoding in the network; or a name of "
+        "`reappear weights list`",
+    ]
     score: Annotated[Fraction, "least objectness times class probability of a person"] = 0.3
     nms: Annotated[Fraction, "of two boxes whose IoU is above this, the worse is dropped"] = 0.45
     threads: Annotated[Processes, "CPU threads of the network, per video processed at the same time", OPERATIONAL] = 1
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""
-        return onnx_files(self.weights)
+        return onnx_files(find_weights(self.weights))
 
     def build(self, footage: Footage) -> "YoloxDetector":
         """A detector for one video."""
-        return YoloxDetector(self.weights, score=self.score, nms=self.nms, threads=self.threads)
+        return YoloxDetector(find_weights(self.weights), score=self.score, nms=self.nms, threads=self.threads)
 
 
 class YoloxDetector:
