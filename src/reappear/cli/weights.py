@@ -32,7 +32,8 @@ def list_weights(as_json: Json = False) -> None:
         place = "here" if entry.name in here else "download" if entry.can_be_downloaded else "add FILE"
         typer.echo(f"{entry.name:<35} {entry.purpose:<9}  {entry.size / 1e6:6.1f} MB  {place:<8}  {entry.title}")
         typer.echo(
-            f"{'':<35} code: {entry.code_licence}; weights: {entry.weights_licence}; trained on {entry.training_data}"
+            f"{'':<35} code: {entry.code_licence}; weights: {entry.weights_licence}; "
+            f"training data: {entry.training_data}"
         )
     for name in here:
         if name not in WEIGHTS and (found := cache.get(name)) is not None:
@@ -57,7 +58,7 @@ def download(
     entry = WEIGHTS[name]
     found = download_weights(entry, WeightsCache(), progress=listener(quiet))
     typer.echo(f"weights: {found.path}")
-    typer.echo(f"licence of the weights: {entry.weights_licence}; trained on {entry.training_data}")
+    typer.echo(f"licence of the weights: {entry.weights_licence}; training data: {entry.training_data}")
 
 
 def add(

@@ -9,6 +9,7 @@ from annotated_types import Interval
 from reappear.core import SILENT, Progress, process_pool, settings
 from reappear.methods.cion.settings import CionSettings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
+from reappear.video import MotionSettings
 
 from .embed import EmbedSettings, embed
 from .evaluate import EvaluateSettings, evaluate_one
@@ -33,7 +34,8 @@ class DemoSettings:
     world: Annotated[SynthesizeSettings, "the world that is filmed"] = field(default_factory=SynthesizeSettings)
     run: Annotated[RunSettings, "what is done with the films"] = field(
         default_factory=lambda: RunSettings(
-            ingest=IngestSettings(camera="prefix", truth_ids="global"), pretrain=PretrainSettings(validation_every=80)
+            ingest=IngestSettings(detector=MotionSettings(), camera="prefix", truth_ids="global"),
+            pretrain=PretrainSettings(validation_every=80),
         )
     )
 

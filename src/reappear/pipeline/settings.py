@@ -352,11 +352,16 @@ def _put(cls: type[Any], plain: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _choose(parts: list[type[Any]], plain: Mapping[str, Any], default: Any) -> type[Any] | None:
-    """The part of this kind, or of the default's where none is named."""
+    """The part of this kind; where none is named, the only one with the settings that are given, else the default's."""
     if len(parts) == 1:
         return parts[0]
     kind = plain.get("kind", getattr(default, "kind", None))
-    return next((part for part in parts if _kind_of(part) == kind), None)
+    chosen = next((part for part in parts if _kind_of(part) == kind), None)
+    if "kind" not in plain:
+        fitting = [part for part in parts if plain.keys() <= {field.name for field in dataclasses.fields(part)}]
+        if chosen not in fitting and len(fitting) == 1:
+            return fitting[0]
+    return chosen
 
 
 def _refuse_unknown(cls: type[Any], plain: Mapping[str, Any], prefix: str) -> None:

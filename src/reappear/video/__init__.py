@@ -2,7 +2,15 @@
 
 from .crop import CropSettings, choose_crops, cut, encode_jpeg
 from .decode import Footage, Frame, open_footage
-from .detectors import Detector, DetectorSettings, FrameDetections, MotionSettings, MotSettings, YoloxSettings
+from .detectors import (
+    AutoSettings,
+    Detector,
+    DetectorSettings,
+    FrameDetections,
+    MotionSettings,
+    MotSettings,
+    YoloxSettings,
+)
 from .find import ENDINGS, find_videos
 from .sequence import is_image_sequence, sequence_images
 from .track import LEAST_INTERVALS, ByteTrackSettings, OcSortSettings, SortSettings, Tracker, TrackerSettings
@@ -12,6 +20,7 @@ from .truth import match_truth, read_truth, truth_file
 __all__ = [
     "ENDINGS",
     "LEAST_INTERVALS",
+    "AutoSettings",
     "ByteTrackSettings",
     "CropSettings",
     "Detector",

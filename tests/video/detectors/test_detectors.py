@@ -10,7 +10,7 @@ from reappear.video import MotionSettings, MotSettings, YoloxSettings, open_foot
 from reappear.video.detectors import Detector, YoloxDetector
 from reappear.video.detectors.motion import _spread, _usual_height
 from reappear.video.overlap import iou
-from tests.video.films import WALKERS, pictures, write_film, write_truth
+from tests.video.films import SIZE, WALKERS, pictures, write_film, write_truth
 
 FRAMES = 40
 
@@ -98,6 +98,43 @@ def test_motion_finds_nothing_in_a_static_video(tmp_path):
     footage = open_footage(write_film(tmp_path / "a.mp4", pictures(20, walkers=())))
     detector = MotionSettings().build(footage)
     assert sum(len(detector.detect(frame.image, frame.number).box) for frame in footage.frames()) == 0
+
+
+def _exposed(images, gain):
+    return [np.clip(image * gain(number), 0, 255).astype(np.uint8) for number, image in enumerate(images)]
+
+
+def test_motion_ignores_changes_of_exposure(tmp_path):
+    """A camera that adapts to a person in front of it: all of the picture changes, and nothing else moves."""
+    images = _exposed(pictures(FRAMES), lambda n: (1 + 0.5 * min(max(n - 10, 0), 15) / 15) * np.array([1, 0.95, 1.05]))
+    footage = open_footage(write_film(tmp_path / "a.mp4", images))
+    detector = MotionSettings().build(footage)
+    hits = 0
+    for frame in footage.frames():
+        true = np.stack([walker.box(frame.number) for walker in WALKERS]).astype(np.float32)
+        overlaps = iou(detector.detect(frame.image, frame.number).box, true)
+        assert np.all(overlaps.max(axis=1, initial=0) > 0.5), f"frame {frame.number}"
+        hits += int(np.sum(overlaps.max(axis=0, initial=0) > 0.6))
+    assert hits > 0.85 * 2 * 32
+
+
+def test_motion_ignores_light_on_a_wall(tmp_path):
+    """A person-sized patch that grows lighter with a soft edge, and a person."""
+    rows, columns = np.mgrid[: SIZE[1], : SIZE[0]]
+    spot = np.clip(1.6 - np.hypot((rows - 70) / 34, (columns - 140) / 16), 0, 1)[..., None]
+    ground = np.full((SIZE[1], SIZE[0], 3), 110, np.uint8)
+    images = []
+    for number in range(FRAMES):
+        image = ground + (spot * 8 * min(max(number - 25, 0), 8)).astype(np.uint8)
+        left = 5 + 2 * number
+        image[40:100, left : left + 20] = (200, 40, 40)
+        images.append(image)
+    footage = open_footage(write_film(tmp_path / "a.mp4", images))
+    detector = MotionSettings().build(footage)
+    found = [detector.detect(frame.image, frame.number).box for frame in footage.frames()]
+    true = [np.array([[5 + 2 * n, 40, 25 + 2 * n, 100]], np.float32) for n in range(FRAMES)]
+    assert all((iou(box, there) > 0.5).all() for box, there in zip(found, true, strict=True))
+    assert sum(map(len, found)) > 0.9 * FRAMES
 
 
 def test_motion_accepts_a_video_of_one_frame(tmp_path):

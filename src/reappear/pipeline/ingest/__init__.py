@@ -14,7 +14,7 @@ from annotated_types import Interval
 from reappear.core import OPERATIONAL, SILENT, Processes, Progress, SettingsError, settings
 from reappear.pipeline.record import Record
 from reappear.pipeline.workspace import Workspace
-from reappear.video import ByteTrackSettings, CropSettings, DetectorSettings, MotionSettings, TrackerSettings
+from reappear.video import AutoSettings, ByteTrackSettings, CropSettings, DetectorSettings, TrackerSettings
 
 __all__ = ["IngestSettings", "ingest"]
 
@@ -31,7 +31,7 @@ class IngestSettings:
     labels_are_truth: Annotated[
         bool, "labelled sets: use the labels as ground truth for scoring; they never influence the result"
     ] = False
-    detector: Annotated[DetectorSettings, "detector of people in a frame"] = field(default_factory=MotionSettings)
+    detector: Annotated[DetectorSettings, "detector of people in a frame"] = field(default_factory=AutoSettings)
     tracker: Annotated[TrackerSettings, "tracker that links detections into tracklets"] = field(
         default_factory=ByteTrackSettings
     )

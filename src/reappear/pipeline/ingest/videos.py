@@ -62,6 +62,7 @@ from reappear.video import (
 )
 
 from . import IngestSettings
+from .detector import choose_detector
 
 _STEP = "ingest-video"
 _POSTER_WIDTH = 480
@@ -101,6 +102,7 @@ def ingest_videos(
         WorkspaceError: There are crops of other settings, or of other videos alone.
     """
     paths = find_videos(videos, note=progress.note)
+    settings = replace(settings, detector=choose_detector(settings.detector, work, progress))
     read = replace(settings, layout="videos", labels_are_truth=False)  # videos have no labels
     sources, left_out, inputs = _open_all(paths, read, work, progress)
 

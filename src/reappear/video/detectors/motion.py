@@ -1,8 +1,9 @@
 """Motion detector: moving, person-shaped regions before a static background. No weights.
 
-Background subtraction by a mixture of Gaussians per pixel (Zivkovic 2004, OpenCV's MOG2), shadows removed, connected
-components, vertically adjacent parts merged. Groups are rejected: they are taller or wider than usual for people at
-their place. Requires a static camera.
+Background subtraction by a mixture of Gaussians per pixel (Zivkovic 2004, OpenCV's MOG2), at one exposure, shadows
+removed, connected components, vertically adjacent parts merged. Groups are rejected: they are taller or wider than
+usual for people at their place; so are regions whose brightness changes and whose edges do not, such as lit walls.
+Requires a static camera.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,16 @@ from .detector import FrameDetections
 _SHADOW_TO = 127  # MOG2 marks shadows so; 255 is foreground
 _STILL = 0.7  # share of the time a pixel must be empty; with more, frequent passers become background
 _SAMPLES = 128  # frames from which the background is learned
-_ENOUGH = 30  # people from whom the usual height is learned
+_ENOUGH = 15  # people from whom the usual height is learned
 _SPECK = 0.025  # parts smaller than this, in squares of the least height, are noise
+
+_REFERENCE = 31  # of them make the picture that exposure is compared with: the median of each pixel
+_DARK, _BRIGHT = 20, 235  # pixels between these follow the exposure
+_USABLE = 0.2  # share of such pixels that is needed
+_SAME_LIGHT = 0.01  # smaller changes of exposure are left to the background model
+_STOPS = 2.0  # larger changes, in powers of two, are another picture
+_EDGE, _EDGE_NOISE = 10.0, 6.0  # an edge is new from this difference on, or this multiple of the median one
+_OUTLINE = 0.6  # share of the rows of a box with a new edge
 
 _Part = tuple[Int[np.ndarray, " 4"], int]  # box and area
 
@@ -107,6 +116,7 @@ class MotionDetector:
     ) -> None:
         self._width, self._history = width, history
         self._height, self._aspect, self._tolerance, self._fill = height, aspect, tolerance, fill
+        self._reference: UInt8[np.ndarray, "_h _w 3"] | None = None
         self._usual: Callable[[np.ndarray], np.ndarray] | None = None
         self._size: tuple[int, int] | None = None  # width and height of the first frame
         self._background = cv2.createBackgroundSubtractorMOG2(history, variance, detectShadows=True)
@@ -127,11 +137,14 @@ class MotionDetector:
             if len(kept) > _SAMPLES:
                 kept, step = kept[::2], step * 2
         # Consecutive frames show the same people in the same places; in that order they would become background.
-        for seen, i in enumerate(_spread(len(kept))):
+        order = _spread(len(kept))
+        self._reference = np.median([kept[i] for i in order[:_REFERENCE]], axis=0).astype(np.uint8) if kept else None
+        kept = [self._level(image) for image in kept]
+        for seen, i in enumerate(order):
             self._background.apply(kept[i], learningRate=1 / (seen + 1))
         whole = []
         for image in kept:
-            box, _ = self._people(self._background.apply(image, learningRate=0) > _SHADOW_TO)
+            box, _ = self._people(image, self._background.apply(image, learningRate=0))
             inside = (box[:, :2] > 0).all(axis=1) & (box[:, 2:] < image.shape[1::-1]).all(axis=1)
             whole.append(box[inside])
         if whole:
@@ -139,9 +152,9 @@ class MotionDetector:
 
     def detect(self, image: UInt8[np.ndarray, "h w 3"], number: int) -> FrameDetections:
         """See `Detector.detect`."""
-        small = self._shrink(image)
-        moving = self._background.apply(small, learningRate=1 / self._history) > _SHADOW_TO
-        box, fill = self._people(moving)
+        small = self._level(self._shrink(image))
+        moving = self._background.apply(small, learningRate=1 / self._history)
+        box, fill = self._people(small, moving)
         width, height = self._size or (image.shape[1], image.shape[0])
         box *= np.float32(width / small.shape[1])
         if (width, height) != image.shape[1::-1]:
@@ -158,9 +171,24 @@ class MotionDetector:
             return image
         return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
 
-    def _people(self, moving: Bool[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
+    def _level(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The image at the exposure and white balance of the reference: people change them, and then all moves."""
+        if self._reference is None or self._reference.shape != image.shape:
+            return image
+        some, there = (picture[::2, ::2].astype(np.float32) for picture in (image, self._reference))
+        usable = ((there > _DARK) & (there < _BRIGHT) & (some < _BRIGHT)).all(axis=2)
+        if usable.mean() < _USABLE:
+            return image
+        gain = np.median(some[usable] / there[usable], axis=0)
+        if np.abs(gain - 1).max() < _SAME_LIGHT or np.abs(np.log2(np.maximum(gain, 1e-6))).max() > _STOPS:
+            return image
+        return np.asarray(np.clip(np.rint(image / gain), 0, 255), np.uint8)
+
+    def _people(
+        self, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "h w"]
+    ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
         """Boxes of person-shaped regions, and the moving fraction of each."""
-        clean = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+        clean = cv2.morphologyEx((label > _SHADOW_TO).astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
         mask = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 7)))
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         least = self._height * len(mask)
@@ -177,7 +205,17 @@ class MotionDetector:
         good = (height >= least) & (ratio >= self._aspect[0]) & (ratio <= self._aspect[1]) & (fill >= self._fill)
         if self._usual is not None:
             good &= np.abs(height / self._usual(box[:, 3]) - 1) <= self._tolerance
+        good[good] = self._has_outline(image, box[good])
         return box[good], fill[good]
+
+    def _has_outline(self, image: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, "n 4"]) -> Bool[np.ndarray, " n"]:
+        """Whether edges appear or vanish in most rows of each box: light changes none, and people have an outline."""
+        if not len(box):
+            return np.zeros(0, bool)
+        change = np.abs(_edges(image) - _edges(self._background.getBackgroundImage())).max(axis=2)
+        new = change > max(_EDGE, _EDGE_NOISE * float(np.median(change)))
+        rows = [new[y0:y1, x0:x1].any(axis=1).mean() for x0, y0, x1, y1 in box.astype(int)]
+        return np.array(rows) >= _OUTLINE
 
     def _merge_stacked(self, parts: list[_Part]) -> list[_Part]:
         """Merges vertically adjacent parts, such as head and legs of a person with a background-coloured coat."""
@@ -199,6 +237,12 @@ class MotionDetector:
         if self._usual is None:
             return self._aspect[1] * width
         return (1 + self._tolerance) * float(self._usual(np.array([foot], np.float32))[0])
+
+
+def _edges(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 2"]:
+    """Horizontal and vertical differences of brightness."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.stack([cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)], axis=2) / 4
 
 
 def _usual_height(box: Float[np.ndarray, "n 4"]) -> Callable[[np.ndarray], np.ndarray] | None:
