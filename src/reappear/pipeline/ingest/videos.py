@@ -28,6 +28,7 @@ from reappear.core import (
 )
 from reappear.core.files import printable, require_regular_file
 from reappear.pipeline.contents import hash_value
+from reappear.pipeline.doubts import examine_detection
 from reappear.pipeline.record import Changed, Outcome, Record, Update, fingerprint, key_of, read_record, run_step
 from reappear.pipeline.workspace import Workspace
 from reappear.store import (
@@ -125,7 +126,7 @@ def ingest_videos(
     def discard(staging: Path) -> None:
         remove_scratch(staging, "*.parquet", "[0-9]*.jpg")
 
-    return run_step(
+    record = run_step(
         work.crops,
         step="ingest",
         settings=read,
@@ -134,6 +135,10 @@ def ingest_videos(
         update=Update(decide, discard),
         progress=progress,
     )
+    found = examine_detection(work.open_crops(), record)
+    if found is not None and found.signs:
+        progress.note(f"ingest: {found.warning()}")
+    return record
 
 
 def _part_settings(settings: IngestSettings) -> IngestSettings:

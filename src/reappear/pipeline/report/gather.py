@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from reappear.core import InputError, distinct_names, parse_json, read_json_object, read_text
+from reappear.pipeline.doubts import Detection, examine_detection, unclear_identities
 from reappear.pipeline.record import Record, read_record
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore, Identities, read_identities, read_table
@@ -53,6 +54,11 @@ class Run:
         return self.work.open_crops()
 
     @cached_property
+    def detection(self) -> Detection | None:
+        """Whether what was found in videos are people; None for other input."""
+        return examine_detection(self.store, self.records["ingest"]) if "ingest" in self.records else None
+
+    @cached_property
     def identities(self) -> dict[str, Identities]:
         """Identities of each round, in order."""
         return {name: read_identities(self.work.identities(name)) for name in self.reports}
@@ -80,6 +86,8 @@ def numbers(runs: Sequence[Run]) -> Tree:
 
         runs         [label, ...]; images are of the first
         footage      {videos, cameras, seconds, frames, tracklets, crops, people (if true identities are known): LEAF}
+        detection    {run: {detector, moving_regions, videos_without_people, signs, warning}}: whether what was found
+                     are people; unclear: {ROUND: identities that may not be, counted}. Videos only
         noise        {ROUND: {stage: LEAF of n_S after the stage}}, Eq. 3 of CION; the first stage is the baseline
         identities   {ROUND: {stage: {identities, crops_discarded, crops_moved, tracklets_merged, ...: LEAF,
                      and where truth is known pairwise and bcubed: {precision, recall, f1: LEAF}, and the other
@@ -107,6 +115,7 @@ def numbers(runs: Sequence[Run]) -> Tree:
     return {
         "runs": [run.label for run in runs],
         "footage": aggregate({run.label: _footage(run) for run in runs}),
+        "detection": {run.label: found for run in runs if (found := _detection(run)) is not None},
         "noise": _of(runs, lambda run: {name: _noise(report) for name, report in run.reports.items()}),
         "identities": _of(runs, lambda run: {name: _stages(report) for name, report in run.reports.items()}),
         "reach": _of(runs, lambda run: {name: _reach(run, found) for name, found in run.identities.items()}),
@@ -264,6 +273,17 @@ def _footage(run: Run) -> Tree | None:
         "crops": len(store),
         **people,
     }
+
+
+def _detection(run: Run) -> Tree | None:
+    if "ingest" not in run.records or (found := run.detection) is None:
+        return None
+    unclear = {
+        name: int(unclear_identities(run.store, one.assignment.crop_identity).sum())
+        for name, one in run.identities.items()
+    }
+    plain = {key: value for key, value in vars(found).items() if key != "cure"}
+    return plain | {"warning": found.warning(), "unclear": unclear}
 
 
 def _noise(report: Tree) -> Tree:

@@ -116,6 +116,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             shown=shown,
             sentence=_sentence(found, last, ours, synthetic=synthetic),
             synthetic=synthetic,
+            warning="" if run.detection is None else run.detection.warning(),
             figures=_figures(found, last, ours, synthetic=synthetic),
             videos=thumbnails.videos(),
             tracklets=thumbnails.tracklets(settings.tracklets, settings.crops + 2),
@@ -168,7 +169,12 @@ def _sentence(found: Tree, last: str | None, ours: str | None, *, synthetic: boo
     text = f"{videos} of {_cameras(footage)}: {number(round(footage['tracklets']))} tracklets"
     stage = _identities(found, last)
     if stage is not None:
-        text += f", {number(round(stage['identities']['mean']))} identities"
+        count = number(round(stage["identities"]["mean"]))
+        unsure = [of for of in found["detection"].values() if of["moving_regions"] or of["signs"]]
+        text += f", up to {count} people" if unsure else f", {count} identities"
+        unclear = max((of["unclear"].get(last, 0) for of in unsure), default=0)
+        if unclear:
+            text += f" ({number(unclear)} of them doubtful)"
         reach = found["reach"][last].get("videos", {})
         several = sum(leaf["mean"] or 0 for count, leaf in reach.items() if int(count) > 1)
         if several:
@@ -179,7 +185,12 @@ def _sentence(found: Tree, last: str | None, ours: str | None, *, synthetic: boo
         before = found["retrieval"].get("untrained", {}).get("mean_ap", {}).get("mean")
         if before is not None:
             text += f" ({percent(before)}% untrained)"
-    return text + "."
+    text += "."
+    if any(of["moving_regions"] for of in found["detection"].values()):
+        text += " Found as moving regions, not as people."
+    if empty := max((of["videos_without_people"] for of in found["detection"].values()), default=0):
+        text += f" Nobody was found in {number(empty)} video{'s' if empty != 1 else ''}."
+    return text
 
 
 def _cameras(footage: Tree) -> str:
@@ -195,7 +206,7 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool
             "videos",
             f"{_duration(footage['seconds'])} from {_cameras(footage)}" if footage["seconds"] else _cameras(footage),
         ),
-        (number(round(footage["tracklets"])), "tracklets", f"{number(round(footage['crops']))} crops of people"),
+        (number(round(footage["tracklets"])), "tracklets", f"{number(round(footage['crops']))} crops"),
     ]
     stage = _identities(found, last)
     if stage is not None:
@@ -203,7 +214,7 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool
         out.append(
             (
                 number(round(stage["identities"]["mean"])),
-                "identities",
+                "people at most" if any(run["warning"] for run in found["detection"].values()) else "identities",
                 f"true people: {number(true)}" if true is not None else "no ground truth",
             )
         )

@@ -15,6 +15,7 @@ from PIL import Image
 from reappear.core import InputError
 from reappear.data import open_image, read_image
 from reappear.denoise import DOUBTFUL, weakest_links
+from reappear.pipeline.doubts import unclear_identities
 from reappear.store import Columns, CropStore, Identities, read_table
 
 from .gather import Run, majority
@@ -65,7 +66,7 @@ class Person:
         facts: Short facts.
         cameras: Camera → strips.
         hidden: Number of strips not shown.
-        doubtful: Its weakest link is more likely wrong than right.
+        doubtful: Its weakest link is more likely wrong than right; or, where people are in doubt, it may be none.
     """
 
     title: str
@@ -268,6 +269,13 @@ class Thumbnails:
         }
 
     @cached_property
+    def _unclear(self) -> Bool[np.ndarray, " i"]:
+        """Of each identity, whether it may not be a person, where people are in doubt."""
+        mine = np.zeros(0, np.int64) if self.found is None else self.found.assignment.crop_identity
+        unclear = unclear_identities(self.store, mine)
+        return unclear & (self.run.detection is not None and self.run.detection.in_doubt)
+
+    @cached_property
     def _weakest(self) -> Float[np.ndarray, " i"]:
         """The probability of the weakest link of each identity."""
         return weakest_links(self.found.assignment.identity, self.found.links) if self.found else np.zeros(0)
@@ -311,7 +319,10 @@ class Thumbnails:
                 if len(people)
                 else "no true person"
             )
-        return Person(f"Identity {identity}", facts, cameras, max(0, len(members) - strips), sure < DOUBTFUL)
+        unclear = bool(self._unclear[identity])
+        if unclear:
+            facts.append("few crops, or not the shape of a person")
+        return Person(f"Identity {identity}", facts, cameras, max(0, len(members) - strips), sure < DOUBTFUL or unclear)
 
     def _strip(
         self, found: Identities, tracklet: int, most: int, usual: int, link: tuple[float, int, str] | None
