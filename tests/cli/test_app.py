@@ -54,6 +54,26 @@ def test_rooms_without_torch(room):
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run nowhere.mp4 --out w",
+        "embed w",
+        "pretrain w",
+        "finetune --data nowhere --out w --backbone cnn6",
+        "export-model w --out x",
+    ],
+)
+def test_input_that_is_missing_is_told_before_torch_is_imported(line, tmp_path):
+    script = (
+        "import sys\n"
+        "from reappear.cli.app import main\n"
+        f"try:\n    main({line.split()!r})\nexcept SystemExit as stopped:\n    assert stopped.code == 1\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=tmp_path)
+
+
 def test_correlate_imports_no_torch():
     script = "import sys, reappear.pipeline.correlate\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

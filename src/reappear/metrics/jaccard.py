@@ -7,8 +7,6 @@ grows with rows × neighbours.
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
-from sklearn.cluster import DBSCAN
-from sklearn.neighbors import sort_graph_by_row_values
 
 from reappear.core import InputError, SettingsError, unit_rows
 
@@ -41,6 +39,9 @@ def cluster_by_jaccard(
         InputError: Features are zero or not finite, or fewer than two.
         SettingsError: A setting is out of range.
     """
+    from sklearn.cluster import DBSCAN  # half a second to import
+    from sklearn.neighbors import sort_graph_by_row_values
+
     if least < 1:
         raise SettingsError(f"least: must be 1 or more, got {least}")
     graph = jaccard_graph(features, radius=radius, k1=k1, k2=k2, memory_mb=memory_mb)

