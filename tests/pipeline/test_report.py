@@ -289,6 +289,46 @@ def test_external_names_are_escaped(tmp_path: Path) -> None:
     assert page.text.count("<script>") >= 6  # film, camera, model, evaluation, reason, run
 
 
+def test_every_identity_is_in_the_overview_once(works: list[Workspace], made: Path) -> None:
+    (run,) = read_runs(works[:1])
+    thumbnails = Thumbnails(run, height=32, name="round1", stages={})
+    cards = thumbnails.overview(999)
+    identity = run.identities["round1"].assignment.crop_identity
+    assert sorted(card.number for card in cards) == sorted(set(identity.tolist()) - {-1})
+    assert len(cards) == thumbnails.identities
+    videos = [int(card.facts[1].split()[0]) for card in cards]
+    assert videos == sorted(videos, reverse=True)
+    page = (made / "report.html").read_text(encoding="utf-8")
+    assert page.count('alt="a crop of identity ') == len(cards)
+    assert [card.number for card in thumbnails.overview(3)] == [card.number for card in cards[:3]]
+
+
+def test_links_are_called_by_the_videos_they_join(works: list[Workspace]) -> None:
+    (run,) = read_runs(works[:1])
+    video = run.store.tracklets["video"]
+    for person in Thumbnails(run, height=32, name="round1", stages={}).people(99, 99, 1):
+        for strip in (strip for of in person.cameras.values() for strip in of):
+            if strip.link:
+                same = video[int(strip.title.split()[1])] == video[strip.link[1]]
+                assert strip.link[2] == ("within one video" if same else "across videos")
+
+
+def test_navigation_has_the_words_of_the_headings(made: Path) -> None:
+    text = (made / "report.html").read_text(encoding="utf-8")
+    names = re.findall(r'<a href="#[\w-]+">([^<]+)</a>', text)
+    assert names == re.findall(r"<h2>([^<]+)</h2>", text)
+
+
+def test_best_model_has_one_colour_in_all_plots(works: list[Workspace]) -> None:
+    from reappear.pipeline.report.page import _colours
+
+    (run,) = read_runs(works[:1])
+    colours = _colours(run, "found", "round1")
+    assert colours["found"] == colours["round1"]
+    assert {*run.training, *run.scores} <= colours.keys()
+    assert list(colours.values()).count(colours["found"]) == 2
+
+
 def test_settings_limit_what_is_shown(works: list[Workspace], tmp_path: Path) -> None:
     page = Page(report(works[:1], tmp_path, SMALL).read_text())
     assert page.with_class("person") == 2 + 1 + 1
@@ -297,6 +337,7 @@ def test_settings_limit_what_is_shown(works: list[Workspace], tmp_path: Path) ->
     none = ReportSettings(
         tracklets=0,
         identities=0,
+        overview=0,
         failures=0,
         queries=0,
         worst=0,
@@ -393,11 +434,11 @@ def test_removed_and_moved_crops_have_their_distance(works: list[Workspace]) -> 
         for p in s.pictures
     ]
     whose = read_table(works[0].identities("round1") / "identities.parquet")["identity"]
-    across = {who for who in set(whose.tolist()) - {-1} if len(set(run.store.crops["video"][whose == who])) > 1}
-    moved = {crop for crop in moves["crop"].tolist() if final[crop] >= 0 and whose[crop] in across}
+    everyone = set(whose.tolist()) - {-1}
+    moved = {crop for crop in moves["crop"].tolist() if final[crop] >= 0 and whose[crop] in everyone}
     assert moved
     assert marks.count("moved") == len(moved)
-    shown = {t for who in across for t in read_identity_tracklets(works[0], who)}
+    shown = {t for who in everyone for t in read_identity_tracklets(works[0], who)}
     assert marks.count("removed") == sum(run.store.crops["tracklet"][crop] in shown for crop in thrown)
 
 
@@ -465,7 +506,7 @@ def test_estimated_noise_is_marked(tmp_path: Path) -> None:
 
 
 def test_collapse_is_reported(page: Page) -> None:
-    assert page.text.count("No collapse:") == 2
+    assert page.text.count("kinds of image in a batch") == 2
     assert page.text.count("Collapsed or close to it:") == 1  # the fixture's instance model
 
 

@@ -24,7 +24,8 @@ class ReportSettings:
     """How much the page shows. Numbers are always complete."""
 
     tracklets: Annotated[Shown, "rows of crops in the gallery of tracklets"] = 12
-    identities: Annotated[Shown, "identities shown, sampled evenly over those in several videos"] = 8
+    identities: Annotated[Shown, "identities shown with their links, sampled evenly, those in several videos first"] = 8
+    overview: Annotated[Shown, "identities in the overview, one crop each, by reach"] = 600
     strips: Annotated[Shown, "tracklets shown per identity"] = 12
     crops: Annotated[Shown, "crops shown per tracklet"] = 6
     failures: Annotated[Shown, "wrong merges, and as many wrong splits, shown if true identities are known"] = 3

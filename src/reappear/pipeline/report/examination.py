@@ -1,5 +1,6 @@
 """The page of an evaluation: scores of models on data sets, with examples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,10 +66,12 @@ def examine(
     )
 
 
-def draw_roc(examples: dict[str, RetrievalExamples], name: str) -> tuple[Markup | None, list[tuple[str, str]]]:
-    """ROC curves of several models, and their colours."""
+def draw_roc(
+    examples: dict[str, RetrievalExamples], name: str, colour_of: Mapping[str, str] | None = None
+) -> tuple[Markup | None, list[tuple[str, str]]]:
+    """ROC curves of several models, and their colours; in order of the models if not given."""
     curves = {label: curve for label, of in examples.items() if (curve := of.roc()) is not None}
-    colours = [colour(i) for i in range(len(curves))]
+    colours = [colour_of[label] if colour_of else colour(place) for place, label in enumerate(curves)]
     if not curves:
         return None, []
     alt = f"true-match rate by false-match rate of {', '.join(curves)}"

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from .correlation import correlation_strips
 from .examination import draw_roc, environment, examine
 from .formatting import PROTOCOLS, number, percent
 from .gather import Run, Tree, natural
-from .pictures import Thumbnails, clock
+from .pictures import IdentityCard, Thumbnails, clock
 from .plots import colour, lines, project, scatter, wheel
 from .retrieval_examples import RetrievalExamples
 from .thresholds import draw_thresholds
@@ -61,6 +62,7 @@ DESCRIPTORS = {
     "color": "no network: colour histograms in stripes",
 }
 UNTRAINED = "untrained"
+_PAGE = 60  # identities that are folded together
 _REFERENCES = tuple(name for name in DESCRIPTORS if name != "found")
 
 
@@ -80,12 +82,14 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
     thumbnails = Thumbnails(
         run, height=settings.height, name=last, stages={key: title for key, (title, _) in STAGES.items()}
     )
-    curves = _curves(run)
     synthetic = "synthesize" in run.records  # then the queried people are not in the videos
     ours = _ours(found)
+    colours = _colours(run, ours, last)
+    curves = _curves(run, colours)
     shown = ours if ours is not None and ours in run.scores else next(reversed(run.scores), None)
     with progress.task("report", 4) as done:
         people = thumbnails.people(settings.identities, settings.strips, settings.crops)
+        overview = thumbnails.overview(settings.overview)
         done(1)
         clouds, legend = _clouds(run, thumbnails, settings)
         done(1)
@@ -103,7 +107,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
                 how=settings.projection if settings.projected else None,
                 seed=settings.seed,
             )
-        curves_of_pairs, keys_of_pairs = draw_roc(examples, "all")
+        curves_of_pairs, keys_of_pairs = draw_roc(examples, "all", colours)
         done(1)
         templates = environment()
         templates.filters.update(clock=clock, duration=_duration, json=_json)
@@ -124,6 +128,8 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
                 run, thumbnails, tracklets=min(4, settings.tracklets), frames=settings.crops
             ),
             people=people,
+            overview=_pages(overview),
+            hidden=0 if last is None else max(0, thumbnails.identities - len(overview)),
             discarded=thumbnails.discarded(settings.discarded),
             thresholds=_thresholds(run),
             merges=thumbnails.wrong_merges(settings.failures, settings.crops),
@@ -228,6 +234,17 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool
             )
         )
     return out
+
+
+def _pages(cards: Sequence[IdentityCard]) -> list[Tree]:
+    """The identities in folded pages."""
+    pages = [list(cards[i : i + _PAGE]) for i in range(0, len(cards), _PAGE)]
+    if len(pages) == 1:
+        return [{"title": f"{number(len(cards))} identities", "identities": pages[0]}]
+    return [
+        {"title": f"{number(1 + i * _PAGE)} to {number(i * _PAGE + len(page))} by reach", "identities": page}
+        for i, page in enumerate(pages)
+    ]
 
 
 def _thresholds(run: Run) -> list[Tree]:
@@ -346,7 +363,14 @@ def _series(rows: list[Tree], key: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def _curves(run: Run) -> list[Tree]:
+def _colours(run: Run, ours: str | None, last: str | None) -> dict[str, str]:
+    """One colour for each model in all plots: the first for that of the last round, which evaluations call `found`."""
+    best = [name for name in (last, ours) if name is not None]
+    others = [name for name in dict.fromkeys([*run.training, *run.scores]) if name not in best]
+    return dict.fromkeys(best, colour(0)) | {name: colour(1 + place) for place, name in enumerate(others)}
+
+
+def _curves(run: Run, colour_of: dict[str, str]) -> list[Tree]:
     """Loss and validation of all models in one chart each."""
     out = []
     for key, title, text in (
@@ -361,7 +385,7 @@ def _curves(run: Run) -> list[Tree]:
         series = {name: pairs for name, rows in run.training.items() if (pairs := _series(rows, key))[0]}
         if not series:
             continue
-        colours = [colour(list(run.training).index(name)) for name in series]
+        colours = [colour_of[name] for name in series]
         svg = lines(
             series,
             name=f"curve-{key}",

@@ -20,6 +20,8 @@ from reappear.store import Columns, CropStore, Identities, read_table
 
 from .gather import Run, majority
 
+_SMALL = 72  # height of the crops of the overview in px
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -74,6 +76,23 @@ class Person:
     cameras: dict[str, list[Strip]]
     hidden: int = 0
     doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class IdentityCard:
+    """An identity at a glance.
+
+    Attributes:
+        number: Of the identity.
+        picture: One of its crops.
+        facts: Crops, tracklets and videos.
+        doubtful: See `Person`.
+    """
+
+    number: int
+    picture: Picture
+    facts: list[str]
+    doubtful: bool
 
 
 @dataclass(frozen=True)
@@ -199,23 +218,54 @@ class Thumbnails:
         )
 
     def people(self, most: int, strips: int, crops: int) -> list[Person]:
-        """Identities in several videos (or all, if none is), sampled evenly by reach.
+        """Identities in several videos, and of one video where those are fewer, sampled evenly by reach.
 
         Reach: number of videos, then cameras, tracklets, crops.
         """
         if self.found is None:
             return []
-        mine = self.found.assignment.crop_identity
+        order, videos = self._by_reach
+        across, others = order[videos[order] > 1], order[videos[order] <= 1]
+        chosen = [*_even(across, most), *_even(others, max(0, most - len(across)))]
+        return [self._person(self.found, int(k), strips, crops) for k in chosen]
+
+    @property
+    def identities(self) -> int:
+        """Number of identities with crops."""
+        return len(self._by_reach[0])
+
+    def overview(self, most: int) -> list[IdentityCard]:
+        """Identities by reach, each by one crop."""
+        if self.found is None or not most:
+            return []
+        mine, tracklet = self.found.assignment.crop_identity, self.found.assignment.tracklet
+        order, videos = self._by_reach
+        rows = np.argsort(mine, kind="stable")
+        first = np.searchsorted(mine[rows], np.arange(len(videos) + 1))
+        cards = []
+        for k in order[:most].tolist():
+            crops = rows[first[k] : first[k + 1]]
+            image = self.store.image(int(crops[len(crops) // 2])) if self.store.has_images else None
+            picture = Picture("" if image is None else data_uri(image, _SMALL), f"a crop of identity {k}")
+            tracklets = len(np.unique(tracklet[crops]))
+            facts = [_count(tracklets, "tracklet"), _count(int(videos[k]), "video")]
+            sure = float(self._weakest[k])
+            cards.append(IdentityCard(k, picture, facts, sure < DOUBTFUL or bool(self._unclear[k])))
+        return cards
+
+    @cached_property
+    def _by_reach(self) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " i"]]:
+        """Identities with crops, those of most videos, cameras, tracklets and crops first; videos of each by number."""
+        mine = np.zeros(0, np.int64) if self.found is None else self.found.assignment.crop_identity
+        tracklet = np.zeros(0, np.int64) if self.found is None else self.found.assignment.tracklet
         kept = mine >= 0
         sizes = np.bincount(mine[kept])
         reach = [
             _distinct(mine[kept], values[kept], len(sizes))
-            for values in (self.store.crops["video"], self.store.camera, self.found.assignment.tracklet)
+            for values in (self.store.crops["video"], self.store.camera, tracklet)
         ]
         order = np.lexsort([np.arange(len(sizes)), -sizes, -reach[2], -reach[1], -reach[0]])
-        order = order[sizes[order] > 0]
-        across = order[reach[0][order] > 1]
-        return [self._person(self.found, int(k), strips, crops) for k in _even(across if len(across) else order, most)]
+        return order[sizes[order] > 0], reach[0]
 
     def discarded(self, most: int) -> list[Picture]:
         """Removed crops, those farthest from their tracklet first; without those rejected by review."""
@@ -353,8 +403,15 @@ class Thumbnails:
     def _stage(self, name: str) -> str:
         return self.stages.get(name, name.replace("_", " "))
 
+    def _joined(self, first: int, second: int, stage: str) -> str:
+        """How a link joined two tracklets: by their videos, for a stage across videos joins those of one too."""
+        if stage in ("review", "parting"):
+            return stage
+        video = self.store.tracklets["video"]
+        return "within one video" if video[first] == video[second] else "across videos"
+
     def _parents(self, found: Identities, members: Int[np.ndarray, " t"]) -> dict[int, tuple[float, int, str]]:
-        """The minimum spanning tree of an identity: tracklet → distance, parent tracklet, stage."""
+        """The minimum spanning tree of an identity: tracklet → distance, parent tracklet, how they were joined."""
         rows = found.links
         inside = np.flatnonzero(np.isin(rows["first"], members) & np.isin(rows["second"], members))
         group = {int(t): int(t) for t in members}
@@ -383,7 +440,11 @@ class Thumbnails:
                     if there not in reached:
                         reached.add(there)
                         open_ends.append(there)
-                        out[there] = (float(rows["distance"][i]), here, str(rows["stage"][i]))
+                        out[there] = (
+                            float(rows["distance"][i]),
+                            here,
+                            self._joined(here, there, str(rows["stage"][i])),
+                        )
         return out
 
     def _mixture(
