@@ -64,6 +64,11 @@ def export_model(model: Path, out: Path, settings: ExportModelSettings, *, progr
         from reappear.models import Embedder, portable
 
         embedder = Embedder.load(model)
+        if embedder.clip_frames:
+            progress.note(
+                f"export-model: {model} is made for clips of {embedder.clip_frames} frames; the exported file "
+                "takes single images"
+            )
         name = model.resolve().name
         images = _crops()
         vectors = embedder(images)
