@@ -132,6 +132,7 @@ def _fetch(
                 f"{url}: {problem or 'the connection ends early'}; {part.stat().st_size:,} of {file.size:,} bytes are "
                 "kept, and the same command goes on from there"
             )
+        progress.note(f"weights: {problem or 'the connection ended early'}; trying again from {most:,} bytes on")
         time.sleep(pause * 2**failures)
 
 
