@@ -389,7 +389,8 @@ def review(
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(made), indent=2))
     else:
-        typer.echo(f"review: line {made.line} of {work / 'review.jsonl'}; correlate with a new --name to apply it")
+        done = f"review: line {made.line} of {work / 'review.jsonl'}"
+        typer.echo(f"{done}; run again, or correlate with a new --name, to apply it")
 
 
 def export_data(
