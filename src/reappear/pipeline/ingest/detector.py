@@ -1,9 +1,8 @@
 """The detector behind `--detector auto`."""
 
-import json
 from typing import Any
 
-from reappear.core import Progress
+from reappear.core import InputError, Progress, read_json
 from reappear.pipeline.settings import resolve
 from reappear.pipeline.workspace import Workspace
 from reappear.store import find_weights
@@ -43,8 +42,8 @@ def _earlier(work: Workspace) -> DetectorSettings | None:
     """The detector of crops that are there, or begun."""
     for path in (work.crops / "record.json", work.crops.with_name("crops.partial") / "begun.json"):
         try:
-            plain: Any = json.loads(path.read_text(encoding="utf-8"))["settings"]["detector"]
-        except (OSError, ValueError, KeyError, TypeError):
+            plain: Any = read_json(path)["settings"]["detector"]
+        except (InputError, KeyError, TypeError):
             continue
         return resolve(IngestSettings, {"detector": plain}, {}).detector
     return None
