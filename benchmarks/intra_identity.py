@@ -55,8 +55,8 @@ FINE_TUNING = {
     "precision": "bfloat16",
 }
 # By --search on development sets; see docs/results/intra-identity.md.
-CHOSEN: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.1, "patch_rows": 8}
-CHOSEN_CION: dict[str, Any] = {"global_weight": 0.1, "local_weight": 0.3}
+CHOSEN: dict[str, Any] = {"global_weight": 0.3, "local_weight": 0.3}
+CHOSEN_CION: dict[str, Any] = {"global_weight": 0.1, "local_weight": 1.0}
 
 
 def upreid(**changes: Any) -> dict[str, Any]:
@@ -80,6 +80,7 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "cion + global": ("found", cion(**{**CHOSEN_CION, "local_weight": 0.0})),
     "cion + local": ("found", cion(**{**CHOSEN_CION, "global_weight": 0.0})),
     "cion + both": ("found", cion(**CHOSEN_CION)),
+    "cion + local, other people": ("found", cion(**{**CHOSEN_CION, "global_weight": 0.0, "negatives": "step"})),
     "cion + both, weights 1": ("found", cion(global_weight=1.0, local_weight=1.0)),
 }
 STILL = {"views": {"local_views": 0, "jitter": 0.0}}
