@@ -23,15 +23,16 @@ from .detector import FrameDetections
 _SHADOW_TO = 127  # MOG2 marks shadows so; 255 is foreground
 _STILL = 0.7  # share of the time a pixel must be empty; with more, frequent passers become background
 _SAMPLES = 128  # frames from which the background is learned
-_ENOUGH = 15  # people from whom the usual height is learned
+_ENOUGH = 30  # people from whom the usual height is learned
 _SPECK = 0.025  # parts smaller than this, in squares of the least height, are noise
 
 _REFERENCE = 31  # of them make the picture that exposure is compared with: the median of each pixel
 _DARK, _BRIGHT = 20, 235  # pixels between these follow the exposure
+_EVERY = 4  # rows and columns of the picture that exposure and noise are measured on
 _USABLE = 0.2  # share of such pixels that is needed
 _SAME_LIGHT = 0.01  # smaller changes of exposure are left to the background model
 _STOPS = 2.0  # larger changes, in powers of two, are another picture
-_EDGE, _EDGE_NOISE = 10.0, 6.0  # an edge is new from this difference on, or this multiple of the median one
+_EDGE, _EDGE_NOISE = 40.0, 6.0  # an edge is new from this difference on, or this multiple of the median one
 _OUTLINE = 0.6  # share of the rows of a box with a new edge
 
 _Part = tuple[Int[np.ndarray, " 4"], int]  # box and area
@@ -175,14 +176,15 @@ class MotionDetector:
         """The image at the exposure and white balance of the reference: people change them, and then all moves."""
         if self._reference is None or self._reference.shape != image.shape:
             return image
-        some, there = (picture[::2, ::2].astype(np.float32) for picture in (image, self._reference))
+        some, there = (picture[::_EVERY, ::_EVERY].astype(np.float32) for picture in (image, self._reference))
         usable = ((there > _DARK) & (there < _BRIGHT) & (some < _BRIGHT)).all(axis=2)
         if usable.mean() < _USABLE:
             return image
         gain = np.median(some[usable] / there[usable], axis=0)
         if np.abs(gain - 1).max() < _SAME_LIGHT or np.abs(np.log2(np.maximum(gain, 1e-6))).max() > _STOPS:
             return image
-        return np.asarray(np.clip(np.rint(image / gain), 0, 255), np.uint8)
+        levels = np.clip(np.rint(np.arange(256)[:, None] / gain), 0, 255).astype(np.uint8)
+        return np.asarray(cv2.LUT(image, levels[None]))
 
     def _people(
         self, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "h w"]
@@ -213,7 +215,7 @@ class MotionDetector:
         if not len(box):
             return np.zeros(0, bool)
         change = np.abs(_edges(image) - _edges(self._background.getBackgroundImage())).max(axis=2)
-        new = change > max(_EDGE, _EDGE_NOISE * float(np.median(change)))
+        new = change > max(_EDGE, _EDGE_NOISE * float(np.median(change[::_EVERY, ::_EVERY])))
         rows = [new[y0:y1, x0:x1].any(axis=1).mean() for x0, y0, x1, y1 in box.astype(int)]
         return np.array(rows) >= _OUTLINE
 
@@ -239,10 +241,10 @@ class MotionDetector:
         return (1 + self._tolerance) * float(self._usual(np.array([foot], np.float32))[0])
 
 
-def _edges(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 2"]:
-    """Horizontal and vertical differences of brightness."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return np.stack([cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)], axis=2) / 4
+def _edges(image: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w 2"]:
+    """Horizontal and vertical differences of brightness, times 4 (Sobel)."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.stack([cv2.Sobel(grey, cv2.CV_16S, 1, 0), cv2.Sobel(grey, cv2.CV_16S, 0, 1)], axis=2)
 
 
 def _usual_height(box: Float[np.ndarray, "n 4"]) -> Callable[[np.ndarray], np.ndarray] | None:
