@@ -6,6 +6,7 @@ from annotated_types import Interval
 from reappear.core import OPERATIONAL, Count, CountOrZero, SettingsError, settings
 from reappear.pipeline.engines import EngineSettings, LocalSettings, parse_memory
 
+Share = Annotated[float, Interval(gt=0, lt=1)]
 Rule = float | Literal["calibrated", "paper"]
 
 
@@ -28,10 +29,9 @@ class CorrelateSettings:
         Interval(gt=0, le=1000),
     ] = 4.0
     precision: Annotated[
-        float | None,
+        Share | None,
         "average linkage: link less than `z` gives, so that this share of the linked pairs of tracklets is expected to "
         "be one person, such as 0.9; as `z` gives it if not given",
-        Interval(gt=0, lt=1),
     ] = None
     thresholds: Annotated[
         float | str,
