@@ -295,11 +295,13 @@ def test_validation_without_a_query_that_has_a_match_is_refused(work: Workspace,
 
 def test_run_checks_the_training_before_anything_else(tmp_path: Path) -> None:
     settings = RunSettings(pretrain=dataclasses.replace(TINY, backbone="cnn7"))
+    video = tmp_path / "no video.mp4"
+    video.write_text("text")
     with pytest.raises(InputError, match="did you mean cnn6"):
-        run([tmp_path / "no such video.mp4"], Workspace(tmp_path / "w"), settings)
+        run([video], Workspace(tmp_path / "w"), settings)
     with pytest.raises(InputError, match="did you mean cnn6"):
         demo(tmp_path / "d", DemoSettings(run=settings))
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [video]
 
 
 def test_zero_steps_export_the_network_as_it_was_drawn(work: Workspace) -> None:

@@ -289,7 +289,8 @@ class TestExplain:
         merged = [row for row in why.links if row["stage"] == "average-link"]
         assert merged
         assert all(row["similarity"] >= 4 for row in merged)
-        assert f"z {merged[0]['similarity']:.1f}  average-link" in text
+        assert all(0 <= row["probability"] <= 1 for row in merged)
+        assert f"z {merged[0]['similarity']:.1f}  {merged[0]['probability']:.0%} sure  average-link" in text
         assert "(anna, " in text
         assert "another coat" in text
         for row in why.tracklets:

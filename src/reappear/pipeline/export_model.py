@@ -98,7 +98,7 @@ def export_model(model: Path, out: Path, settings: ExportModelSettings, *, progr
             )
         write_text(staging / "config.json", json.dumps(config, indent=2) + "\n")
         write_text(staging / "README.md", text)
-        return Outcome(counts)
+        return Outcome(counts, made=sum(1 for _ in staging.iterdir()))
 
     return run_step(out, step="export-model", settings=settings, inputs=inputs, work=fill, progress=progress)
 
