@@ -17,9 +17,9 @@ from reappear.pipeline.embed import EmbedSettings, embed
 from reappear.pipeline.export_data import ExportDataSettings, export_data
 from reappear.pipeline.ingest import IngestSettings, ingest
 from reappear.pipeline.render import RenderSettings, colour_of, draw, fill_gaps, render
-from reappear.pipeline.sightings import tracklet_identities, video_boxes
+from reappear.pipeline.sightings import tracklet_identities, video_boxes, write_sightings
 from reappear.pipeline.workspace import Workspace
-from reappear.store import read_identities, read_table
+from reappear.store import read_identities, read_table, write_table
 from reappear.video import MotSettings, open_footage
 from tests.pipeline.test_new_videos import BLUE, FRAMES, GREEN, PINK, RED
 from tests.video.films import pictures, write_film, write_truth
@@ -69,6 +69,22 @@ def test_sightings_are_the_tracklets_of_each_identity(work, tmp_path):
     }
     assert record.counts == {"identities": len(set(rows["identity"].tolist())), "sightings": len(expected)}
     assert record.dropped == {"crops without an identity": int((crops.identity < 0).sum())}
+
+
+def test_sightings_have_the_probability_of_the_weakest_link_where_links_have_one(work, tmp_path):
+    shutil.copytree(work.root, tmp_path / "w")
+    copy = Workspace(tmp_path / "w")
+    found = read_identities(copy.identities("found"))
+    links = {**found.links, "probability": np.linspace(0.25, 0.75, len(found.links["first"])).astype(np.float32)}
+    write_table(copy.identities("found") / "links.parquet", links)
+    write_sightings(copy, "found", tmp_path)
+    rows = read_table(tmp_path / "sightings.parquet")
+    known = 0
+    for identity, probability in zip(rows["identity"], rows["probability"], strict=True):
+        mine = found.assignment.identity[links["first"]] == identity
+        known += mine.any()
+        assert probability == links["probability"][mine].min() if mine.any() else np.isnan(probability)
+    assert 0 < known < len(rows["identity"])
 
 
 def test_crops_of_parts_are_read_as_a_set(work):

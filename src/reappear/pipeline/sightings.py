@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Int
 
 from reappear.core import InputError, Progress
-from reappear.data import read_crops
-from reappear.store import Columns, CropStore, read_table, write_csv, write_table, write_text
+from reappear.data import OWN_LABELS, read_crops
+from reappear.denoise import weakest_links
+from reappear.store import Columns, CropStore, read_identities, read_table, write_csv, write_table, write_text
 from reappear.video import is_image_sequence
 from reappear.video.sequence import read_sequence
 
@@ -20,7 +21,8 @@ def write_sightings(work: Workspace, labels: str, staging: Path) -> Outcome:
     """Writes `sightings.csv` and `sightings.parquet`: a row for each tracklet and identity, sorted by identity.
 
     Columns: identity, camera, video, from, to (s in the video, of the first and last crop; NaN = unknown),
-    tracklet, crops (count). A tracklet whose crops are of two identities has two rows.
+    tracklet, crops (count), and where average linkage made the identities their probability: that of the weakest link,
+    NaN = without link. A tracklet whose crops are of two identities has two rows.
     """
     store = work.open_crops()
     table = read_crops(work.root, labels)
@@ -40,6 +42,10 @@ def write_sightings(work: Workspace, labels: str, staging: Path) -> Outcome:
         "tracklet": pairs[1],
         "crops": counts,
     }
+    if labels not in OWN_LABELS:
+        found = read_identities(work.identities(labels))
+        if "probability" in found.links:
+            columns["probability"] = weakest_links(found.assignment.identity, found.links)[pairs[0]]
     order = np.lexsort((pairs[1], pairs[0]))
     sightings = {name: column[order] for name, column in columns.items()}
     write_table(staging / "sightings.parquet", sightings)
