@@ -24,14 +24,13 @@ import sys
 import tempfile
 import time
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import measure
 import numpy as np
 import objectives
 import torch
-from objectives import CION, METHODS, Source, held, prepare, validation
+from objectives import CION, METHODS, Source, add_arguments, held, prepare, validation
 from views import decoded, photographs
 
 from reappear.core import ImageTable
@@ -300,17 +299,7 @@ def cost(asked: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--crops", type=Path, help="CUHK03-NP")
-    parser.add_argument("--extractor", type=Path, help="weights that correlate sees real crops with")
-    parser.add_argument("--search", action="store_true", help="variants on development sets")
-    parser.add_argument("--sets", nargs="+")
-    parser.add_argument("--arms", nargs="+")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--minutes", type=float, default=1e6, help="no run begins later")
-    parser.add_argument("--set", action="append", default=[], help="a setting of pretrain for all arms, as lr=1e-3")
+    add_arguments(parser)
     parser.add_argument("--tune", action="append", default=[], help="a setting of finetune for all arms, as steps=80")
     parser.add_argument("--quick", action="store_true", help="tiny world, few steps, nothing kept")
     parser.add_argument("--prepare", action="store_true", help="make the sets, train nothing")

@@ -72,10 +72,19 @@ def apart(*arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+def _without_folders(value: Any) -> Any:
+    """The same with the last part of each absolute path, so that results contain no folders of a machine."""
+    if isinstance(value, dict):
+        return {key: _without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def keep(name: str, figures: dict[str, Any], started_on: dict[str, Any]) -> None:
-    """Writes `results/NAME.json`: the command, with the last part of each path, the machine, the figures."""
+    """Writes `results/NAME.json`: the command, the machine, the figures; of each path the last part alone."""
     RESULTS.mkdir(exist_ok=True)
     script, *arguments = sys.argv
-    said = [Path(given).name if Path(given).is_absolute() else given for given in arguments]
-    page = {"command": " ".join(["python", f"benchmarks/{Path(script).name}", *said]), "machine": started_on, **figures}
+    command = " ".join(["python", f"benchmarks/{Path(script).name}", *map(_without_folders, arguments)])
+    page = {"command": command, "machine": started_on, **_without_folders(figures)}
     (RESULTS / f"{name}.json").write_text(json.dumps(page, indent=2, allow_nan=False) + "\n", encoding="utf-8")

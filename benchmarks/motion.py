@@ -76,17 +76,7 @@ def examine(
     footage = open_footage(video)
     detector = chosen.build(footage)
     tracks = (seen := follow(footage, detector, ByteTrackSettings().build(rate=footage.clock))).tracks
-    rules = CropSettings()
-    kept, _ = choose_crops(
-        tracks,
-        seen.size,
-        height=rules.height,
-        aspect=rules.aspect,
-        border=rules.border,
-        overlap=rules.overlap,
-        max_crops=rules.max_crops,
-        min_crops=rules.min_crops,
-    )
+    kept, _ = choose_crops(tracks, seen.size, CropSettings())
     rows = np.concatenate([*kept, np.zeros(0, np.int64)])
     frames, boxes = people(video, weights, cache)
     found = Counter({"crops": len(rows), "tracklets": len(kept), **dict.fromkeys(KINDS, 0)})

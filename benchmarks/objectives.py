@@ -406,14 +406,12 @@ def table_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every comparison of trainings is told."""
     parser.add_argument("out", type=Path)
     parser.add_argument("--crops", type=Path, help="CUHK03-NP")
     parser.add_argument("--extractor", type=Path, help="weights that correlate sees real crops with")
     parser.add_argument("--search", action="store_true", help="variants on development sets")
-    parser.add_argument("--budgets", action="store_true", help="CION and SupCon over steps and people")
-    parser.add_argument("--starts", action="store_true", help="ImageNet weights against random ones, on real crops")
     parser.add_argument("--sets", nargs="+")
     parser.add_argument("--arms", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+")
@@ -421,6 +419,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=1e6, help="no run begins later")
     parser.add_argument("--set", action="append", default=[], help="a setting of pretrain for all arms, as lr=1e-3")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    parser.add_argument("--budgets", action="store_true", help="CION and SupCon over steps and people")
+    parser.add_argument("--starts", action="store_true", help="ImageNet weights against random ones, on real crops")
     parser.add_argument("--quick", action="store_true", help="tiny worlds, 16 steps, nothing kept")
     asked = parser.parse_args()
     until = time.time() + 60 * asked.minutes

@@ -20,6 +20,16 @@ def test_all_load() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_results_contain_no_folders_of_a_machine() -> None:
+    def texts(value: object) -> list[str]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        return [value] if isinstance(value, str) else [text for one in inner for text in texts(one)]
+
+    for path in sorted((SCRIPT.parent / "results").glob("*.json")):
+        words = [word for text in texts(json.loads(path.read_text(encoding="utf-8"))) for word in text.split()]
+        assert not [word for word in words if Path(word).is_absolute() and word != "/"], path.name
+
+
 @pytest.mark.slow
 def test_every_part_runs_at_small_sizes() -> None:
     command = [sys.executable, str(SCRIPT), "--small", "--device", "cpu"]

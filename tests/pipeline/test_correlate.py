@@ -265,6 +265,17 @@ def test_missing_start_identities_are_refused(tmp_path):
         correlate(work, "i", CorrelateSettings(), embeddings="e", start="nowhere")
 
 
+def test_precision_is_of_average_linkage(tmp_path):
+    with pytest.raises(SettingsError, match="precision"):
+        CorrelateSettings(linking="closure", precision=0.9)
+    work, asked = pretend(tmp_path), CorrelateSettings(precision=0.95)
+    correlate(work, "plain", CorrelateSettings(), embeddings="e")
+    correlate(work, "sure", asked, embeddings="e")
+    plain, sure = (report_of(work, name)["stages"][-1] for name in ("plain", "sure"))
+    assert sure["precision"] >= min(0.95, plain["precision"])
+    assert sure["tracklets_merged"] <= plain["tracklets_merged"]
+
+
 @pytest.mark.parametrize(
     ("linking", "names"),
     [("closure", ["cross-video", "global-link", "global-link"]), ("average", ["average-link"] * 3)],

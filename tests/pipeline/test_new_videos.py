@@ -28,7 +28,7 @@ from reappear.store import CropStore, read_embeddings, read_identities, read_tab
 from reappear.video import MotSettings
 from tests.pipeline.ingest.test_videos import Listener, digests
 from tests.pipeline.test_run import TRAINING
-from tests.video.films import Walker, pictures, write_film, write_truth
+from tests.video.films import Walker, write_films
 
 FRAMES = 16
 RED, BLUE, GREEN, PINK = (
@@ -51,11 +51,7 @@ INGEST = IngestSettings(workers=1, detector=MotSettings(ids="global"))
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
     """Eight films of four people."""
-    folder = tmp_path_factory.mktemp("shelf")
-    for number, (name, people) in enumerate(CAST.items()):
-        write_film(folder / f"{name}.mp4", pictures(FRAMES, people, seed=number))
-        write_truth(folder / f"{name}.gt.txt", FRAMES, people)
-    return folder
+    return write_films(tmp_path_factory.mktemp("shelf"), CAST, FRAMES)
 
 
 def put(shelf, folder, names):

@@ -22,7 +22,7 @@ from reappear.pipeline.workspace import Workspace
 from reappear.store import read_identities, read_table, write_table
 from reappear.video import MotSettings, open_footage
 from tests.pipeline.test_new_videos import BLUE, FRAMES, GREEN, PINK, RED
-from tests.video.films import pictures, write_film, write_truth
+from tests.video.films import write_films
 
 CAST = {"in_1": (RED, BLUE), "in_2": (GREEN, RED), "out_1": (BLUE, PINK, RED)}
 SIDES = ("left", "top", "right", "bottom")
@@ -30,11 +30,7 @@ SIDES = ("left", "top", "right", "bottom")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
-    for number, (name, people) in enumerate(CAST.items()):
-        write_film(folder / f"{name}.mp4", pictures(FRAMES, people, seed=number))
-        write_truth(folder / f"{name}.gt.txt", FRAMES, people)
-    return folder
+    return write_films(tmp_path_factory.mktemp("films"), CAST, FRAMES)
 
 
 @pytest.fixture(scope="module")

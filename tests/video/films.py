@@ -1,6 +1,6 @@
 """Small films made for tests: upright coloured figures that walk over a still, speckled ground."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -68,6 +68,14 @@ def write_film(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_films(folder: Path, cast: Mapping[str, Sequence[Walker]], frames: int) -> Path:
+    """A film and its truth for each name, of other noise each; returns the folder."""
+    for number, (name, walkers) in enumerate(cast.items()):
+        write_film(folder / f"{name}.mp4", pictures(frames, walkers, seed=number))
+        write_truth(folder / f"{name}.gt.txt", frames, walkers)
+    return folder
 
 
 def write_truth(path: Path, frames: int, walkers: Sequence[Walker] = WALKERS) -> Path:

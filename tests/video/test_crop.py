@@ -6,7 +6,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from reappear.core import Tracks
-from reappear.video import choose_crops, cut, encode_jpeg
+from reappear.video import CropSettings, choose_crops, cut, encode_jpeg
 from reappear.video.crop import covered
 
 RULES = {"height": 32, "aspect": (1.2, 5.0), "border": 2, "overlap": 0.4, "max_crops": 4, "min_crops": 2}
@@ -22,7 +22,7 @@ def choose(*tracklets, **rules):
         np.ones(len(boxes), np.float32),
         np.concatenate([[0], np.cumsum([len(t) for t in tracklets])]).astype(np.int64),
     )
-    kept, dropped = choose_crops(tracks, (200, 150), **{**RULES, **rules})
+    kept, dropped = choose_crops(tracks, (200, 150), CropSettings(**{**RULES, **rules}))
     return [rows.tolist() for rows in kept], dropped
 
 

@@ -48,46 +48,37 @@ class CropSettings:
 def choose_crops(
     tracks: Tracks,
     size: tuple[int, int] | Int[np.ndarray, "n 2"],
-    *,
-    height: int,
-    aspect: tuple[float, float],
-    border: int,
-    overlap: float,
-    max_crops: int,
-    min_crops: int,
+    rules: CropSettings,
 ) -> tuple[list[Int[np.ndarray, " _"]], dict[str, int]]:
     """The rows of `tracks` to keep, per kept tracklet, and the number of dropped boxes by reason.
 
     Args:
         tracks: The tracklets of one video.
         size: Width and height of its frames in pixels, or of the frame of each row of `tracks`.
-        height: Boxes less tall are left out.
-        aspect: Height over width, least and most.
-        border: Boxes nearer to the edge are left out; -1 keeps them.
-        overlap: Boxes of which more than this fraction is covered by another box of the frame are left out.
-        max_crops: Crops of a tracklet at most; valid boxes are subsampled evenly.
-        min_crops: Tracklets with fewer are left out.
+        rules: Of quality, and how many crops a tracklet has: valid boxes are subsampled evenly.
     """
     sides = tracks.box[:, 2:] - tracks.box[:, :2]
     ratio = sides[:, 1] / np.maximum(sides[:, 0], 1e-6)
     margin = np.minimum(tracks.box[:, :2], np.asarray(size) - tracks.box[:, 2:]).min(axis=1, initial=np.inf)
-    rules = {
-        "boxes that are too small": sides[:, 1] < height,
-        "boxes with an unusual aspect ratio": (ratio < aspect[0]) | (ratio > aspect[1]),
-        "boxes cut by the edge of the frame": margin < border if border >= 0 else np.zeros(len(ratio), bool),
-        "boxes covered by another": covered(tracks.frame, tracks.box) > overlap,
+    reasons = {
+        "boxes that are too small": sides[:, 1] < rules.height,
+        "boxes with an unusual aspect ratio": (ratio < rules.aspect[0]) | (ratio > rules.aspect[1]),
+        "boxes cut by the edge of the frame": margin < rules.border
+        if rules.border >= 0
+        else np.zeros(len(ratio), bool),
+        "boxes covered by another": covered(tracks.frame, tracks.box) > rules.overlap,
     }
     good = np.ones(len(tracks.frame), bool)
     dropped: Counter[str] = Counter()
-    for reason, bad in rules.items():
+    for reason, bad in reasons.items():
         dropped[reason] += int(np.sum(good & bad))
         good &= ~bad
     kept = []
     for rows in np.split(np.flatnonzero(good), _cuts(good, tracks.offsets)):
-        if len(rows) < min_crops:
+        if len(rows) < rules.min_crops:
             dropped["boxes of tracklets with too few"] += len(rows)
             continue
-        chosen = rows[np.linspace(0, len(rows) - 1, min(max_crops, len(rows))).round().astype(np.int64)]
+        chosen = rows[np.linspace(0, len(rows) - 1, min(rules.max_crops, len(rows))).round().astype(np.int64)]
         dropped["boxes beyond what a tracklet keeps"] += len(rows) - len(chosen)
         if len(chosen):
             kept.append(chosen)

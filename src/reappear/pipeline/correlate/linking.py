@@ -63,5 +63,7 @@ def choose_linking(
     if note is None:
         return {"method": "average", "z": settings.z}
     note += ": tracklets are linked by closure (--linking closure)"
+    if settings.precision is not None:
+        note += ", which has no precision"
     progress.note(f"correlate: {note}")
     return {"method": "closure", "note": note}

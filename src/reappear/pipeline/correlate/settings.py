@@ -111,6 +111,10 @@ class CorrelateSettings:
 
     def __post_init__(self) -> None:
         _ = self.rules
+        if self.precision is not None and self.linking == "closure":
+            raise SettingsError(
+                "precision: is for average linkage; leave it out, or take --false-links with --linking closure"
+            )
         parse_memory(self.memory)
 
     @property

@@ -337,16 +337,7 @@ def _ingest_video(source: _Source, staging: Path, settings: IngestSettings, tick
     tracker = settings.tracker.build(rate=footage.clock / settings.stride)
     seen = follow(footage, detector, tracker, stride=settings.stride, tick=tick)
     tracks, rules = seen.tracks, settings.crop
-    kept, dropped = choose_crops(
-        tracks,
-        seen.size,
-        height=rules.height,
-        aspect=rules.aspect,
-        border=rules.border,
-        overlap=rules.overlap,
-        max_crops=rules.max_crops,
-        min_crops=rules.min_crops,
-    )
+    kept, dropped = choose_crops(tracks, seen.size, rules)
     rows = np.concatenate([*kept, np.zeros(0, np.int64)])
     truth = read_truth(source.path)
     identity = (
