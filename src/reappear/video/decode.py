@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from reappear.core import InputError
@@ -178,7 +179,7 @@ def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
     with _opened(footage.path) as container:
         stream = container.streams[index]
         stream.codec_context.thread_count = 1  # videos run in parallel, and errors belong to one packet
-        clock = Clock(footage.clock)
+        clock, to_rgb = Clock(footage.clock), VideoReformatter()
         number, lost, packets_read = 0, 0, 0
         begin: float | None = None
         end, sizes = 0.0, set()
@@ -212,7 +213,7 @@ def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
                         begin = stamp if begin is None else begin
                         end = stamp + float((frame.duration or 0) * frame.time_base)
                     sizes.add((frame.width, frame.height))
-                    yield Frame(number, clock.time(number, stamp), _converter(frame))
+                    yield Frame(number, clock.time(number, stamp), _converter(frame, to_rgb))
                 number += 1
         # A header may count fields, ticks or frames hidden by an edit list: only where time is missing too, the file
         # was cut.
@@ -243,9 +244,11 @@ def _note_sizes(footage: Footage, sizes: set[tuple[int, int]]) -> None:
         footage.note(f"frames have {len(sizes)} sizes ({shown} pixels); boxes are relative to the size of their frame")
 
 
-def _converter(frame: Any) -> Callable[[], np.ndarray]:
+def _converter(frame: Any, to_rgb: VideoReformatter) -> Callable[[], np.ndarray]:
+    """Converts one frame; the tables of `to_rgb` serve all frames of a video and take longer to make than to use."""
+
     def convert() -> np.ndarray:
-        image: np.ndarray = frame.to_ndarray(format="rgb24")
+        image: np.ndarray = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
         matrix = frame.side_data.get(Type.DISPLAYMATRIX)
         return image if matrix is None else _as_shown(image, np.frombuffer(bytes(matrix), np.int32))
 

@@ -177,7 +177,8 @@ class MotionDetector:
         if self._reference is None or self._reference.shape != image.shape:
             return image
         some, there = (picture[::_EVERY, ::_EVERY].astype(np.float32) for picture in (image, self._reference))
-        usable = ((there > _DARK) & (there < _BRIGHT) & (some < _BRIGHT)).all(axis=2)
+        fits = (there > _DARK) & (there < _BRIGHT) & (some < _BRIGHT)
+        usable = fits[..., 0] & fits[..., 1] & fits[..., 2]  # 10 times as fast as `all`
         if usable.mean() < _USABLE:
             return image
         gain = np.median(some[usable] / there[usable], axis=0)
@@ -214,7 +215,8 @@ class MotionDetector:
         """Whether edges appear or vanish in most rows of each box: light changes none, and people have an outline."""
         if not len(box):
             return np.zeros(0, bool)
-        change = np.abs(_edges(image) - _edges(self._background.getBackgroundImage())).max(axis=2)
+        before = _edges(self._background.getBackgroundImage())
+        change = cv2.max(*(cv2.absdiff(edge, earlier) for edge, earlier in zip(_edges(image), before, strict=True)))
         new = change > max(_EDGE, _EDGE_NOISE * float(np.median(change[::_EVERY, ::_EVERY])))
         rows = [new[y0:y1, x0:x1].any(axis=1).mean() for x0, y0, x1, y1 in box.astype(int)]
         return np.array(rows) >= _OUTLINE
@@ -241,10 +243,10 @@ class MotionDetector:
         return (1 + self._tolerance) * float(self._usual(np.array([foot], np.float32))[0])
 
 
-def _edges(image: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w 2"]:
-    """Horizontal and vertical differences of brightness, times 4 (Sobel)."""
+def _edges(image: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndarray]:
+    """Horizontal and vertical differences of brightness, times 4 (Sobel), each of shape h w."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.stack([cv2.Sobel(grey, cv2.CV_16S, 1, 0), cv2.Sobel(grey, cv2.CV_16S, 0, 1)], axis=2)
+    return cv2.Sobel(grey, cv2.CV_16S, 1, 0), cv2.Sobel(grey, cv2.CV_16S, 0, 1)
 
 
 def _usual_height(box: Float[np.ndarray, "n 4"]) -> Callable[[np.ndarray], np.ndarray] | None:

@@ -96,9 +96,8 @@ class YoloxDetector:
         small = cv2.resize(
             image, (round(image.shape[1] * scale), round(image.shape[0] * scale)), interpolation=cv2.INTER_LINEAR
         )
-        canvas = np.full((*self._size, 3), _GREY, np.uint8)
-        canvas[: small.shape[0], : small.shape[1]] = small[..., ::-1]
-        pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], self._type)
+        pixels = np.full((1, 3, *self._size), _GREY, self._type)
+        pixels[0, :, : small.shape[0], : small.shape[1]] = small[..., ::-1].transpose(2, 0, 1)
         box, score = self._decode(self._run(pixels)[0])
         return FrameDetections(box / np.float32(scale), score)
 
