@@ -36,6 +36,17 @@ def test_loss_is_the_literal_softmax_with_its_gradient() -> None:
     assert not memory.centroids.requires_grad
 
 
+def test_loss_among_some_identities_is_that_of_a_smaller_memory() -> None:
+    memory, vectors, kept = _memory(), _vectors(3), torch.tensor([0, 2, 3])
+    among = torch.zeros(3, 4, dtype=torch.bool)
+    among[:, kept] = True
+    smaller = IdentityMemory(3, 6)
+    smaller.centroids.copy_(memory.centroids[kept])
+    torch.testing.assert_close(
+        memory(vectors, torch.tensor([3, 0, 2]), among), smaller(vectors, torch.tensor([2, 0, 1]))
+    )
+
+
 def test_centroids_follow_one_vector_after_the_other() -> None:
     memory, vectors, identity = _memory(momentum=0.3), _vectors(7, 2), torch.tensor([2, 0, 2, 2, 3, 0, 2])
     expected = memory.centroids.clone()

@@ -14,7 +14,7 @@ from tests.train.tables import make_table
 def make_setup(
     method: MethodSettings, *, images: int = 48, labels: str = "found", steps: int = 10, **changes: object
 ) -> Setup:
-    """A setup of eight images, or 40 to be clustered, of each of six identities, for a small network of batch norm."""
+    """A setup of eight images, or 40 for DBSCAN, of each identity, for a small network of batch norm."""
     values = {"backbone": "cnn6", "arguments": {"width": 4}, "height": 16, "width": 8, "images_per_step": 48}
     if spec_of(method).command == "finetune":
         values |= {"images_per_step": 24}  # of four images of each identity
@@ -33,11 +33,11 @@ def make_setup(
     training = TrainSettings(
         **{**values, "local_height": 8, "local_width": 8, "views": views, "steps": steps, **changes}
     )
-    of_each = 40 if method.kind == "cluster_contrast" else 8
+    of_each = 40 if getattr(method, "clusters", None) == "dbscan" else 8
     identity = np.arange(images) if labels == "instance" else np.arange(images) // of_each
     photos = [np.random.default_rng(i).integers(0, 256, (20, 10, 3), dtype=np.uint8) for i in range(images)]
     if method.kind == "cluster_contrast":  # people in two colours
-        colors = np.random.default_rng(0).integers(0, 256, (6, 2, 1, 1, 3))
+        colors = np.random.default_rng(0).integers(0, 256, (images // of_each, 2, 1, 1, 3))
         for i, photo in enumerate(photos):
             photo[:] = photo // 8 + np.repeat(colors[i // of_each], 10, 1)[:, :, 0].reshape(20, 1, 3) * 7 // 8
     tracklet = np.arange(images) // 2

@@ -6,11 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from reappear.core import TrainingError
+from reappear.denoise.normalize import COHORT, PRIOR
+from reappear.methods.cluster_contrast.clusters import cluster_by_average_linkage
 from reappear.methods.cluster_contrast.settings import ClusterContrastSettings
 from reappear.methods.cluster_contrast.task import ClusterContrast
 from reappear.models import Embedder
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
+from tests.references import average as literal
 
 from .setups import make_setup
 
@@ -43,6 +46,14 @@ def test_people_who_look_alike_are_found_and_outliers_are_left_out() -> None:
         for row in again.data.sampler.groups(step).ravel().tolist():
             assert again.data.images[row].max() == 0
             assert table.identity[row] >= 0
+
+
+def test_average_linkage_finds_them_too() -> None:
+    task = _task(clusters="average")
+    phase = task.phase(0, None)
+    row = task.training_step(phase.data[0], 0).metrics()
+    assert len(np.unique(phase.labels["cluster"])) > 20  # of thirty people
+    assert row["pseudo_label_precision"] > 0.8
 
 
 def test_memory_begins_as_the_mean_and_a_step_is_cross_entropy_to_it() -> None:
@@ -91,10 +102,65 @@ def test_identities_of_the_set_change_nothing(tmp_path: Path) -> None:
     assert "pseudo_label_f1" not in rows[1][0]
 
 
-@pytest.mark.parametrize("stop", [3, 4, 5])
-def test_goes_on_inside_a_phase_and_between_two(tmp_path: Path, stop: int) -> None:
+def test_average_linkage_of_images_is_that_of_the_loops() -> None:
+    random = np.random.default_rng(1)
+    features = np.repeat(random.normal(size=(20, 16)), 3, 0) + 0.3 * random.normal(size=(60, 16))
+    camera = random.integers(0, 2, 60)
+    features += random.normal(size=(2, 16))[camera]  # what all images of a camera have in common
+
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    rows = np.array(literal.center_by_place(unit.tolist(), camera.tolist(), PRIOR))
+    cosine = (rows @ rows.T).tolist()
+    expected = []
+    for skip in (2, 3, 4, 6):
+        near = literal.nearest(cosine, skip + COHORT, 60)
+        middle = [literal.neighborhood([cosine[i][j] for j in near[i][skip:]]) for i in range(60)]
+        z = literal.similarity(cosine, *zip(*middle, strict=True))
+        expected.append({group for group in literal.tree(z, 3.0) if len(group) > 1})
+
+    found = cluster_by_average_linkage(features.astype(np.float32), camera, z=3.0)
+    assert {frozenset(np.flatnonzero(found == k).tolist()) for k in range(found.max() + 1)} in expected
+    shuffled = random.permutation(60)
+    again = cluster_by_average_linkage(features[shuffled].astype(np.float32), camera[shuffled], z=3.0)
+    pairs = [(one[:, None] == one) & (one >= 0) for one in (found[shuffled], again)]
+    np.testing.assert_array_equal(*pairs)
+
+
+def test_average_linkage_without_cameras_centers_on_the_mean_of_all_images() -> None:
+    random = np.random.default_rng(2)
+    features = np.repeat(random.normal(size=(30, 16)), 4, 0) + 0.2 * random.normal(size=(120, 16)) + 3
+    unknown = np.full(120, -1)
+    np.testing.assert_array_equal(
+        cluster_by_average_linkage(features.astype(np.float32), unknown, z=3.0), np.repeat(np.arange(30), 4)
+    )
+    assert (cluster_by_average_linkage(features[:20].astype(np.float32), unknown[:20], z=3.0) == -1).all()  # too few
+
+
+def test_images_are_contrasted_with_clusters_of_their_camera() -> None:
+    task = _task(negatives="camera")
+    cluster = np.arange(240) // 20
+    task.phase(0, None)
+    centroids = F.normalize(torch.randn(12, task.memory.centroids.shape[1]), dim=-1)
+    task._remember(centroids)
+    of_cluster = np.repeat(np.arange(12) % 3, 20)  # a third of the clusters is in both cameras
+    camera = np.where(of_cluster == 2, task._table.camera, of_cluster)
+    task._table.camera[:] = camera
+    batch = task.phase(0, {"cluster": cluster}).data[0]
+    vectors = F.normalize(F.batch_norm(task.student.pooled(batch.images.flatten(0, 1)), None, None, training=True))
+    seen = [{int(c) for c in camera[cluster == k]} for k in range(12)]
+    expected = []
+    for row, (own, mine) in enumerate(zip(batch.identity.repeat_interleave(8), batch.camera.flatten(), strict=True)):
+        others = [k for k in range(12) if int(mine) in seen[k]]
+        expected.append(F.cross_entropy(centroids[others] @ vectors[row] / 0.05, torch.tensor(others.index(int(own)))))
+    torch.testing.assert_close(task.training_step(batch, 0).loss, torch.stack(expected).mean())
+
+
+@pytest.mark.parametrize(
+    ("stop", "clusters"), [(3, "dbscan"), (4, "dbscan"), (5, "dbscan"), (3, "average"), (4, "average")]
+)
+def test_goes_on_inside_a_phase_and_between_two(tmp_path: Path, stop: int, clusters: str) -> None:
     def run(folder: Path, *, broken: bool = False) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
-        task = _task()
+        task = _task(clusters=clusters, negatives="camera" if clusters == "average" else "all")
         if broken:
             after_step = task.after_step
 
@@ -123,6 +189,8 @@ def test_fewer_clusters_than_a_step_has_and_none_at_all() -> None:
         _task(radius=0.999, k1=240).phase(0, None)
     with pytest.raises(TrainingError, match=r"have 0 clusters.*raise method\.radius"):
         _task(k1=2, k2=1, least=20).phase(0, None)
+    with pytest.raises(TrainingError, match=r"have 0 clusters.*lower method\.z 900"):
+        _task(clusters="average", z=900).phase(0, None)
 
 
 def test_gem_is_saved_with_the_model(tmp_path: Path) -> None:

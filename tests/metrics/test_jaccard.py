@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.cluster import DBSCAN
 
 from reappear.core import InputError, SettingsError
 from reappear.metrics import cluster_by_jaccard, jaccard_graph
+from reappear.metrics.jaccard import _dbscan
 from tests.references.jaccard import jaccard
 
 
@@ -27,6 +29,15 @@ def test_distances_and_clusters_are_those_of_the_loops(k1: int, k2: int, radius:
     np.testing.assert_allclose(graph.toarray()[near], expected[near], atol=1e-5)
     dense = DBSCAN(eps=radius, min_samples=4, metric="precomputed").fit(expected).labels_
     np.testing.assert_array_equal(cluster_by_jaccard(features, radius=radius, k1=k1, k2=k2), dense)
+
+
+def test_cores_borders_and_outliers_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    for density in (0.01, 0.02, 0.04, 0.06):
+        near = np.triu(random.random((200, 200)) < density, 1)
+        near |= near.T | np.eye(200, dtype=bool)
+        expected = DBSCAN(eps=0.5, min_samples=5, metric="precomputed").fit(1.0 - near).labels_
+        np.testing.assert_array_equal(_dbscan(sparse.csr_array(near.astype(np.float32)), 5), expected)
 
 
 def test_small_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Contrast of vectors with one remembered vector per identity."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,15 +40,20 @@ class IdentityMemory(nn.Module):
         total = torch.zeros_like(self.centroids).index_add_(0, identity, vectors.to(self.centroids.dtype))
         self.centroids.copy_(F.normalize(total, dim=-1))
 
-    def forward(self, vectors: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    def forward(
+        self, vectors: Float[Tensor, "n d"], identity: Int[Tensor, " n"], among: Bool[Tensor, "n k"] | None = None
+    ) -> Float[Tensor, ""]:
         """The loss in nats per vector; does not move the centroids.
 
         Args:
             vectors: Of unit length.
             identity: Index of the centroid of each.
+            among: Identities that each is compared with, its own among them; all if not given.
         """
         with torch.autocast(vectors.device.type, enabled=False):  # logits reach 1 / tau: half precision is too coarse
             scores = vectors.to(self.centroids.dtype) @ self.centroids.T / self.temperature
+            if among is not None:
+                scores = scores.masked_fill(~among, -torch.inf)
             return F.cross_entropy(scores, identity)
 
     @torch.no_grad()

@@ -7,13 +7,15 @@ grows with rows × neighbours.
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from reappear.core import InputError, SettingsError, unit_rows
 
 from .reranking import membership_of, nearest_rows
 
 _KEPT = 4  # neighbours kept with their distance, in multiples of k1
-_SUMS = 1 << 22  # common shares that are summed at once
+_SUMS = 1 << 22  # products that are summed at once
+_PAIRS = 1 << 14  # pairs of rows that are compared at once
 
 
 def cluster_by_jaccard(
@@ -39,14 +41,9 @@ def cluster_by_jaccard(
         InputError: Features are zero or not finite, or fewer than two.
         SettingsError: A setting is out of range.
     """
-    from sklearn.cluster import DBSCAN  # half a second to import
-    from sklearn.neighbors import sort_graph_by_row_values
-
     if least < 1:
         raise SettingsError(f"least: must be 1 or more, got {least}")
-    graph = jaccard_graph(features, radius=radius, k1=k1, k2=k2, memory_mb=memory_mb)
-    ordered = sort_graph_by_row_values(sparse.csr_matrix(graph), warn_when_not_sorted=False)
-    return np.asarray(DBSCAN(eps=radius, min_samples=least, metric="precomputed").fit(ordered).labels_, np.int64)
+    return _dbscan(jaccard_graph(features, radius=radius, k1=k1, k2=k2, memory_mb=memory_mb), least)
 
 
 def jaccard_graph(
@@ -86,29 +83,71 @@ def jaccard_graph(
     return _within(membership, radius, memory_mb)
 
 
+def _dbscan(near: sparse.csr_array, least: int) -> Int[np.ndarray, " n"]:
+    """Cluster of each row by a matrix that stores its neighbours; numbered as scikit-learn does, which loops over rows.
+
+    Rows with `least` neighbours or more are linked to those among these; another one is in the first cluster that it
+    neighbours.
+    """
+    is_core = np.diff(near.indptr) >= least
+    pairs = near.tocoo()
+    row, column = (side[is_core[pairs.col]] for side in pairs.coords)
+    among = is_core[row]
+    links = sparse.csr_array((np.ones(among.sum(), np.int8), (row[among], column[among])), shape=near.shape)
+    component = connected_components(links, directed=False)[1]
+    cluster = np.full(len(is_core), len(is_core))
+    cluster[is_core] = np.unique(component[is_core], return_inverse=True)[1]
+    np.minimum.at(cluster, row[~among], cluster[column[~among]])
+    return np.where(cluster < len(is_core), cluster, -1)
+
+
 def _within(membership: sparse.csr_array, radius: float, memory_mb: int) -> sparse.csr_array:
-    """`1 - m / (2 - m)` of each pair of rows, m what they have in common, where that is within the radius."""
+    """`1 - m / (2 - m)` of each pair of rows, m what they have in common, where that is within the radius.
+
+    m is the sum of the smaller of two shares, thus at most a product: that of the roots of the large shares of one row
+    and those of all of the other, and the rest of the one row. Few pairs that this leaves are too far apart.
+    """
     count = membership.shape[0]
-    columns = sparse.csc_array(membership)
-    lengths = np.diff(columns.indptr)
-    work = np.add.reduceat(lengths[membership.indices], membership.indptr[:-1])  # sums of each row; none is empty
-    most = max(1, (memory_mb << 20) // (8 * count))  # rows whose sums with all fit the memory
-    smallest = np.float32(2 * (1 - radius) / (2 - radius)) - np.float32(1e-6)
-    parts, begin = [], 0
+    membership.sum_duplicates()
+    smallest = 2 * (1 - radius) / (2 - radius) - 1e-5
+    large, rest = _large_shares(membership, 0.75 * smallest)
+    least = (smallest - rest).astype(np.float32)
+    large, across = large.sqrt(), membership.sqrt().T.tocsr()
+    work = np.r_[0, np.cumsum(np.diff(across.indptr)[large.indices])][large.indptr]
+    most = min(_SUMS, (memory_mb << 20) // 32)
+    firsts, seconds, distances, begin = [], [], [], 0
     while begin < count:
-        end = begin + max(1, int(np.searchsorted(np.cumsum(work[begin : begin + most]), _SUMS, side="right")))
-        some = slice(*membership.indptr[[begin, end]])
-        each = lengths[membership.indices[some]]
-        first = columns.indptr[membership.indices[some]]
-        at = np.arange(each.sum()) + np.repeat(first - np.cumsum(each) + each, each)
-        smaller = np.minimum(columns.data[at], np.repeat(membership.data[some], each))
-        row = np.repeat(np.arange(end - begin), np.diff(membership.indptr[begin : end + 1]))
-        place = np.repeat(row * count, each) + columns.indices[at]
-        common = np.bincount(place, smaller, minlength=(end - begin) * count)
-        found = np.flatnonzero(common >= smallest)
-        apart = np.maximum(1 - common[found] / (2 - common[found]), 0)
-        kept = apart <= radius
-        rows, others = np.divmod(found[kept], count)
-        parts.append(sparse.csr_array((apart[kept], (rows, others)), shape=(end - begin, count)))
+        end = max(begin + 1, int(np.searchsorted(work, work[begin] + most, side="right")) - 1)
+        bound = (large[begin:end] @ across).tocoo()
+        near = np.flatnonzero(bound.data >= least[begin:end][bound.row])
+        near = near[bound.col[near] > bound.row[near] + begin]
+        for some in np.split(near, np.arange(_PAIRS, len(near), _PAIRS)):
+            first, second = bound.row[some] + begin, bound.col[some]
+            smaller = sparse.csr_array(membership[first].minimum(membership[second]))
+            common = np.bincount(np.repeat(np.arange(len(some)), np.diff(smaller.indptr)), smaller.data, len(some))
+            apart = np.maximum(1 - common / (2 - common), 0)
+            kept = apart <= radius
+            firsts.append(first[kept])
+            seconds.append(second[kept])
+            distances.append(apart[kept])
         begin = end
-    return sparse.csr_array(sparse.vstack(parts))
+    itself = np.arange(count)
+    first, second, apart = (np.concatenate(parts) for parts in (firsts, seconds, distances))
+    pairs = np.r_[first, second, itself], np.r_[second, first, itself]
+    return sparse.csr_array((np.r_[apart, apart, np.zeros(count)], pairs), shape=(count, count))
+
+
+def _large_shares(membership: sparse.csr_array, most: float) -> tuple[sparse.csr_array, Float[np.ndarray, " n"]]:
+    """The largest shares of each row, and the sum of the others, which is `most` or less."""
+    count = membership.shape[0]
+    row = np.repeat(np.arange(count, dtype=np.int32), np.diff(membership.indptr))
+    cut = np.ones(count, np.float32)
+    while True:
+        kept = membership.data >= cut[row]
+        rest = np.bincount(row, np.where(kept, 0, membership.data), count)
+        if not (rest > most).any():
+            break
+        cut[rest > most] *= 0.7
+    ends = np.r_[0, np.cumsum(np.bincount(row[kept], minlength=count))]
+    large = sparse.csr_array((membership.data[kept], membership.indices[kept], ends), shape=membership.shape)
+    return large, rest

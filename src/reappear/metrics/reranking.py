@@ -270,12 +270,12 @@ def _distances(
     column: Int[np.ndarray, " p"],
 ) -> Float[np.ndarray, " p"]:
     """`1 - cos` of pairs of rows: looked up among the neighbours kept, else computed."""
-    count = len(features)
-    key = (np.arange(count)[:, None] * count + near).ravel()
-    order = np.argsort(key)
-    at = order[np.minimum(np.searchsorted(key, row * count + column, sorter=order), len(key) - 1)]
+    offsets = np.arange(0, near.size + 1, near.shape[1])
+    place = sparse.csr_array((np.arange(1, near.size + 1), near.ravel(), offsets), shape=(len(features),) * 2)
+    place.sort_indices()
+    at = np.asarray(place[row, column]).ravel() - 1
     out = known.ravel()[at]
-    lacking = np.flatnonzero(key[at] != row * count + column)
+    lacking = np.flatnonzero(at < 0)
     for begin in range(0, len(lacking), _PAIRS):
         some = lacking[begin : begin + _PAIRS]
         out[some] = 1 - np.einsum("pd,pd->p", features[row[some]], features[column[some]])

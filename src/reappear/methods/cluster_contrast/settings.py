@@ -17,6 +17,22 @@ class ClusterContrastSettings(SupervisedMethodSettings):
     kind: Literal["cluster_contrast"] = "cluster_contrast"
     images: Annotated[int, "images of each cluster in a step (K)", Interval(ge=2, le=1024)] = 8
     phase_steps: Annotated[Count, "steps between two clusterings"] = 100
+    clusters: Annotated[
+        Literal["dbscan", "average"],
+        "how images are clustered. dbscan: on the k-reciprocal Jaccard distance; average: average linkage, as "
+        "`correlate` links tracklets, with the mean of each camera subtracted",
+    ] = "dbscan"
+    z: Annotated[
+        float,
+        "average linkage: smallest mean similarity of two clusters that merge, in standard deviations above that to "
+        "their nearest other images",
+        Interval(gt=0, le=1000),
+    ] = 3.0
+    negatives: Annotated[
+        Literal["all", "camera"],
+        "clusters whose centroids an image is contrasted with: all, or those with an image of its own camera, so that "
+        "a person's clusters of several cameras are not pushed apart",
+    ] = "all"
     radius: Annotated[float, "largest Jaccard distance of neighbours in DBSCAN (eps)", Interval(gt=0, lt=1)] = 0.6
     least: Annotated[Count, "neighbours, with itself, that make an image the core of a cluster"] = 4
     k1: Annotated[int, "neighbours that are asked whether they are mutual", Interval(ge=1, le=1000)] = 30

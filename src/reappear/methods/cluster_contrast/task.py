@@ -24,6 +24,7 @@ from reappear.train.optimizer import ParameterGroup
 from reappear.train.settings import Keep
 from reappear.train.task import Labels, Phase, StepResult
 
+from .clusters import cluster_by_average_linkage
 from .settings import ClusterContrastSettings
 
 _AT_ONCE = 1024  # images that are decoded together
@@ -50,6 +51,7 @@ class ClusterContrast(SupervisedTask):
         self.memory: IdentityMemory | None = None
         self._seen: list[tuple[Tensor, Tensor]] = []  # of this step: vectors and their clusters
         self._clusters: Row = {}
+        self._cameras = torch.zeros(0, 0, dtype=torch.bool)  # cameras × clusters that they have images of
 
     @property
     def _head(self) -> NeckHead:
@@ -66,6 +68,9 @@ class ClusterContrast(SupervisedTask):
         table = self._table.select(kept)
         table.identity[:] = cluster[kept]
         wanted, clusters = setup.training.images_per_step // settings.images, int(cluster.max()) + 1
+        self._cameras = torch.zeros(int(self._table.camera.max()) + 1, clusters, dtype=torch.bool)
+        self._cameras[table.camera, table.identity] = True
+        self._cameras = self._cameras.to(setup.device)
         if clusters < wanted:  # as many as there are, in parts that processes can share
             even = parallel.rank_and_world()[1] * setup.training.accumulate
             wanted = max(even, clusters // even * even)
@@ -75,19 +80,24 @@ class ClusterContrast(SupervisedTask):
 
     def _cluster(self, step: int) -> Int[np.ndarray, " n"]:
         """Clusters of all images, and the memory of their centroids; computed by the first process for all."""
+        settings = self.settings
         cluster, vectors = None, None
         if parallel.rank_and_world()[0] == 0:
-            settings = self.settings
             vectors = self._vectors(calibrate=step == 0)
-            cluster = cluster_by_jaccard(
-                vectors, radius=settings.radius, least=settings.least, k1=settings.k1, k2=settings.k2
-            )
+            if settings.clusters == "average":
+                cluster = cluster_by_average_linkage(vectors, self.setup.table.camera, z=settings.z)
+            else:
+                cluster = cluster_by_jaccard(
+                    vectors, radius=settings.radius, least=settings.least, k1=settings.k1, k2=settings.k2
+                )
         cluster = parallel.broadcast_object(cluster)
         clusters = int(cluster.max()) + 1
         if clusters < 2:
+            name, value = ("z", settings.z) if settings.clusters == "average" else ("radius", settings.radius)
+            change = "raise" if (clusters == 0) == (name == "radius") else "lower"
             raise TrainingError(
                 f"step {step}: {len(cluster):,} images have {clusters} clusters, and two are needed; "
-                f"{'lower' if clusters else 'raise'} method.radius {self.settings.radius}, or start from better weights"
+                f"{change} method.{name} {value}, or start from better weights"
             )
         self._remember(torch.zeros(clusters, self._head.neck.num_features))
         memory = cast(IdentityMemory, self.memory)
@@ -146,7 +156,8 @@ class ClusterContrast(SupervisedTask):
         cluster = batch.identity.repeat_interleave(batch.images.shape[1])
         vectors = self._head.embed(torch.cat([features, parallel.gather_others(features)]))[: len(features)]
         self._seen.append((vectors.detach(), cluster))
-        return StepResult(memory(vectors, cluster), partial(self._metrics, vectors.detach(), cluster))
+        among = self._cameras[batch.camera.flatten()] if self.settings.negatives == "camera" else None
+        return StepResult(memory(vectors, cluster, among), partial(self._metrics, vectors.detach(), cluster))
 
     def after_step(self, step: int) -> None:
         """Moves the centroids towards the vectors of all processes."""
