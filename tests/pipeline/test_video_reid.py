@@ -112,6 +112,32 @@ def test_validation_is_of_a_clip_of_each_tracklet(
     )
 
 
+@pytest.mark.parametrize("named", [[], ["--backbone", "cnn6"]])
+def test_a_model_of_clips_begins_a_second_training(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], named: list[str]
+) -> None:
+    arguments = {"network": "cnn6", "width": 4, "frames": 3}
+    torch.manual_seed(1)
+    first = Embedder(
+        create_model("grl", **arguments).eval(),
+        Preprocessing(height=32, width=16),
+        config={"architecture": "grl", "arguments": arguments},
+    )
+    first.save(tmp_path / "first")
+    at = SMALL.index("--backbone")
+    options = [*SMALL[:at], *SMALL[at + 4 :], "--out", tmp_path, "--init", tmp_path / "first", "--steps", "0"]
+    more = [*named, "--set", "arguments={width: 4}"] if named else []
+    code, _, err = call(capsys, "finetune", "--data", tree, "--name", "second", *options, *more)
+    assert code == 0, err
+    second = Embedder.load(tmp_path / "models" / "second")
+    torch.testing.assert_close(second.backbone.state_dict(), first.backbone.state_dict(), rtol=0, atol=0)
+    assert second.config["arguments"]["network"] == "cnn6"
+    assert second.clip_frames == 2
+    code, _, err = call(capsys, "finetune", "--data", tree, *options, *more, "--method.pooling", "average")
+    assert code in (1, 2)
+    assert ("first was trained with grl" in err) == (not named)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,6 +1,6 @@
 """Base and common types of the settings of methods. Does not import torch: the command line imports it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 from pydantic import AfterValidator
@@ -34,9 +34,15 @@ Buffers = Annotated[
 
 @settings
 class MethodSettings:
-    """Base of the settings of a method; `kind` is its name."""
+    """Base of the settings of a method.
+
+    Attributes:
+        kind: Its name.
+        extended: Architecture of the models that it saves and goes on from, where they are more than the backbone.
+    """
 
     kind: str
+    extended: ClassVar[str] = ""
 
     def check(self, training: TrainSettings) -> None:
         """Checks what depends on the settings of the training.

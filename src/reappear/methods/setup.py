@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from reappear.core import ImageTable, SettingsError, generator
 from reappear.models import create_model, load_checkpoint
+from reappear.models.folder import read_config
 from reappear.store import find_weights
 from reappear.train import parallel
 from reappear.train.datasets import Images, PatchDataset, ViewDataset
@@ -64,7 +66,7 @@ class Setup(Generic[MethodT]):
             sync_batch_norm: Whether batch norm takes its statistics over all GPUs.
             extend: See `build_network`.
         """
-        network = build_network(self.training, make_head, extend=extend)
+        network = build_network(self.training, make_head, extend=extend, extended=self.method.extended)
         if self.device.type == "cpu" and self.training.precision == "bfloat16":
             unfuse_attention(network.backbone)
         if sync_batch_norm:
@@ -166,6 +168,7 @@ def build_network(
     make_head: Callable[[int], Head],
     *,
     extend: Callable[[nn.Module], nn.Module] | None = None,
+    extended: str = "",
 ) -> Network:
     """A backbone with its head, on the CPU.
 
@@ -173,6 +176,8 @@ def build_network(
         training: Names the backbone and its first weights.
         make_head: From the width of the features.
         extend: Gives the backbone further layers, once it has its first weights.
+        extended: Architecture of model folders that have weights of these layers too; without `extend` theirs are not
+            read.
 
     Raises:
         InputError: There is no such backbone, or `init` does not fit it.
@@ -181,8 +186,10 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(training.seed, "weights").integers(1 << 62)))
         backbone: Any = create_model(training.backbone, **training.arguments)
-        if training.init is not None:
-            load_checkpoint(backbone, find_weights(training.init))
+        init = None if training.init is None else find_weights(training.init)
+        whole = init is not None and _is_model_of(init, extended)
+        if init is not None and not whole:
+            load_checkpoint(backbone, init)
         if training.gradient_checkpointing:
             try:
                 backbone.set_grad_checkpointing(True)
@@ -190,10 +197,17 @@ def build_network(
                 raise SettingsError(f"gradient_checkpointing: {training.backbone} cannot; leave it off") from error
         if extend is not None:
             backbone = extend(backbone)
+        if init is not None and whole and extend is not None:
+            load_checkpoint(backbone, init)
         head = make_head(backbone.num_features)
     _try_sizes(backbone, training)
     statistics = training.batch_norm_statistics if isinstance(training, TrainSettings) else "all"
     return Network(backbone, head, preprocessing=training.preprocessing, statistics=statistics)
+
+
+def _is_model_of(path: Path, architecture: str) -> bool:
+    """Whether it is the model folder of an architecture; "" = of none."""
+    return bool(architecture) and (path / "config.json").exists() and read_config(path)["architecture"] == architecture
 
 
 def _try_sizes(backbone: Any, training: BaseTrainSettings) -> None:

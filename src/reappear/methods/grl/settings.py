@@ -1,7 +1,7 @@
 """Settings of GRL."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
@@ -16,6 +16,7 @@ from reappear.train.settings import BaseTrainSettings
 class GrlSettings(FinetuneMethodSettings):
     """Clips of tracklets, compared by what their frames have in common and what they do not (GRL)."""
 
+    extended: ClassVar[str] = "grl"
     kind: Literal["grl"] = "grl"
     pooling: Annotated[
         Literal["grl", "attention", "average"],

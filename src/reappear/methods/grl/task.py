@@ -184,7 +184,7 @@ class Grl(Task[ClipBatch]):
             "frames": settings.frames,
             "compat": settings.compat,
         }
-        config = {"architecture": "grl", "arguments": arguments}
+        config = {"architecture": settings.extended, "arguments": arguments}
         return Embedder(self.student.backbone, self.student.preprocessing, config=config)
 
     def state_dict(self) -> dict[str, Any]:

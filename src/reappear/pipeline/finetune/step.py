@@ -97,7 +97,17 @@ def with_backbone(settings: FinetuneSettings) -> FinetuneSettings:
     from reappear.models.folder import read_config
 
     config = read_config(settings.init)
-    return replace(settings, backbone=config["architecture"], arguments={**config["arguments"], **settings.arguments})
+    backbone, arguments = config["architecture"], config["arguments"]
+    if backbone == "grl" and settings.method.kind == "grl":
+        pooling = arguments.get("pooling", "grl")
+        if pooling != settings.method.pooling:
+            raise SettingsError(
+                f"method.pooling: {settings.init} was trained with {pooling}, and {settings.method.pooling} is asked "
+                f"for; give --method.pooling {pooling}, or begin with the backbone that it began with"
+            )
+        arguments = {name: value for name, value in arguments.items() if name not in ("pooling", "frames", "compat")}
+        backbone = arguments.pop("network", "resnet50")
+    return replace(settings, backbone=backbone, arguments={**arguments, **settings.arguments})
 
 
 @dataclass(frozen=True)

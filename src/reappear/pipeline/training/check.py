@@ -1,5 +1,7 @@
 """Checks of the settings of a training before anything runs."""
 
+from typing import Any, cast
+
 from reappear.methods.setup import build_network, choose_device, multi_crop
 from reappear.models import ProjectionHead
 from reappear.pipeline.validation import validation_table
@@ -26,4 +28,5 @@ def check_training(settings: BaseTrainSettings) -> None:
         validation_table(settings.validation)
     if isinstance(settings, TrainSettings):
         multi_crop(settings)
-    build_network(settings, lambda width: ProjectionHead(width, hidden=1))
+    extended = cast(Any, settings).method.extended
+    build_network(settings, lambda width: ProjectionHead(width, hidden=1), extended=extended)
