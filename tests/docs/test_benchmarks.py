@@ -49,6 +49,7 @@ def test_every_part_runs_at_small_sizes() -> None:
         "intra_identity --quick --arms upreid 'cion + both'",
         "intra_identity --quick --search --sets world10 --arms 'local 0.1, crop'",
         "video_reid --quick",
+        "video_splits --quick",
     ],
 )
 def test_comparisons_of_trainings_run_at_small_sizes(words: str, tmp_path: Path) -> None:

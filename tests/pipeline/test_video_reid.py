@@ -1,6 +1,7 @@
 """Tracklets as the unit: GRL from the command line on a workspace and on a tree in the layout of MARS."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,41 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mars(tmp_path_factory.mktemp("sets") / "mars")
 
 
+PEOPLE = 8
+
+
+def ilids_vid(root: Path) -> str:
+    """Eight people; ten splits in the file of the authors."""
+    for person in range(1, PEOPLE + 1):
+        for camera in (1, 2):
+            for shot in range(3):
+                name = f"person{person:03d}"
+                path = root / f"i-LIDS-VID/sequences/cam{camera}/{name}/cam{camera}_{name}_{shot:05d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(jpeg(paint(person, camera=camera, shot=shot)))
+    folder = root / "train-test people splits"
+    folder.mkdir()
+    matrix = np.stack([np.random.default_rng(split).permutation(PEOPLE) + 1 for split in range(10)])
+    savemat(folder / "train_test_splits_ilidsvid.mat", {"ls_set": matrix.astype(np.uint16)})
+    return "ilids_vid,split={},test=last:" + str(root)
+
+
+def prid2011(root: Path) -> str:
+    """Ten people, of whom eight are in the ten splits."""
+    for person in range(1, PEOPLE + 3):
+        for camera in "ab":
+            for shot in range(3):
+                path = root / f"prid_2011/multi_shot/cam_{camera}/person_{person:04d}/{shot:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(jpeg(paint(person, camera=" ab".index(camera), shot=shot)))
+    splits = []
+    for split in range(10):
+        names = [f"person_{p + 1:04d}" for p in np.random.default_rng(split).permutation(PEOPLE)]
+        splits.append({"train": names[: PEOPLE // 2], "test": names[PEOPLE // 2 :]})
+    (root / "splits_prid2011.json").write_text(json.dumps(splits))
+    return "prid2011,split={}:" + str(root)
+
+
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     code = 0
     try:
@@ -110,6 +146,44 @@ def test_validation_is_of_a_clip_of_each_tracklet(
     np.testing.assert_allclose(
         embedder.tracklets(tracklets), embedder.tracklets(list(validation.pixels[-8:])), atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("write", "splits"),
+    [
+        (ilids_vid, [9]),
+        (prid2011, [4]),
+        pytest.param(ilids_vid, range(10), marks=pytest.mark.slow),
+        pytest.param(prid2011, range(10), marks=pytest.mark.slow),
+    ],
+)
+def test_a_model_of_each_split_is_scored_on_the_other_half(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write: Callable[[Path], str], splits: list[int]
+) -> None:
+    data, scores, halves = write(tmp_path / "set"), [], set()
+    for split in splits:
+        name, mine = f"split{split}", data.format(split)
+        options = [*SMALL, "--validation-share", "0", "--validation-every", "0", "--out", tmp_path]
+        code, printed, err = call(capsys, "finetune", "--data", mine, "--name", name, *options, "--json")
+        assert code == 0, err
+        counts = json.loads(printed)["counts"]
+        assert (counts["identities"], counts["images"]) == (PEOPLE // 2, PEOPLE // 2 * 2 * 3)
+        options = ["--protocol", "video", "--gallery-includes-query", "no", "--bootstrap", "5", "--out", tmp_path]
+        model = tmp_path / "models" / name
+        code, printed, err = call(capsys, "evaluate", mine, "--model", model, "--name", name, *options, "--json")
+        assert code == 0, err
+        (found,) = json.loads(printed)["evaluations"]
+        assert (found["queries"], found["gallery"]) == (PEOPLE // 2, PEOPLE // 2)
+        scores.append(found["cmc"][0])
+        table = read(
+            mine.partition(",")[0], tmp_path / "set", split=split, **({"test": "last"} if "last" in mine else {})
+        )
+        trained, tested = (set(table.where(part).identity.tolist()) for part in ("train", "query"))
+        assert not trained & tested
+        assert tested == set(table.where("gallery").identity.tolist())
+        halves.add(frozenset(tested))
+    assert len(halves) > len(splits) / 2  # splits differ
+    assert 0 <= np.mean(scores) <= 1
 
 
 @pytest.mark.parametrize("named", [[], ["--backbone", "cnn6"]])
