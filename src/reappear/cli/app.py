@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn, get_args
 import typer
 
 from .data import check_set, data, list_sets
+from .paper import paper
 from .plain import PlainCommand, PlainGroup
 from .progress import listener
 from .signals import is_first_process
@@ -649,6 +650,7 @@ _FINETUNE_FIRST = (
 COMMANDS = {
     "demo": Entry(demo, "Whole pipeline", "demo:DemoSettings"),
     "run": Entry(run, "Whole pipeline", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS, first=_RUN_FIRST),
+    "paper": Entry(paper, "Whole pipeline"),
     "ingest": Entry(ingest, "Steps", "ingest:IngestSettings"),
     "embed": Entry(embed, "Steps", "embed:EmbedSettings"),
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
@@ -670,8 +672,13 @@ COMMANDS = {
 }
 
 
-def build(named: str | None) -> typer.Typer:
-    """The application. Only the named command imports its step, so that `reappear --help` is fast."""
+def build(named: str | None, instead: Callable[[Command], Command] = lambda command: command) -> typer.Typer:
+    """The application. Only the named command imports its step, so that `reappear --help` is fast.
+
+    Args:
+        named: The command that will be called.
+        instead: Makes of a command what is called in its place, with the same signature.
+    """
     app = typer.Typer(
         name="reappear",
         no_args_is_help=True,
@@ -682,8 +689,9 @@ def build(named: str | None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
     app.callback(invoke_without_command=True)(_root)
+    command: Command
     for name, entry in COMMANDS.items():
-        command: Command = entry.command
+        command = instead(entry.command)
         kind: type[PlainCommand] = PlainCommand
         if entry.settings and name == named:
             from .options import with_settings

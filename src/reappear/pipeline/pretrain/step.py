@@ -5,7 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reappear.core import SILENT, Progress
+import numpy as np
+from jaxtyping import Bool
+
+from reappear.core import SILENT, ImageTable, Progress, generator
 from reappear.data import OWN_LABELS
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.labels import crop_images, identities_folder, labelled_crops
@@ -79,12 +82,23 @@ def pretrain(
     return train_model(training, work.model(name), step="pretrain", inputs=inputs, decide=decide, progress=progress)
 
 
+def draw_identities(table: ImageTable, share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Mask of the images of a share of the identities, at least one; smaller shares are parts of larger ones."""
+    identities = np.unique(table.identity)
+    order = generator(seed, "data share").permutation(len(identities))
+    return np.isin(table.identity, identities[order[: max(1, round(share * len(identities)))]])
+
+
 def _read(work: Workspace, crops: CropStore, settings: PretrainSettings, labels: str) -> "TrainingSet":
     """The crops with their identities; of the first process also the validation set."""
     from reappear.pipeline.training.training import TrainingSet
     from reappear.train import parallel
 
     table, dropped = labelled_crops(work, labels)
+    if settings.data_share < 1:
+        drawn = draw_identities(table, settings.data_share, settings.seed)
+        dropped = {**dropped, "beyond data_share": int(np.count_nonzero(~drawn))}
+        table = table.select(drawn)
     first, preprocessing = parallel.rank_and_world()[0] == 0, settings.preprocessing
     validation = None
     if settings.validation is not None:
