@@ -2,10 +2,13 @@
 
     python benchmarks/search.py OUT                  # three worlds and a million crops, kept in results/search.json
     python benchmarks/search.py OUT --quick          # tiny, under a minute; nothing is kept
+    python benchmarks/search.py OUT --probabilities WORKSPACE...  # of worlds; kept in results/search_probability.json
 
 Worlds: the films are ingested, linked and trained on by `run` in one round. The middle crop of each tracklet is
 searched for, and sightings in its own video are left out. Recall at k: the share of crops for which one of the first k
 sightings is of the same true person, of those whose person is in another video at all.
+Probabilities: 300 tracklets, evenly spread, are searched for by their middle crop; the mean probability of the first k
+sightings against the share of them that are the true person, and the same of all sightings of each tenth.
 Speed: unit vectors drawn at random, eight crops a tracklet; six searches by a crop in a process of their own.
 """
 
@@ -29,6 +32,7 @@ from reappear.store import write_embedding_blocks
 
 TELL = listener(True)
 RANKS = (1, 5)
+LISTED = 20
 
 
 def world(out: Path, seed: int, quick: bool) -> dict[str, Any]:
@@ -68,6 +72,28 @@ def recall(work: Workspace, embeddings: str) -> dict[str, Any]:
         others = [truth[one.crop] for one in found.sightings if video[one.tracklet] != video[tracklet]]
         ranks.append(others.index(truth[crop]) + 1 if truth[crop] in others else len(middle))
     return {"queries": len(ranks), **{f"recall_at_{k}": float(np.mean(np.array(ranks) <= k)) for k in RANKS}}
+
+
+def probabilities(work: Workspace, embeddings: str) -> dict[str, Any]:
+    """Mean probability and share of right sightings."""
+    store = work.open_crops()
+    truth = np.asarray(store.crops["truth"], np.int64)[(store.offsets[:-1] + store.offsets[1:]) // 2]
+    queries = np.linspace(0, len(truth) - 1, 300).round().astype(int)
+    queries = queries[truth[queries] >= 0]
+    sure, right = np.full((2, len(queries), LISTED), np.nan)
+    for row, tracklet in enumerate(queries.tolist()):
+        crop = (store.offsets[tracklet] + store.offsets[tracklet + 1]) // 2
+        found = search(work, Query(f"crop:{crop}"), SearchSettings(top=LISTED), embeddings=embeddings).sightings
+        sure[row, : len(found)] = [np.nan if one.probability is None else one.probability for one in found]
+        right[row, : len(found)] = [truth[one.tracklet] == truth[tracklet] for one in found]
+    tenth = np.minimum(10 * sure, 9) // 1
+    tenths = [(sure[tenth == i], right[tenth == i]) for i in range(10)]
+    return {
+        "queries": len(queries),
+        "first": {k: [float(x[:, :k].mean()) for x in (sure, right)] for k in (1, 5, LISTED)},
+        "tenths": [[len(p), float(p.mean()), float(r.mean())] if len(p) else [0, None, None] for p, r in tenths],
+        "calibration_error": float(sum(abs(p.sum() - r.sum()) for p, r in tenths) / sure.size),
+    }
 
 
 def speed(out: Path, crops: int, width: int) -> dict[str, Any]:
@@ -123,12 +149,21 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--probabilities", type=Path, nargs="+", default=[], metavar="WORKSPACE")
+    parser.add_argument("--embeddings", nargs="+", default=["round0"], help="those measured with --probabilities")
     parser.add_argument("--apart", type=int)
     given = parser.parse_args()
     if given.apart:
         print(json.dumps(once(Workspace(given.out / f"random{given.apart}"))))
         return
     started_on = measure.machine()
+    if given.probabilities:
+        sure: dict[str, Any] = {}
+        for path in given.probabilities:
+            sure[path.name] = {name: probabilities(Workspace(path), name) for name in given.embeddings}
+            print(path.name, sure[path.name], flush=True)
+        measure.keep("search_probability", sure, started_on)
+        return
     crops = 60_000 if given.quick else given.crops
     figures: dict[str, Any] = {"speed": {"crops": crops, "width": given.width, **speed(given.out, crops, given.width)}}
     print(figures["speed"], flush=True)

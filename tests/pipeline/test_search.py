@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 
 from reappear.cli.app import main
-from reappear.core import InputError, SettingsError, WorkspaceError
+from reappear.core import Assignment, InputError, SettingsError, WorkspaceError
+from reappear.denoise import Trace
 from reappear.models.extractors import ColorSettings, OnnxSettings
+from reappear.pipeline.correlate import CorrelateSettings, correlate
 from reappear.pipeline.embed import EmbedSettings, embed, embed_like
+from reappear.pipeline.ingest.external import ExternalCrops, ExternalVideos, write_external
 from reappear.pipeline.record import Outcome, run_step
 from reappear.pipeline.search import Query, SearchSettings, search
 from reappear.pipeline.workspace import Workspace
-from reappear.store import ShardWriter, read_embeddings, shard_path, write_embeddings, write_table
+from reappear.store import (
+    Identities,
+    ShardWriter,
+    read_embeddings,
+    shard_path,
+    write_embeddings,
+    write_identities,
+    write_table,
+)
 from tests.models.extractors.test_extractors import onnx_file
 from tests.pipeline.pretrain_fixture import jpeg, paint
 from tests.video.films import write_film
@@ -71,6 +82,8 @@ def identify(work):
     identity = np.where(np.arange(len(owner)) == len(owner) - 1, -1, owner % 4)
 
     def fill(staging):
+        assignment = Assignment(owner, np.arange(8) % 4)
+        write_identities(staging, Identities(assignment, Trace().link_columns(), {}, {"stages": []}))
         write_table(staging / "identities.parquet", {"identity": identity})
         return Outcome(made=4)
 
@@ -221,6 +234,85 @@ def test_command_prints_json_and_csv_and_draws(work, tmp_path, capsys):
     assert cv2.imread(str(tmp_path / "s.png")).shape[0] == 4 * 136
     main_without_exit(["search", root, "crop:0", "-q"])
     assert "identities found" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """Eighty people, two to four tracklets each, in four videos, with vectors near those of their person."""
+    random, root = np.random.default_rng(7), tmp_path_factory.mktemp("crowd")
+    work = Workspace(root / "w")
+    work.make()
+    person = np.repeat(np.arange(80), random.integers(2, 5, 80))
+    video = random.integers(0, 4, len(person))
+    place = np.lexsort((person, video))
+    truth = np.repeat(person[place], 3)
+    tracklet = np.repeat(np.arange(len(place)), 3)
+    rows = ExternalCrops(np.repeat(video[place], 3), tracklet, 0 * truth - 1, tracklet * 20.0, truth)
+    none = 0 * truth - 1
+    places = dict.fromkeys(("shard", "offset", "size"), none) | dict.fromkeys(("width", "height"), 0 * none)
+    look = random.standard_normal((80, 24))
+    vectors = look[truth] + 0.45 * random.standard_normal((len(place), 24))[tracklet]
+    vectors += 0.2 * random.standard_normal(vectors.shape)
+
+    def fill(staging):
+        names = [f"film{i}" for i in range(4)]
+        videos = ExternalVideos(names, names, root)
+        write_external(staging, rows, videos, labels=[], places=places, source={"row": none}, has_truth=True)
+        return Outcome(made=len(truth))
+
+    def fill_vectors(staging):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        write_embeddings(staging, unit, {"extractor": "random"})
+        return Outcome(made=len(truth))
+
+    run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill)
+    given = {"extractor": {"kind": "given"}}
+    inputs = {"crops": work.crops}
+    run_step(work.embeddings("round0"), step="embed", settings=given, inputs=inputs, work=fill_vectors)
+    run_step(work.embeddings("other"), step="embed", settings={}, inputs=inputs, work=fill_vectors)
+    correlate(work, "round0", CorrelateSettings(), embeddings="round0")
+    return work, truth[::3]
+
+
+def test_sightings_are_as_often_right_as_they_say(crowd):
+    work, truth = crowd
+    for embeddings in ("round0", "other"):
+        sure, right = [], []
+        for tracklet in range(0, len(truth), 8):
+            found = search(work, Query(f"tracklet:{tracklet}"), SearchSettings(top=12), embeddings=embeddings).sightings
+            mine = [one.probability for one in found]
+            assert mine == sorted(mine, reverse=True)
+            sure += mine
+            right += [truth[one.tracklet] == truth[tracklet] for one in found]
+        assert min(sure) >= 0
+        assert max(sure) <= 1
+        assert abs(np.mean(sure) - np.mean(right)) < 0.08
+        high = np.array(sure) >= np.quantile(sure, 0.9)
+        assert abs(np.mean(np.array(sure)[high]) - np.mean(np.array(right)[high])) < 0.15
+
+
+def test_probability_does_not_depend_on_filters_or_number(crowd):
+    work, _ = crowd
+    every = {one.tracklet: one.probability for one in search(work, Query("crop:0"), SearchSettings()).sightings}
+    for settings in (SearchSettings(top=3), SearchSettings(camera="film2")):
+        for one in search(work, Query("crop:0"), settings).sightings:
+            assert one.probability == every.get(one.tracklet, one.probability)
+
+
+def test_probability_is_empty_without_links_that_have_one(crowd, work, capsys):
+    closed, _ = crowd
+    if not closed.identities("closed").exists():
+        correlate(closed, "closed", CorrelateSettings(linking="closure"), embeddings="round0")
+    main_without_exit(["search", str(closed.root), "crop:0", "--identities", "closed", "--csv"])
+    out, told = capsys.readouterr()
+    assert {row["probability"] for row in csv.DictReader(io.StringIO(out))} == {""}
+    assert len([line for line in told.splitlines() if "no probability" in line and "closed" in line]) == 1
+    main_without_exit(["search", str(work.root), "crop:0", "--json"])
+    out, told = capsys.readouterr()
+    assert {one["probability"] for one in json.loads(out)["sightings"]} == {None}
+    assert "reappear correlate" in told
+    main_without_exit(["search", str(closed.root), "crop:0", "-q"])
+    assert "probability" in capsys.readouterr().out
 
 
 def test_embeddings_of_other_crops_are_refused(work):

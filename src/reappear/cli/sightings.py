@@ -8,7 +8,7 @@ from reappear.pipeline.search import SearchResult, Sighting
 
 from .reasons import format_clock, format_table
 
-_COLUMNS = ("rank", "identity", "camera", "video", "from", "to", "tracklet", "crop", "distance")
+_COLUMNS = ("rank", "identity", "camera", "video", "from", "to", "tracklet", "crop", "distance", "probability")
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
@@ -46,5 +46,6 @@ def sightings_csv(found: SearchResult) -> str:
 def _cells(one: Sighting) -> tuple[str, ...]:
     identity = "-" if one.identity is None else str(one.identity)
     times = format_clock(one.start), format_clock(one.end)
-    numbers = str(one.tracklet), str(one.crop), f"{one.distance:.3f}"
+    sure = "-" if one.probability is None else f"{one.probability:.2f}"
+    numbers = str(one.tracklet), str(one.crop), f"{one.distance:.3f}", sure
     return (str(one.rank), identity, one.camera, one.video, *times, *numbers)

@@ -4,6 +4,7 @@ import mmap
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ from reappear.video import ENDINGS, CropSettings, cut, encode_jpeg, is_image_seq
 from .embed import embed_like, require_embeddings
 from .engines import format_memory, parse_memory
 from .record import read_record
+from .search_calibration import Calibration
 from .settings import resolve
 from .workspace import Workspace
 
@@ -87,6 +89,7 @@ class Sighting:
         tracklet: Its number, as the tracker made it.
         crop: Number of its nearest crop.
         distance: Cosine distance of that crop to the query, in [0, 2].
+        probability: That it is the person of the query, in [0, 1]; None = unknown.
     """
 
     rank: int
@@ -98,6 +101,7 @@ class Sighting:
     tracklet: int
     crop: int
     distance: float
+    probability: float | None
 
     def plain(self) -> dict[str, Any]:
         """The columns as they are written: `start` and `end` are called `from` and `to`."""
@@ -149,11 +153,14 @@ def search(
     The search is exact, and reads the embeddings in blocks. Tracklets that the query consists of are left out. An
     identity is searched for by the mean of its crops.
 
+    Probabilities are those of the links of the identities (`SightingProbability`): some tracklets are searched for
+    beside the query, and the links say how many of what they find is right.
+
     Args:
         work: A workspace with embeddings.
         query: The person.
         settings: Which sightings are listed.
-        identities: Name of the identities shown; the newest if not given.
+        identities: Name of the identities shown, and from whose links probabilities are; the newest if not given.
         embeddings: Name of the embeddings compared; the newest of a round, or of all, if not given.
         progress: Progress listener.
 
@@ -168,16 +175,24 @@ def search(
         raise InputError(f"{work.embeddings(name)} holds {len(vectors)} rows for {len(store)} crops; embed anew")
     whose = identities or (work.newest_identities() if work.has_identities() else None)
     identity = _crop_identities(work, whose, len(store))
-    block = _block_rows(settings, len(store), len(store.offsets) - 1, vectors.shape[1])
     listed = _listed(store, settings)
     vector, image, crops = _resolve(query, work, store, name, vectors, identity)
-    listed[store.origin[crops]] = False
+    calibration = Calibration(work, whose, store, vectors)
+    width = vectors.shape[1] + len(calibration.queries)
+    starts = _block_starts(store.offsets, _block_rows(settings, len(store), len(store.offsets) - 1, width))
     with progress.task("searching", len(vectors)) as tick:
-        similarity = _similarities(vectors, vector, block, tick)
-    found = _nearest(similarity, vectors, vector, store.offsets, listed, settings.top)
+        similarity = _similarities(vectors, vector, store.offsets, starts, calibration, tick)
+    best = np.maximum.reduceat(similarity, store.offsets[:-1])
+    best[store.origin[crops]] = -np.inf
+    found = _nearest(similarity, np.where(listed, best, -np.inf), vectors, vector, store.offsets, settings.top)
+    sure = None
+    if found and not calibration.lacking:
+        sure = calibration.probability(best, np.array([1 - distance for _, _, distance in found]))
+    if calibration.lacking:
+        progress.note(f"search: sightings have no probability: {calibration.lacking}")
     sightings = [
-        _sighting(store, identity, rank, tracklet, crop, distance)
-        for rank, (tracklet, crop, distance) in enumerate(found, 1)
+        _sighting(store, identity, rank, *one, None if sure is None else float(sure[rank - 1]))
+        for rank, one in enumerate(found, 1)
     ]
     return SearchResult(query.text, whose, name, sightings, image, crops)
 
@@ -192,7 +207,7 @@ def _crop_identities(work: Workspace, name: str | None, crops: int) -> Int[np.nd
 
 
 def _block_rows(settings: SearchSettings, crops: int, tracklets: int, width: int) -> int:
-    """Rows of embeddings that are compared at a time, in each thread."""
+    """Rows of embeddings that are compared at a time, in each thread; `width` values belong to each."""
     needed = _NEEDED + _PER_CROP * crops + _PER_TRACKLET * tracklets
     rows = (parse_memory(settings.memory) - needed) // (_THREADS * 4 * width)
     if rows < 1:
@@ -294,23 +309,41 @@ def _frame(path: Path, time: float) -> np.ndarray:
     return shown.image
 
 
-def _similarities(
-    vectors: Float[np.ndarray, "n d"], vector: Float[np.ndarray, " d"], block: int, tick: Any
-) -> Float[np.ndarray, " n"]:
-    """Inner products of all rows with a vector, in float32; -inf for rows of zeros."""
+def _block_starts(offsets: Int[np.ndarray, " _"], rows: int) -> Int[np.ndarray, " b"]:
+    """First tracklets of blocks of some `rows` crops, and the number of tracklets."""
+    last = np.searchsorted(offsets, np.arange(0, offsets[-1], rows), side="right") - 1
+    return np.append(np.unique(last), len(offsets) - 1)
 
-    def compare(start: int) -> tuple[int, Float[np.ndarray, " b"]]:
-        rows = np.asarray(vectors[start : start + block], np.float32)
+
+def _similarities(
+    vectors: Float[np.ndarray, "n d"],
+    vector: Float[np.ndarray, " d"],
+    offsets: Int[np.ndarray, " _"],
+    starts: Int[np.ndarray, " b"],
+    calibration: Calibration,
+    tick: Any,
+) -> Float[np.ndarray, " n"]:
+    """Inner products of all rows with a vector, in float32; -inf for rows of zeros. Takes the calibration along."""
+    queries = np.ascontiguousarray(calibration.queries.T)
+
+    def compare(block: tuple[int, int]) -> tuple[int, Float[np.ndarray, " b"], Float[np.ndarray, "t q"]]:
+        first, last = block
+        rows = np.asarray(vectors[offsets[first] : offsets[last]], np.float32)
         found = np.asarray(rows @ vector, np.float32)
         zero = np.flatnonzero(found == 0)
-        found[zero[~rows[zero].any(axis=1)]] = -np.inf
-        return start, found
+        zero = zero[~rows[zero].any(axis=1)]
+        found[zero] = -np.inf
+        others = rows @ queries
+        others[zero] = -np.inf
+        return first, found, np.maximum.reduceat(others, offsets[first:last] - offsets[first], axis=0)
 
     mapped: object = vectors.base
 
     out = np.empty(len(vectors), np.float32)
-    for start, found in thread_map(compare, range(0, len(vectors), block)):
-        out[start : start + len(found)] = found
+    for first, found, others in thread_map(compare, pairwise(starts.tolist())):
+        out[offsets[first] : offsets[first] + len(found)] = found
+        if len(queries.T):
+            calibration.add(first, others)
         tick(len(found))
         if isinstance(mapped, mmap.mmap):
             mapped.madvise(mmap.MADV_DONTNEED)  # pages that were read are no memory of this process
@@ -319,14 +352,22 @@ def _similarities(
 
 def _nearest(
     similarity: Float[np.ndarray, " n"],
+    best: Float[np.ndarray, " t"],
     vectors: Float[np.ndarray, "n d"],
     vector: Float[np.ndarray, " d"],
     offsets: Int[np.ndarray, " _"],
-    listed: Bool[np.ndarray, " t"],
     top: int,
 ) -> Sequence[tuple[int, int, float]]:
-    """Tracklet, crop and distance of the nearest tracklets; recomputed in float64, so that no rounding decides."""
-    best = np.where(listed, np.maximum.reduceat(similarity, offsets[:-1]), -np.inf)
+    """Tracklet, crop and distance of the nearest tracklets; recomputed in float64, so that no rounding decides.
+
+    Args:
+        similarity: Of each crop to the query.
+        best: That of the nearest crop of each tracklet; -inf = not listed.
+        vectors: Of the crops.
+        vector: Of the query.
+        offsets: Of the tracklets.
+        top: How many.
+    """
     top = min(top, int(np.count_nonzero(np.isfinite(best))))
     if not top:
         return []
@@ -342,7 +383,13 @@ def _nearest(
 
 
 def _sighting(
-    store: CropStore, identity: Int[np.ndarray, " n"], rank: int, tracklet: int, crop: int, distance: float
+    store: CropStore,
+    identity: Int[np.ndarray, " n"],
+    rank: int,
+    tracklet: int,
+    crop: int,
+    distance: float,
+    probability: float | None,
 ) -> Sighting:
     rows = store.tracklets
     video = int(rows["video"][tracklet])
@@ -357,4 +404,5 @@ def _sighting(
         tracklet=tracklet,
         crop=crop,
         distance=round(distance, 6),
+        probability=None if probability is None else round(probability, 3),
     )
