@@ -1,8 +1,12 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from reappear.core import SettingsError
 from reappear.losses import circle_logits
 from reappear.methods.mgn.settings import MgnSettings
 from reappear.methods.mgn.task import Mgn
@@ -35,6 +39,20 @@ def test_loss_is_the_mean_over_parts_and_over_five_vectors() -> None:
             gap = distance[i][identity == identity[i]].max() - distance[i][identity != identity[i]].min()
             expected = expected + torch.log1p(torch.exp(gap)) / 24 / 5
     torch.testing.assert_close(task.training_step(batch, 0).loss, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_of_an_earlier_fine_tuning_is_a_start(tmp_path: Path) -> None:
+    first = _task().export("student")
+    for parameter in first.backbone.parameters():
+        parameter.data.mul_(1.1)
+    first.save(tmp_path / "m")
+    method, init = MgnSettings(images=4, part_width=6), tmp_path / "m"
+    given = {"backbone": "mgn", "arguments": first.config["arguments"], "init": init, "images_per_step": 24}
+    second = Mgn(make_setup(method, **given)).export("student")
+    assert second.config == first.config
+    torch.testing.assert_close(second.backbone.state_dict(), first.backbone.state_dict(), rtol=0, atol=0)
+    with pytest.raises(SettingsError, match=r"method\.part_width: must be 6"):
+        Mgn(make_setup(replace(method, part_width=8), **given))
 
 
 def test_heads_alone_are_trained_at_first(tmp_path) -> None:

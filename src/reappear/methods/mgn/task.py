@@ -4,7 +4,9 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+from torch import nn
 
+from reappear.core import SettingsError
 from reappear.losses import BatchHardTripletLoss, circle_logits, smoothed_cross_entropy
 from reappear.methods.setup import Setup
 from reappear.methods.supervised import SupervisedTask, classified_and_ranked
@@ -37,7 +39,7 @@ class Mgn(SupervisedTask):
             partial(CosineHead, parts=PARTS),
             augment=settings.augment,
             images=settings.images,
-            extend=partial(MGN, width=settings.part_width),
+            extend=partial(_with_parts, width=settings.part_width),
         )
         self.triplet_loss = BatchHardTripletLoss(margin=settings.margin)
         self._frozen_steps = round(settings.freeze * setup.steps)
@@ -88,9 +90,26 @@ class Mgn(SupervisedTask):
         """The vector is the features of all parts after their batch norms."""
         super().export(keep)
         training = self.setup.training
-        arguments: dict[str, Any] = {"resnet": training.backbone, **training.arguments}
-        config = {"architecture": "mgn", "arguments": arguments | {"part_width": self.settings.part_width}}
+        arguments: dict[str, Any] = {**training.arguments, "part_width": self.settings.part_width}
+        if training.backbone != "mgn":
+            arguments["resnet"] = training.backbone
+        config = {"architecture": "mgn", "arguments": arguments}
         return Embedder(self.student.backbone, self.student.preprocessing, config=config)
+
+
+def _with_parts(network: nn.Module, *, width: int) -> MGN:
+    """An MGN on a ResNet, or one that is there already.
+
+    Raises:
+        SettingsError: It is neither, or the parts of the one that is there have another width.
+    """
+    if not isinstance(network, MGN):
+        return MGN(network, width=width)
+    if network.num_features != PARTS * width:
+        raise SettingsError(
+            f"method.part_width: must be {network.num_features // PARTS}, as in the model that init names, got {width}"
+        )
+    return network
 
 
 def _compared(width: int) -> list[slice]:
