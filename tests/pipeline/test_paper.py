@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
@@ -381,6 +383,33 @@ def test_figures_have_the_rows_and_columns(chart: str, tmp_path: Path) -> None:
     svg = page.with_suffix(".svg").read_text(encoding="utf-8")
     for text in ("mAP", "time", *(["first", "two"] if chart == "bars" else ["people", "paper"])):
         assert f">{text}" in svg or text in svg
+
+
+@pytest.mark.parametrize(("name", "made"), [("figure7", ["crops"]), ("figure5", ["crops", "embeddings", "identities"])])
+def test_full_scale_reads_the_papers_data(name: str, made: list[str], tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    annotations = []
+    for person in range(4):
+        for frame in range(3):
+            for file in (
+                f"cion/sec0/{person}_{frame}.jpg",
+                f"lup/nation/city/v{person % 2}/{person:06d}_{frame:07d}_00.jpg",
+            ):
+                (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(tmp_path / file), draw.integers(0, 255, (128, 64, 3), np.uint8))
+            annotations.append({"file_path": f"sec0/{person}_{frame}.jpg", "id": person})
+    (tmp_path / "cion" / "cional_annos.json").write_text(json.dumps(annotations), encoding="utf-8")
+    data = {"cion_al": "cion", "lupersonnl": "lup", "extractor": "color"}
+    recipe = read_recipe(FOLDER / f"{name}.yaml")
+    known = {key: value for key, value in data.items() if key in recipe.full.data}
+    known |= {key: str(tmp_path / value) for key, value in known.items() if key != "extractor"}
+    arms = plan(recipe, Request(FOLDER / f"{name}.yaml", tmp_path / "out", data=known), dry=True)
+    for words in commands_of(arms):
+        if words[1] in ("ingest", "embed", "correlate"):
+            prepare((*words, "--quiet"))()
+    work = tmp_path / "out" / "full" / ("cion_al" if name == "figure7" else "lupersonnl")
+    assert [step for step in ("crops", "embeddings", "identities") if (work / step).is_dir()] == made
+    assert read_record(work / "crops").counts["crops"] == 12
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from reappear.models import Embedder, load_model
 from reappear.pipeline.demo import DemoSettings, demo
 from reappear.pipeline.labels import crop_images, labelled_crops
 from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
+from reappear.pipeline.pretrain.step import draw_identities
 from reappear.pipeline.run import RunSettings, run
 from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
@@ -556,3 +558,25 @@ def test_a_compiled_transformer_takes_views_of_two_sizes(tmp_path: Path) -> None
     network = "'backbone': 'vit_tiny', 'arguments': {'depth': 1, 'embed_dim': 24}, 'precision': 'bfloat16'"
     _run(work, "compiled", 2, f"{{{network}, {sizes}, 'compile': True}}")
     assert load_model(work.model("compiled"))[1]["steps"] == 2
+
+
+def test_share_of_identities_is_part_of_a_larger_share_and_drawn_by_the_seed(work: Workspace) -> None:
+    table, _ = labelled_crops(work, "true")
+    people = np.unique(table.identity)
+    drawn = [draw_identities(table, share, seed=3) for share in (0.01, 0.3, 0.6, 1.0)]
+    counts = [len(np.unique(table.identity[rows])) for rows in drawn]
+    assert counts == [1, round(0.3 * len(people)), round(0.6 * len(people)), len(people)]
+    for smaller, larger in pairwise(drawn):
+        assert not (smaller & ~larger).any()
+    for rows in drawn:  # whole identities
+        assert not set(table.identity[rows]) & set(table.identity[~rows])
+    others = [draw_identities(table, 0.5, seed) for seed in range(5)]
+    assert len({rows.tobytes() for rows in others}) > 1
+
+
+def test_share_of_identities_is_trained_on(work: Workspace) -> None:
+    half = dataclasses.replace(TINY, steps=1, data_share=0.5)
+    record = pretrain(work, "half", half, labels="true")
+    rows = draw_identities(labelled_crops(work, "true")[0], 0.5, half.seed)
+    assert record.counts["crops"] == rows.sum()
+    assert record.dropped["beyond data_share"] == (~rows).sum()
