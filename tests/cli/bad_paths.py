@@ -59,10 +59,20 @@ LINES = [
     "search WORK crop:0 --picture PATH.jpg",
     "synthesize --out PATH --people 2 --films 1 --appearances 1",
     "demo --out PATH",
+    "paper PATH --out NEW",
+    "paper RECIPE --out PATH --data images=SET",
+    "paper RECIPE --out NEW --data images=PATH",
     "data check market1501 PATH",
     "models PATH",
     "weights add PATH",
 ]
+RECIPE = """
+title: A table
+columns: {mAP: "{out}/evaluations/color mean_ap"}
+rows: {color: {paper: [null]}}
+full: {data: {images: a folder}, commands: ["reappear evaluate {images} --out {out} --name color --query-camera 7"]}
+tiny: {}
+"""
 
 
 def _paths(folder: Path) -> dict[str, str]:
@@ -101,7 +111,9 @@ def _places(folder: Path) -> dict[str, str]:
         except SystemExit as stopped:
             if stopped.code:
                 raise RuntimeError(f"{line} failed") from stopped
-    return {"SET": str(folder / "set"), "WORK": work}
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    return {"SET": str(folder / "set"), "images=SET": f"images={folder / 'set'}", "WORK": work, "RECIPE": str(recipe)}
 
 
 def _call(words: list[str], message: Path) -> int:

@@ -137,8 +137,8 @@ def request(path: Path, out: Path, **more: Any) -> Request:
 
 def test_table_has_our_values_beside_the_papers(tmp_path: Path) -> None:
     path = write(tmp_path, rows={**PLAIN["rows"], "three": {"paper": [None, None], "value": "1"}})
-    page, complete = paper(request(path, tmp_path / "out", seeds=2, seed=3), Steps())
-    assert complete
+    page, missing = paper(request(path, tmp_path / "out", seeds=2, seed=3), Steps())
+    assert not missing
     assert page == tmp_path / "out" / "tiny" / "plain.md"
     rows = [line.split(" | ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert rows[0][1:] == ["mAP", "paper", "time", "paper |"]
@@ -160,9 +160,9 @@ def test_table_has_our_values_beside_the_papers(tmp_path: Path) -> None:
 
 def test_rows_that_fail_are_listed_and_the_others_go_on(tmp_path: Path) -> None:
     path = write(tmp_path)
-    page, complete = paper(request(path, tmp_path / "out"), Steps(fail="one"))
+    page, missing = paper(request(path, tmp_path / "out"), Steps(fail="one"))
     text = page.read_text(encoding="utf-8")
-    assert not complete
+    assert missing == 2
     assert "first, seed 0: one cannot be done" in text
     assert "three, seed 0: unexpected ValueError" in text  # its value is no number
     assert "| two | 50.0 | 60 |" in text
@@ -173,8 +173,8 @@ def test_rows_that_fail_are_listed_and_the_others_go_on(tmp_path: Path) -> None:
 
 def test_a_failed_command_that_rows_share_is_run_once(tmp_path: Path) -> None:
     steps = Steps(fail="world")
-    page, complete = paper(request(write(tmp_path), tmp_path / "out"), steps)
-    assert not complete
+    page, missing = paper(request(write(tmp_path), tmp_path / "out"), steps)
+    assert missing == 3
     assert steps.ran == ["world"]
     assert page.read_text(encoding="utf-8").count("world cannot be done") == 3
 
@@ -186,8 +186,8 @@ def test_stopped_between_rows_it_goes_on_and_changes_nothing_finished(tmp_path: 
     record = out / "tiny" / "seed0" / "evaluations" / "one" / "record.json"
     before = record.stat().st_mtime_ns
     steps = Steps()
-    page, complete = paper(request(path, out, rows=["one", "two"]), steps)
-    assert complete
+    page, missing = paper(request(path, out, rows=["one", "two"]), steps)
+    assert not missing
     assert steps.ran == ["two"]
     assert record.stat().st_mtime_ns == before
     again = Steps()
@@ -200,8 +200,8 @@ def test_half_made_folder_of_others_is_left_as_it_is(tmp_path: Path) -> None:
     path, mine = write(tmp_path), tmp_path / "out" / "tiny" / "seed0" / "evaluations" / "two"
     mine.mkdir(parents=True)
     (mine / "notes.txt").write_text("mine", encoding="utf-8")
-    page, complete = paper(request(path, tmp_path / "out", rows=["one", "two"]), Steps())
-    assert not complete
+    page, missing = paper(request(path, tmp_path / "out", rows=["one", "two"]), Steps())
+    assert missing == 1
     assert str(mine) in page.read_text(encoding="utf-8")
     assert [file.name for file in mine.iterdir()] == ["notes.txt"]
 
@@ -318,7 +318,7 @@ def test_dry_run_prints_what_full_scale_would_run(capsys: pytest.CaptureFixture[
     assert code == 0
     lines = [tuple(shlex.split(line)) for line in out.splitlines()]
     assert [words[0] for words in lines] == ["reappear", *["torchrun"] * 4]
-    assert lines[0] == ("reappear", "ingest", "cion_al:/d a", "--out", "my out/full/cion_al")
+    assert lines[0] == ("reappear", "ingest", "/d a", "--layout", "cion_al", "--out", "my out/full/cion_al")
     assert lines[1][2] == "4"
     for words in lines:
         prepare(words)

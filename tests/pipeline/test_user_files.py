@@ -55,6 +55,7 @@ ARGUMENTS = {
     "review": ["W", "merge", "0", "1"],
     "search": ["W", "crop:0"],
     "render": ["W", "0001", "--out", "OUT.mp4"],
+    "paper": ["recipe.yaml", "--out", "OUT"],
 }
 NO_NAMES = {
     ("review", "decision"),

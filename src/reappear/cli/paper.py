@@ -47,7 +47,7 @@ def paper(
     Each row is a chain of reappear's own commands. The same command goes on after it was stopped; rows that failed are
     listed, and the others go on. Writes OUT/SCALE/NAME.md, .json, .csv, and .svg of a figure.
     """
-    from reappear.core import SettingsError, unknown_name
+    from reappear.core import InputError, SettingsError, unknown_name
     from reappear.pipeline.paper import Request, commands_of, paper, plan, read_recipe
 
     if scale not in ("full", "tiny"):
@@ -58,11 +58,12 @@ def paper(
         for words in commands_of(plan(read_recipe(recipe), request, dry=True)):
             typer.echo(shlex.join(words))
         return
-    page, complete = paper(request, functools.partial(prepare, quiet=quiet), progress=listener(quiet))
+    page, missing = paper(request, functools.partial(prepare, quiet=quiet), progress=listener(quiet))
     typer.echo(page.with_suffix(".json" if as_json else ".md").read_text(encoding="utf-8").rstrip("\n"))
-    typer.echo(f"paper: {page}", err=True)
-    if not complete:
-        raise typer.Exit(1)
+    if not missing:
+        typer.echo(f"paper: {page}", err=True)
+    if missing:
+        raise InputError(f"{missing} rows are not filled; {page} says why; the same command tries them again")
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -115,6 +116,8 @@ def parse(step: str, arguments: Sequence[str]) -> Callable[[], None]:
         if message is None:
             raise
         raise SettingsError(f"{' '.join(message().split())} (in: {line})") from error
+    if not parsed:  # --help
+        raise SettingsError(f"{line!r} runs nothing; leave out --help")
     return parsed.pop()
 
 

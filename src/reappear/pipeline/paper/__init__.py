@@ -34,7 +34,7 @@ def commands_of(arms: list[Arm]) -> list[Words]:
     return list(dict.fromkeys(words for arm in arms for words in arm.commands))
 
 
-def paper(request: Request, prepare: Prepare, *, progress: Progress = SILENT) -> tuple[Path, bool]:
+def paper(request: Request, prepare: Prepare, *, progress: Progress = SILENT) -> tuple[Path, int]:
     """Runs the commands of a recipe and writes its table or figure.
 
     Each command is a step that is run once: the same call goes on where it was stopped. A command that fails ends the
@@ -47,7 +47,7 @@ def paper(request: Request, prepare: Prepare, *, progress: Progress = SILENT) ->
         progress: Progress listener.
 
     Returns:
-        OUT/SCALE/NAME.md, beside it NAME.json, NAME.csv, and NAME.svg of a figure; and whether all rows are filled.
+        OUT/SCALE/NAME.md, beside it NAME.json, NAME.csv, and NAME.svg of a figure; and how many rows are not filled.
 
     Raises:
         SettingsError: The recipe, or a command, is wrong; or data is not named or not there.
@@ -59,6 +59,8 @@ def paper(request: Request, prepare: Prepare, *, progress: Progress = SILENT) ->
     folder, name = request.out / request.scale, request.recipe.stem
     require_own_files(folder, name)
     ready = {words: prepare(words) for words in commands_of(arms)}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     outcome: dict[Words, str] = {}
     failures: dict[tuple[str, int], str] = {}
     for arm in arms:
@@ -78,9 +80,8 @@ def paper(request: Request, prepare: Prepare, *, progress: Progress = SILENT) ->
         "commands": [shlex.join(words) for words in ready],
     }
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, name, recipe, results, facts, draw(recipe, results, arms, request.scale))
-    return folder / f"{name}.md", not results.broken
+    return folder / f"{name}.md", len(results.broken)
 
 
 def _attempt(run: Callable[[], None]) -> str:
