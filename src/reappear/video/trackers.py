@@ -309,6 +309,8 @@ class OcSort:
 
 def overlaps(expected: list[Box], found: Boxes) -> Float[np.ndarray, "t n"]:
     """IoU of each expected box with each found one."""
+    if not expected or not len(found):
+        return np.zeros((len(expected), len(found)), np.float32)
     return iou(np.array(expected).reshape(-1, 4), found).astype(np.float32)
 
 
@@ -316,6 +318,8 @@ def assign(
     benefit: Float[np.ndarray, "t n"], overlap: Float[np.ndarray, "t n"], minimum_iou: float
 ) -> tuple[list[tuple[int, int]], list[int], list[int]]:
     """Assignment of maximal benefit without pairs below `minimum_iou`; unmatched rows; unmatched columns."""
+    if not overlap.size:
+        return [], list(range(overlap.shape[0])), list(range(overlap.shape[1]))
     pairs = [
         (i, j)
         for i, j in zip(*(part.tolist() for part in linear_sum_assignment(benefit, maximize=True)), strict=True)

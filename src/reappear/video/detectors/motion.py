@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 from annotated_types import Interval
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from reappear.core import RISING, Fraction, NotNegative, settings
 from reappear.video.decode import Footage
@@ -24,6 +24,8 @@ _SHADOW_TO = 127  # MOG2 marks shadows so; 255 is foreground
 _STILL = 0.7  # share of the time a pixel must be empty; with more, frequent passers become background
 _SAMPLES = 128  # frames from which the background is learned
 _ENOUGH = 30  # people from whom the usual height is learned
+_OPENED = np.ones((2, 2), np.uint8)  # smaller spots are noise
+_CLOSED = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 7))  # and smaller gaps
 _SPECK = 0.025  # parts smaller than this, in squares of the least height, are noise
 
 _REFERENCE = 31  # of them make the picture that exposure is compared with: the median of each pixel
@@ -35,7 +37,7 @@ _STOPS = 2.0  # larger changes, in powers of two, are another picture
 _EDGE, _EDGE_NOISE = 40.0, 6.0  # an edge is new from this difference on, or this multiple of the median one
 _OUTLINE = 0.6  # share of the rows of a box with a new edge
 
-_Part = tuple[Int[np.ndarray, " 4"], int]  # box and area
+_Part = tuple[int, int, int, int, int]  # left, top, right, bottom, area
 
 
 @settings
@@ -176,12 +178,14 @@ class MotionDetector:
         """The image at the exposure and white balance of the reference: people change them, and then all moves."""
         if self._reference is None or self._reference.shape != image.shape:
             return image
-        some, there = (picture[::_EVERY, ::_EVERY].astype(np.float32) for picture in (image, self._reference))
+        some, there = (picture[::_EVERY, ::_EVERY] for picture in (image, self._reference))
         fits = (there > _DARK) & (there < _BRIGHT) & (some < _BRIGHT)
         usable = fits[..., 0] & fits[..., 1] & fits[..., 2]  # 10 times as fast as `all`
-        if usable.mean() < _USABLE:
+        if np.count_nonzero(usable) < _USABLE * usable.size:
             return image
-        gain = np.median(some[usable] / there[usable], axis=0)
+        # By columns of their own, which `median` sorts several times as fast.
+        ratio = some[usable].T.astype(np.float32, order="C") / there[usable].T.astype(np.float32, order="C")
+        gain = np.median(ratio, axis=1, overwrite_input=True)
         if np.abs(gain - 1).max() < _SAME_LIGHT or np.abs(np.log2(np.maximum(gain, 1e-6))).max() > _STOPS:
             return image
         levels = np.clip(np.rint(np.arange(256)[:, None] / gain), 0, 255).astype(np.uint8)
@@ -191,19 +195,20 @@ class MotionDetector:
         self, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "h w"]
     ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
         """Boxes of person-shaped regions, and the moving fraction of each."""
-        clean = cv2.morphologyEx((label > _SHADOW_TO).astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-        mask = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 7)))
-        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        clean = cv2.morphologyEx((label > _SHADOW_TO).astype(np.uint8), cv2.MORPH_OPEN, _OPENED)
+        mask = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, _CLOSED)
+        left, top, across, down = cv2.boundingRect(mask)  # of all that moves, which is little of the picture
+        if not down:
+            return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        inside = mask[top : top + down, left : left + across]
+        count, _, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
         least = self._height * len(mask)
-        parts = [
-            (np.array([x, y, x + w, y + h]), int(area))
-            for x, y, w, h, area in stats[1:count]
-            if area > _SPECK * least**2
-        ]
-        merged = self._merge_stacked(parts)
-        box = np.array([b for b, _ in merged], np.float32).reshape(-1, 4)
+        stats = stats[1:count][stats[1:count, cv2.CC_STAT_AREA] > _SPECK * least**2]
+        parts = [(left + x, top + y, left + x + w, top + y + h, area) for x, y, w, h, area in stats.tolist()]
+        merged = np.array(self._merge_stacked(parts), np.float32).reshape(-1, 5)
+        box = np.ascontiguousarray(merged[:, :4])
         width, height = (box[:, 2:] - box[:, :2]).T
-        fill = np.array([area for _, area in merged], np.float32) / np.maximum(width * height, 1)
+        fill = merged[:, 4] / np.maximum(width * height, 1)
         ratio = height / np.maximum(width, 1)
         good = (height >= least) & (ratio >= self._aspect[0]) & (ratio <= self._aspect[1]) & (fill >= self._fill)
         if self._usual is not None:
@@ -218,26 +223,24 @@ class MotionDetector:
         before = _edges(self._background.getBackgroundImage())
         change = cv2.max(*(cv2.absdiff(edge, earlier) for edge, earlier in zip(_edges(image), before, strict=True)))
         new = change > max(_EDGE, _EDGE_NOISE * float(np.median(change[::_EVERY, ::_EVERY])))
-        rows = [new[y0:y1, x0:x1].any(axis=1).mean() for x0, y0, x1, y1 in box.astype(int)]
-        return np.array(rows) >= _OUTLINE
+        rows = [new[y0:y1, x0:x1].any(axis=1) for x0, y0, x1, y1 in box.astype(int).tolist()]
+        return np.array([np.count_nonzero(edge) / len(edge) for edge in rows]) >= _OUTLINE
 
     def _merge_stacked(self, parts: list[_Part]) -> list[_Part]:
         """Merges vertically adjacent parts, such as head and legs of a person with a background-coloured coat."""
-        parts = sorted(parts, key=lambda part: (part[0][1], part[0][0]))
-        pairs = ((i, j) for i in range(len(parts)) for j in range(i + 1, len(parts)))
-        for i, j in pairs:
-            (a, area_a), (b, area_b) = parts[i], parts[j]
-            whole = np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])])
-            shared = min(a[2], b[2]) - max(a[0], b[0])
-            gap = max(a[1], b[1]) - min(a[3], b[3])
-            width, height = whole[2:] - whole[:2]
-            stacked = shared >= 0.5 * min(a[2] - a[0], b[2] - b[0]) and gap <= 0.15 * height
-            if stacked and height <= self._tallest(float(width), float(whole[3])):
-                rest = [part for k, part in enumerate(parts) if k not in (i, j)]
-                return self._merge_stacked([*rest, (whole, area_a + area_b)])
+        parts = sorted(parts, key=lambda part: (part[1], part[0]))
+        for i, (left, top, right, bottom, area) in enumerate(parts):
+            for j, (x0, y0, x1, y1, other) in enumerate(parts[i + 1 :], i + 1):
+                shared, gap = min(right, x1) - max(left, x0), max(top, y0) - min(bottom, y1)
+                whole = min(left, x0), min(top, y0), max(right, x1), max(bottom, y1)
+                height = whole[3] - whole[1]
+                stacked = shared >= 0.5 * min(right - left, x1 - x0) and gap <= 0.15 * height
+                if stacked and height <= self._tallest(whole[2] - whole[0], whole[3]):
+                    rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+                    return self._merge_stacked([*rest, (*whole, area + other)])
         return parts
 
-    def _tallest(self, width: float, foot: float) -> float:
+    def _tallest(self, width: int, foot: int) -> float:
         if self._usual is None:
             return self._aspect[1] * width
         return (1 + self._tolerance) * float(self._usual(np.array([foot], np.float32))[0])
