@@ -2,6 +2,7 @@
 
     python benchmarks/search.py OUT                  # three worlds and a million crops, kept in results/search.json
     python benchmarks/search.py OUT --quick          # tiny, under a minute; nothing is kept
+    python benchmarks/search.py OUT --large 10000000 --width 256  # kept in results/search_large.json
     python benchmarks/search.py OUT --probabilities WORKSPACE...  # of worlds; kept in results/search_probability.json
 
 Worlds: the films are ingested, linked and trained on by `run` in one round. The middle crop of each tracklet is
@@ -9,7 +10,8 @@ searched for, and sightings in its own video are left out. Recall at k: the shar
 sightings is of the same true person, of those whose person is in another video at all.
 Probabilities: 300 tracklets, evenly spread, are searched for by their middle crop; the mean probability of the first k
 sightings against the share of them that are the true person, and the same of all sightings of each tenth.
-Speed: unit vectors drawn at random, eight crops a tracklet; six searches by a crop in a process of their own.
+Speed: unit vectors drawn at random, eight crops a tracklet, two linked tracklets an identity; six searches by a crop in
+a process of their own. Of more than a million vectors, the rest are the first 65,536 with their columns moved round.
 """
 
 import argparse
@@ -23,12 +25,13 @@ import measure
 import numpy as np
 
 from reappear.cli.progress import listener
+from reappear.core import Assignment
 from reappear.pipeline.ingest.external import ExternalCrops, ExternalVideos, write_external
 from reappear.pipeline.record import Outcome, run_step
 from reappear.pipeline.search import Query, SearchSettings, search
 from reappear.pipeline.settings import resolve
 from reappear.pipeline.workspace import Workspace
-from reappear.store import write_embedding_blocks
+from reappear.store import Identities, write_embedding_blocks, write_identities
 
 TELL = listener(True)
 RANKS = (1, 5)
@@ -116,23 +119,41 @@ def speed(out: Path, crops: int, width: int) -> dict[str, Any]:
 
     def fill_vectors(staging: Path) -> Outcome:
         def blocks() -> Any:
+            first = np.zeros((0, width), np.float32)
             for begin in range(0, crops, 65_536):
-                some = random.standard_normal((min(65_536, crops - begin), width), np.float32)
-                yield some / np.linalg.norm(some, axis=1, keepdims=True)
+                rows = min(65_536, crops - begin)
+                if begin < 1_000_000:
+                    some = random.standard_normal((rows, width), np.float32)
+                    some /= np.linalg.norm(some, axis=1, keepdims=True)
+                    first = first if begin else some
+                else:
+                    some = np.roll(first[:rows], begin // 65_536, axis=1)
+                yield some
 
         write_embedding_blocks(staging, blocks(), rows=crops, width=width, meta={"extractor": "random"})
         return Outcome(made=crops)
 
+    def fill_identities(staging: Path) -> Outcome:
+        first = np.arange(0, int(tracklet[-1]), 2)
+        links = {"first": first, "second": first + 1, "similarity": 5.0 + 0 * first, "probability": 0.8 + 0 * first}
+        links |= {"stage": np.full(len(first), "average-link", object), "distance": 0.1 + 0 * first}
+        owner = Assignment(tracklet, np.arange(tracklet[-1] + 1) // 2)
+        write_identities(staging, Identities(owner, links, {}, {"stages": [{"skipped_neighbors": 2}]}))
+        return Outcome(made=len(first))
+
     run_step(work.crops, step="ingest", settings={}, inputs={}, work=fill_crops)
     given = {"extractor": {"kind": "given"}}
     run_step(work.embeddings("round0"), step="embed", settings=given, inputs={"crops": work.crops}, work=fill_vectors)
+    run_step(
+        work.identities("round0"), step="correlate", settings={}, inputs={"crops": work.crops}, work=fill_identities
+    )
     return measure.apart(str(out), "--apart", str(crops))
 
 
 def once(work: Workspace) -> dict[str, Any]:
-    """Six searches, one after the other."""
+    """Six searches, one after the other; of large sets three."""
     seconds, processor_seconds = [], []
-    for crop in range(0, 6000, 1000):
+    for crop in range(0, 6000 if len(work.open_crops()) < 2_000_000 else 3000, 1000):
         begun, used = time.perf_counter(), time.process_time()
         search(work, Query(f"crop:{crop}"), SearchSettings())
         seconds.append(round(time.perf_counter() - begun, 3))
@@ -151,6 +172,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--probabilities", type=Path, nargs="+", default=[], metavar="WORKSPACE")
     parser.add_argument("--embeddings", nargs="+", default=["round0"], help="those measured with --probabilities")
+    parser.add_argument("--large", type=int, help="crops of a search that is kept in results/search_large.json")
     parser.add_argument("--apart", type=int)
     given = parser.parse_args()
     if given.apart:
@@ -163,6 +185,11 @@ def main() -> None:
             sure[path.name] = {name: probabilities(Workspace(path), name) for name in given.embeddings}
             print(path.name, sure[path.name], flush=True)
         measure.keep("search_probability", sure, started_on)
+        return
+    if given.large:
+        large = {"crops": given.large, "width": given.width, **speed(given.out, given.large, given.width)}
+        print(large, flush=True)
+        measure.keep("search_large", large, started_on)
         return
     crops = 60_000 if given.quick else given.crops
     figures: dict[str, Any] = {"speed": {"crops": crops, "width": given.width, **speed(given.out, crops, given.width)}}

@@ -48,8 +48,10 @@ from reappear.store import (
 from reappear.video import (
     LEAST_INTERVALS,
     CropSettings,
+    DetectorSettings,
     Footage,
     TrackedVideo,
+    YoloxSettings,
     choose_crops,
     cut,
     encode_jpeg,
@@ -243,16 +245,20 @@ def _ingest_all(
     total = sum(source.frames_stated for source in waiting) if known else None
     failed: dict[int, list[str]] = {}
     with progress.task("detecting people", total) as tick, ExitStack() as stack:
-        workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
+        processors = len(os.sched_getaffinity(0))
+        workers = min(settings.workers or processors, len(waiting))
+        detector = settings.detector
+        if isinstance(detector, YoloxSettings) and not detector.threads and waiting:
+            detector = replace(detector, threads=max(1, processors // workers))
         if workers > 1:
             pool = stack.enter_context(process_pool(workers))
-            jobs = {pool.submit(_try_video, source, settings): source for source in waiting}
+            jobs = {pool.submit(_try_video, source, settings, detector): source for source in waiting}
             for job in as_completed(jobs):
                 failed[jobs[job].id] = job.result()
                 tick(jobs[job].frames_stated)
         else:
             for source in waiting:
-                failed[source.id] = _try_video(source, settings, tick)
+                failed[source.id] = _try_video(source, settings, detector, tick)
 
     reasons = [reason for number in sorted(failed) for reason in failed[number]]
     for reason in reasons:
@@ -313,13 +319,19 @@ def _note_left_out(earlier: CropStore, sources: list[_Source], progress: Progres
 
 
 def _try_video(
-    source: _Source, settings: IngestSettings, tick: Callable[[int], None] = lambda frames: None
+    source: _Source,
+    settings: IngestSettings,
+    detector: DetectorSettings,
+    tick: Callable[[int], None] = lambda frames: None,
 ) -> list[str]:
-    """Makes the part of one video. Returns the reasons why it is skipped; empty if it is not."""
+    """Makes the part of one video. Returns the reasons why it is skipped; empty if it is not.
+
+    `detector` is that of the settings, with as many threads as there are processors for it.
+    """
 
     def fill(staging: Path) -> Outcome:
         try:
-            return _ingest_video(source, staging, settings, tick)
+            return _ingest_video(source, staging, replace(settings, detector=detector), tick)
         except Exception:
             remove_scratch(staging, "crops.tar", "poster.jpg", "*.parquet", "summary.json")
             raise

@@ -40,7 +40,12 @@ class YoloxSettings:
     ]
     score: Annotated[Fraction, "least objectness times class probability of a person"] = 0.3
     nms: Annotated[Fraction, "of two boxes whose IoU is above this, the worse is dropped"] = 0.45
-    threads: Annotated[Processes, "CPU threads of the network, per video processed at the same time", OPERATIONAL] = 1
+    threads: Annotated[
+        Processes,
+        "CPU threads of the network, per video processed at the same time; 0 = the processors are shared out among "
+        "these. The result is the same",
+        OPERATIONAL,
+    ] = 0
 
     def files(self, video: Path) -> dict[str, Path]:
         """What the result depends on besides the video."""
@@ -48,7 +53,7 @@ class YoloxSettings:
 
     def build(self, footage: Footage) -> "YoloxDetector":
         """A detector for one video."""
-        return YoloxDetector(find_weights(self.weights), score=self.score, nms=self.nms, threads=self.threads)
+        return YoloxDetector(find_weights(self.weights), score=self.score, nms=self.nms, threads=self.threads or 1)
 
 
 class YoloxDetector:
@@ -132,6 +137,7 @@ def open_onnx(path: Path, *, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the processor
     options.log_severity_level = 3
     with parser_errors(path, "an ONNX model"):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
