@@ -9,6 +9,7 @@ import numpy as np
 
 from reappear.core import SILENT, ImageTable, InputError, Progress, SettingsError
 from reappear.data import Images
+from reappear.methods.grl.settings import GrlSettings
 from reappear.pipeline.contents import hash_images, hash_value
 from reappear.pipeline.record import Record
 from reappear.pipeline.sets import NamedSet, find_set, people_at
@@ -98,7 +99,7 @@ def with_backbone(settings: FinetuneSettings) -> FinetuneSettings:
 
     config = read_config(settings.init)
     backbone, arguments = config["architecture"], config["arguments"]
-    if backbone == "grl" and settings.method.kind == "grl":
+    if backbone == "grl" and isinstance(settings.method, GrlSettings):
         pooling = arguments.get("pooling", "grl")
         if pooling != settings.method.pooling:
             raise SettingsError(
