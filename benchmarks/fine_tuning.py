@@ -1,10 +1,12 @@
 """Small fine-tunings on real crops that learn: with labels, adapted from another set without labels, and MGN.
 
     python benchmarks/fine_tuning.py OUT --crops CUHK03_NP --source CUHK01 [--part crops|crops_dev] [--arms ARM ...]
-        [--seeds N ...]
+    python benchmarks/fine_tuning.py OUT --part drawn       # people who are drawn, without any real image: minutes
+    both: [--seeds N ...] [--source-seed N]
 
 `--crops` is divided as in `objectives.py`: nothing is chosen on `--part crops`. Both folders hold `bounding_box_train`
-in Market-1501's names. Curves are mAP and rank 1 on the scored people while it trained; no weights are selected on
+in Market-1501's names. `drawn` are 80 people who pass three cameras, five crops each, and 100 others who are scored;
+each seed draws others. Curves are mAP and rank 1 on the scored people while it trained; no weights are selected on
 them: the last are reported. Each model is kept in OUT, and the same command goes on after an interruption.
 
 transreid:         `--method transreid` with the labels of `--crops`, from ImageNet's MobileNetV2 of
@@ -13,6 +15,7 @@ source:            a small network from nothing, with the labels of `--source`; 
 dbscan, average:   from `source`, `--method cluster_contrast` on the training images of `--crops` without their labels,
                    by either kind of clusters. Cameras are known.
 as published, ...: the same with one thing changed.
+drawn ...:         on `--part drawn`, from random weights.
 resnet:            a small ResNet from nothing, with the labels of `--source`.
 resnet transreid, resnet mgn: from `resnet`, either method with the labels of `--crops`.
 """
@@ -26,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import measure
-from objectives import PARTS, split_of_crops
+from objectives import PARTS, draw, split_of_crops
 
 from reappear.cli.progress import listener
 from reappear.models import Embedder
@@ -71,6 +74,18 @@ CLUSTERED = {
     "steps": "192",
 }
 AVERAGE = {**CLUSTERED, "method.clusters": "average", "method.negatives": "camera"}
+# Of a quarter of the size.
+DRAWN = {
+    **CLUSTERED,
+    "arguments": "{width: 8, stripes: 4}",
+    "height": "32",
+    "width": "16",
+    "method.augment.padding": "1",
+    "lr": "0.002",
+    "method.k1": "8",
+    "method.k2": "2",
+    "steps": "320",
+}
 RESNET = {
     **SMALL,
     "backbone": "resnet18_ibn",
@@ -91,6 +106,18 @@ ARMS: dict[str, tuple[dict[str, str], bool, str | None]] = {
     "average, 0.05": ({**AVERAGE, "method.temperature": "0.05"}, True, "source"),
     "average, all cameras": ({**AVERAGE, "method.negatives": "all"}, True, "source"),
     "dbscan, own camera": ({**CLUSTERED, "method.negatives": "camera"}, True, "source"),
+    "drawn dbscan": (DRAWN, True, None),
+    "drawn average": ({**DRAWN, "method.clusters": "average"}, True, None),
+    "drawn average, own camera": (
+        {**DRAWN, "method.clusters": "average", "method.negatives": "camera"},
+        True,
+        None,
+    ),
+    "drawn dbscan, erasing, 0.05": (
+        {**DRAWN, "method.temperature": "0.05", "method.augment.erase": "0.5"},
+        True,
+        None,
+    ),
     "resnet": ({**SOURCE, **RESNET}, False, None),
     "resnet transreid": ({**SOURCE, **RESNET}, True, "resnet"),
     "resnet mgn": (
@@ -118,8 +145,14 @@ def last_of(model: Path) -> Path:
 def run(asked: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """Trains one model and scores its last weights."""
     given, of_crops, start = ARMS[arm]
-    scored, train = (asked.out / asked.part / name for name in ("scored", "train"))
-    trained = Workspace(asked.out / f"source-seed{seed}")  # the same for all parts, so not scored while it is trained
+    folder = asked.out / (f"drawn{10 + seed}" if asked.part == "drawn" else asked.part)
+    if asked.part == "drawn":
+        draw(folder, 80, 10 + seed)
+    else:
+        split_of_crops(asked.crops, folder, asked.part)
+    scored, train = folder / "scored", folder / "train"
+    origin = seed if asked.source_seed is None else asked.source_seed
+    trained = Workspace(asked.out / f"source-seed{origin}")  # the same for all parts, so not scored while it is trained
     work = Workspace(asked.out / f"{asked.part}-seed{seed}") if of_crops else trained
     init = None
     if start is not None:
@@ -158,17 +191,18 @@ def table_of(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--crops", type=Path, required=True)
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--part", choices=PARTS, default="crops_dev")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["source", "dbscan", "average"])
+    parser.add_argument("--crops", type=Path, help="CUHK03-NP")
+    parser.add_argument("--source", type=Path, help="CUHK01")
+    parser.add_argument("--part", choices=[*PARTS, "drawn"], default="crops_dev")
+    parser.add_argument("--arms", nargs="+", choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--source-seed", type=int, help="of the models that arms start from; each its own if not given")
     asked = parser.parse_args()
-    started_on = measure.machine()
-    split_of_crops(asked.crops, asked.out / asked.part, asked.part)
-    runs = []
+    drawn = [arm for arm in ARMS if arm.startswith("drawn ")]
+    arms = asked.arms or (drawn if asked.part == "drawn" else ["source", "dbscan", "average"])
+    started_on, runs = measure.machine(), []
     for seed in asked.seeds:
-        for arm in asked.arms:
+        for arm in arms:
             runs.append(run(asked, arm, seed))
             print(json.dumps(runs[-1]), flush=True)
     print(json.dumps(table_of(runs), indent=1))

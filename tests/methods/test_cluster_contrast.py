@@ -1,5 +1,7 @@
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,14 @@ from reappear.denoise.normalize import COHORT, PRIOR
 from reappear.methods.cluster_contrast.clusters import cluster_by_average_linkage
 from reappear.methods.cluster_contrast.settings import ClusterContrastSettings
 from reappear.methods.cluster_contrast.task import ClusterContrast
+from reappear.metrics.ranking import rank
 from reappear.models import Embedder
+from reappear.synthetic.tracklets import TrackletPlan, render_tracklets
+from reappear.train.image_augment import ImageAugmentSettings
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
 from tests.references import average as literal
+from tests.train.tables import make_table
 
 from .setups import make_setup
 
@@ -191,6 +197,43 @@ def test_fewer_clusters_than_a_step_has_and_none_at_all() -> None:
         _task(k1=2, k2=1, least=20).phase(0, None)
     with pytest.raises(TrainingError, match=r"have 0 clusters.*lower method\.z 900"):
         _task(clusters="average", z=900).phase(0, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clusters", ["dbscan", "average"])
+def test_from_random_weights_clusters_and_vectors_become_better(tmp_path: Path, clusters: str) -> None:
+    """On drawn people who pass three cameras, and on others who are not in the training images."""
+
+    def draw(people: int, seed: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        images, truth = render_tracklets(TrackletPlan(people=people, crops=4, seed=seed), lookalikes=0.15)
+        small = [cv2.resize(image, (16, 32), interpolation=cv2.INTER_AREA) for image in images]
+        return small, truth.truth, np.repeat(truth.video, np.diff(truth.offsets))
+
+    method = ClusterContrastSettings(
+        clusters=clusters, images=4, phase_steps=40, k1=8, k2=2, radius=0.5, temperature=0.2,
+        augment=ImageAugmentSettings(padding=1, erase=0.0),
+    )  # fmt: skip
+    setup = make_setup(
+        method, arguments={"width": 8, "stripes": 4}, height=32, width=16, images_per_step=64, lr=2e-3, steps=160,
+        optimizer="adam", warmup=0.0, log_every=40, validation_every=160,
+    )  # fmt: skip
+    images, identity, camera = draw(80, 10)
+    setup = replace(setup, images=images, table=make_table(identity, camera=camera))
+    others, other_identity, other_camera = draw(40, 1010)
+    task = ClusterContrast(setup)
+    embedder, asks = task.export("student"), other_camera == 0
+
+    def scores() -> tuple[float, float]:
+        vectors, people = embedder(others), other_identity
+        found = rank(vectors[asks], vectors[~asks], query_ids=people[asks], gallery_ids=people[~asks])
+        return found.mean_ap, float(found.cmc[0])
+
+    before = scores()[0]
+    rows = train(task, Schedule(160, setup.training), setup.training, Run(tmp_path, validate=scores))
+    f1 = [row["pseudo_label_f1"] for row in rows if row["step"] % 40 == 0]
+    assert f1 == sorted(f1)
+    assert f1[-1] > 1.4 * f1[0]
+    assert rows[-1]["validation_map"] > before + 0.04
 
 
 def test_gem_is_saved_with_the_model(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from reappear.core import InputError, SettingsError, unit_rows
 from .reranking import membership_of, nearest_rows
 
 _KEPT = 4  # neighbours kept with their distance, in multiples of k1
-_SUMS = 1 << 22  # products that are summed at once
+_SUMS = 1 << 20  # products that are summed at once
 _PAIRS = 1 << 14  # pairs of rows that are compared at once
 
 
@@ -110,7 +110,7 @@ def _within(membership: sparse.csr_array, radius: float, memory_mb: int) -> spar
     count = membership.shape[0]
     membership.sum_duplicates()
     smallest = 2 * (1 - radius) / (2 - radius) - 1e-5
-    large, rest = _large_shares(membership, 0.75 * smallest)
+    large, rest = _large_shares(membership, 0.85 * smallest)
     least = (smallest - rest).astype(np.float32)
     large, across = large.sqrt(), membership.sqrt().T.tocsr()
     work = np.r_[0, np.cumsum(np.diff(across.indptr)[large.indices])][large.indptr]

@@ -19,6 +19,7 @@ from .retrieval_task import RetrievalTask
 
 _KEPT = 4  # neighbours kept with their distance, in multiples of k1: most pairs that get a weight are among them
 _PAIRS = 1 << 14
+_FEATURES = 1 << 10  # pairs of features at once, so that they stay in the cache
 _NEXT_TO_NOTHING = np.float32(1e-12)  # between rows that are alike, so that each is nearest to itself
 _ROW = (1 << 32) - 1
 
@@ -143,7 +144,7 @@ def membership_of(
         k2: Neighbours whose encodings are averaged; 1 = none.
     """
     pairs = sparse.coo_array(_expanded(_reciprocal(near[:, :first]), _reciprocal(near[:, :half])))
-    row, column = (np.asarray(side, np.int64) for side in pairs.coords)
+    row, column = pairs.coords
     shares = np.exp(-_distances(features, near, distance, row, column) / scale[row])
     shares /= np.bincount(row, shares, minlength=len(features))[row]
     membership = sparse.csr_array((shares.astype(np.float32), (row, column)), shape=(len(features),) * 2)
@@ -238,9 +239,15 @@ def _distance_of(key: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
 
 
 def _adjacency(near: Int[np.ndarray, "n k"]) -> sparse.csr_array:
+    return _rows_of_neighbors(near, np.ones(near.size, np.float32))
+
+
+def _rows_of_neighbors(near: Int[np.ndarray, "n k"], values: np.ndarray) -> sparse.csr_array:
+    """A matrix with these values at the neighbours of each row, in their order."""
     count, width = near.shape
-    offsets = np.arange(0, count * width + 1, width)
-    return sparse.csr_array((np.ones(count * width, np.float32), near.ravel(), offsets), shape=(count, count))
+    kind = sparse.get_index_dtype(maxval=near.size)
+    offsets = np.arange(0, near.size + 1, width, dtype=kind)
+    return sparse.csr_array((values, near.ravel().astype(kind), offsets), shape=(count, count))
 
 
 def _reciprocal(near: Int[np.ndarray, "n k"]) -> sparse.csr_array:
@@ -270,13 +277,12 @@ def _distances(
     column: Int[np.ndarray, " p"],
 ) -> Float[np.ndarray, " p"]:
     """`1 - cos` of pairs of rows: looked up among the neighbours kept, else computed."""
-    offsets = np.arange(0, near.size + 1, near.shape[1])
-    place = sparse.csr_array((np.arange(1, near.size + 1), near.ravel(), offsets), shape=(len(features),) * 2)
+    place = _rows_of_neighbors(near, np.arange(1, near.size + 1))
     place.sort_indices()
     at = np.asarray(place[row, column]).ravel() - 1
     out = known.ravel()[at]
     lacking = np.flatnonzero(at < 0)
-    for begin in range(0, len(lacking), _PAIRS):
-        some = lacking[begin : begin + _PAIRS]
+    for begin in range(0, len(lacking), _FEATURES):
+        some = lacking[begin : begin + _FEATURES]
         out[some] = 1 - np.einsum("pd,pd->p", features[row[some]], features[column[some]])
     return np.asarray(out)
