@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from reappear.cli.paper import prepare
 from reappear.core import InputError, SettingsError, WorkspaceError
 from reappear.pipeline.paper import Request, commands_of, paper, plan, read_recipe, split_command
 from reappear.pipeline.record import Outcome, read_record, run_step
+from tests.data.trees import draw
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes" / "paper"
@@ -324,16 +326,16 @@ def test_dry_run_prints_what_full_scale_would_run(capsys: pytest.CaptureFixture[
         prepare(words)
 
 
-def real(tmp_path: Path, world: Path, name: str, **changes: Any) -> Path:
+def real(tmp_path: Path, images: Path, name: str, **changes: Any) -> Path:
     """A recipe of the paper on images that are there, with two steps of training."""
     shutil.copytree(FOLDER / "tiny", tmp_path / "paper" / "tiny")
     recipe = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     few = " --steps 2 --images-per-step 24"
     commands = [line.strip() + few * ("reappear pretrain" in line) for line in recipe["tiny"]["commands"]]
     setup = [
-        f"reappear ingest {world}/test --layout market1501 --out {{out}}/pretraining --workers 1",
-        "reappear embed {out}/pretraining --name color",
-        "reappear correlate {out}/pretraining --embeddings color --linking closure --resamples 0 --name cion",
+        f"reappear ingest {images} --layout market1501 --out {{shared}}/pretraining --workers 1",
+        "reappear embed {shared}/pretraining --name color",
+        "reappear correlate {shared}/pretraining --embeddings color --linking closure --resamples 0 --name cion",
     ]
     tiny = {**recipe["tiny"], "setup": setup, "commands": commands, **changes}
     path = tmp_path / "paper" / f"{name}.yaml"
@@ -349,14 +351,15 @@ SCORES = {
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_a_table_and_a_figure_from_images(
-    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_world: Path
-) -> None:
+def test_a_table_and_a_figure_from_images(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for person, camera, split in product(range(1, 7), (1, 2), ("bounding_box_train", "query", "bounding_box_test")):
+        draw(images / split / f"{person:04d}_c{camera}s1_000001_00.jpg", 10 * person + camera, size=(32, 64))
     score = [
-        f"reappear evaluate {tiny_world}/test --model {model} --out {{out}}/{out} --name {called} --bootstrap 1"
+        f"reappear evaluate {images} --model {model} --out {{out}}/{out} --name {called} --bootstrap 1"
         for model, out, called in SCORES[name]
     ]
-    path = real(tmp_path, tiny_world, name, rows=["cion"], score=score)
+    path = real(tmp_path, images, name, rows=["cion"], score=score)
     code, out, err = reappear(capsys, path, "--out", tmp_path / "out", "--scale", "tiny", "--json", "--quiet")
     assert code == 0, err
     found = json.loads(out)
