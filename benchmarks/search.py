@@ -8,7 +8,7 @@
 Worlds: the films are ingested, linked and trained on by `run` in one round. The middle crop of each tracklet is
 searched for, and sightings in its own video are left out. Recall at k: the share of crops for which one of the first k
 sightings is of the same true person, of those whose person is in another video at all.
-Probabilities: 300 tracklets, evenly spread, are searched for by their middle crop; the mean probability of the first k
+Probabilities: tracklets, evenly spread, are searched for by their middle crop; the mean probability of the first k
 sightings against the share of them that are the true person, and the same of all sightings of each tenth.
 Speed: unit vectors drawn at random, eight crops a tracklet, two linked tracklets an identity; six searches by a crop in
 a process of their own. Of more than a million vectors, the rest are the first 65,536 with their columns moved round.
@@ -77,16 +77,17 @@ def recall(work: Workspace, embeddings: str) -> dict[str, Any]:
     return {"queries": len(ranks), **{f"recall_at_{k}": float(np.mean(np.array(ranks) <= k)) for k in RANKS}}
 
 
-def probabilities(work: Workspace, embeddings: str) -> dict[str, Any]:
-    """Mean probability and share of right sightings."""
+def probabilities(work: Workspace, embeddings: str, identities: str, count: int) -> dict[str, Any]:
+    """Mean probability and share of right sightings, of so many queries."""
     store = work.open_crops()
     truth = np.asarray(store.crops["truth"], np.int64)[(store.offsets[:-1] + store.offsets[1:]) // 2]
-    queries = np.linspace(0, len(truth) - 1, 300).round().astype(int)
+    queries = np.linspace(0, len(truth) - 1, count).round().astype(int)
     queries = queries[truth[queries] >= 0]
     sure, right = np.full((2, len(queries), LISTED), np.nan)
     for row, tracklet in enumerate(queries.tolist()):
         crop = (store.offsets[tracklet] + store.offsets[tracklet + 1]) // 2
-        found = search(work, Query(f"crop:{crop}"), SearchSettings(top=LISTED), embeddings=embeddings).sightings
+        asked = Query(f"crop:{crop}")
+        found = search(work, asked, SearchSettings(top=LISTED), embeddings=embeddings, identities=identities).sightings
         sure[row, : len(found)] = [np.nan if one.probability is None else one.probability for one in found]
         right[row, : len(found)] = [truth[one.tracklet] == truth[tracklet] for one in found]
     tenth = np.minimum(10 * sure, 9) // 1
@@ -172,6 +173,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--probabilities", type=Path, nargs="+", default=[], metavar="WORKSPACE")
     parser.add_argument("--embeddings", nargs="+", default=["round0"], help="those measured with --probabilities")
+    parser.add_argument("--identities", default="round0", help="whose links are read with --probabilities")
+    parser.add_argument("--queries", type=int, default=300, help="tracklets searched for with --probabilities")
     parser.add_argument("--large", type=int, help="crops of a search that is kept in results/search_large.json")
     parser.add_argument("--apart", type=int)
     given = parser.parse_args()
@@ -182,7 +185,9 @@ def main() -> None:
     if given.probabilities:
         sure: dict[str, Any] = {}
         for path in given.probabilities:
-            sure[path.name] = {name: probabilities(Workspace(path), name) for name in given.embeddings}
+            sure[path.name] = {
+                name: probabilities(Workspace(path), name, given.identities, given.queries) for name in given.embeddings
+            }
             print(path.name, sure[path.name], flush=True)
         measure.keep("search_probability", sure, started_on)
         return

@@ -11,7 +11,7 @@ from reappear.store import CropStore, read_table
 from .workspace import Workspace
 
 _FEWEST, _MOST = 32, 400  # tracklets looked at
-_PRODUCTS = 50_000_000  # of crops and tracklets looked at, where there are many crops
+_PRODUCTS = 25_000_000  # of crops and tracklets looked at, where there are many crops
 
 
 class Calibration:
