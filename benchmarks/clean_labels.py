@@ -200,7 +200,7 @@ def main() -> None:
                     wanted += 1
                     runs += [json.loads(file.read_text())] if file.exists() else []
     print(json.dumps(table_of(runs), indent=1))
-    if not asked.quick and len(runs) == wanted:
+    if not asked.quick and runs:
         settings = runs[0]["settings"]
         each = [{name: value for name, value in row.items() if name != "settings"} for row in runs]
         measure.keep("clean_labels", {"table": table_of(runs), "settings": settings, "runs": each}, started_on)
