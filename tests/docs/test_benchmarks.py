@@ -45,6 +45,7 @@ def test_every_part_runs_at_small_sizes() -> None:
     "words",
     [
         "objectives --quick --sets world10 --arms supcon --set validation_every=8",
+        "clean_labels --quick --labels 'true + 10'",
         "rounds --quick",
         "intra_identity --quick --arms upreid 'cion + both'",
         "intra_identity --quick --search --sets world10 --arms 'local 0.1, crop'",
