@@ -1,0 +1,99 @@
+"""What pre-training adds to ImageNet weights on real crops of people: as it is, and after fine-tuning with labels.
+
+    STARTS=FOLDER python benchmarks/from_imagenet.py OUT --crops CUHK03_NP --extractor WEIGHTS  # the table
+    STARTS=FOLDER python benchmarks/from_imagenet.py OUT --crops CUHK03_NP --extractor WEIGHTS --search  # rates
+    parts: [--arms NAME ...] [--seeds N ...] [--jobs N] [--device cuda] [--set NAME=VALUE ...] [--tune NAME=VALUE ...]
+
+MobileNetV2 with the ImageNet weights that `imagenet_starts.py` wrote in FOLDER, 128x64. Crops, their division and the
+identities found are those of `objectives.py`; all arms have the same steps and images. Each model is then fine-tuned by
+`transreid` with the true identities of the training images, with the same steps for all. `--search` chooses the
+learning rate of each method on people 468-567, after training on 1-467. A run is kept in OUT/runs, and the same command
+goes on after an interruption.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+from functools import partial
+from typing import Any
+
+import measure
+import objectives
+from intra_identity import CHOSEN, cion, run, table_of, upreid
+from objectives import IMAGENET, METHODS, add_arguments, prepare
+
+from reappear.pipeline.settings import parse_override
+
+TUNING = {
+    "height": 128,
+    "width": 64,
+    "method": {"augment": {"padding": 5}},
+    "steps": 160,
+    "lr": 0.003,  # of 0.001, 0.003 and 0.01, on people 468-567 of `crops_dev`
+}
+START = {**IMAGENET, "images_per_step": 72, "steps": 120, "validation_every": 40}
+
+
+def arm(method: str, lr: float) -> dict[str, Any]:
+    return {**START, **METHODS[method], "lr": lr}
+
+
+PARTS: dict[str, Any] = {"global_weight": 0.0, "local_weight": 1.0, "negatives": "step"}  # best of docs/upreid.md's
+RATES = {"moco": 1e-3, "dino": 3e-4, "cion": 3e-4, "supcon": 1e-3}  # by --search
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ImageNet alone": ("image", {**START, "steps": 0, "validation_every": 0}),
+    "MoCo-v2": ("image", arm("moco", RATES["moco"])),
+    "DINO": ("image", arm("dino", RATES["dino"])),
+    "CION, tracklets": ("tracklet", arm("cion", RATES["cion"])),
+    "CION, identities found": ("found", arm("cion", RATES["cion"])),
+    "CION, true identities": ("true", arm("cion", RATES["cion"])),
+    "supcon, identities found": ("found", arm("supcon", RATES["supcon"])),
+    "UP-ReID": ("image", {**upreid(**CHOSEN), **START, "lr": RATES["moco"]}),
+    "CION and parts": ("found", {**cion(**PARTS), **START, "lr": RATES["cion"]}),
+}
+SEARCH = {
+    f"{method}, lr {lr:g}": (labels, arm(method, lr))
+    for method, labels in (("moco", "image"), ("dino", "image"), ("cion", "found"), ("supcon", "found"))
+    for lr in (3e-4, 1e-3)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--tune", action="append", default=[], help="a setting of finetune for all arms, as steps=80")
+    asked = parser.parse_args()
+    arms, name = (SEARCH, "crops_dev") if asked.search else (ARMS, "crops")
+    if unknown := set(asked.arms or ()) - arms.keys():
+        raise SystemExit(f"--arms: unknown {sorted(unknown)}; known: {', '.join(arms)}")
+    whole = not (asked.arms or asked.seeds or asked.set or asked.tune)
+    started_on, source, folder = measure.machine(), prepare(name, asked), asked.out / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    changes = {"device": asked.device, **dict(parse_override(text) for text in asked.set)}
+    tuning = {**TUNING, **dict(parse_override(text) for text in asked.tune)}
+    tasks = []
+    for seed in asked.seeds or ([0] if asked.search else [0, 1, 2]):
+        for chosen in asked.arms or arms:
+            labels, settings = arms[chosen]
+            job = {"set": name, "arm": chosen, "labels": labels, "seed": seed, "settings": {**settings, **changes}}
+            tasks.append((job, source, folder / f"{name} {labels} from ImageNet, {chosen} {seed}.json", float("inf")))
+    with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
+        for line in pool.imap_unordered(partial(objectives.work_on, run=partial(run, tuning)), tasks, chunksize=1):
+            print(line, flush=True)
+    runs = [json.loads(task[2].read_text()) for task in tasks if task[2].exists()]
+    figures = {
+        "table": table_of(runs),
+        "settings": {row["arm"]: row["settings"] for row in runs},
+        "fine_tuning": tuning,
+        "runs": [{key: value for key, value in row.items() if key != "settings"} for row in runs],
+    }
+    print(json.dumps(figures["table"], indent=1))
+    if whole and len(runs) == len(tasks):
+        measure.keep("from_imagenet" + ("_search" if asked.search else ""), figures, started_on)
+    if len(runs) < len(tasks):
+        sys.exit(f"{len(tasks) - len(runs)} of {len(tasks)} runs are missing")
+
+
+if __name__ == "__main__":
+    main()
