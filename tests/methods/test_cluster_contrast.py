@@ -161,9 +161,7 @@ def test_images_are_contrasted_with_clusters_of_their_camera() -> None:
     torch.testing.assert_close(task.training_step(batch, 0).loss, torch.stack(expected).mean())
 
 
-@pytest.mark.parametrize(
-    ("stop", "clusters"), [(3, "dbscan"), (4, "dbscan"), (5, "dbscan"), (3, "average"), (4, "average")]
-)
+@pytest.mark.parametrize(("stop", "clusters"), [(3, "dbscan"), (4, "dbscan"), (5, "dbscan"), (4, "average")])
 def test_goes_on_inside_a_phase_and_between_two(tmp_path: Path, stop: int, clusters: str) -> None:
     def run(folder: Path, *, broken: bool = False) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
         task = _task(clusters=clusters, negatives="camera" if clusters == "average" else "all")
