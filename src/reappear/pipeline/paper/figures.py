@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from reappear.pipeline.report.plots import colour, project, wheel
+from reappear.store import read_npz
 
 from .recipe import Arm, PaperSettings
 from .results import Results
@@ -107,8 +108,8 @@ def _embedding(recipe: PaperSettings, rows: Sequence[str], arms: Sequence[Arm], 
 
 
 def _shown(evaluation: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with np.load(evaluation / "ranking.npz") as found:
-        return found["shown_ids"], found["shown_cameras"], found["shown_vectors"]
+    found = read_npz(evaluation / "ranking.npz", "shown_ids", "shown_cameras", "shown_vectors")
+    return found["shown_ids"], found["shown_cameras"], found["shown_vectors"]
 
 
 def _page(panels: int) -> tuple[Figure, Sequence[Axes]]:
