@@ -130,7 +130,7 @@ def _correlate(
             f"give {format_memory(needed)} or more"
         )
     spare = memory - needed
-    listed = spare // (3 if settings.linking == "average" else 4)  # for pairs and links
+    listed = spare // (2 if settings.linking == "average" else 4)  # for pairs and links
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
     review = _weigh(log, work, tracklets, settings, progress) if log else None
