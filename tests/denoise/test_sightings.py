@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reappear.denoise import SightingProbability, cohort, pair_probability
-from reappear.denoise.normalize import COHORT
+from reappear.denoise import SightingProbability, pair_probability
+from reappear.denoise.normalize import COHORT, cohort_statistics
 
 quick = settings(max_examples=60, deadline=None)
 values = st.floats(-50, 50, allow_nan=False)
@@ -42,15 +42,15 @@ def test_cohort_is_that_of_the_loops(seed, skip):
     random = np.random.default_rng(seed)
     nearest = -np.sort(-random.uniform(-1, 1, (3, random.integers(1, 60))), axis=1)
     nearest[1, min(2, nearest.shape[1] - 1) :] = -np.inf
-    mean, deviation = cohort(nearest, skip)
+    mean, deviation = cohort_statistics(nearest, skip)
     for row in range(3):
         some = [x for x in nearest[row, skip : skip + COHORT].tolist() if x > -9]
         if len(some) < 5:
-            assert np.isnan(mean[row, 0])
+            assert np.isnan(mean[row])
             continue
         middle = sum(some) / len(some)
-        assert np.isclose(mean[row, 0], middle)
-        assert np.isclose(deviation[row, 0], max(1e-3, (sum((x - middle) ** 2 for x in some) / len(some)) ** 0.5))
+        assert np.isclose(mean[row], middle)
+        assert np.isclose(deviation[row], max(1e-3, (sum((x - middle) ** 2 for x in some) / len(some)) ** 0.5))
 
 
 @quick

@@ -20,7 +20,7 @@ from .products import BLAS, Products
 from .review import ReviewConstraints, apply_review, reject
 from .rules import Rules
 from .sampled_noise import SampledNoise, sampled_noise
-from .sightings import SightingProbability, cohort, pair_probability
+from .sightings import SightingProbability, pair_probability
 from .single_tracklet import single_tracklet
 from .single_video import reallocate, single_video
 from .thresholds import RADIUS, SIGMA_CST, SIGMA_DRM
@@ -45,7 +45,6 @@ __all__ = [
     "apply_review",
     "average_link",
     "calibrate",
-    "cohort",
     "cross_video",
     "global_link",
     "noise_score",

@@ -67,15 +67,33 @@ def normalize(centers: Float[np.ndarray, "n d"], neighbors: Neighbors, skip: int
     mean, deviation = np.full(count, _NEVER), np.full(count, _LEAST_DEVIATION)
     for begin in range(0, count, _ROWS):
         some = slice(begin, begin + _ROWS)
-        there = neighbors.index[some, skip : skip + COHORT] >= 0
-        cosine = np.where(there, neighbors.cosine[some, skip : skip + COHORT], 0).astype(np.float64)
-        size = np.maximum(there.sum(axis=1), 1)
-        middle = cosine.sum(axis=1) / size
-        square = (np.where(there, cosine - middle[:, None], 0) ** 2).sum(axis=1) / size
-        enough = size >= _FEWEST
+        middle, width = cohort_statistics(neighbors.cosine[some], skip)
+        enough = np.isfinite(middle)
         mean[some][enough] = middle[enough]
-        deviation[some][enough] = np.maximum(np.sqrt(square[enough]), _LEAST_DEVIATION)
+        deviation[some][enough] = width[enough]
     return Similarities(centers, mean, deviation)
+
+
+def cohort_statistics(
+    nearest: Float[np.ndarray, "n k"], skip: int
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Mean and standard deviation of the similarities of each row to its cohort.
+
+    Args:
+        nearest: Cosine similarities to the nearest others, falling; -inf = there is no such.
+        skip: How many of the nearest are left out; the cohort are the `COHORT` after these.
+
+    Returns:
+        NaN for a row with a cohort of fewer than five.
+    """
+    some = nearest[:, skip : skip + COHORT]
+    there = some > -np.inf
+    cosine = np.where(there, some, 0).astype(np.float64)
+    size = np.maximum(there.sum(axis=1), 1)
+    mean = cosine.sum(axis=1) / size
+    square = (np.where(there, cosine - mean[:, None], 0) ** 2).sum(axis=1) / size
+    few = size < _FEWEST
+    return np.where(few, np.nan, mean), np.where(few, np.nan, np.maximum(np.sqrt(square), _LEAST_DEVIATION))
 
 
 def similar_pairs(similarities: Similarities, neighbors: Neighbors, least: float, memory_bytes: int) -> Links:

@@ -10,13 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import isotonic_regression
 
-from .normalize import COHORT
 from .trace import Columns
-
-FEWEST = 5
-"""Tracklets that a cohort needs."""
-
-_LEAST_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -24,7 +18,7 @@ class SightingProbability:
     """A curve that rises with similarity.
 
     Attributes:
-        similarity: In standard deviations of the cohort (`normalize_nearest`), rising.
+        similarity: In standard deviations of the cohort (`cohort_statistics`), rising.
         probability: Of being one person, 0..1, never falling.
     """
 
@@ -48,26 +42,6 @@ class SightingProbability:
     def at(self, similarity: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
         """The probability at other similarities, between those of the curve on a line, 0..1."""
         return np.asarray(np.interp(similarity, self.similarity, self.probability))
-
-
-def cohort(nearest: Float[np.ndarray, "q k"], skip: int) -> tuple[Float[np.ndarray, "q 1"], Float[np.ndarray, "q 1"]]:
-    """Mean and standard deviation of the similarities of queries to their cohorts, by which others are normalised.
-
-    Args:
-        nearest: Cosine similarities of each query to its nearest tracklets, falling; -inf = there is no such.
-        skip: The nearest, which may be the same person; the cohort are the `COHORT` after these.
-
-    Returns:
-        NaN for a query with a cohort of fewer than `FEWEST`.
-    """
-    some = nearest[:, skip : skip + COHORT].astype(np.float64)
-    there = np.isfinite(some)
-    size = there.sum(axis=1, keepdims=True)
-    mean = np.where(there, some, 0).sum(axis=1, keepdims=True) / np.maximum(size, 1)
-    square = (np.where(there, some - mean, 0) ** 2).sum(axis=1, keepdims=True) / np.maximum(size, 1)
-    deviation = np.maximum(np.sqrt(square), _LEAST_DEVIATION)
-    few = size < FEWEST
-    return np.where(few, np.nan, mean), np.where(few, np.nan, deviation)
 
 
 def pair_probability(

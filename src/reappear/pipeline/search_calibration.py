@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float
 
 from reappear.core import read_json_object
-from reappear.denoise import SightingProbability, cohort, pair_probability
-from reappear.denoise.normalize import COHORT
+from reappear.denoise import SightingProbability, pair_probability
+from reappear.denoise.normalize import COHORT, cohort_statistics
 from reappear.store import CropStore, read_table
 
 from .workspace import Workspace
@@ -67,15 +67,15 @@ class Calibration:
         """
         order = np.argsort(-self._cosine, axis=1, kind="stable")
         known = np.take_along_axis(self._cosine, order, axis=1)
-        mean, deviation = cohort(known, self._skip)
-        z = (known - mean) / deviation
+        mean, deviation = cohort_statistics(known, self._skip)
+        z = (known - mean[:, None]) / deviation[:, None]
         one, other = np.broadcast_to(self._tracklet[:, None], z.shape), np.take_along_axis(self._found, order, axis=1)
         usable = np.isfinite(z) & (other >= 0)
         sure = pair_probability(one[usable], other[usable], self._identity, self._links)
         z, sure = z[usable][np.isfinite(sure)], sure[np.isfinite(sure)]
         own = np.partition(-nearest, min(self._nearest, len(nearest) - 1))[: self._nearest]
-        (middle,), (width,) = cohort(-np.sort(own)[None], self._skip)
-        if not len(z) or np.isnan(middle[0]):
+        (middle,), (width,) = cohort_statistics(-np.sort(own)[None], self._skip)
+        if not len(z) or np.isnan(middle):
             self.lacking = f"{len(nearest)} tracklets are too few to compare with"
             return None
         return SightingProbability.fit(z, sure).at((cosine - middle) / width)
