@@ -18,7 +18,6 @@ and several processes may share the work by sets, arms or seeds; with `--jobs 1`
 import argparse
 import gc
 import json
-import multiprocessing
 import statistics
 import sys
 import tempfile
@@ -348,20 +347,9 @@ def compare(asked: argparse.Namespace, started_on: dict[str, Any]) -> None:
         (job, sources[job["set"]], folder / f"{job['set']} {job['arm']} {job['seed']}.json", until)
         for job in jobs_of(asked)
     ]
-    work = partial(objectives.work_on, run=partial(run, dict(parse_override(text) for text in asked.tune)))
-    if asked.jobs > 1:
-        with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
-            for line in pool.imap_unordered(work, tasks, chunksize=1):
-                print(line, flush=True)
-    else:
-        for task in tasks:
-            print(work(task), flush=True)
-    runs = [json.loads(task[2].read_text()) for task in tasks if task[2].exists()]
-    figures = {
-        "table": table_of(runs),
-        "settings": {row["arm"]: row["settings"] for row in runs},
-        "runs": [{name: value for name, value in row.items() if name != "settings"} for row in runs],
-    }
+    tuning = dict(parse_override(text) for text in asked.tune)
+    runs = objectives.work_through(tasks, asked.jobs, partial(run, tuning))
+    figures = objectives.figures_of(runs, table_of(runs))
     print(json.dumps(figures["table"], indent=1))
     if whole and len(runs) == len(tasks):
         measure.keep("intra_identity" + ("_search" if asked.search else ""), figures, started_on)

@@ -25,8 +25,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -338,9 +339,10 @@ def run(
     }
 
 
-def work_on(
-    task: tuple[dict[str, Any], Source, Path, float], run: Callable[[dict[str, Any], Source], dict[str, Any]] = run
-) -> str:
+Task = tuple[dict[str, Any], Source, Path, float]  # job, data, file of the run, latest time to begin
+
+
+def work_on(task: Task, run: Callable[[dict[str, Any], Source], dict[str, Any]] = run) -> str:
     """One run in a worker process; returns its line of the log."""
     job, source, file, until = task
     if file.exists():
@@ -354,6 +356,31 @@ def work_on(
     file.with_suffix(f".{os.getpid()}").write_text(json.dumps(figures))
     file.with_suffix(f".{os.getpid()}").rename(file)
     return f"{file.stem}: mAP {figures['map']:.4f} in {figures['seconds']:.0f} s"
+
+
+def work_through(
+    tasks: list[Task], jobs: int, run: Callable[[dict[str, Any], Source], dict[str, Any]] = run
+) -> list[dict[str, Any]]:
+    """What the runs of tasks found, of those that were made; one process stays this one."""
+    work = partial(work_on, run=run)
+    with ExitStack() as stack:
+        lines = map(work, tasks)
+        if jobs > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs))
+            lines = pool.imap_unordered(work, tasks, chunksize=1)
+        for line in lines:
+            if line:
+                print(line, flush=True)
+    return [json.loads(file.read_text()) for _, _, file, _ in tasks if file.exists()]
+
+
+def figures_of(runs: list[dict[str, Any]], table: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a comparison: the table, the settings of each arm, and the runs."""
+    return {
+        "table": table,
+        "settings": {row["arm"]: row["settings"] for row in runs},
+        "runs": [{name: value for name, value in row.items() if name != "settings"} for row in runs],
+    }
 
 
 def jobs_of(asked: argparse.Namespace) -> list[dict[str, Any]]:
@@ -442,7 +469,6 @@ def main() -> None:
     if asked.quick:
         asked.seeds, asked.set = [0], ["steps=16", "images_per_step=24", *asked.set]
     started_on = measure.machine()
-    context = multiprocessing.get_context("spawn")
     folder = asked.out / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     sources = {name: prepare(name, asked) for name in asked.sets}
@@ -454,13 +480,8 @@ def main() -> None:
         stem = " ".join(str(job[part]) for part in ("set", "labels", "arm", "seed")).replace("/", "")
         tasks.append((job, sources[job["set"]], folder / f"{stem}.json", until))
     tasks = list({task[2]: task for task in tasks}.values())
-    with context.Pool(asked.jobs) as pool:
-        for line in pool.imap_unordered(work_on, tasks, chunksize=1):
-            if line:
-                print(line, flush=True)
-    runs = [json.loads(task[2].read_text()) for task in tasks if task[2].exists()]
-    plain = [{name: value for name, value in row.items() if name != "settings"} for row in runs]
-    figures = {"table": table_of(runs), "settings": {row["arm"]: row["settings"] for row in runs}, "runs": plain}
+    runs = work_through(tasks, asked.jobs)
+    figures = figures_of(runs, table_of(runs))
     print(json.dumps(figures["table"], indent=1))
     if whole and len(runs) == len(tasks):
         kinds = {"search": asked.search, "budgets": asked.budgets, "starts": asked.starts}
