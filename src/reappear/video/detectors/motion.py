@@ -223,8 +223,8 @@ class MotionDetector:
         before = _edges(self._background.getBackgroundImage())
         change = cv2.max(*(cv2.absdiff(edge, earlier) for edge, earlier in zip(_edges(image), before, strict=True)))
         new = change > max(_EDGE, _EDGE_NOISE * float(np.median(change[::_EVERY, ::_EVERY])))
-        rows = [new[y0:y1, x0:x1].any(axis=1) for x0, y0, x1, y1 in box.astype(int).tolist()]
-        return np.array([np.count_nonzero(row) / len(row) for row in rows]) >= _OUTLINE
+        rows = [np.any(new[y0:y1, x0:x1], axis=1, keepdims=True) for x0, y0, x1, y1 in box.astype(int).tolist()]
+        return np.array([np.count_nonzero(row) / row.size for row in rows]) >= _OUTLINE
 
     def _merge_stacked(self, parts: list[_Part]) -> list[_Part]:
         """Merges vertically adjacent parts, such as head and legs of a person with a background-coloured coat."""
