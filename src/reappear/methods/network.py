@@ -31,7 +31,7 @@ class Network(nn.Module):
         statistics: Views whose batch norm statistics the backbone keeps: those of the first view's size, or all.
 
     Attributes:
-        patch_head: Of patches, for methods that compare them; see `methods.intra_identity`.
+        patch_head: Of patches, for methods that compare them; see `methods.upreid.regularization`.
     """
 
     mean: Tensor
