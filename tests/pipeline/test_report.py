@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from reappear.core import InputError, SettingsError
 from reappear.models import Embedder, Preprocessing, create_model
@@ -573,6 +574,16 @@ def test_projection_separates_groups(how: str) -> None:
     a, b = plane[:12], plane[12:]
     spread = max(np.linalg.norm(a - a.mean(0), axis=1).max(), np.linalg.norm(b - b.mean(0), axis=1).max())
     assert np.linalg.norm(a.mean(0) - b.mean(0)) > spread
+
+
+@pytest.mark.parametrize("how", ["tsne", "pca"])
+def test_projection_does_not_depend_on_threads(how: str) -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 512))
+    planes = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            planes.append(project(rows, how=how, seed=0))
+    assert planes[0].tolist() == planes[1].tolist()
 
 
 def test_projection_of_few_points() -> None:

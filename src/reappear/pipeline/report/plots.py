@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from threadpoolctl import threadpool_limits
 
 # Placeholder colours: matplotlib writes them, `_inline` replaces them by CSS variables of the page.
 _INK, _MUTED, _LINE = "#010203", "#040506", "#070809"
@@ -240,24 +241,27 @@ def wheel(number: int, of: int) -> str:
 
 
 def project(vectors: Float[np.ndarray, "n d"], *, how: str, seed: int) -> Float[np.ndarray, "n 2"]:
-    """Projects embeddings to two dimensions: t-SNE initialised with PCA, or PCA alone."""
+    """Projects embeddings to two dimensions: t-SNE initialised with PCA, or PCA alone; on one core."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     rows = np.asarray(vectors, np.float32)
     if len(rows) < 3 or not np.ptp(rows, axis=0).any():
         return np.zeros((len(rows), 2), np.float32)
-    plane = PCA(2, svd_solver="full").fit_transform(rows)
-    if how == "tsne" and len(rows) >= 12:
-        scaled = plane / max(float(plane[:, 0].std()), 1e-12) * 1e-4
-        plane = TSNE(
-            2,
-            init=scaled.astype(np.float32),
-            perplexity=min(30.0, (len(rows) - 1) / 4),
-            metric="cosine",
-            random_state=seed,
-            n_jobs=1,
-        ).fit_transform(rows)
+    # Threads would share out steps of a millisecond and wait for each other after each, and points would depend on how
+    # many there are.
+    with threadpool_limits(1):
+        plane = PCA(2, svd_solver="full").fit_transform(rows)
+        if how == "tsne" and len(rows) >= 12:
+            scaled = plane / max(float(plane[:, 0].std()), 1e-12) * 1e-4
+            plane = TSNE(
+                2,
+                init=scaled.astype(np.float32),
+                perplexity=min(30.0, (len(rows) - 1) / 4),
+                metric="cosine",
+                random_state=seed,
+                n_jobs=1,
+            ).fit_transform(rows)
     return np.asarray(plane, np.float32)
 
 
