@@ -102,10 +102,10 @@ class ReciprocalLearning(nn.Module):
         memory, pooled = low.mean(1), high.mean((3, 4))
         projected = _split(F.relu(self.of_frame(high.flatten(0, 1))), high)
         frames = []
-        for t in range(high.shape[1]):
-            difference = (F.relu(self.of_memory(memory)) - projected[:, t]).square()
-            frames.append(pooled[:, t] * (1 + self.weigh(difference.mean((2, 3)))))  # GAP(a H + H): a has no place
-            total = memory + low[:, t]
+        for mean, seen, other in zip(pooled.unbind(1), projected.unbind(1), low.unbind(1), strict=True):
+            difference = (F.relu(self.of_memory(memory)) - seen).square()
+            frames.append(mean * (1 + self.weigh(difference.mean((2, 3)))))  # GAP(a H + H): a has no place
+            total = memory + other
             memory = F.relu(total + self.absorb(total))
         return torch.stack(frames, 1), memory.mean((2, 3))
 
