@@ -70,8 +70,8 @@ def test_device_is_chosen_by_availability(monkeypatch):
 
 
 def test_without_a_driver_torch_is_not_even_imported(monkeypatch):
-    from reappear.pipeline.engines import device
+    from reappear.pipeline.engines import choose
 
-    monkeypatch.setattr(device, "_has_driver", lambda: False)
+    monkeypatch.setattr(choose, "_has_driver", lambda: False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert choose_products("auto", LocalSettings()) is BLAS

@@ -1,10 +1,14 @@
-"""Engines of a step: local or Ray, with bounded memory, and resumable."""
+"""Engines: where `correlate` and `embed` run pieces of work, here or on a Ray cluster, and what bounds and keeps it.
 
-from .choose import open_engine
-from .device import choose_products
+choose.py     settings → an engine, and the device that inner products are taken on
+cluster.py    pieces as tasks of Ray
+memory.py     matrices beyond a limit are memory-mapped files
+kept.py       results are stored as they come, so that a killed call goes on
+"""
+
+from .choose import EngineSettings, LocalSettings, RaySettings, choose_products, open_engine
 from .kept import Kept
 from .memory import Bounded, format_memory, parse_memory
-from .settings import EngineSettings, LocalSettings, RaySettings
 
 __all__ = [
     "Bounded",

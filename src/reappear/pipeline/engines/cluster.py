@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from reappear.core import LOCAL, STOP_SIGNALS, EngineError, InputError, MissingExtra, signals_blocked
 
-from .settings import RaySettings
+from .choose import RaySettings
 
 S = TypeVar("S")
 T = TypeVar("T")
