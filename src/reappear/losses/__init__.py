@@ -2,12 +2,11 @@
 
 from .circle import CircleLoss, circle_logits
 from .contrast import IdentityContrastLoss
-from .cross_entropy import smoothed_cross_entropy
+from .cross_entropy import smoothed_cross_entropy, verification_loss
 from .identity_distillation import IdentityDistillationLoss, Weighting
 from .intra_identity import PatchContrastLoss, PatchVectors, relation_divergence
 from .memory import IdentityMemory
 from .triplet import BatchHardTripletLoss
-from .verification import verification_loss
 
 __all__ = [
     "BatchHardTripletLoss",

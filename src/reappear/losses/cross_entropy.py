@@ -1,4 +1,4 @@
-"""Cross-entropy with smoothed labels."""
+"""Cross-entropy over classes with smoothed labels, and over pairs."""
 
 from typing import Literal
 
@@ -26,3 +26,17 @@ def smoothed_cross_entropy(
     if share == "others" and classes > 1:
         smoothing = smoothing * classes / (classes - 1)  # of which the target's class gets its part back
     return F.cross_entropy(logits, target, label_smoothing=smoothing)
+
+
+def verification_loss(
+    logits: Float[Tensor, "n m 2"], identity: Int[Tensor, " n"], other_identity: Int[Tensor, " m"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of all pairs, in nats (GRL, public code: binary cross-entropy after a softmax over two).
+
+    Args:
+        logits: Of each pair, first for two people, then for one.
+        identity: Of the first of each pair.
+        other_identity: Of the second.
+    """
+    same = identity[:, None] == other_identity
+    return F.cross_entropy(logits.flatten(0, 1), same.flatten().long())
