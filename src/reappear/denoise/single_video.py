@@ -109,10 +109,9 @@ def _reallocate(
     video = tracklets.video[origin[excluded]]
     range_of = {int(tracklets.video[begin]): (begin, end) for begin, end in runs(tracklets.video)}
     step = 1 if targets == "updated" else 256
-    for number in np.unique(video).tolist():
-        begin, end = range_of[number]
-        in_video = np.flatnonzero(video == number)
-        for some in np.split(in_video, range(step, len(in_video), step)):
+    for first, last in runs(video):
+        begin, end = range_of[int(video[first])]
+        for some in (np.arange(at, min(at + step, last)) for at in range(first, last, step)):
             x = read_unit(tracklets.embeddings, excluded[some])
             distance = 1 - x @ centers[begin:end].T
             distance[:, ~filled[begin:end]] = np.inf
