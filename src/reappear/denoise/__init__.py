@@ -11,15 +11,13 @@ that suit the extractor; a `Trace` records the reasons.
 from .approximate import Approximate
 from .average_link import average_link
 from .calibrate import Calibration, calibrate
-from .cross_video import cross_video
-from .global_link import global_link
+from .cross_video import cross_video, global_link
 from .guard import Guard
-from .noise import Noise, noise_score, noise_terms
+from .noise import Noise, SampledNoise, noise_score, noise_terms, sampled_noise
 from .probability import DOUBTFUL, weakest_links
 from .products import BLAS, Products
 from .review import ReviewConstraints, apply_review, reject
 from .rules import Rules
-from .sampled_noise import SampledNoise, sampled_noise
 from .sightings import SightingProbability, pair_probability
 from .single_tracklet import single_tracklet
 from .single_video import reallocate, single_video
