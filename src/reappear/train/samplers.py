@@ -1,6 +1,7 @@
 """Samplers: the images of each training step, as pure functions of the seed and the step."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -28,7 +29,20 @@ class Sampler(Protocol):
         ...
 
 
-class IdentitySampler:
+class _Passes:
+    """Passes over the data: the last two are kept, and go to no worker process."""
+
+    _make_pass: Callable[..., Int[np.ndarray, "..."]]
+
+    @cached_property
+    def _pass(self) -> Callable[..., Int[np.ndarray, "..."]]:
+        return lru_cache(maxsize=2)(self._make_pass)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_pass"}
+
+
+class IdentitySampler(_Passes):
     """A fixed number of images per step, as groups of `N_id` images of one identity.
 
     A pure function of the seed and the step. In one pass over the data, each identity's images are shuffled, cut into
@@ -63,7 +77,6 @@ class IdentitySampler:
         self._place = place
         self._by_identity = np.argsort(identity, kind="stable")
         self._counts = np.unique(identity, return_counts=True)[1]
-        self._pass = lru_cache(maxsize=2)(self._make_pass)
 
     @property
     def identities_per_step(self) -> list[int]:
@@ -112,15 +125,8 @@ class IdentitySampler:
         rest = steps[1 + len(whole) :]
         return np.concatenate([steps[0], *(whole[i] for i in random.permutation(len(whole))), *rest])
 
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_pass"}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._pass = lru_cache(maxsize=2)(self._make_pass)
-
-
-class PKSampler:
+class PKSampler(_Passes):
     """P identities with K images of each: the batches of triplet losses (Hermans et al. 2017).
 
     A pure function of the seed and the step. In one pass over the data each identity's images are shuffled and cut into
@@ -162,7 +168,6 @@ class PKSampler:
             steps = int(np.minimum(self._groups, steps).sum()) // identities
         self._groups = np.minimum(self._groups, steps)
         self.steps_per_pass = steps
-        self._pass = lru_cache(maxsize=2)(self._make_pass)
 
     @property
     def identities_per_step(self) -> list[int]:
@@ -196,15 +201,8 @@ class PKSampler:
         kept = rows[: self.steps_per_pass * self._ids].reshape(self._ids, self.steps_per_pass, self._images)
         return np.asarray(kept.transpose(1, 0, 2)[random.permutation(self.steps_per_pass)], np.int64)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_pass"}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._pass = lru_cache(maxsize=2)(self._make_pass)
-
-
-class PairSampler:
+class PairSampler(_Passes):
     """Pairs of tracklets of one person, from two cameras where there are (GRL, public code).
 
     A pure function of the seed and the step. In one pass each tracklet is the first of one pair; the second is drawn
@@ -229,7 +227,6 @@ class PairSampler:
         self._camera, self._pairs, self._seed = camera, pairs, seed
         order = np.argsort(self._identity, kind="stable")
         self._tracklets = np.split(order, np.cumsum(np.bincount(self._identity))[:-1])
-        self._pass = lru_cache(maxsize=2)(self._make_pass)
 
     @property
     def identities_per_step(self) -> list[int]:
@@ -251,13 +248,6 @@ class PairSampler:
 
     def _make_pass(self, number: int) -> Int[np.ndarray, " n"]:
         return generator(self._seed, "sampler", number).permutation(len(self._identity))
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_pass"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._pass = lru_cache(maxsize=2)(self._make_pass)
 
 
 class Tracklets:
