@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from reappear.metrics import RetrievalTask, score_cameras
+from reappear.metrics import RetrievalTask, most_seen, score_cameras
 from reappear.metrics.ranking import rank
 
 
@@ -39,3 +39,9 @@ def test_each_pair_of_cameras_is_a_ranking_of_its_own():
             assert found.mean_ap[row, column] == pytest.approx(expected.mean_ap)
             assert found.first_right[row, column] == pytest.approx(expected.cmc[0])
     assert (found.queries[2] == 0).all()
+
+
+def test_people_seen_by_most_cameras_come_first_then_those_in_most_images():
+    ids = np.array([7, 7, 7, 2, 2, 5, 5, 5, -1, -1, 3, 3])
+    cameras = np.array([0, 0, 0, 0, 1, 1, 1, 0, 0, 1, 2, 1])
+    assert [most_seen(ids, cameras, count).tolist() for count in range(5)] == [[], [5], [2, 5], [2, 3, 5], [2, 3, 5, 7]]

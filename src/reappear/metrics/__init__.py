@@ -1,7 +1,7 @@
 """Scores: ranking (CMC, mAP, mINP), verification, and agreement of identities with true ones."""
 
 from .bootstrap import Difference, Interval, interval, paired_difference
-from .cameras import CameraPairs, score_cameras
+from .cameras import CameraPairs, most_seen, score_cameras
 from .clustering import ClusteringScores, score_identities
 from .gallery import Block, Gallery, GalleryFactory, NumpyGallery
 from .jaccard import cluster_by_jaccard, jaccard_graph
@@ -33,6 +33,7 @@ __all__ = [
     "jaccard_graph",
     "k_reciprocal_rerank",
     "label_numbers",
+    "most_seen",
     "paired_difference",
     "rank",
     "rank_task",

@@ -1,4 +1,4 @@
-"""Retrieval scores for each pair of query camera and gallery camera."""
+"""Cameras: retrieval scores for each pair of them, and the people whom most of them see."""
 
 from dataclasses import dataclass, replace
 
@@ -55,3 +55,18 @@ def score_cameras(task: RetrievalTask, *, memory_mb: int = 256, backend: Gallery
                 right[row, column] = found.first_right[mine].mean()
                 average[row, column] = found.average_precision[mine].mean()
     return CameraPairs(cameras, queries, right, average)
+
+
+def most_seen(ids: Int[np.ndarray, " n"], cameras: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " p"]:
+    """The people seen by most cameras, of equals those in most images, then the lowest; in rising order.
+
+    Args:
+        ids: The person of each image; negative = nobody.
+        cameras: Camera of each image.
+        count: Most people returned.
+    """
+    somebody = ids >= 0
+    people, images = np.unique(ids[somebody], return_counts=True)
+    seen = np.unique(np.stack([ids[somebody], cameras[somebody]]), axis=1)[0]
+    reach = np.unique(seen, return_counts=True)[1]
+    return np.sort(people[np.lexsort([-images, -reach])[:count]])

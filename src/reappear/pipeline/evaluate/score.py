@@ -15,6 +15,7 @@ from reappear.metrics import (
     NumpyGallery,
     RetrievalTask,
     interval,
+    most_seen,
     rank_task,
     reranked,
     score_cameras,
@@ -185,11 +186,8 @@ def _shown(task: RetrievalTask) -> Int[np.ndarray, " n"]:
     """Rows of queries, then gallery, of people to be drawn: those seen by most cameras, then most often."""
     ids = np.concatenate([task.query_ids, task.gallery_ids])
     cameras = np.concatenate([task.query_cameras, task.gallery_cameras])
-    asked = np.intersect1d(task.query_ids, task.gallery_ids)
-    asked = asked[asked >= 0]
-    reach = np.array([len(np.unique(cameras[ids == who])) for who in asked])
-    often = np.array([(ids == who).sum() for who in asked])
-    people = np.sort(asked[np.lexsort([asked, -often, -reach])][:_SHOWN_PEOPLE])
+    in_both = np.isin(ids, np.intersect1d(task.query_ids, task.gallery_ids))
+    people = most_seen(np.where(in_both, ids, -1), cameras, _SHOWN_PEOPLE)
     rows = [np.flatnonzero(ids == who) for who in people]
     return np.concatenate(
         [some[np.unique(np.linspace(0, len(some) - 1, _SHOWN_IMAGES).astype(int))] for some in rows]

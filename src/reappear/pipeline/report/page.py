@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from markupsafe import Markup
 
 from reappear.core import Progress
+from reappear.metrics import most_seen
 from reappear.store import read_embeddings
 
 from . import ReportSettings
@@ -294,7 +295,7 @@ def _clouds(run: Run, thumbnails: Thumbnails, settings: ReportSettings) -> tuple
         group = np.asarray(thumbnails.found.assignment.crop_identity, np.int64)
     if group is None or not names or settings.projected == 0:
         return [], []
-    chosen = _projected(group, store.camera, settings.projected)
+    chosen = most_seen(group, store.camera, settings.projected)
     rows = np.concatenate(
         [_sample(np.flatnonzero(group == g), store.camera) for g in chosen] or [np.zeros(0, np.int64)]
     )
@@ -323,16 +324,6 @@ def _clouds(run: Run, thumbnails: Thumbnails, settings: ReportSettings) -> tuple
         clouds.append(Cloud(title, Markup(svg), agreement))  # noqa: S704 (drawn by matplotlib, its text escaped)
     word = "true person" if store.has_truth else "identity"
     return clouds, [(wheel(i, len(chosen)), f"{word} {g}") for i, g in enumerate(chosen.tolist())]
-
-
-def _projected(group: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " g"]:
-    """The `most` people with most cameras, then most crops, sorted."""
-    known = group >= 0
-    values, counts = np.unique(group[known], return_counts=True)
-    pairs = np.unique(np.stack([group[known], camera[known]]), axis=1)[0]
-    cameras = np.searchsorted(pairs, values, side="right") - np.searchsorted(pairs, values)
-    order = np.lexsort([values, -counts, -cameras])
-    return np.sort(values[order[:most]])
 
 
 def _sample(rows: Int[np.ndarray, " k"], camera: Int[np.ndarray, " n"], each: int = 6) -> Int[np.ndarray, " m"]:
