@@ -208,10 +208,7 @@ def _weigh(
 
 
 def _draw(path: Path, thresholds: dict[str, Any]) -> None:
-    from reappear.pipeline.report.plots import (
-        standalone,
-    )  # matplotlib is slow to import and not needed for the paper's thresholds
-    from reappear.pipeline.report.thresholds import draw_thresholds
+    from reappear.pipeline.report.plots import draw_thresholds, standalone  # matplotlib is slow to import
 
     if (plot := draw_thresholds(thresholds, name="thresholds")) is not None:
         write_text(path, standalone(plot))

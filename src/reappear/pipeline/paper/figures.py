@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from reappear.pipeline.report.plots import colour, project, wheel
+from reappear.pipeline.report.plots import colour, draw_points, project
 from reappear.store import read_npz
 
 from .recipe import Arm, PaperSettings
 from .results import Results
 
 _GREY = "#7a828c"
-_MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "reappear",
@@ -91,19 +90,8 @@ def _embedding(recipe: PaperSettings, rows: Sequence[str], arms: Sequence[Arm], 
     page, axes = _page(len(rows))
     for place, row in zip(axes, rows, strict=True):
         people, cameras, vectors = _shown(folders[row])
-        plane = project(vectors, how="tsne", seed=0)
-        names = np.unique(people)
-        for number, person in enumerate(names):
-            for camera in np.unique(cameras[people == person]):
-                mine = (people == person) & (cameras == camera)
-                marker = _MARKERS[int(camera) % len(_MARKERS)]
-                place.plot(
-                    *plane[mine].T, linestyle="none", marker=marker, markersize=4.5, markeredgewidth=0, alpha=0.85,
-                    color=wheel(number, len(names)),
-                )  # fmt: skip
-        place.set(xticks=[], yticks=[], title=recipe.label(row, scale))
-        for spine in place.spines.values():
-            spine.set_visible(True)
+        draw_points(place, project(vectors, how="tsne", seed=0), people, cameras, size=4.5)
+        place.set(title=recipe.label(row, scale))
     return _svg(page, recipe.title)
 
 

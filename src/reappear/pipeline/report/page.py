@@ -21,9 +21,8 @@ from .examination import draw_roc, environment, examine
 from .formatting import PROTOCOLS, number, percent
 from .gather import Run, Tree, natural
 from .pictures import IdentityCard, Thumbnails, clock
-from .plots import colour, lines, project, scatter, wheel
+from .plots import colour, draw_thresholds, lines, project, scatter, wheel
 from .retrieval_examples import RetrievalExamples
-from .thresholds import draw_thresholds
 
 STAGES = {
     "identities so far": (

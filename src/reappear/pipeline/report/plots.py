@@ -5,7 +5,6 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -46,25 +45,6 @@ _STYLE: dict[Any, Any] = {
 }
 _LONGEST = 300
 _STANDALONE = {"var(--ink)": "#7a828c", "var(--muted)": "#7a828c", "var(--line)": "#9aa1a9"}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Distributions of distances with a threshold.
-
-    Attributes:
-        title: Title of the panel.
-        shares: Label → share in each of the bins that divide 0..top.
-        top: Upper end of the last bin.
-        mark: The threshold.
-        interval: Its interval; None = unknown.
-    """
-
-    title: str
-    shares: Mapping[str, Sequence[float]]
-    top: float
-    mark: float
-    interval: Sequence[float] | None
 
 
 def colour(number: int) -> str:
@@ -123,25 +103,35 @@ def scatter(
     """A scatter plot, coloured by group, with one marker per shape."""
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
         figure, axes = _axes(size=(4.6, 4.3))
-        groups = np.unique(group)
-        for number, g in enumerate(groups):
-            for s in np.unique(shape[group == g]):
-                mine = (group == g) & (shape == s)
-                axes.plot(
-                    points[mine, 0],
-                    points[mine, 1],
-                    linestyle="none",
-                    marker=_MARKERS[int(s) % len(_MARKERS)],
-                    markersize=5.5,
-                    markeredgewidth=0,
-                    color=wheel(number, len(groups)),
-                    alpha=0.85,
-                )
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(True)
+        draw_points(axes, points, group, shape, size=5.5)
         return _inline(figure, name, alt)
+
+
+def draw_points(
+    axes: Axes,
+    points: Float[np.ndarray, "n 2"],
+    group: Int[np.ndarray, " n"],
+    shape: Int[np.ndarray, " n"],
+    *,
+    size: float,
+) -> None:
+    """Points of a size in a frame without ticks, coloured by group, with one marker per shape."""
+    groups = np.unique(group)
+    for number, g in enumerate(groups):
+        for s in np.unique(shape[group == g]):
+            axes.plot(
+                *points[(group == g) & (shape == s)].T,
+                linestyle="none",
+                marker=_MARKERS[int(s) % len(_MARKERS)],
+                markersize=size,
+                markeredgewidth=0,
+                color=wheel(number, len(groups)),
+                alpha=0.85,
+            )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
 
 
 def roc(
@@ -196,27 +186,45 @@ def histogram(
         return _inline(figure, name, alt)
 
 
-def histograms(panels: Sequence[Panel], *, name: str, alt: str, colours: Sequence[str]) -> str:
-    """Panels stacked vertically, with one colour per distribution."""
+def draw_thresholds(thresholds: Mapping[str, Any], *, name: str) -> str | None:
+    """Evidence for thresholds: distances within one person and between two, stacked; None if not calibrated.
+
+    Args:
+        thresholds: Section `thresholds` of the report of correlate.
+        name: Unique on the page.
+    """
+    evidence = thresholds.get("evidence", {})
+    if "curves" not in evidence:
+        return None
+    curves = evidence["curves"]
+    kinds = (
+        ("sigma_cst", "σ_cst: crops", (("own", "the rest of their tracklet"), ("others", "simultaneous tracklets"))),
+        ("sigma_drm", "σ_drm: tracklets", (("parts", "parts of one"), ("simultaneous", "simultaneous tracklets"))),
+    )
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(6.4, 2.1 * len(panels)), layout="constrained")
+        figure = Figure(figsize=(6.4, 2.1 * len(kinds)), layout="constrained")
         FigureCanvasSVG(figure)
         figure.patch.set_visible(False)
-        for axes, panel in zip(np.ravel(figure.subplots(len(panels), 1, squeeze=False)), panels, strict=True):
+        for axes, (sigma, title, lines) in zip(figure.subplots(len(kinds), 1), kinds, strict=True):
             axes.patch.set_visible(False)
             axes.tick_params(length=0)
-            for (label, shares), tint in zip(panel.shares.items(), colours, strict=True):
-                edges = np.linspace(0, panel.top, len(shares) + 1)
-                axes.stairs(shares, edges, color=tint, fill=True, alpha=0.25)
-                axes.stairs(shares, edges, color=tint, label=label)
-            axes.axvline(panel.mark, color=_INK, linewidth=1.2, linestyle="--")
-            if panel.interval is not None:
-                axes.axvspan(*panel.interval, color=_MUTED, alpha=0.2, linewidth=0)
-            axes.set_xlim(0, max(panel.top, min(2.0, panel.mark)))
+            for (key, label), tint in zip(lines, (colour(1), colour(0)), strict=True):
+                edges = np.linspace(0, curves["top"], len(curves[key]) + 1)
+                axes.stairs(curves[key], edges, color=tint, fill=True, alpha=0.25)
+                axes.stairs(curves[key], edges, color=tint, label=label)
+            axes.axvline(thresholds[sigma], color=_INK, linewidth=1.2, linestyle="--")
+            if evidence[f"{sigma}_interval"] is not None:
+                axes.axvspan(*evidence[f"{sigma}_interval"], color=_MUTED, alpha=0.2, linewidth=0)
+            axes.set_xlim(0, max(curves["top"], min(2.0, thresholds[sigma])))
             axes.set_yticks([])
-            axes.set_title(f"{panel.title}, {panel.mark:.3f}", loc="left", fontsize=9.5)
+            axes.set_title(f"{title}, {thresholds[sigma]:.3f}", loc="left", fontsize=9.5)
             axes.legend(frameon=False, fontsize=8.5, labelcolor=_MUTED)
         axes.set_xlabel("cosine distance")
+        alt = (
+            "Distances of crops to the rest of their tracklet and to simultaneous tracklets, "
+            f"threshold {thresholds['sigma_cst']:.3f}; distances between parts of a tracklet and between simultaneous "
+            f"tracklets, threshold {thresholds['sigma_drm']:.3f}"
+        )
         return _inline(figure, name, alt)
 
 
