@@ -33,7 +33,7 @@ from reappear.core import Assignment, TrackletSet
 from reappear.denoise import Rules, Trace, average_link, calibrate, reallocate, single_tracklet
 from reappear.denoise.nodes import Nodes
 from reappear.metrics import rank, score_identities
-from reappear.pipeline.correlate.linking import linked_rows
+from reappear.pipeline.correlate.choices import linked_rows
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_embeddings, read_tracklet_vectors
 

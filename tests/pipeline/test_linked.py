@@ -11,7 +11,7 @@ from reappear.data import decode_image
 from reappear.models import Embedder, Preprocessing, create_model
 from reappear.models.extractors import ModelSettings
 from reappear.pipeline.correlate import CorrelateSettings, correlate
-from reappear.pipeline.correlate.linking import LINKED, linked_rows
+from reappear.pipeline.correlate.choices import LINKED, linked_rows
 from reappear.pipeline.correlate.stages import identify
 from reappear.pipeline.embed import EmbedSettings, embed
 from reappear.store import read_embeddings, read_identities, read_tracklet_vectors, write_tracklet_vectors

@@ -29,10 +29,9 @@ from reappear.denoise.groups import usable_rows
 from reappear.store import Identities
 
 from .checkpoints import Checkpoints
-from .linking import choose_linking
+from .choices import choose_linking, choose_thresholds
 from .row import format_row, measure_noise, stage_row
 from .settings import CorrelateSettings
-from .thresholds import choose_thresholds
 
 BASELINE = "tracklet = person"
 SO_FAR = "identities so far"

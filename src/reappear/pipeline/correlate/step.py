@@ -32,7 +32,7 @@ from reappear.store import (
 )
 
 from .checkpoints import Checkpoints
-from .linking import LINKED, linked_rows
+from .choices import LINKED, linked_rows
 from .numbers import TABLE, format_changes, keep_numbers
 from .settings import CorrelateSettings
 from .stages import identify
