@@ -33,9 +33,10 @@ from reappear.methods.upreid.settings import UpReidSettings
 from reappear.models import Embedder, load_model
 from reappear.pipeline.demo import DemoSettings, demo
 from reappear.pipeline.labels import crop_images, labelled_crops
-from reappear.pipeline.pretrain import CropImages, PretrainSettings, pretrain
+from reappear.pipeline.pretrain import PretrainSettings, pretrain
 from reappear.pipeline.pretrain.step import draw_identities
 from reappear.pipeline.run import RunSettings, run
+from reappear.pipeline.training import CropImages
 from reappear.pipeline.validation import Validation
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_table, write_table

@@ -51,7 +51,7 @@ def demo(out: Path, settings: DemoSettings, *, progress: Progress = SILENT) -> P
     Returns:
         The report, `report.html`, with `report.json` beside it.
     """
-    from .training.check import check_training  # imports torch
+    from .training.step import check_training  # imports torch
 
     require_own_page(out, "report")
     check_training(replace(settings.run.pretrain, validation=None))  # its own is filmed

@@ -67,7 +67,7 @@ def run(videos: Sequence[Path], work: Workspace, settings: RunSettings, *, progr
     """
     require_own_page(work.root, "report")
     require_sources(videos, settings.ingest)
-    from .training.check import check_training  # imports torch, which takes seconds
+    from .training.step import check_training  # imports torch, which takes seconds
 
     rounds = count_rounds(settings)
     check_training(settings.pretrain)

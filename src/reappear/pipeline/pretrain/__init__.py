@@ -1,9 +1,6 @@
 """pretrain: identities → a model."""
 
-from reappear.pipeline.training import CropImages
-
-from .labels import labels_of
 from .settings import PretrainSettings
-from .step import pretrain
+from .step import labels_of, pretrain
 
-__all__ = ["CropImages", "PretrainSettings", "labels_of", "pretrain"]
+__all__ = ["PretrainSettings", "labels_of", "pretrain"]

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool
 
-from reappear.core import SILENT, ImageTable, Progress, generator
+from reappear.core import SILENT, ImageTable, Progress, SettingsError, generator
 from reappear.data import OWN_LABELS
+from reappear.methods.registry import spec_of
+from reappear.methods.settings import MethodSettings
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.labels import crop_images, identities_folder, labelled_crops
 from reappear.pipeline.record import Changed, Record, read_record
@@ -17,7 +19,6 @@ from reappear.pipeline.validation import Validation, held_out, validation_crops
 from reappear.pipeline.workspace import Workspace
 from reappear.store import CropStore
 
-from .labels import labels_of
 from .settings import PretrainSettings
 
 if TYPE_CHECKING:
@@ -80,6 +81,20 @@ def pretrain(
         resume=resume,
     )
     return train_model(training, work.model(name), step="pretrain", inputs=inputs, decide=decide, progress=progress)
+
+
+def labels_of(method: MethodSettings, labels: str | None) -> str:
+    """Name of the labels to train on; the default depends on the method.
+
+    Raises:
+        SettingsError: The method needs other labels.
+    """
+    own = spec_of(method).labels
+    if own == "identities":
+        return labels or "round0"
+    if labels not in (None, own):
+        raise SettingsError(f"labels: method {method.kind} learns from labels {own}, got {labels}; leave them out")
+    return own
 
 
 def draw_identities(table: ImageTable, share: float, seed: int) -> Bool[np.ndarray, " n"]:

@@ -4,17 +4,42 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any, cast
 
 from reappear.core import SILENT, Progress, WorkspaceError
+from reappear.methods.setup import build_network, choose_device, multi_crop
+from reappear.models import ProjectionHead
 from reappear.pipeline.contents import hash_files
 from reappear.pipeline.record import Changed, Outcome, Record, Update, read_record, run_step
-from reappear.pipeline.validation import Validation
+from reappear.pipeline.validation import Validation, validation_table
 from reappear.store import FileHashes, find_weights, remove_scratch
 from reappear.train import parallel
-from reappear.train.settings import BaseTrainSettings
+from reappear.train.metrics_log import require_tracker
+from reappear.train.settings import BaseTrainSettings, TrainSettings
 
-from .check import check_training
 from .training import Training
+
+
+def check_training(settings: BaseTrainSettings) -> None:
+    """Checks all that does not depend on the images: device, network, first weights, view sizes, validation, tracker.
+
+    `pretrain` and `finetune` do so first, and `run` and `demo` before the steps that come before it, which may take
+    hours.
+
+    Raises:
+        InputError: There is no such network, weights do not fit it, or no validation query has a match.
+        MissingExtra: The tracker's package is not installed.
+        SettingsError: A setting is out of range, or contradicts another.
+    """
+    parallel.torchrun_environment()
+    choose_device(settings.device)
+    require_tracker(settings.tracker)
+    if settings.validation is not None:
+        validation_table(settings.validation)
+    if isinstance(settings, TrainSettings):
+        multi_crop(settings)
+    extended = cast(Any, settings).method.extended
+    build_network(settings, lambda width: ProjectionHead(width, hidden=1), extended=extended)
 
 
 def file_inputs(settings: BaseTrainSettings, hashes: FileHashes) -> dict[str, str]:
