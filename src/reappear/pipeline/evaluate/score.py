@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError, Progress, device_memory_errors
+from reappear.core import InputError, Progress, Ranking, device_memory_errors
 from reappear.metrics import (
     GalleryFactory,
     NumpyGallery,
+    RankedLists,
     RetrievalTask,
     interval,
     most_seen,
@@ -73,8 +74,7 @@ def score(
         dropped = dropped | {OWN_IMAGES: task.own_images}
         progress.note(f"{description['name']}: {task.own_images:,} {OWN_IMAGES}")
     memory = settings.memory_mb
-    cosine = _backend(settings.device)
-    backend = cosine
+    backend = cosine = _backend(settings.device)
     advice = f"lower memory_mb, which is {memory}, or set device cpu; the result is the same"
     with device_memory_errors(advice), progress.task(f"ranking {description['name']}", None):
         if settings.rerank:
@@ -110,31 +110,7 @@ def score(
         "verification": pairs,
         "cameras": cameras and {key: _plain(value) for key, value in cameras.items()},
     }
-    rows = _shown(task)
-    both = np.concatenate([task.query_ids, task.gallery_ids])
-    paths = gallery.path
-    if len(task.gallery_ids) > len(paths):  # under "video" the queries joined the gallery
-        paths = np.concatenate([paths, query.path])
-    with atomic_write(staging / "ranking.npz") as path, path.open("wb") as file:
-        np.savez(
-            file,
-            query_path=query.path,
-            gallery_path=paths,
-            query_ids=task.query_ids,
-            gallery_ids=task.gallery_ids,
-            query_cameras=task.query_cameras,
-            gallery_cameras=task.gallery_cameras,
-            top=lists.index,
-            hit=lists.hit,
-            distance=lists.distance,
-            ap=ranking.average_precision,
-            first_right=ranking.first_right,
-            first_hit=ranking.first_hit,
-            shown_ids=both[rows],
-            shown_cameras=np.concatenate([task.query_cameras, task.gallery_cameras])[rows],
-            shown_vectors=_vectors(task, rows),
-            **arrays,
-        )
+    _save_ranking(staging / "ranking.npz", task, query, gallery, ranking, lists, arrays)
     write_text(staging / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
     progress.note(f"{description['name']}: mAP {ranking.mean_ap:.3f}, rank 1 {ranking.cmc[0]:.3f} over {valid} queries")
     return Outcome(
@@ -151,6 +127,42 @@ def score(
     )
 
 
+def _save_ranking(
+    path: Path,
+    task: RetrievalTask,
+    query: LabelledEmbeddings,
+    gallery: LabelledEmbeddings,
+    ranking: Ranking,
+    lists: RankedLists,
+    pairs: dict[str, np.ndarray],
+) -> None:
+    """Writes ranking.npz: scores of each query, its ranked list, distances of pairs, and vectors of some people."""
+    paths = gallery.path
+    if len(task.gallery_ids) > len(paths):  # under "video" the queries joined the gallery
+        paths = np.concatenate([paths, query.path])
+    rows = _shown(task)
+    with atomic_write(path) as staging, staging.open("wb") as file:
+        np.savez(
+            file,
+            query_path=query.path,
+            gallery_path=paths,
+            query_ids=task.query_ids,
+            gallery_ids=task.gallery_ids,
+            query_cameras=task.query_cameras,
+            gallery_cameras=task.gallery_cameras,
+            top=lists.index,
+            hit=lists.hit,
+            distance=lists.distance,
+            ap=ranking.average_precision,
+            first_right=ranking.first_right,
+            first_hit=ranking.first_hit,
+            shown_ids=np.concatenate([task.query_ids, task.gallery_ids])[rows],
+            shown_cameras=np.concatenate([task.query_cameras, task.gallery_cameras])[rows],
+            shown_vectors=_vectors(task, rows),
+            **pairs,
+        )
+
+
 def _backend(device: str) -> GalleryFactory:
     if device == "cpu":
         return NumpyGallery
@@ -165,7 +177,7 @@ def _backend(device: str) -> GalleryFactory:
 
 def _verification(
     task: RetrievalTask, settings: EvaluateSettings, backend: GalleryFactory
-) -> tuple[Tree | None, dict[str, Any]]:
+) -> tuple[Tree | None, dict[str, np.ndarray]]:
     try:
         found = verify(task, memory_mb=settings.memory_mb, backend=backend)
     except InputError:  # such as a gallery of one person
