@@ -86,6 +86,22 @@ DRAWN = {
     "method.k2": "2",
     "steps": "320",
 }
+# MobileNetV2 from ImageNet.
+LARGE = {"height": "128", "width": "64", "method.augment.padding": "5", "method.augment.erase": "0", **ADAM}
+LARGE_SOURCE = {**LARGE, "lr": "0.00035", "steps": "300", "warmup": "0.1"}
+LARGE_ADAPTED = {
+    **LARGE,
+    "method": "cluster_contrast",
+    "method.images": "4",
+    "method.phase_steps": "32",
+    "method.clusters": "average",
+    "method.negatives": "camera",
+    "method.temperature": "0.2",
+    "method.adapt_batch_norm": "yes",
+    "lr": "0.00035",
+    "warmup": "0",
+    "steps": "96",
+}
 RESNET = {
     **SMALL,
     "backbone": "resnet18_ibn",
@@ -118,6 +134,10 @@ ARMS: dict[str, tuple[dict[str, str], bool, str | None]] = {
         True,
         None,
     ),
+    "mobilenet adapted": (LARGE_ADAPTED, True, "mobilenet source"),
+    "mobilenet own statistics": ({**LARGE_ADAPTED, "method.adapt_batch_norm": "no"}, True, "mobilenet source"),
+    "mobilenet without labels": ({**LARGE_ADAPTED, "method.adapt_batch_norm": "no"}, True, "mobilenetv2_100"),
+    "mobilenet source": (LARGE_SOURCE, False, "mobilenetv2_100"),
     "resnet": ({**SOURCE, **RESNET}, False, None),
     "resnet transreid": ({**SOURCE, **RESNET}, True, "resnet"),
     "resnet mgn": (
@@ -161,7 +181,7 @@ def run(asked: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
         resolve(FinetuneSettings, {}, {"validation_share": "0", "log_every": "16", **given}),
         init=init,
         validation=scored if of_crops else None,
-        validation_every=64 if of_crops else 0,
+        validation_every=(32 if "mobilenet" in arm else 64) if of_crops else 0,
         seed=seed,
     )
     name = arm.replace(", ", "-").replace(" ", "-")

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reappear.core import TrainingError
+from reappear.core import SettingsError, TrainingError
 from reappear.denoise.normalize import COHORT, PRIOR
 from reappear.methods.cluster_contrast.clusters import cluster_by_average_linkage
 from reappear.methods.cluster_contrast.settings import ClusterContrastSettings
@@ -15,6 +18,7 @@ from reappear.methods.cluster_contrast.task import ClusterContrast
 from reappear.metrics.ranking import rank
 from reappear.models import Embedder
 from reappear.synthetic.tracklets import TrackletPlan, render_tracklets
+from reappear.train.batch_norm import batch_norm_layers
 from reappear.train.image_augment import ImageAugmentSettings
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
@@ -97,6 +101,85 @@ def test_neck_begins_with_the_statistics_of_the_images_and_then_keeps_its_own() 
     assert not neck.running_mean.any()
 
 
+def test_batch_norm_is_adapted_to_all_images_before_the_first_clustering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reappear.methods.cluster_contrast.task._BATCH", 100)  # three batches of 80 images
+    task = _task(adapt_batch_norm=True)
+    layers, inputs = batch_norm_layers(task.student.backbone), {}
+    for layer in layers:
+        layer.running_mean.fill_(7.0)  # as of another set
+        layer.register_forward_hook(
+            lambda layer, given, _: inputs.setdefault(layer, []).append(given[0]) if layer.training else None
+        )
+    task.phase(0, None)
+    assert len(layers) > 2
+    for layer in layers:
+        parts = [batch.double().movedim(1, 0).flatten(1).numpy() for batch in inputs[layer]]
+        assert [len(batch) for batch in inputs[layer]] == [80, 80, 80]
+        np.testing.assert_allclose(layer.running_mean, np.mean([part.mean(1) for part in parts], 0), 1e-4, 1e-5)
+        np.testing.assert_allclose(layer.running_var, np.mean([part.var(1, ddof=1) for part in parts], 0), 1e-4)
+    pixels = torch.from_numpy(task.setup.training.preprocessing(task.setup.images))
+    first = torch.cat(inputs[layers[0]])
+    assert first.shape[0] == len(pixels)  # each image once, and not augmented
+    conv = next(layer for layer in task.student.backbone.modules() if isinstance(layer, torch.nn.Conv2d))
+    torch.testing.assert_close(first.double().mean(), conv(pixels).double().mean(), rtol=1e-4, atol=1e-6)
+
+    before = [layer.running_mean.clone() for layer in layers]
+    task.phase(2, None)
+    torch.testing.assert_close([layer.running_mean for layer in layers], before)
+
+
+def test_features_of_an_adapted_network_have_mean_0_and_variance_1_in_each_layer() -> None:
+    task = _task(adapt_batch_norm=True)  # 240 images in one batch
+    task.phase(0, None)
+    outputs = {}
+    for layer in batch_norm_layers(task.student.backbone):
+        layer.register_forward_hook(lambda layer, given, _: outputs.__setitem__(layer, (given[0], layer)))
+    task.student.eval()
+    task.student.pooled(task.setup.pixels(np.arange(240)))
+    for given, layer in outputs.values():
+        values = given.movedim(1, 0).flatten(1)
+        torch.testing.assert_close(values.mean(1), layer.running_mean, rtol=0.01, atol=0.01)
+        torch.testing.assert_close(values.var(1), layer.running_var, rtol=0.02, atol=1e-4)
+
+
+def test_a_network_without_batch_norm_cannot_be_adapted() -> None:
+    network = {"backbone": "convnext_atto", "arguments": {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}}
+    setup = make_setup(ClusterContrastSettings(adapt_batch_norm=True), height=32, width=32, **network)
+    with pytest.raises(SettingsError, match=r"method\.adapt_batch_norm.*convnext_atto"):
+        ClusterContrast(setup)
+
+
+_ADAPT = """
+import sys, torch
+from reappear.methods.cluster_contrast.settings import ClusterContrastSettings
+from reappear.methods.cluster_contrast.task import ClusterContrast
+from reappear.train import parallel
+from tests.methods.setups import make_setup
+
+with parallel.process_group(torch.device("cpu")) as (rank, world):
+    task = ClusterContrast(make_setup(ClusterContrastSettings(adapt_batch_norm=True), images_per_step=32))
+    labels = task.phase(0, None).labels
+    torch.save([task.state_dict(), torch.from_numpy(labels["cluster"])], f"{sys.argv[1]}{world}{rank}")
+"""
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_adapts_batch_norm_as_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "adapt.py"
+    script.write_text(_ADAPT)
+    paths = os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for launcher in ([], two):
+        subprocess.run(
+            [sys.executable, *launcher, script, f"{tmp_path}/"], check=True, env={**os.environ, "PYTHONPATH": paths}
+        )
+    one, first, second = (torch.load(tmp_path / name, weights_only=True) for name in ("10", "20", "21"))
+    torch.testing.assert_close(first, one, rtol=0, atol=0)
+    # The neck is calibrated by the first process alone; the others get its buffers with the first step.
+    backbones = [{k: v for k, v in state["student"].items() if "backbone" in k} for state, _ in (second, one)]
+    torch.testing.assert_close(*backbones, rtol=0, atol=0)
+
+
 def test_identities_of_the_set_change_nothing(tmp_path: Path) -> None:
     known, unknown = _task(), _task(labels="instance")
     rows = [
@@ -161,10 +244,20 @@ def test_images_are_contrasted_with_clusters_of_their_camera() -> None:
     torch.testing.assert_close(task.training_step(batch, 0).loss, torch.stack(expected).mean())
 
 
-@pytest.mark.parametrize(("stop", "clusters"), [(3, "dbscan"), (4, "dbscan"), (5, "dbscan"), (4, "average")])
-def test_goes_on_inside_a_phase_and_between_two(tmp_path: Path, stop: int, clusters: str) -> None:
+@pytest.mark.parametrize(
+    ("stop", "changes"),
+    [
+        (3, {}),
+        (4, {}),
+        (5, {}),
+        (4, {"clusters": "average", "negatives": "camera"}),
+        (0, {"adapt_batch_norm": True}),
+        (1, {"adapt_batch_norm": True}),
+    ],
+)
+def test_goes_on_inside_a_phase_and_between_two(tmp_path: Path, stop: int, changes: dict[str, object]) -> None:
     def run(folder: Path, *, broken: bool = False) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
-        task = _task(clusters=clusters, negatives="camera" if clusters == "average" else "all")
+        task = _task(**changes)
         if broken:
             after_step = task.after_step
 

@@ -4,6 +4,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def batch_norm_layers(network: nn.Module) -> list[_BatchNorm]:
+    """Batch norm layers of a network that have running statistics."""
+    return [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+
+
 class RunningStatistics:
     """Chooses the forward passes that batch norm gathers running statistics from.
 
@@ -15,11 +20,7 @@ class RunningStatistics:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._layers = [
-            (layer, layer.momentum)
-            for layer in network.modules()
-            if isinstance(layer, _BatchNorm) and layer.track_running_stats
-        ]
+        self._layers = [(layer, layer.momentum) for layer in batch_norm_layers(network)]
 
     def gather(self, on: bool) -> None:
         """Whether the next forward passes in training mode change the running statistics."""

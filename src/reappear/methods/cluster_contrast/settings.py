@@ -41,4 +41,9 @@ class ClusterContrastSettings(SupervisedMethodSettings):
     momentum: Annotated[Fraction, "share of a centroid that an image of its cluster leaves as it was"] = 0.2
     hard: Annotated[bool, "a centroid follows its least similar image of the step alone, not each in turn"] = True
     gem: Annotated[bool, "generalised-mean pooling of the backbone's map, with a learnt exponent"] = False
+    adapt_batch_norm: Annotated[
+        bool,
+        "before the first clustering, estimates the statistics of all batch norm layers from the images of this set, "
+        "in place of those of the set that the weights were trained on (AdaBN)",
+    ] = False
     augment: Annotated[ImageAugmentSettings, "augmentation of images"] = field(default_factory=ImageAugmentSettings)

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
-from reappear.core import TrainingError, unit_rows
+from reappear.core import SettingsError, TrainingError, generator, unit_rows
 from reappear.losses import IdentityMemory
 from reappear.methods.setup import Setup
 from reappear.methods.supervised import SupervisedTask
@@ -18,6 +19,7 @@ from reappear.models.heads import NeckHead
 from reappear.models.pooling import GeMBackbone
 from reappear.train import parallel
 from reappear.train.batch import ImageBatch
+from reappear.train.batch_norm import batch_norm_layers
 from reappear.train.datasets import Images
 from reappear.train.metrics_log import Row
 from reappear.train.optimizer import ParameterGroup
@@ -28,6 +30,7 @@ from .clusters import cluster_by_average_linkage
 from .settings import ClusterContrastSettings
 
 _AT_ONCE = 1024  # images that are decoded together
+_BATCH = 256  # images whose mean and variance batch norm takes together
 
 
 class ClusterContrast(SupervisedTask):
@@ -48,6 +51,10 @@ class ClusterContrast(SupervisedTask):
             images=settings.images,
             extend=GeMBackbone if settings.gem else None,
         )
+        if settings.adapt_batch_norm and not batch_norm_layers(self.student.backbone):
+            raise SettingsError(
+                f"method.adapt_batch_norm yes: backbone {setup.training.backbone} has no batch norm; leave it out"
+            )
         self.memory: IdentityMemory | None = None
         self._seen: list[tuple[Tensor, Tensor]] = []  # of this step: vectors and their clusters
         self._clusters: Row = {}
@@ -82,6 +89,8 @@ class ClusterContrast(SupervisedTask):
         """Clusters of all images, and the memory of their centroids; computed by the first process for all."""
         settings = self.settings
         cluster, vectors = None, None
+        if step == 0 and settings.adapt_batch_norm:
+            self._adapt_batch_norm()
         if parallel.rank_and_world()[0] == 0:
             vectors = self._vectors(calibrate=step == 0)
             if settings.clusters == "average":
@@ -107,6 +116,19 @@ class ClusterContrast(SupervisedTask):
             memory.fill(torch.from_numpy(vectors[kept]).to(memory.centroids), members)
         parallel.broadcast_tensor(memory.centroids)
         return cluster
+
+    def _adapt_batch_norm(self) -> None:
+        """Estimates the backbone's batch norm statistics from all images, not augmented (AdaBN, Li et al. 2016).
+
+        They are means over batches of random images. Each process computes them, as batch norm may be synchronised.
+        """
+        embedder, images, count = self.export("student"), self.setup.images, len(self._table)
+        order = generator(self.setup.training.seed, "batch norm").permutation(count)
+        batches = (
+            torch.from_numpy(embedder.preprocessing([images[row] for row in rows.tolist()]))
+            for rows in np.array_split(order, -(-count // _BATCH))
+        )
+        update_bn(batches, embedder.backbone, self.setup.device)
 
     def _vectors(self, *, calibrate: bool = False) -> Float[np.ndarray, "n d"]:
         """Unit vectors of all images, not augmented.
