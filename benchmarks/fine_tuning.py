@@ -111,6 +111,10 @@ RESNET = {
 ARMS: dict[str, tuple[dict[str, str], bool, str | None]] = {
     "transreid": (IMAGENET, True, "mobilenetv2_100"),
     "source": (SOURCE, False, None),
+    "long source": ({**SOURCE, "steps": "1200"}, False, None),
+    "long average": (AVERAGE, True, "long source"),
+    "long adapted": ({**AVERAGE, "method.adapt_batch_norm": "yes"}, True, "long source"),
+    "long adapted, z 2": ({**AVERAGE, "method.adapt_batch_norm": "yes", "method.z": "2"}, True, "long source"),
     "dbscan": (CLUSTERED, True, "source"),
     "average": (AVERAGE, True, "source"),
     "dbscan, erasing, 0.05": (
@@ -162,6 +166,11 @@ def last_of(model: Path) -> Path:
     return model / "last" if (model / "last").exists() else model
 
 
+def name_of(arm: str) -> str:
+    """Of its model."""
+    return arm.replace(", ", "-").replace(" ", "-")
+
+
 def run(asked: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """Trains one model and scores its last weights."""
     given, of_crops, start = ARMS[arm]
@@ -176,7 +185,7 @@ def run(asked: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     work = Workspace(asked.out / f"{asked.part}-seed{seed}") if of_crops else trained
     init = None
     if start is not None:
-        init = last_of(trained.model(start)) if start in ARMS else asked.out / start
+        init = last_of(trained.model(name_of(start))) if start in ARMS else asked.out / start
     settings = replace(
         resolve(FinetuneSettings, {}, {"validation_share": "0", "log_every": "16", **given}),
         init=init,
@@ -184,7 +193,7 @@ def run(asked: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
         validation_every=(32 if "mobilenet" in arm else 64) if of_crops else 0,
         seed=seed,
     )
-    name = arm.replace(", ", "-").replace(" ", "-")
+    name = name_of(arm)
     record = finetune(
         f"market1501:{train if of_crops else asked.source}", name, settings, out=work, progress=listener(True)
     )
