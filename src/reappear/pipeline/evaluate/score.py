@@ -134,7 +134,7 @@ def _save_ranking(
     gallery: LabelledEmbeddings,
     ranking: Ranking,
     lists: RankedLists,
-    pairs: dict[str, np.ndarray],
+    pairs: dict[str, Any],
 ) -> None:
     """Writes ranking.npz: scores of each query, its ranked list, distances of pairs, and vectors of some people."""
     paths = gallery.path
