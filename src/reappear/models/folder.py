@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 import torch
@@ -19,10 +19,11 @@ from reappear.core import (
 from reappear.store import atomic_write, write_text
 
 from .checkpoints import read_tensors, require_finite
+from .necks import NeckKind
 from .registry import create_model
 
 NEEDED = ("architecture", "arguments", "height", "width", "mean", "std")  # keys of config.json
-_CHOICES = {"neck": ("none", "bnneck"), "feature": ("after", "before")}  # the first where the key is missing
+_CHOICES = {"neck": get_args(NeckKind), "feature": ("after", "before")}  # the first where the key is missing
 _WEIGHTS = "model.safetensors"
 _MAX_NUMBER, _MAX_ITEMS = 16_384, 64
 

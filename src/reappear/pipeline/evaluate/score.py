@@ -177,7 +177,7 @@ def _backend(device: str) -> GalleryFactory:
 
 def _verification(
     task: RetrievalTask, settings: EvaluateSettings, backend: GalleryFactory
-) -> tuple[Tree | None, dict[str, np.ndarray]]:
+) -> tuple[Tree | None, dict[str, Any]]:
     try:
         found = verify(task, memory_mb=settings.memory_mb, backend=backend)
     except InputError:  # such as a gallery of one person
