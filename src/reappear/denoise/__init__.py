@@ -4,8 +4,10 @@
     for stage in (single_tracklet, single_video, cross_video):
         assignment = stage(tracklets, assignment)
 
+`global_link` is `cross_video` without its range; `average_link` takes the place of both merges, Eq. 6 and 7 (not in the
+paper), after `reallocate`, which is the first half of `single_video` (Eq. 5).
 `noise_score` is n_S (Eq. 3), and `sampled_noise` estimates it where identities are many; `calibrate` chooses thresholds
-that suit the extractor; a `Trace` records the reasons.
+that suit the extractor; `Rules` forbid links; a `Trace` records the reasons.
 """
 
 from .approximate import Approximate

@@ -1,4 +1,7 @@
-"""Training losses."""
+"""Training losses: tensors in, a scalar out. None knows a network, a sampler or a step.
+
+Those that compare all pairs, or all prototypes, work in chunks: no table of them is stored.
+"""
 
 from .circle import CircleLoss, circle_logits
 from .contrast import IdentityContrastLoss
