@@ -56,7 +56,7 @@ class BackboneSettings:
 
 
 @settings
-class ModelSettings(BackboneSettings):
+class SavedModelSettings(BackboneSettings):
     """What is trained and saved, by methods that compare views of images."""
 
     section: ClassVar[str] = "Model"
@@ -217,7 +217,7 @@ class BaseTrainSettings(
 
 
 @settings
-class TrainSettings(BaseTrainSettings, AugmentSettings, ModelSettings):
+class TrainSettings(BaseTrainSettings, AugmentSettings, SavedModelSettings):
     """All settings of a training on views but its method. The defaults suit small crops and one core of a CPU."""
 
     def _smaller(self) -> list[str]:

@@ -10,7 +10,7 @@ _TABLES = ("identities", "tracklets", "links", "moves", "refused")
 _FILES = (*(f"{name}.parquet" for name in _TABLES), "report.json", *CHUNKS)
 
 
-class Checkpoints:
+class StageCheckpoints:
     """A folder with what the last finished stage left, and what is there of the one after it."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:

@@ -28,7 +28,7 @@ from reappear.denoise import (
 from reappear.denoise.groups import usable_rows
 from reappear.store import Identities
 
-from .checkpoints import Checkpoints
+from .checkpoints import StageCheckpoints
 from .choices import choose_linking, choose_thresholds
 from .row import format_row, measure_noise, stage_row
 from .settings import CorrelateSettings
@@ -50,7 +50,7 @@ def identify(
     camera: Int[np.ndarray, " t"] | None = None,
     engine: Engine = LOCAL,
     products: Products = BLAS,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: StageCheckpoints | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Identities, int]:
     """Applies the selected stages to tracklets.

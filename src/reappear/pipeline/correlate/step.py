@@ -31,7 +31,7 @@ from reappear.store import (
     write_text,
 )
 
-from .checkpoints import Checkpoints
+from .checkpoints import StageCheckpoints
 from .choices import LINKED, linked_rows
 from .numbers import TABLE, format_changes, keep_numbers
 from .settings import CorrelateSettings
@@ -77,14 +77,13 @@ def correlate(
     begun = {"start": work.finished_identities(start)} if start else {}
     log = review_log(work, settings)
     decided = hash_files({"review": log} if log else {}, work.hashes)
-    memory = parse_memory(settings.memory)
     folders = [work.identities(name)]
     if numbers is not None:
         folders.append(work.existing_identities(numbers))
 
     def fill(staging: Path) -> Outcome:
         earlier = next((folder for folder in folders if (folder / "record.json").exists()), None)
-        return _correlate(work, settings, memory, embeddings, start, log, earlier, staging, progress)
+        return _correlate(work, settings, embeddings, start, log, earlier, staging, progress)
 
     def decide(record: Record) -> Changed:
         return "replace" if replace or work.is_of_earlier_crops(record) else "refuse"
@@ -95,7 +94,7 @@ def correlate(
         settings=settings,
         inputs={"crops": work.crops, "embeddings": work.embeddings(embeddings), **begun, **decided},
         work=fill,
-        update=Update(decide, lambda staging: Checkpoints(staging / _UNFINISHED, progress).remove()),
+        update=Update(decide, lambda staging: StageCheckpoints(staging / _UNFINISHED, progress).remove()),
         progress=progress,
     )
 
@@ -103,7 +102,6 @@ def correlate(
 def _correlate(
     work: Workspace,
     settings: CorrelateSettings,
-    memory: int,
     embeddings: str,
     start: str | None,
     log: Path | None,
@@ -121,20 +119,12 @@ def _correlate(
         raise InputError(f"{work.crops} has no crops: nothing to correlate; ingest videos first")
     tracklets = crops.tracklet_set(vectors)
     linked = linked_rows(tracklets, read_tracklet_vectors(work.embeddings(embeddings)), staging / LINKED)
-    needed = _NEEDED + _MIN_MEMORY_BYTES + _PER_CROP * len(crops) + _PER_TRACKLET * len(tracklets)
-    if settings.pairs == "approximate":
-        needed += 2 * len(tracklets) * vectors.shape[1]  # an index
-    if memory < needed:
-        raise SettingsError(
-            f"memory: {format_memory(memory)} is too little for {len(crops):,} crops in {len(tracklets):,} tracklets; "
-            f"give {format_memory(needed)} or more"
-        )
-    spare = memory - needed
+    spare = _spare_memory(settings, len(crops), len(tracklets), vectors.shape[1])
     listed = spare // (2 if settings.linking == "average" else 4)  # for pairs and links
     truth = read_table(work.crops / "crops.parquet", "truth")["truth"].astype(np.int64) if crops.has_truth else None
     earlier = read_identities(work.identities(start)) if start else None
     review = _weigh(log, work, tracklets, settings, progress) if log else None
-    checkpoints = Checkpoints(staging / _UNFINISHED, progress)
+    checkpoints = StageCheckpoints(staging / _UNFINISHED, progress)
     matrix = 4 * len(tracklets) * vectors.shape[1]
     products = choose_products(settings.device, settings.engine)
     advice = "set device cpu; finished pieces are kept, and the result is the same"
@@ -180,6 +170,24 @@ def _correlate(
         },
         made=int(last["identities"]),
     )
+
+
+def _spare_memory(settings: CorrelateSettings, crops: int, tracklets: int, width: int) -> int:
+    """Bytes beyond what every run needs, for matrices and for lists of pairs.
+
+    Raises:
+        SettingsError: The memory that is given does not reach.
+    """
+    needed = _NEEDED + _MIN_MEMORY_BYTES + _PER_CROP * crops + _PER_TRACKLET * tracklets
+    if settings.pairs == "approximate":
+        needed += 2 * tracklets * width  # an index
+    memory = parse_memory(settings.memory)
+    if memory < needed:
+        raise SettingsError(
+            f"memory: {format_memory(memory)} is too little for {crops:,} crops in {tracklets:,} tracklets; "
+            f"give {format_memory(needed)} or more"
+        )
+    return memory - needed
 
 
 def review_log(work: Workspace, settings: CorrelateSettings) -> Path | None:
