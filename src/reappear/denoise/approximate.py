@@ -38,6 +38,11 @@ class Approximate:
         if self.sample < 1:
             raise SettingsError(f"sample: must be 1 or more, got {self.sample}")
 
+    def rows(self, count: int) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+        """The rows of `count` that the width is chosen by, and those that the result is measured on."""
+        drawn = generator(self.seed, "approximate").permutation(count)[: 2 * self.sample]
+        return drawn[: self.sample], drawn[-self.sample :]
+
 
 def approximate_links(
     centers: Float[np.ndarray, "n d"],
@@ -64,8 +69,7 @@ def approximate_links(
         `None` where these rows have none.
     """
     count = len(centers)
-    rows = generator(approximate.seed, "approximate").permutation(count)[: 2 * approximate.sample]
-    choose, measure = rows[: approximate.sample], rows[-approximate.sample :]
+    choose, measure = approximate.rows(count)
     index = _index(centers, approximate.seed)
     _widen(index, centers, choose, sigma_drm, approximate.recall)
     truth = _keys(_of_all(centers, measure, sigma_drm), count)
@@ -96,8 +100,7 @@ def approximate_neighbors(
         The neighbours, and the share of those of a sample of rows that are among them.
     """
     count = len(centers)
-    rows = generator(approximate.seed, "approximate").permutation(count)[: 2 * approximate.sample]
-    choose, measure = rows[: approximate.sample], rows[-approximate.sample :]
+    choose, measure = approximate.rows(count)
     index = _index(centers, approximate.seed)
     truth = _nearest(centers, choose, k)
     index.nprobe = 1

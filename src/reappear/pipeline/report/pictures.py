@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from reappear.core import InputError
+from reappear.core import InputError, offsets_to_owner
 from reappear.data import open_image, read_image
 from reappear.denoise import DOUBTFUL, weakest_links
 from reappear.pipeline.doubts import unclear_identities
@@ -150,7 +150,7 @@ class Thumbnails:
     @cached_property
     def origin(self) -> Int[np.ndarray, " n"]:
         """The original tracklet of each crop."""
-        return np.repeat(np.arange(len(self.store.offsets) - 1), np.diff(self.store.offsets))
+        return offsets_to_owner(self.store.offsets)
 
     @cached_property
     def truth(self) -> Int[np.ndarray, " n"]:
