@@ -1,13 +1,18 @@
 """Commands in the documentation work, and its links exist."""
 
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from reappear.cli.app import COMMANDS, build
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -30,11 +35,31 @@ def test_named_files_exist(document):
 
 
 def test_every_command_in_the_documents_exists():
-    from reappear.cli.app import COMMANDS
-
     for document in DOCUMENTS:
         for name in re.findall(r"(?:^|`)reappear ([a-z][a-z-]*)", document.read_text(encoding="utf-8"), re.MULTILINE):
             assert name in COMMANDS, f"{document.name}: reappear {name}"
+
+
+def test_every_option_in_documents_and_messages_exists():
+    """As it is typed: of some command, with dashes, or of another program."""
+    of_others = {"--nproc-per-node", "--standalone", "--force-reinstall", "--no-deps", "--head", "--arch"}
+    parts = {"--method.intra-identity"}  # a group of options
+    known = {"--help", "--version", *of_others, *parts}
+    for name in COMMANDS:
+        command: Any = typer.main.get_command(build(name)).commands[name]  # type: ignore[attr-defined]
+        for one in (command, *getattr(command, "commands", {}).values()):
+            known |= {option for parameter in one.params for option in parameter.opts}
+    texts = [(path, path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))]
+    for path in (ROOT / "src").rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        texts += [(path, of.value) for of in nodes if isinstance(of, ast.Constant) and isinstance(of.value, str)]
+    unknown = {
+        f"{path.relative_to(ROOT)}: {option}"
+        for path, text in texts
+        if "var(--" not in text  # CSS
+        for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9._-]*[a-z0-9]", text)) - known
+    }
+    assert not unknown
 
 
 def test_tutorial_runs_as_written(tmp_path):

@@ -42,6 +42,12 @@ def test_every_name_of_labels_is_tested() -> None:
     assert EXPECTED.keys() == OWN_LABELS.keys() | {"found"}
 
 
+@pytest.mark.parametrize("labels", OWN_LABELS)
+def test_identities_cannot_have_the_name_of_other_labels(work: Workspace, labels: str) -> None:
+    with pytest.raises(SettingsError, match=labels):
+        work.identities(labels)
+
+
 @pytest.mark.parametrize("labels", EXPECTED)
 def test_training_evaluation_and_export_have_the_same_identities(work: Workspace, tmp_path: Path, labels: str) -> None:
     identities, dropped = EXPECTED[labels]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from reappear.core import SettingsError, settings
+from reappear.pipeline.pretrain import PretrainSettings
 from reappear.pipeline.settings import describe, load_recipe, parse_override, resolve, to_plain
 
 
@@ -51,6 +52,22 @@ def test_other_kind_starts_from_its_own_defaults():
     assert resolve(Job, {}, given) == wanted
     assert resolve(Job, {}, dict(reversed(given.items()))) == wanted
     assert resolve(Job, {"detector": {"history": 5, "kind": "motion"}}, given) == wanted
+
+
+def test_kind_alone_stands_for_a_part(tmp_path):
+    recipe = {"detector": "motion"}
+    assert resolve(Job, recipe) == resolve(Job, {"detector": {"kind": "motion"}})
+    assert resolve(Job, recipe, {"detector.history": "7"}).detector == Motion(history=7)
+    (tmp_path / "base.yaml").write_text("detector: {kind: network, weights: a.onnx}\n")
+    (tmp_path / "same.yaml").write_text("base: base.yaml\ndetector: network\n")
+    assert resolve(Job, load_recipe(tmp_path / "same.yaml")).detector == Network(weights=Path("a.onnx"))
+    (tmp_path / "other.yaml").write_text("base: base.yaml\ndetector: motion\n")
+    assert resolve(Job, load_recipe(tmp_path / "other.yaml")).detector == Motion()
+
+
+def test_headings_of_help_are_no_settings():
+    with pytest.raises(SettingsError, match="unknown setting 'section'"):
+        resolve(PretrainSettings, {"section": "Model"})
 
 
 def test_single_field_of_a_default_part_can_be_set():

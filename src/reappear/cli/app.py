@@ -504,23 +504,26 @@ def _workspace(folder: Path) -> Any:
     return Workspace(folder)
 
 
-def _expand_files(overrides: dict[str, Any]) -> None:
-    """The suffix of `--extractor FILE` sets its kind; `--detector FILE.onnx`, or a name of weights, is YOLOX."""
-    for path in ("extractor", "detector", "ingest.detector"):
-        named = overrides.get(path)
-        if not isinstance(named, str):
-            continue
-        if path == "extractor":
+def _expand_files(given: dict[str, Any]) -> None:
+    """The suffix of `--extractor FILE` sets its kind; `--detector FILE.onnx`, or a name of weights, is YOLOX.
+
+    `given` are dotted options, or a recipe.
+    """
+    for path, named in given.items():
+        part = path.rpartition(".")[2]
+        if isinstance(named, dict):
+            _expand_files(named)
+        elif isinstance(named, str) and part == "extractor":
             from reappear.models.extractors import ExtractorSettings, extractor_settings_for
             from reappear.pipeline.settings import to_plain
 
-            if named not in {part.kind for part in get_args(ExtractorSettings)}:
-                overrides[path] = to_plain(extractor_settings_for(named))
-        else:
+            if named not in {of.kind for of in get_args(ExtractorSettings)}:
+                given[path] = to_plain(extractor_settings_for(named))
+        elif isinstance(named, str) and part == "detector":
             from reappear.store import known_weights
 
             if named.endswith(".onnx") or known_weights(named) is not None:
-                overrides[path] = {"kind": "yolox", "weights": named}
+                given[path] = {"kind": "yolox", "weights": named}
 
 
 def _print_record(record: Any, as_json: bool) -> None:

@@ -35,9 +35,10 @@ class SettingsCommand(PlainCommand):
     sections: ClassVar[Sections]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Adds `yes` after boolean options without a value."""
+        """Adds `yes` after boolean options without a value; an option may have the underscores of its setting."""
         switches = {flag for option in self.params if option.metavar == _YES_NO for flag in option.opts}
         complete = []
+        args = [_dashed(argument) for argument in args]
         for argument, after in zip_longest(args, args[1:]):
             complete += [argument, "yes"] if argument in switches and after not in _WORDS else [argument]
         return list(super().parse_args(ctx, complete))
@@ -66,7 +67,7 @@ def with_settings(
         where: The class, as `module:Class`.
         shortcuts: Option prefix → dotted prefix of the setting, such as `{"detector": "ingest.detector"}`.
         first: Options listed first in help.
-        expand: Expands shorthands among the overrides, such as a file for an extractor.
+        expand: Expands shorthands in a recipe or among overrides, such as a file for an extractor.
 
     Returns:
         The command with its options, and the class that parses them and prints their help.
@@ -85,9 +86,11 @@ def with_settings(
             value = given.pop(parameter)
             if value is not None:
                 overrides[path] = value
-        expand(overrides)
-        recipe = given.pop("config")
-        command(resolve(cls, load_recipe(recipe) if recipe else {}, overrides), **given)
+        path = given.pop("config")
+        recipe = load_recipe(path) if path else {}
+        for values in (recipe, overrides):
+            expand(values)
+        command(resolve(cls, recipe, overrides), **given)
 
     typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
@@ -114,6 +117,14 @@ def with_settings(
     )
     rows, sections = _sections(fields, shortcuts, [f"--{name}" for name in first])
     return typed, type("Command", (SettingsCommand,), {"first": rows, "sections": sections})
+
+
+def _dashed(argument: str) -> str:
+    """The option with dashes, as those of commands are, where it has the underscores of its setting."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
 
 
 def _fixed(command: Callable[..., None]) -> list[inspect.Parameter]:

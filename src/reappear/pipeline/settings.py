@@ -110,6 +110,10 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
+        if isinstance(old, dict) and isinstance(value, str):
+            value = {"kind": value}
+        elif isinstance(old, str) and isinstance(value, dict):
+            old = {"kind": old}
         if isinstance(old, dict) and isinstance(value, dict) and value.get("kind") in (None, old.get("kind")):
             out[key] = _over(old, value)
         else:
@@ -123,7 +127,8 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     except InputError as error:
         raise SettingsError(f"recipe {error}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+        what = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
+        raise SettingsError(f"recipe {path} is not YAML: {what}") from error
     if plain is None:
         return {}
     if not isinstance(plain, dict):
@@ -190,7 +195,7 @@ def resolve(cls: type[T], recipe: Mapping[str, Any] | None = None, overrides: Ma
     Raises:
         SettingsError: An unknown key (with the nearest known one), a wrong type, or a missing value.
     """
-    plain: dict[str, Any] = _copy(recipe or {})
+    plain: dict[str, Any] = _copy(cls, recipe or {})
     # `kind` before the fields of its part, so that "--detector.score 0.3 --detector yolox" works in any order.
     for path, value in sorted(
         (overrides or {}).items(), key=lambda item: (item[0].count("."), not item[0].endswith("kind"))
@@ -326,8 +331,17 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 
-def _copy(plain: Any) -> Any:
-    return {k: _copy(v) for k, v in plain.items()} if isinstance(plain, Mapping) else plain
+def _copy(cls: type[Any] | None, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which a part that is given by its kind alone, as `method: cion`, is a mapping."""
+    hints = typing.get_type_hints(cls, include_extras=True) if cls else {}
+    out: dict[str, Any] = {}
+    for key, value in plain.items():
+        parts = _parts(hints[key]) if key in hints else []
+        if parts and _kind_of(parts[0]) and isinstance(value, str):
+            value = {"kind": value}
+        chosen = _choose(parts, value, None) if parts and isinstance(value, Mapping) else None
+        out[key] = _copy(chosen, value) if isinstance(value, Mapping) else value
+    return out
 
 
 def _put(cls: type[Any], plain: dict[str, Any], path: str, value: Any) -> None:
@@ -368,8 +382,8 @@ def _refuse_unknown(cls: type[Any], plain: Mapping[str, Any], prefix: str) -> No
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in plain.items():
-        if key not in hints:
-            raise SettingsError(unknown_name("setting", f"{prefix}{key}", [prefix + name for name in hints]))
+        if key not in fields:
+            raise SettingsError(unknown_name("setting", f"{prefix}{key}", [prefix + name for name in fields]))
         parts = _parts(hints[key])
         if not parts or not isinstance(value, Mapping):
             continue

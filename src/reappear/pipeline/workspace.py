@@ -4,6 +4,7 @@ from pathlib import Path
 
 from reappear.core import Decision, InputError, SettingsError
 from reappear.core.files import check_name
+from reappear.data import OWN_LABELS
 from reappear.store import CropStore, FileHashes, append_decision, disk_errors, read_decisions
 
 from .record import Record, read_record, require_made_of
@@ -67,7 +68,13 @@ class Workspace:
         return self._result("embeddings", name)
 
     def identities(self, name: str) -> Path:
-        """A folder of identities."""
+        """A folder of identities.
+
+        Raises:
+            SettingsError: It is no name, or that of labels which every workspace has.
+        """
+        if name in OWN_LABELS:
+            raise SettingsError(f"name in identities/: {name!r} means labels that every workspace has; choose another")
         return self._result("identities", name)
 
     def model(self, name: str) -> Path:

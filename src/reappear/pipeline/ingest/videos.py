@@ -289,7 +289,7 @@ def _ingest_all(
     if not counts["crops"]:
         raise InputError(
             f"no person was found in {len(sources)} videos ({counts['detections']} boxes, none passes the rules for "
-            "crops); try another --detector, a lower score, or looser rules (--crop.height, --crop.min_crops)"
+            "crops); try another --detector, a lower score, or looser rules (--crop.height, --crop.min-crops)"
         )
     everywhere = settings.truth_ids == "global" or _has_global_ids(settings)
     if _merge(sources, summaries, staging, same_people=everywhere):
@@ -419,8 +419,8 @@ def _note_tracking(footage: Footage, seen: TrackedVideo, settings: IngestSetting
     if np.diff(seen.tracks.offsets).max(initial=0) < 2:
         footage.note(
             f"{seen.detections} boxes, but no tracklet of two or more: {interval}, in which people may move further "
-            f"than --tracker.minimum_iou {settings.tracker.minimum_iou:g} allows; try a lower one, "
-            "a lower --tracker.minimum_frames or --stride, or a higher frame rate"
+            f"than --tracker.minimum-iou {settings.tracker.minimum_iou:g} allows; try a lower one, "
+            "a lower --tracker.minimum-frames or --stride, or a higher frame rate"
         )
 
 
