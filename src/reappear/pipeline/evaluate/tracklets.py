@@ -1,12 +1,11 @@
 """Vectors of tracklets by a model for clips: embedded once for each model and set."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from reappear.core import ImageTable, InputError, Progress, device_memory_errors, read_json_object
+from reappear.core import ImageTable, InputError, Progress, device_memory_errors
 from reappear.data import Images
 from reappear.models.extractors import tracklet_extractor
 from reappear.pipeline.clips import AT_ONCE, Frames, tracklet_vectors
@@ -14,11 +13,10 @@ from reappear.pipeline.contents import hash_files, hash_value
 from reappear.pipeline.record import Outcome, read_record, run_step
 from reappear.pipeline.settings import result_settings
 from reappear.pipeline.workspace import Workspace
-from reappear.store import atomic_write, read_npy, write_text
 from reappear.train.samplers import Tracklets
 
 from .splits import EvalSplit
-from .vectors import LabelledEmbeddings, VectorSettings
+from .vectors import LabelledEmbeddings, VectorSettings, read_vectors, save_vectors
 
 _UNREADABLE = "tracklets with an image that cannot be decoded"
 
@@ -54,9 +52,7 @@ def embed_tracklets(
                     extractor, some, dense=given.tracklet == "dense", flip=given.flip
                 )
                 tick(len(some))
-        with atomic_write(staging / "vectors.npy") as out, out.open("wb") as file:
-            np.save(file, vectors)
-        write_text(staging / "meta.json", json.dumps({"extractor": extractor.name}) + "\n")
+        save_vectors(staging, vectors, extractor.name)
         dropped = Counter({_UNREADABLE: int(np.count_nonzero(~vectors.any(axis=1)))})
         counts: dict[str, int | float] = {"tracklets": len(frames), "width": extractor.width}
         return Outcome(counts, dict(+dropped), made=len(frames) - dropped.total())
@@ -67,11 +63,9 @@ def embed_tracklets(
 
 def read_tracklets(folder: Path, split: EvalSplit) -> tuple[LabelledEmbeddings, LabelledEmbeddings, str]:
     """Query, gallery, and the extractor's name; without tracklets that could not be embedded."""
-    vectors, table = read_npy(folder / "vectors.npy"), split.table
-    extractor = read_json_object(folder / "meta.json", "extractor")["extractor"]
+    table = split.table
     parts = _parts(table)
-    if vectors.ndim != 2 or len(vectors) != sum(len(found) for _, found in parts):
-        raise InputError(f"{folder / 'vectors.npy'} does not fit its tracklets; remove {folder} and evaluate again")
+    vectors, extractor = read_vectors(folder, sum(len(found) for _, found in parts), "tracklets")
     made, begin = [], 0
     for name, (part, found) in zip(("query", "gallery"), parts, strict=True):
         mine = vectors[begin : begin + len(found)]
@@ -89,7 +83,7 @@ def read_tracklets(folder: Path, split: EvalSplit) -> tuple[LabelledEmbeddings, 
                 np.full(len(rows), -1),
             )
         )
-    return made[0], made[1], str(extractor)
+    return made[0], made[1], extractor
 
 
 def _parts(table: ImageTable) -> list[tuple[np.ndarray, Tracklets]]:

@@ -94,14 +94,32 @@ def embed_split(
                 )
                 dropped.update(failed)
                 tick(len(path[some]))
-        with atomic_write(staging / "vectors.npy") as out, out.open("wb") as file:
-            np.save(file, vectors)
-        write_text(staging / "meta.json", json.dumps({"extractor": extractor.name}) + "\n")
+        save_vectors(staging, vectors, extractor.name)
         made = len(path) - dropped.total()
         return Outcome({"images": len(path), "width": extractor.width}, dict(dropped), made=made)
 
     run_step(folder, step="vectors", settings=given, inputs=inputs, work=fill, progress=progress)
     return folder, read_record(folder).dropped
+
+
+def save_vectors(folder: Path, vectors: Float[np.ndarray, "n d"], extractor: str) -> None:
+    """Writes vectors.npy, and the extractor's name into meta.json."""
+    with atomic_write(folder / "vectors.npy") as out, out.open("wb") as file:
+        np.save(file, vectors)
+    write_text(folder / "meta.json", json.dumps({"extractor": extractor}) + "\n")
+
+
+def read_vectors(folder: Path, rows: int, what: str) -> tuple[Float[np.ndarray, "n d"], str]:
+    """What `save_vectors` wrote.
+
+    Raises:
+        InputError: It is damaged, or is not of `rows` images or tracklets, which `what` says.
+    """
+    vectors = read_npy(folder / "vectors.npy")
+    extractor = read_json_object(folder / "meta.json", "extractor")["extractor"]
+    if vectors.ndim != 2 or len(vectors) != rows:
+        raise InputError(f"{folder / 'vectors.npy'} does not fit its {what}; remove {folder} and evaluate again")
+    return vectors, str(extractor)
 
 
 def read_embedded(
@@ -115,15 +133,12 @@ def read_embedded(
         protocol: "video": images of one person, camera and sequence become one row, the mean of their unit vectors.
             "no-camera": images are identified by their contents.
     """
-    vectors = read_npy(folder / "vectors.npy")
-    extractor = read_json_object(folder / "meta.json", "extractor")["extractor"]
-    if vectors.ndim != 2 or len(vectors) != len(split.table.path):
-        raise InputError(f"{folder / 'vectors.npy'} does not fit its images; remove {folder} and evaluate again")
+    vectors, extractor = read_vectors(folder, len(split.table.path), "images")
     query, gallery = (
         _select(vectors, split.table, np.flatnonzero(split.table.split == part), protocol)
         for part in ("query", "gallery")
     )
-    return query, gallery, str(extractor)
+    return query, gallery, extractor
 
 
 def read_files(
