@@ -1,12 +1,12 @@
 """Clusters that Cluster Contrast would begin with, by the features of some models, and their scores as they are.
 
-    python benchmarks/clusters_of_starts.py OUT MODEL ... --crops CUHK03_NP
+    python benchmarks/clusters_of_starts.py OUT MODEL ... --crops CUHK03_NP [--part crops|crops_dev]
 
-Crops are those of `fine_tuning.py --part crops_dev`: clusters of the images of people 1-467 of CUHK03-NP, scores of
-people 468-567. Each model with the batch norm statistics that it has ("own") and with those of the images that are
-clustered ("adapted": AdaBN, as `--method.adapt-batch-norm`). Features are those before the neck, each then divided by
-its standard deviation, as a neck does that has just been calibrated. "cross_camera": share of images of camera 0
-that are nearest to the right person among those of camera 1, with the means of cameras subtracted.
+Crops are those of `fine_tuning.py`: clusters of the training images of CUHK03-NP, scores of the people that are scored,
+by the features before the neck and after one that has just been calibrated, as when the training begins. Each model
+with the batch norm statistics that it has ("own") and with those of the images that are clustered ("adapted": AdaBN, as
+`--method.adapt-batch-norm`). "cross_camera": share of images of camera 0 that are nearest to the right person among
+those of camera 1, with the means of cameras subtracted.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import measure
 import numpy as np
 import torch
-from objectives import split_of_crops
+from objectives import PARTS, split_of_crops
 from torch.optim.swa_utils import update_bn
 
 from reappear.data import Images, read
@@ -79,6 +79,11 @@ def measured(model: Path, adapted: bool, images: Images, scored: Path) -> dict[s
         update_bn(pixels, embedder.backbone)
     mean_ap, rank_1 = Validation.of_folder(scored, embedder.preprocessing).scores(embedder)
     features = embedder([images[row] for row in range(len(images))])
+    neck = torch.nn.BatchNorm1d(features.shape[1]).eval()
+    neck.running_mean.copy_(torch.from_numpy(features.mean(0)))  # as `ClusterContrast` calibrates its neck
+    neck.running_var.copy_(torch.from_numpy(features.var(0)))
+    after_neck = Embedder(embedder.backbone, embedder.preprocessing, neck=neck)
+    neck_ap, neck_rank_1 = Validation.of_folder(scored, embedder.preprocessing).scores(after_neck)
     features = (features - features.mean(0)) / np.sqrt(features.var(0) + 1e-5)
     identity, camera = (
         np.unique(part, return_inverse=True)[1] for part in (images.table.identity, images.table.camera)
@@ -91,6 +96,8 @@ def measured(model: Path, adapted: bool, images: Images, scored: Path) -> dict[s
         "statistics": "adapted" if adapted else "own",
         "map": mean_ap,
         "rank1": rank_1,
+        "map_after_neck": neck_ap,
+        "rank1_after_neck": neck_rank_1,
         "cross_camera": float((identity[nearest] == identity[one]).mean()),
         "clusters": clusters(features, identity, camera),
     }
@@ -101,17 +108,18 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("models", type=Path, nargs="+", help="model folders")
     parser.add_argument("--crops", type=Path, required=True, help="CUHK03-NP")
+    parser.add_argument("--part", choices=PARTS, default="crops_dev")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    started_on, folder, rows = measure.machine(), asked.out / "crops_dev", []
-    split_of_crops(asked.crops, folder, "crops_dev")
+    started_on, folder, rows = measure.machine(), asked.out / asked.part, []
+    split_of_crops(asked.crops, folder, asked.part)
     images = Images(read("market1501", folder / "train"))
     with torch.inference_mode():
         for model in asked.models:
             for adapted in (False, True):
                 rows.append(measured(model, adapted, images, folder / "scored"))
                 print(json.dumps(rows[-1], indent=1), flush=True)
-    measure.keep("clusters_of_starts", {"dbscan": DBSCAN, "rows": rows}, started_on)
+    measure.keep(f"clusters_of_starts_{asked.part}", {"dbscan": DBSCAN, "rows": rows}, started_on)
 
 
 if __name__ == "__main__":

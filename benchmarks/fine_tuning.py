@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning.py OUT --crops CUHK03_NP --source CUHK01 [--part crops|crops_dev] [--arms ARM ...]
     python benchmarks/fine_tuning.py OUT --part drawn       # people who are drawn, without any real image: minutes
-    both: [--seeds N ...] [--source-seed N]
+    both: [--seeds N ...] [--source-seed N] [--name NAME]
 
 `--crops` is divided as in `objectives.py`: nothing is chosen on `--part crops`. Both folders hold `bounding_box_train`
 in Market-1501's names. `drawn` are 80 people who pass three cameras, five crops each, and 100 others who are scored;
@@ -12,6 +12,8 @@ them: the last are reported. Each model is kept in OUT, and the same command goe
 transreid:         `--method transreid` with the labels of `--crops`, from ImageNet's MobileNetV2 of
                    `imagenet_starts.py`, which must lie in OUT.
 source:            a small network from nothing, with the labels of `--source`; scored on `--crops`: direct transfer.
+long source:       the same, three times as long; `long average` and `long adapted` start from it.
+mobilenet ...:     from ImageNet's MobileNetV2: `source`, and `--method cluster_contrast` from it or without any label.
 dbscan, average:   from `source`, `--method cluster_contrast` on the training images of `--crops` without their labels,
                    by either kind of clusters. Cameras are known.
 as published, ...: the same with one thing changed.
@@ -139,8 +141,7 @@ ARMS: dict[str, tuple[dict[str, str], bool, str | None]] = {
         None,
     ),
     "mobilenet adapted": (LARGE_ADAPTED, True, "mobilenet source"),
-    "mobilenet own statistics": ({**LARGE_ADAPTED, "method.adapt_batch_norm": "no"}, True, "mobilenet source"),
-    "mobilenet without labels": ({**LARGE_ADAPTED, "method.adapt_batch_norm": "no"}, True, "mobilenetv2_100"),
+    "mobilenet without labels": ({**LARGE_ADAPTED, "steps": "64"}, True, "mobilenetv2_100"),
     "mobilenet source": (LARGE_SOURCE, False, "mobilenetv2_100"),
     "resnet": ({**SOURCE, **RESNET}, False, None),
     "resnet transreid": ({**SOURCE, **RESNET}, True, "resnet"),
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--source-seed", type=int, help="of the models that arms start from; each its own if not given")
+    parser.add_argument("--name", help="of the file in results/; fine_tuning_PART if not given")
     asked = parser.parse_args()
     drawn = [arm for arm in ARMS if arm.startswith("drawn ")]
     arms = asked.arms or (drawn if asked.part == "drawn" else ["source", "dbscan", "average"])
@@ -235,7 +237,8 @@ def main() -> None:
             runs.append(run(asked, arm, seed))
             print(json.dumps(runs[-1]), flush=True)
     print(json.dumps(table_of(runs), indent=1))
-    measure.keep(f"fine_tuning_{asked.part}", {"part": asked.part, "table": table_of(runs), "runs": runs}, started_on)
+    name = asked.name or f"fine_tuning_{asked.part}"
+    measure.keep(name, {"part": asked.part, "table": table_of(runs), "runs": runs}, started_on)
 
 
 if __name__ == "__main__":
