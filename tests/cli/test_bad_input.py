@@ -87,6 +87,17 @@ def test_detector_file_of_wrong_kind_is_refused(good, tmp_path):
     assert "fake.onnx" in err.strip().splitlines()[-1]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_result_that_cannot_be_printed_is_one_line(form):
+    command = [sys.executable, "-m", "reappear", "data", "list", *form]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr.splitlines()[0]
+    assert "bug" not in done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 def test_full_disk_is_one_line_and_the_step_can_be_resumed(good, tmp_path):
     disk = tmp_path / "disk"

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,3 +61,11 @@ def test_invalid_table_is_one_line(tmp_path, text, message):
 def test_missing_table_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.csv does not exist"):
         read_labels(tmp_path / "nowhere.csv", labels=("identity",))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators_are_named(tmp_path, separator):
+    path = tmp_path / "table.csv"
+    path.write_text(separator.join(["identity", "camera"]) + "\n")
+    with pytest.raises(InputError, match=f"{re.escape(repr(separator))}.*commas"):
+        read_labels(path, labels=("identity",))

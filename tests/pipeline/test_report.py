@@ -14,6 +14,7 @@ from reappear.core import InputError, SettingsError
 from reappear.models import Embedder, Preprocessing, create_model
 from reappear.pipeline.report import ReportSettings, report
 from reappear.pipeline.report.gather import aggregate, majority, natural, read_runs
+from reappear.pipeline.report.page import summarize
 from reappear.pipeline.report.pictures import Thumbnails, data_uri
 from reappear.pipeline.report.plots import lines, project
 from reappear.pipeline.report.retrieval_examples import RetrievalExamples
@@ -83,6 +84,18 @@ def found(made: Path) -> dict:
 
 def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("expected", "warned"), [(0.1, True), (0.49, True), (0.9, False)])
+def test_summary_says_how_many_links_are_expected_right(made: Path, works: list[Workspace], expected, warned):
+    found = json.loads((made / "report.json").read_text())
+    assert "expected to be right" not in found["summary"]  # these identities have no such estimate
+    run = read_runs(works)[0]
+    last = [name for name in found["noise"] if name in run.reports][-1]
+    found["identities"][last]["average-link"] = {"identities": {"mean": 9}, "precision": {"mean": expected}}
+    text = summarize(run, found)
+    assert f"{100 * expected:.1f}% of the linked pairs of tracklets are expected to be right" in text
+    assert ("--extractor" in text) == warned
 
 
 def test_page_loads_no_external_resources(made: Path, page: Page) -> None:

@@ -19,6 +19,7 @@ from reappear.store import (
     write_embeddings,
     write_table,
     write_text,
+    write_texts,
 )
 
 
@@ -166,3 +167,11 @@ def test_every_writer_on_a_full_disk(small_disk, write):
     with pytest.raises(StorageError, match="the disk is full"):
         write(small_disk)
     assert [path.name for path in small_disk.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127, "-", "a b.c"])
+def test_every_legal_name_can_be_written(tmp_path, name):
+    write_text(tmp_path / name, "one")
+    write_texts({tmp_path / name: "two", tmp_path / "other": "three"})
+    assert (tmp_path / name).read_text() == "two"
+    assert {path.name for path in tmp_path.iterdir()} == {name, "other"}

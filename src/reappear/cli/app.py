@@ -5,6 +5,7 @@ Exit codes: 0 done (also when some inputs were skipped: they are listed), 1 coul
 """
 
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -122,7 +123,7 @@ def correlate(
     """Embeddings to identities: removes noise from tracklets and links those of one person across videos."""
     made = _step("correlate")(
         _workspace(work),
-        name or embeddings,
+        embeddings if name is None else name,
         settings,
         embeddings=embeddings,
         start=start,
@@ -161,7 +162,7 @@ def pretrain(
     if name is None and METHODS[kind].labels == "identities":
         name = labels or "round0"
         name = name if kind == type(settings)().method.kind else f"{name}-{kind}"
-    name = name or kind
+    name = kind if name is None else name
     made = _step("pretrain")(_workspace(work), name, settings, labels=labels, resume=resume, progress=listener(quiet))
     _print_record(made, as_json)
 
@@ -200,7 +201,7 @@ def finetune(
     --init takes a model folder, whose architecture is then known, or any checkpoint that fits --backbone: the paper's,
     DINO's, LUP's, or timm's.
     """
-    name = name or settings.method.kind
+    name = settings.method.kind if name is None else name
     place = None if out is None else _workspace(out)
     made = _step("finetune")(data, name, settings, out=place, resume=resume, progress=listener(quiet))
     _print_record(made, as_json)
@@ -532,7 +533,8 @@ def _print_record(record: Any, as_json: bool) -> None:
     if as_json:
         typer.echo(record.to_json())
         return
-    for title, rows in (("", record.counts), ("left out: ", record.dropped)):
+    left_out = {reason: count for reason, count in record.dropped.items() if count}
+    for title, rows in (("", record.counts), ("left out: ", left_out)):
         for name, value in rows.items():
             typer.echo(
                 f"{title}{name.replace('_', ' ')}: {value:,.4g}"
@@ -578,8 +580,11 @@ def _print_evaluation(found: dict[str, Any], path: Path) -> None:
 
 def _print_report(page: Path, as_json: bool) -> None:
     if as_json:
-        typer.echo((page.with_suffix(".json")).read_text(encoding="utf-8"))
+        typer.echo(page.with_suffix(".json").read_text(encoding="utf-8"))
     else:
+        from reappear.core import read_json_object
+
+        typer.echo(read_json_object(page.with_suffix(".json"), "summary")["summary"])
         typer.echo(f"report: {page}")
 
 
@@ -771,6 +776,8 @@ def _exit_with_error(error: Exception) -> None:
         _exit_with(f"OpenCV cannot be imported ({error}); {HEADLESS}", 1)
     if os.environ.get("REAPPEAR_DEBUG"):
         raise error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _exit_with("the result cannot be printed: the disk is full; free some space, or print to another place", 1)
     if isinstance(error, OSError) and error.filename is not None:
         _exit_with(f"{str(error.filename)[:200]!r}: {(error.strerror or str(error)).lower()}; check the path", 1)
     _exit_with(

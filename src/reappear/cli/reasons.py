@@ -68,15 +68,19 @@ def _tree(why: Explanation) -> list[str]:
         near[row["second"]].append((row["first"], row))
     lines, seen = [], set()
     for root in near:
-        waiting: list[tuple[int, int, dict[str, Any] | None]] = [(root, 0, None)]
+        waiting: list[tuple[int, str, str, dict[str, Any] | None]] = [(root, "", "", None)]
         while waiting:
-            node, depth, link = waiting.pop()
+            node, branch, indent, link = waiting.pop()
             if node in seen:
                 continue
             seen.add(node)
             by = "" if link is None else f"  {_distance(link['distance'])}{_similarity(link)}  {link['stage']}"
-            lines.append("  " + "   " * (depth - 1) + ("└─ " if depth else "") + f"{node}{by}")
-            waiting += [(other, depth + 1, by_which) for other, by_which in reversed(near[node])]
+            lines.append(f"  {branch}{node}{by}")
+            below = [(other, by_which) for other, by_which in near[node] if other not in seen]
+            for place, (other, by_which) in enumerate(reversed(below)):  # the last one first
+                last = not place
+                sign, rest = ("└─ ", "   ") if last else ("├─ ", "│  ")
+                waiting.append((other, indent + sign, indent + rest, by_which))
     return lines
 
 

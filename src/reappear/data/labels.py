@@ -96,6 +96,10 @@ def _names(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
         return parquet_columns(path)
     require_regular_file(path)
+    with path.open("rb") as file:
+        header = file.readline(_PIECE)
+    if b"," not in header and (other := next((sign for sign in (b";", b"\t") if sign in header), None)):
+        raise InputError(f"{path} separates its columns by {other.decode()!r}; {_ADVICE}, with commas between columns")
     with parser_errors(path, _KIND, _ADVICE), csv.open_csv(path) as reader:
         return list(reader.schema.names)
 

@@ -62,7 +62,7 @@ def create_model(name: str, *, pretrained: str | Path | bool | None = None, **kw
     given, name = name, name.removeprefix(_TIMM)
     if (given != name or name not in ZOO) and name not in timm.list_models():
         near = difflib.get_close_matches(name, list_models(everything=True), n=1)
-        hint = f"did you mean {near[0]}?" if near else "reappear.list_models(everything=True) shows those there are"
+        hint = f"did you mean {near[0]}?" if near else "`reappear models` lists those of ReIDZoo; the others are timm's"
         raise InputError(f"no model is called {given!r}; {hint}")
     try:
         if given == name and name in ZOO:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -122,7 +123,9 @@ def write_texts(texts: Mapping[Path, str]) -> None:
 
 
 def _staging_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A legal name may leave no room for more: its beginning is enough, since a hash tells it from the others.
+    start = os.fsdecode(os.fsencode(path.name)[:64])
+    return path.with_name(f".{start}.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.tmp")
 
 
 def remove_scratch(folder: Path, *patterns: str) -> None:

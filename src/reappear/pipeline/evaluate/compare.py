@@ -45,7 +45,6 @@ def compare(work: Workspace, names: Sequence[str], settings: EvaluateSettings, *
             differences.append(_difference(work, first, scores, settings))
     found = {"evaluations": evaluations, "differences": differences, "means": _means(evaluations)}
     write_page(work.root, "evaluation", found, render(work, found, progress=progress))
-    progress.note(f"page: {work.root / 'evaluation.html'}")
     return work.root / "evaluation.json"
 
 

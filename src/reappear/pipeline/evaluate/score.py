@@ -112,7 +112,6 @@ def score(
     }
     _save_ranking(staging / "ranking.npz", task, query, gallery, ranking, lists, arrays)
     write_text(staging / "scores.json", json.dumps(scores, indent=2, allow_nan=False) + "\n")
-    progress.note(f"{description['name']}: mAP {ranking.mean_ap:.3f}, rank 1 {ranking.cmc[0]:.3f} over {valid} queries")
     return Outcome(
         counts={
             "queries": len(task.query_ids),

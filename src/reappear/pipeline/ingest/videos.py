@@ -221,7 +221,7 @@ def _this_video_only(path: Path) -> Iterator[list[str]]:
     try:
         yield problem
     except InputError as error:
-        problem.append(printable(error if str(path) in str(error) else f"{path}: {error}"))
+        problem.append(printable(error if printable(path) in printable(error) else f"{path}: {error}"))
     except (ReappearError, MemoryError):
         raise
     except Exception as error:
@@ -255,7 +255,7 @@ def _ingest_all(
             jobs = {pool.submit(_try_video, source, settings, detector): source for source in waiting}
             for job in as_completed(jobs):
                 failed[jobs[job].id] = job.result()
-                tick(jobs[job].frames_stated)
+                tick(_frames_read(jobs[job]))
         else:
             for source in waiting:
                 failed[source.id] = _try_video(source, settings, detector, tick)
@@ -298,6 +298,10 @@ def _ingest_all(
             "give --truth-ids global"
         )
     return Outcome(counts, {reason: count for reason, count in dropped.items() if count}, made=int(counts["crops"]))
+
+
+def _frames_read(source: _Source) -> int:
+    return int(read_json_object(source.part / "summary.json")["frames"]) if source.is_done else source.frames_stated
 
 
 def _has_global_ids(settings: IngestSettings) -> bool:

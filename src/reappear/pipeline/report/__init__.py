@@ -59,15 +59,15 @@ def report(works: Sequence[Workspace], out: Path, settings: ReportSettings, *, p
     """
     # Rendering needs matplotlib, scikit-learn and jinja2, imported only when needed.
     from .gather import numbers, read_runs
-    from .page import render
+    from .page import render, summarize
 
     if not works:
         raise InputError("a report needs a workspace; give the folder that `reappear run` wrote")
     require_own_page(out, "report")
     runs = read_runs(works)
     found = numbers(runs)
+    found["summary"] = summarize(runs[0], found)
     page = render(runs[0], found, settings, progress=progress)
     Workspace(out).make()
     write_page(out, "report", found, page)
-    progress.note(f"report: {out / 'report.html'}")
     return out / "report.html"

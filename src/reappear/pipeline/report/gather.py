@@ -84,6 +84,7 @@ def numbers(runs: Sequence[Run]) -> Tree:
     their sample standard deviation (null for a single run). Lists are taken element by element. A ROUND is the name of
     an identities folder, in the order of the rounds; a STEP is "ingest", "embed round0", "correlate round0", ...
 
+        summary      what was found in a few sentences; `report` adds it
         runs         [label, ...]; images are of the first
         footage      {videos, cameras, seconds, frames, tracklets, crops, people (if true identities are known): LEAF}
         detection    {run: {detector, moving_regions, videos_without_people, signs, warning}}: whether what was found

@@ -77,8 +77,7 @@ class Cloud:
 
 def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progress) -> str:
     """The page: images and curves of one run, numbers of all."""
-    rounds = list(found["noise"])
-    last = next((name for name in reversed(rounds) if name in run.reports), None)
+    last = _last_round(run, found)
     thumbnails = Thumbnails(
         run, height=settings.height, name=last, stages={key: title for key, (title, _) in STAGES.items()}
     )
@@ -118,7 +117,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
             last=last,
             ours=ours,
             shown=shown,
-            sentence=_sentence(found, last, ours, synthetic=synthetic),
+            sentence=found["summary"],
             synthetic=synthetic,
             warning="" if run.detection is None else run.detection.warning(),
             figures=_figures(found, last, ours, synthetic=synthetic),
@@ -155,6 +154,10 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
     return page
 
 
+def _last_round(run: Run, found: Tree) -> str | None:
+    return next((name for name in reversed(found["noise"]) if name in run.reports), None)
+
+
 def _ours(found: Tree) -> str | None:
     """The main descriptor: `found`, or the last one that is not a baseline."""
     names = [name for name in found["retrieval"] if name not in _REFERENCES]
@@ -169,7 +172,9 @@ def _identities(found: Tree, last: str | None) -> Tree | None:
     return stage
 
 
-def _sentence(found: Tree, last: str | None, ours: str | None, *, synthetic: bool) -> str:
+def summarize(run: Run, found: Tree) -> str:
+    """What was found, and how far it can be trusted, in a few sentences."""
+    last, ours = _last_round(run, found), _ours(found)
     footage = _means(found["footage"])
     videos = f"{number(footage['videos'])} video{'s' if footage['videos'] != 1 else ''}"
     text = f"{videos} of {_cameras(footage)}: {number(round(footage['tracklets']))} tracklets"
@@ -186,12 +191,21 @@ def _sentence(found: Tree, last: str | None, ours: str | None, *, synthetic: boo
         if several:
             text += f", {number(round(several))} of them in several videos"
     if ours is not None and (score := found["retrieval"][ours]["mean_ap"]["mean"]) is not None:
-        task = "people who are not in the videos" if synthetic else "labelled people"
+        task = "people who are not in the videos" if "synthesize" in run.records else "labelled people"
         text += f". Model trained on them: {percent(score)}% mAP on {task}"
         before = found["retrieval"].get("untrained", {}).get("mean_ap", {}).get("mean")
         if before is not None:
             text += f" ({percent(before)}% untrained)"
     text += "."
+    stages = found["identities"].get(last, {}).values()
+    expected = [of["precision"]["mean"] for of in stages if "precision" in of]
+    if expected:
+        text += f" {percent(expected[-1])}% of the linked pairs of tracklets are expected to be right."
+        if expected[-1] < 0.5:
+            text += (
+                " Most identities mix people, then, and a model learns little from them: take an extractor that was "
+                "trained on people (--extractor), or link less (--correlate.precision 0.9)."
+            )
     if any(of["moving_regions"] for of in found["detection"].values()):
         text += " Found as moving regions, not as people."
     if empty := max((of["videos_without_people"] for of in found["detection"].values()), default=0):
