@@ -176,7 +176,7 @@ def test_decision_overrides_simultaneity_with_a_note(work, capsys):
     ]
     review(work, "same", ReviewTarget(list(pairs[0])))
     correlate(work, "after", CorrelateSettings(), embeddings="round1", progress=listener(quiet=True))
-    assert "1 pairs of simultaneous tracklets are one person by decision" in capsys.readouterr().err
+    assert "one person by decision: 1 pair of tracklets" in capsys.readouterr().err
     identity = identity_of(work, "after")
     assert identity[pairs[0][0]] == identity[pairs[0][1]]
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from reappear.core import SILENT, Progress
+from reappear.core import SILENT, Progress, counted
 
 _NEEDED = {
     "numpy": "numpy",
@@ -72,13 +72,17 @@ def check_workspace(root: Path, *, progress: Progress = SILENT) -> list[Finding]
         extra = f"; not written by its step: {', '.join(found.extra[:_SHOWN])}" if found.extra else ""
         extra += f" and {len(found.extra) - _SHOWN} more" if len(found.extra) > _SHOWN else ""
         if not found.damaged:
-            findings.append(Finding(name, True, f"{found.files} files, {found.bytes:,} bytes, as recorded{extra}"))
+            findings.append(
+                Finding(name, True, f"{counted(found.files, 'file')}, {found.bytes:,} bytes, as recorded{extra}")
+            )
             continue
         findings += [Finding(f"{name}/{file}", False, problem) for file, problem in found.damaged.items()]
         findings.append(Finding(name, False, f"restore these files, or remove {folder} and run its step again{extra}"))
     for name, whole in parts.items():
-        detail = f"{sum(of.files for of in whole)} files, {sum(of.bytes for of in whole):,} bytes, as recorded"
-        findings.append(Finding(name, True, f"{len(whole)} videos: {detail}"))
+        detail = (
+            f"{counted(sum(of.files for of in whole), 'file')}, {sum(of.bytes for of in whole):,} bytes, as recorded"
+        )
+        findings.append(Finding(name, True, f"{counted(len(whole), 'video')}: {detail}"))
     return findings
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from reappear.core import counted
 from reappear.pipeline.explain import Explanation
 
 _MOST = 20  # lines of one kind
@@ -25,14 +26,14 @@ def format_explanation(why: Explanation) -> str:
 
 
 def _heading(why: Explanation) -> str:
-    tracklets = f"{len(why.tracklets)} tracklet{'s' if len(why.tracklets) != 1 else ''}"
+    tracklets = counted(len(why.tracklets), "tracklet")
     if why.identity is None:
         return f"in no identity of {why.identities}: {tracklets}"
     crops = sum(row["crops"] for row in why.tracklets)
     videos = len({row["video"] for row in why.tracklets})
     return (
-        f"identity {why.identity} of {why.identities}: {tracklets}, {crops} crop{'s' if crops != 1 else ''}, "
-        f"{videos} video{'s' if videos != 1 else ''}"
+        f"identity {why.identity} of {why.identities}: {tracklets}, {counted(crops, 'crop')}, "
+        f"{counted(videos, 'video')}"
     )
 
 

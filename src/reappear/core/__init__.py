@@ -33,7 +33,7 @@ from .files import (
 )
 from .footage import Detections, Tracks, Video
 from .images import SPLITS, ImageTable, Split
-from .names import distinct_names
+from .names import counted, distinct_names
 from .onnx_files import onnx_files
 from .progress import SILENT, Progress
 from .ranking import Ranking
@@ -102,6 +102,7 @@ __all__ = [
     "WorkspaceError",
     "check_name",
     "cosine_distance",
+    "counted",
     "describe_out_of_memory",
     "device_memory_errors",
     "distinct_names",

@@ -20,3 +20,13 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
         if longer == length:
             return names
         length = longer
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun in the singular or plural.
+
+    >>> counted(1, "frame"), counted(1200, "frame"), counted(0, "identity")
+    ('1 frame', '1,200 frames', '0 identities')
+    """
+    plural = noun if count == 1 else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {plural}"

@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Interval
 from jaxtyping import Float, Int, UInt8
 
-from reappear.core import SILENT, InputError, Progress, SettingsError, settings, unknown_name
+from reappear.core import SILENT, InputError, Progress, SettingsError, counted, settings, unknown_name
 from reappear.core import Fraction as Share
 from reappear.data import OWN_LABELS
 from reappear.store import Columns, atomic_write
@@ -100,7 +100,7 @@ def render(
                 tick(1)
         container.mux(stream.encode(None))
     if footage.damage:
-        progress.note(f"render: {found.path}: {footage.frames_read} frames read; {footage.damage}")
+        progress.note(f"render: {found.path}: {counted(footage.frames_read, 'frame')} read; {footage.damage}")
     return out
 
 

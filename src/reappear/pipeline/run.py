@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Interval
 
-from reappear.core import SILENT, Fraction, Progress, settings
+from reappear.core import SILENT, Fraction, Progress, counted, settings
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 from reappear.store import count_decisions
 
@@ -175,7 +175,7 @@ def _revision(work: Workspace, settings: CorrelateSettings, progress: Progress) 
     revision = f"-review{decisions}"
     if work.identities("round0").exists() and not work.identities(f"round0{revision}").exists():
         progress.note(
-            f"run: {log} holds {decisions} decisions; rounds that apply them are round0{revision} and so on, "
-            f"and earlier rounds are kept"
+            f"run: {log} holds {counted(decisions, 'decision')}; they are applied in round0{revision} and so on, and "
+            "earlier rounds are kept"
         )
     return revision

@@ -20,7 +20,7 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from reappear.core import InputError
+from reappear.core import InputError, counted
 from reappear.core.files import read_bytes
 from reappear.data import decode_image
 
@@ -201,12 +201,12 @@ def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
                 if not packet.size:  # the flush at the end
                     break
                 number, lost = number + 1, lost + 1
-                footage.damage = f"{lost} frames cannot be decoded ({_reason(error)})"
+                footage.damage = f"{counted(lost, 'frame')} cannot be decoded ({_reason(error)})"
                 continue
             for frame in frames:
                 if frame.is_corrupt:
                     lost += 1
-                    footage.damage = f"{lost} frames cannot be decoded (parts of them are missing)"
+                    footage.damage = f"{counted(lost, 'frame')} cannot be decoded (parts of them are missing)"
                 else:
                     stamp = None if frame.pts is None else float(frame.time)
                     if stamp is not None:
@@ -286,7 +286,7 @@ def _decode_images(sequence: ImageSequence, footage: Footage) -> Iterator[Frame]
         image = _read_image(path)
         if image is None:
             lost += 1
-            footage.damage = f"{lost} images cannot be read, the last is {path.name}"
+            footage.damage = f"{counted(lost, 'image')} cannot be read, the last is {path.name}"
             continue
         sizes.add((image.shape[1], image.shape[0]))
         # The number is in the name: 000001.jpg is frame 0.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import Assignment, Engine, TrackletSet
+from reappear.core import Assignment, Engine, TrackletSet, counted
 from reappear.denoise import DOUBTFUL, Products, Trace, noise_terms, sampled_noise, weakest_links
 from reappear.metrics import score_identities
 
@@ -85,8 +85,8 @@ def stage_row(
 def format_row(row: dict[str, Any]) -> str:
     """The row as one line of text."""
     text = (
-        f"{row['name']}: {row['crops_discarded']} crops out, {row['crops_moved']} moved, {row['tracklets_merged']} "
-        f"tracklets merged, {row['identities']} identities"
+        f"{row['name']}: {counted(row['crops_discarded'], 'crop')} out, {row['crops_moved']} moved, "
+        f"{counted(row['tracklets_merged'], 'tracklet')} merged, {counted(row['identities'], 'identity')}"
     )
     if "noise" in row:
         text += f", n_S {row['noise']:.3f}"
@@ -96,7 +96,7 @@ def format_row(row: dict[str, Any]) -> str:
         found = "neighbors" if "skipped_neighbors" in row else "links"
         text += f", the index found {row['recall']:.1%} of {found} (of a sample)"
     if "precision" in row:
-        text += f", {row['precision']:.0%} of linked pairs expected right, {row['doubtful']} identities doubtful"
+        text += f", {row['precision']:.0%} of linked pairs expected right, {row['doubtful']} doubtful"
     if "scores" in row:
         text += f", pairwise F1 {row['scores']['pairwise_f1']:.3f}, B-cubed F1 {row['scores']['bcubed_f1']:.3f}"
     return text

@@ -11,6 +11,7 @@ from reappear.core import (
     Progress,
     SettingsError,
     TrackletSet,
+    counted,
     device_memory_errors,
     read_text,
 )
@@ -203,15 +204,17 @@ def _weigh(
     """Constraints from the decisions; notes those ignored, and those that contradict times."""
     decisions = work.decisions(log)
     if gone := count_decisions(log) - len(decisions):
-        progress.note(f"review: {gone} decisions are on videos that are not there now; ignored until they are")
+        progress.note(f"review: left out: {counted(gone, 'decision')} on videos that are not there now, until they are")
     review = ReviewConstraints.of(decisions, tracklets)
     for overruled in review.overruled[:_MOST_NOTES]:
         progress.note(f"review: {overruled}; decision ignored")
     if len(review.overruled) > _MOST_NOTES:
-        progress.note(f"review: {len(review.overruled) - _MOST_NOTES} more decisions ignored; all are in report.json")
+        progress.note(
+            f"review: {counted(len(review.overruled) - _MOST_NOTES, 'decision')} more ignored; all are in report.json"
+        )
     denied = review.contradicted(tracklets, settings.overlap) if settings.constraints else 0
     if denied:
-        progress.note(f"review: {denied} pairs of simultaneous tracklets are one person by decision")
+        progress.note(f"review: simultaneous, but one person by decision: {counted(denied, 'pair')} of tracklets")
     return review
 
 

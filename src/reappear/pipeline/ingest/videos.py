@@ -21,6 +21,7 @@ from reappear.core import (
     Progress,
     ReappearError,
     WorkspaceError,
+    counted,
     distinct_names,
     offsets_to_owner,
     process_pool,
@@ -270,7 +271,7 @@ def _ingest_all(
     _note_left_out(CropStore(earlier), sources, progress)
     for source, one in zip(sources, summaries, strict=True):
         if one["damage"]:
-            progress.note(f"truncated: {source.path}: {one['frames']} frames read; {one['damage']}")
+            progress.note(f"truncated: {source.path}: {counted(one['frames'], 'frame')} read; {one['damage']}")
         for note in one["notes"]:
             progress.note(f"{source.path}: {note}")
     counts = {
@@ -288,8 +289,9 @@ def _ingest_all(
         dropped.update(one["dropped"])
     if not counts["crops"]:
         raise InputError(
-            f"no person was found in {len(sources)} videos ({counts['detections']} boxes, none passes the rules for "
-            "crops); try another --detector, a lower score, or looser rules (--crop.height, --crop.min-crops)"
+            f"no person was found in {counted(len(sources), 'video')} (boxes: {counts['detections']:,}, none passes "
+            "the rules for crops); try another --detector, a lower score, or looser rules (--crop.height, "
+            "--crop.min-crops)"
         )
     everywhere = settings.truth_ids == "global" or _has_global_ids(settings)
     if _merge(sources, summaries, staging, same_people=everywhere):
