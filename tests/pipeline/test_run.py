@@ -92,3 +92,14 @@ def test_decisions_create_new_rounds(films, tmp_path):
     review(work, "same", ReviewTarget([0, 6]), who="ben")
     assert list(again(films, work, 2)["identities"]) == ["round0", "round0-review1", "round0-review2", "round1-review2"]
     assert after.items() <= finished(work).items()
+
+
+def test_one_identity_trains_no_model_and_is_reported(films, tmp_path):
+    for path in (films / "bounding_box_train").iterdir():
+        if not path.name.startswith("0001_c1"):
+            path.unlink()
+    work = Workspace(tmp_path / "w")
+    page = again(films, work, 2)
+    assert list(page["identities"]) == ["round0"]
+    assert not (work.root / "models").exists()
+    assert again(films, work, 2) == page

@@ -25,8 +25,9 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 def counted(count: int, noun: str) -> str:
     """A number with its noun in the singular or plural.
 
-    >>> counted(1, "frame"), counted(1200, "frame"), counted(0, "identity")
-    ('1 frame', '1,200 frames', '0 identities')
+    >>> counted(1, "frame"), counted(1200, "frame"), counted(0, "identity"), counted(2, "person")
+    ('1 frame', '1,200 frames', '0 identities', '2 people')
     """
-    plural = noun if count == 1 else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    many = "people" if noun == "person" else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    plural = noun if count == 1 else many
     return f"{count:,} {plural}"

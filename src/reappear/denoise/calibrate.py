@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet, generator
+from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet, counted, generator
 
 from .constraints import overlapping_pairs
 from .evidence import Distances, any_pairs, between_parts, between_tracklets, to_others, to_rest
@@ -205,15 +205,16 @@ def _inside(
     others = to_others(tracklets, groups, centers, together if enough else anybody)
     if len(own) < FEWEST_CROPS or len(anybody) < FEWEST_PAIRS:
         notes.append(
-            f"{len(own)} crops can be compared with others of their tracklet, and {len(anybody)} pairs of tracklets "
-            f"with each other; {FEWEST_CROPS} and {FEWEST_PAIRS} are needed: "
+            f"{counted(len(own), 'crop')} can be compared with others of their tracklet, and "
+            f"{counted(len(anybody), 'pair')} of tracklets with each other; {FEWEST_CROPS} and {FEWEST_PAIRS} are "
+            f"needed: "
             f"sigma_cst is {NO_CROP:g}, which removes no crop"
         )
         return _Inside(own, others, None, NO_CROP, _UNKNOWN)
     if not enough:
         notes.append(
-            f"{len(together)} pairs of simultaneous tracklets, {FEWEST_SIMULTANEOUS} are needed: for impostors, "
-            f"any two tracklets are used, few of which should be one person"
+            f"{counted(len(together), 'pair')} of simultaneous tracklets, {FEWEST_SIMULTANEOUS} are needed: for "
+            f"impostors, any two tracklets are used, few of which should be one person"
         )
     drawn = (Outliers.of(own.drawn(t), others.drawn(t)) for t in times())  # one at a time: each has weights for all
     once = next(drawn)
@@ -258,14 +259,14 @@ def _between(
     if not known:
         near = float(np.quantile(parts.value, 0.9)) if len(parts) else SIGMA_DRM
         notes.append(
-            f"{count} tracklets with {len(simultaneous)} simultaneous pairs are too few to calibrate: "
+            f"{counted(count, 'tracklet')}, {counted(len(simultaneous), 'simultaneous pair')} are too few to calibrate: "
             f"{FEWEST_SIMULTANEOUS} such pairs or {FEWEST_PAIRS} of any are needed; "
             f"sigma_drm is the paper's {SIGMA_DRM}, or less where 9 of 10 tracklets have parts that are closer"
         )
         return _Between(nodes, reach, pairs, parts, simultaneous, min(SIGMA_DRM, near), _UNKNOWN, float("nan"))
     if len(simultaneous) < FEWEST_SIMULTANEOUS:
         notes.append(
-            f"{len(simultaneous)} pairs of simultaneous tracklets, {FEWEST_SIMULTANEOUS} are needed: "
+            f"{counted(len(simultaneous), 'pair')} of simultaneous tracklets, {FEWEST_SIMULTANEOUS} are needed: "
             f"sigma_drm assumes that few of all pairs are one person"
         )
     once, *drawn = (tails([d.drawn(t) for d in known]) for t in times())

@@ -21,6 +21,7 @@ from reappear.core import (
     Engine,
     InputError,
     Progress,
+    counted,
     device_memory_errors,
     lengths_to_offsets,
     read_json_object,
@@ -306,7 +307,7 @@ def _embed_all(
         remove_scratch(folder, "*.f16", "*.json")
     totals = sum(dropped.values(), Counter[str]())
     for reason, count in totals.items():
-        progress.note(f"{count} of {len(crops)} crops left out: {reason}")
+        progress.note(f"{count} of {counted(len(crops), 'crop')} left out: {reason}")
     return Outcome({"crops": len(crops), "width": width}, dict(totals), made=len(crops) - totals.total())
 
 

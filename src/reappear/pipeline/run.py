@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Interval
 
 from reappear.core import SILENT, Fraction, Progress, counted, settings
+from reappear.methods.registry import spec_of
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 from reappear.store import count_decisions
 
@@ -90,10 +91,11 @@ def correlate_in_rounds(
 
     Writes identities and models `round0`, `round1`, ..., and embeddings `round0` to one beyond the last model. A call
     with more or fewer rounds reuses finished ones. After review decisions, everything that depends on them has their
-    number in its name, such as `round0-review3`, beside the earlier results.
+    number in its name, such as `round0-review3`, beside the earlier results. Where a single identity is found, no model
+    is trained from it, and it is the last round.
 
     Returns:
-        The names of the rounds' identities and models.
+        The names of the rounds' identities, and of the models where there are any.
     """
     revision = _revision(work, settings.correlate, progress)
     embeddings, beside = "round0", None
@@ -102,7 +104,7 @@ def correlate_in_rounds(
     for number, name in enumerate(names):
         embed(work, embeddings, EmbedSettings(extractor=extractor, beside=beside), replace=True, progress=progress)
         start, numbers = names[number - 1] if number and settings.carry else None, _last_of_round(work, number)
-        correlate(
+        found = correlate(
             work,
             name,
             settings.correlate,
@@ -112,6 +114,9 @@ def correlate_in_rounds(
             replace=True,
             progress=progress,
         )
+        if found.counts["identities"] < 2 and spec_of(settings.pretrain.method).labels == "identities":
+            progress.note("run: one identity was found, and people are learned from two or more; no model is trained")
+            return names[: number + 1]
         decide = partial(_keep_or_replace, work, settings, progress)
         pretrain(work, name, settings.pretrain, labels=name, decide=decide, progress=progress)
         embeddings, extractor = f"round{number + 1}{revision}", ModelSettings(name=str(work.model(name)))

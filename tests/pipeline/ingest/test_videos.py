@@ -159,13 +159,13 @@ def test_bad_video_is_skipped_and_others_are_ingested(films, tmp_path):
 
 def test_no_usable_video_names_the_reasons(tmp_path):
     (tmp_path / "a.mp4").write_text("hello")
-    with pytest.raises(InputError, match=r"none of 1 videos can be used: .*a\.mp4 is not a video"):
+    with pytest.raises(InputError, match=r"none of 1 video can be used: .*a\.mp4 is not a video"):
         ingest([tmp_path], Workspace(tmp_path / "w"), IngestSettings())
 
 
 def test_no_person_found_has_advice(tmp_path):
     film = write_film(tmp_path / "a.mp4", pictures(10, ()))
-    with pytest.raises(InputError, match=r"1 videos \(0 boxes.*--detector"):
+    with pytest.raises(InputError, match=r"1 video \(boxes: 0.*--detector"):
         ingest([film], Workspace(tmp_path / "w"), IngestSettings())
 
 

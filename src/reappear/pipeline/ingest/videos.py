@@ -209,7 +209,7 @@ def _hash_detector_files(path: Path, settings: IngestSettings, hashes: FileHashe
 def _unusable(count: int, reasons: Sequence[str]) -> InputError:
     reasons = list(dict.fromkeys(reasons))
     more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
-    return InputError(f"none of {count} videos can be used: {'; '.join(reasons[:3])}{more}")
+    return InputError(f"none of {counted(count, 'video')} can be used: {'; '.join(reasons[:3])}{more}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from markupsafe import Markup
 
-from reappear.core import Progress
+from reappear.core import Progress, counted
 from reappear.metrics import most_seen
 from reappear.store import read_embeddings
 
@@ -176,13 +176,13 @@ def summarize(run: Run, found: Tree) -> str:
     """What was found, and how far it can be trusted, in a few sentences."""
     last, ours = _last_round(run, found), _ours(found)
     footage = _means(found["footage"])
-    videos = f"{number(footage['videos'])} video{'s' if footage['videos'] != 1 else ''}"
-    text = f"{videos} of {_cameras(footage)}: {number(round(footage['tracklets']))} tracklets"
+    videos, tracklets = counted(round(footage["videos"]), "video"), counted(round(footage["tracklets"]), "tracklet")
+    text = f"{videos} of {_cameras(footage)}: {tracklets}"
     stage = _identities(found, last)
     if stage is not None:
-        count = number(round(stage["identities"]["mean"]))
+        count = round(stage["identities"]["mean"])
         unsure = [of for of in found["detection"].values() if of["moving_regions"] or of["signs"]]
-        text += f", up to {count} people" if unsure else f", {count} identities"
+        text += f", up to {counted(count, 'person')}" if unsure else f", {counted(count, 'identity')}"
         unclear = max((of["unclear"].get(last, 0) for of in unsure), default=0)
         if unclear:
             text += f" ({number(unclear)} of them doubtful)"
@@ -209,12 +209,12 @@ def summarize(run: Run, found: Tree) -> str:
     if any(of["moving_regions"] for of in found["detection"].values()):
         text += " Found as moving regions, not as people."
     if empty := max((of["videos_without_people"] for of in found["detection"].values()), default=0):
-        text += f" Nobody was found in {number(empty)} video{'s' if empty != 1 else ''}."
+        text += f" Nobody was found in {counted(round(empty), 'video')}."
     return text
 
 
 def _cameras(footage: Tree) -> str:
-    return f"{number(footage['cameras'])} camera{'s' if footage['cameras'] != 1 else ''}"
+    return counted(round(footage["cameras"]), "camera")
 
 
 def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool) -> list[tuple[str, str, str]]:
@@ -226,7 +226,7 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool
             "videos",
             f"{_duration(footage['seconds'])} from {_cameras(footage)}" if footage["seconds"] else _cameras(footage),
         ),
-        (number(round(footage["tracklets"])), "tracklets", f"{number(round(footage['crops']))} crops"),
+        (number(round(footage["tracklets"])), "tracklets", counted(round(footage["crops"]), "crop")),
     ]
     stage = _identities(found, last)
     if stage is not None:
@@ -254,7 +254,7 @@ def _pages(cards: Sequence[IdentityCard]) -> list[Tree]:
     """The identities in folded pages."""
     pages = [list(cards[i : i + _PAGE]) for i in range(0, len(cards), _PAGE)]
     if len(pages) == 1:
-        return [{"title": f"{number(len(cards))} identities", "identities": pages[0]}]
+        return [{"title": counted(len(cards), "identity"), "identities": pages[0]}]
     return [
         {"title": f"{number(1 + i * _PAGE)} to {number(i * _PAGE + len(page))} by reach", "identities": page}
         for i, page in enumerate(pages)
