@@ -18,6 +18,9 @@ dbscan, average:   from `source`, `--method cluster_contrast` on the training im
                    by either kind of clusters. Cameras are known.
 as published, ...: the same with one thing changed.
 drawn ...:         on `--part drawn`, from random weights.
+without labels:    as `long adapted`, from OUT/found-PART-SEED: a model of the identities found on the training images,
+                   `reappear pretrain PART/work --labels round0 --backbone cnn6 --set "arguments={stripes: 4}"
+                   --steps 400 --precision bfloat16 --seed SEED`, with PART/work as `objectives.py` makes it.
 resnet:            a small ResNet from nothing, with the labels of `--source`.
 resnet transreid, resnet mgn: from `resnet`, either method with the labels of `--crops`.
 """
@@ -117,6 +120,7 @@ ARMS: dict[str, tuple[dict[str, str], bool, str | None]] = {
     "long average": (AVERAGE, True, "long source"),
     "long adapted": ({**AVERAGE, "method.adapt_batch_norm": "yes"}, True, "long source"),
     "long adapted, z 2": ({**AVERAGE, "method.adapt_batch_norm": "yes", "method.z": "2"}, True, "long source"),
+    "without labels": ({**AVERAGE, "method.adapt_batch_norm": "yes"}, True, "found-{part}-{seed}"),
     "dbscan": (CLUSTERED, True, "source"),
     "average": (AVERAGE, True, "source"),
     "dbscan, erasing, 0.05": (
@@ -186,7 +190,11 @@ def run(asked: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     work = Workspace(asked.out / f"{asked.part}-seed{seed}") if of_crops else trained
     init = None
     if start is not None:
-        init = last_of(trained.model(name_of(start))) if start in ARMS else asked.out / start
+        init = (
+            last_of(trained.model(name_of(start)))
+            if start in ARMS
+            else asked.out / start.format(part=asked.part, seed=seed)
+        )
     settings = replace(
         resolve(FinetuneSettings, {}, {"validation_share": "0", "log_every": "16", **given}),
         init=init,
