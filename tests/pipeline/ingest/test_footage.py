@@ -329,7 +329,7 @@ def test_tracker_without_tracklets_is_noted(tmp_path):
     settings = IngestSettings(workers=1, detector=MotSettings(), tracker=ByteTrackSettings(minimum_iou=0.3))
     _, _, listener, record, _ = take([tmp_path], tmp_path / "w", settings)
     assert record.counts["videos without people"] == 1
-    assert len(listener.having("fast.mp4", "--tracker.minimum_iou")) == 1
+    assert len(listener.having("fast.mp4", "--tracker.minimum-iou")) == 1
     assert not listener.having("slow.mp4")
 
 
