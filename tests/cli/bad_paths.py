@@ -56,7 +56,7 @@ LINES = [
     "review PATH same 0 1",
     "search PATH crop:0",
     "search WORK PATH",
-    "search WORK crop:0 --picture PATH.jpg",
+    "search WORK crop:0 --picture PATH",
     "synthesize --out PATH --people 2 --films 1 --appearances 1",
     "demo --out PATH",
     "paper PATH --out NEW",
