@@ -18,7 +18,7 @@ def test_probability_rises_with_similarity_and_lies_between_0_and_1(pairs, asked
     z, sure = np.array(pairs).T
     curve = SightingProbability.fit(z, sure)
     found = curve.at(np.sort(asked))
-    assert np.all(np.diff(found) >= 0)
+    assert np.all(np.diff(found) >= -1e-15)  # between points of a line that is flat but for rounding
     assert np.all((found >= 0) & (found <= 1))
     assert np.isclose(curve.at(z).mean(), sure.mean(), atol=0.5)
     order = np.random.default_rng(0).permutation(len(z))

@@ -22,11 +22,11 @@ def read_npy(path: Path) -> np.ndarray:
         InputError: The file is missing, is none, is shorter than its header says, or holds Python objects.
     """
     require_regular_file(path)
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":  # numpy.load would try other formats
+            raise InputError(f"{path} is not a .npy file of numbers; write one array with numpy.save")
     with _numpy_errors(path, "a .npy file of numbers"):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path} is an archive of arrays; write one array with numpy.save")
-    return array
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:

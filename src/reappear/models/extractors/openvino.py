@@ -57,7 +57,7 @@ class OpenVinoExtractor:
     """
 
     def __init__(self, weights: Path, **given: Any) -> None:
-        core, queue = _core()
+        core = _core()
         for path in (weights, weights.with_suffix(".bin")):
             if not path.exists():
                 raise InputError(f"{path} does not exist; a network in OpenVINO's format is a .xml and a .bin")
@@ -86,7 +86,8 @@ class OpenVinoExtractor:
                 model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
             )
             self.width = int(np.prod(network.outputs[0].shape))
-            self._queue = queue(network)
+            number = network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            self._requests = [network.create_infer_request() for _ in range(number)]
         self.name = weights.stem
         require_finite_vectors(self, weights)
 
@@ -102,22 +103,23 @@ class OpenVinoExtractor:
         """See `Extractor`."""
         out = np.zeros((len(images), self.width), np.float32)
         pixels = self._preprocessing(images)
-
-        def keep(request: Any, place: int) -> None:
-            out[place] = request.get_output_tensor(0).data.reshape(-1)
-
-        self._queue.set_callback(keep)
+        # In turn, and without a callback: OpenVINO's threads would wait for Python's lock to drop it, and whoever
+        # deletes the network meanwhile holds that lock and waits for the threads.
         with parser_errors(self._weights, "an embedding network", "try it with OpenVINO alone"):
-            for place in range(len(images)):
-                self._queue.start_async(pixels[place : place + 1], place)
-            self._queue.wait_all()
+            for place in range(len(images) + len(self._requests)):
+                request, done = self._requests[place % len(self._requests)], place - len(self._requests)
+                if done >= 0:
+                    request.wait()
+                    out[done] = request.get_output_tensor(0).data.reshape(-1)
+                if place < len(images):
+                    request.start_async(pixels[place : place + 1])
         return out
 
 
-def _core() -> tuple[Any, Any]:
-    """OpenVINO, and its class of a queue of requests."""
+def _core() -> Any:
+    """OpenVINO."""
     try:
-        from openvino import AsyncInferQueue, Core
+        from openvino import Core
     except ModuleNotFoundError as error:
         raise MissingExtra("networks in OpenVINO's format need a package: pip install 'reappear[openvino]'") from error
-    return Core(), AsyncInferQueue
+    return Core()
