@@ -1,6 +1,6 @@
-"""What a GPU does in each part of the work, against bars: colours of views, loss, step, ranking, all pairs.
+"""What a GPU does in each part of the work, against bars: colours of views, loss, step, ranking, all pairs, neighbours.
 
-    python benchmarks/device.py                      # 6 minutes at most
+    python benchmarks/device.py                      # 7 minutes at most
     python benchmarks/device.py --parts loss colours
     python benchmarks/device.py --small --device cpu # half a minute on a CPU, nothing kept
 
@@ -33,14 +33,17 @@ import train_step
 from views import CUTTER, photographs
 
 from reappear.core import generator
+from reappear.denoise import BLAS
 from reappear.denoise.joining import components
 from reappear.denoise.linking import find_links
+from reappear.denoise.neighbors import Search, nearest_neighbors, neighbors_of_block
 from reappear.metrics import RetrievalTask, rank_task
 from reappear.pipeline.engines.torch_products import TorchProducts
 from reappear.pipeline.torch_gallery import TorchGallery
 from reappear.train.batch import ViewBatch
 
 Figures = dict[str, Any]
+NEIGHBORS = 62  # of each tracklet, as average linkage asks for
 
 
 def shortest(work: Callable[[], Any], device: torch.device, repeats: int = 10) -> float:
@@ -198,6 +201,29 @@ def pairs(device: torch.device, small: bool) -> Figures:
     }
 
 
+def neighbors(device: torch.device, small: bool) -> Figures:
+    """The 62 nearest of each of 250,000 rows; those of 2,000 here and there against the processor's, bit for bit."""
+    count, checked = (3000, 100) if small else (linking.GPU, 500)
+    with tempfile.TemporaryDirectory() as folder:
+        linking.centroids(Path(folder) / "centers.npy", count)
+        centers = np.load(Path(folder) / "centers.npy")
+    find = partial(nearest_neighbors, centers, NEIGHBORS, products=TorchProducts(str(device)))
+    seconds = shortest(find, device, 2)
+    found, same = find(), True
+    for begin in np.linspace(0, count - checked, 4).astype(int).tolist():
+        some = slice(begin, begin + checked)
+        own = neighbors_of_block(centers, Search(some.start, some.stop, NEIGHBORS, count, BLAS))
+        same &= found.index[some].tobytes() == own.index.tobytes()
+        same &= found.cosine[some].tobytes() == own.cosine.tobytes()
+    return {
+        "rows": count,
+        "k": NEIGHBORS,
+        "seconds": seconds,
+        "same_as_the_processor": same,
+        "peak_mb": peak_mb(device),
+    }
+
+
 PARTS: dict[str, tuple[Callable[[torch.device, bool], Figures], int]] = {  # and seconds at most
     "ceilings": (ceilings, 30),
     "colours": (colours, 30),
@@ -205,6 +231,7 @@ PARTS: dict[str, tuple[Callable[[torch.device, bool], Figures], int]] = {  # and
     "step": (step, 120),
     "ranking": (rank_gallery, 60),
     "pairs": (pairs, 60),
+    "neighbors": (neighbors, 90),
 }
 
 
@@ -229,6 +256,9 @@ def bars(figures: Figures) -> Iterator[tuple[str, float, float]]:
             not figures["pairs"]["same_components_as_the_processor"],
             0,
         )
+    if "seconds" in figures.get("neighbors", {}):
+        yield "neighbours of 250,000, s", figures["neighbors"]["seconds"], 5.0
+        yield "neighbours: other than the processor's", not figures["neighbors"]["same_as_the_processor"], 0
 
 
 def run_part(name: str, flags: list[str]) -> Figures:

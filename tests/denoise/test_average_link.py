@@ -66,6 +66,12 @@ class Small(Blas):
     block, tile, threads = 16, (8, 8), False
 
 
+class SmallOnDevice(TorchProducts):
+    """Blocks and tiles of few rows."""
+
+    block, tile = 16, (8, 8)
+
+
 class Middling(Blas):
     """Several blocks and tiles."""
 
@@ -76,7 +82,8 @@ class Middling(Blas):
 @given(centers, st.integers(1, 20), st.one_of(st.none(), st.integers(0, 12)))
 def test_neighbors_are_those_of_a_sort(x, k, reach):
     expected = literal.nearest(cosines(x), k, len(x) if reach is None else reach)
-    products = [Blas(), Small(), TorchProducts("cpu", torch.float32), TorchProducts("cpu", torch.bfloat16)]
+    types = torch.float32, torch.float16, torch.bfloat16
+    products = [Blas(), Small(), *(of("cpu", dtype) for of in (TorchProducts, SmallOnDevice) for dtype in types)]
     first = nearest_neighbors(x, k, reach=reach)
     assert [[j for j in row if j >= 0] for row in first.index.tolist()] == expected
     assert np.isneginf(first.cosine[first.index < 0]).all()

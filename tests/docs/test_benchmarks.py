@@ -35,9 +35,19 @@ def test_every_part_runs_at_small_sizes() -> None:
     command = [sys.executable, str(SCRIPT), "--small", "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    for row in ("colours", "times layer", "memory over logits", "logit form", "ranking", "peak memory", "all pairs"):
+    for row in (
+        "colours",
+        "times layer",
+        "memory over logits",
+        "logit form",
+        "ranking",
+        "peak memory",
+        "all pairs",
+        "neighbours",
+    ):
         assert any(row in line and ("<=" in line or ">" in line) for line in done.stdout.splitlines()), row
     assert '"same_components_as_the_processor": true' in done.stdout
+    assert '"same_as_the_processor": true' in done.stdout
 
 
 @pytest.mark.slow

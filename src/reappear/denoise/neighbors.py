@@ -1,11 +1,12 @@
 """The nearest neighbours of each node: tiled matrix products, then an exact order.
 
 As in `linking`, products only propose; the similarity of each proposed pair is then computed in float64 in a fixed
-order. So neighbours are bit-identical for all devices and tile sizes.
+order, here or, where products can (`NeighborProducts`), on their device. So neighbours are bit-identical for all
+devices and tile sizes.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -89,9 +90,20 @@ def empty_neighbors(count: int, k: int, engine: Engine) -> Neighbors:
     return Neighbors(index, engine.zeros(count, k))
 
 
+@runtime_checkable
+class NeighborProducts(Products, Protocol):
+    """Products that leave nothing to be checked: they find neighbours where they are taken."""
+
+    def nearest(self, centers: Float[np.ndarray, "n d"], block: Search) -> Neighbors:
+        """The neighbours of a block's rows, bit for bit those that the processor finds."""
+        ...
+
+
 def neighbors_of_block(centers: Float[np.ndarray, "n d"], block: Search) -> Neighbors:
     """The neighbours of a block's rows."""
     products = block.products
+    if isinstance(products, NeighborProducts):
+        return products.nearest(centers, block)
     rows = read(centers, slice(block.begin, block.end))
     loaded = products.load(rows)
     height = products.tile[0]

@@ -10,8 +10,9 @@ from reappear.core import SettingsError
 from reappear.denoise import BLAS, Products
 from reappear.denoise.groups import to_unit
 from reappear.denoise.linking import count_pairs, find_links
+from reappear.denoise.neighbors import NeighborProducts, nearest_neighbors
 from reappear.pipeline.engines import LocalSettings, RaySettings, choose_products
-from reappear.pipeline.engines.torch_products import TorchProducts
+from reappear.pipeline.engines.torch_products import TorchProducts, numpy_sum
 from tests.denoise.test_linking import random_people, same_bits
 
 gpu = pytest.mark.gpu
@@ -51,11 +52,41 @@ def test_products_are_off_by_no_more_than_their_bound(dtype, width):
 
 @gpu
 @pytest.mark.skipif(not here, reason="no GPU")
-def test_gpu_gives_the_links_of_the_processor():
+def test_gpu_gives_the_links_and_neighbors_of_the_processor():
     x = random_people(1, 40_000, 256, 0.6)
     products = choose_products("auto", LocalSettings())
     assert products is not BLAS
     same_bits(find_links(x, 0.3, products=products), find_links(x, 0.3))
+    for reach in (None, 500):
+        there, own = (nearest_neighbors(x, 62, reach=reach, products=some) for some in (products, BLAS))
+        assert there.index.tobytes() == own.index.tobytes()
+        assert there.cosine.tobytes() == own.cosine.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("reach", [None, 150, 7])
+def test_half_precision_gives_the_same_neighbors(dtype, reach):
+    """Many tiles, people seen often, and rows that are equal or zero."""
+    x = random_people(0, 1200, 48, 0.4)
+    x[::97] = x[5]
+    x[::101] = 0
+    products = TorchProducts("cpu", dtype)
+    products.block, products.tile = 500, (200, 300)
+    assert isinstance(products, NeighborProducts)
+    expected, found = (nearest_neighbors(x, 30, reach=reach, products=some) for some in (BLAS, products))
+    assert found.index.tobytes() == expected.index.tobytes()
+    assert found.cosine.tobytes() == expected.cosine.tobytes()
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.skipif(not here, reason="no GPU")])]
+)
+@pytest.mark.parametrize(
+    "width", [*range(1, 20), 127, 128, 129, 136, 200, 256, 257, 500, 512, 768, 1000, 2048, 4099, 20_000]
+)
+def test_sums_have_the_bits_of_numpy(device, width):
+    terms = np.random.default_rng(width).normal(size=(50, width)) * np.exp2(np.arange(50) % 7)[:, None]
+    assert numpy_sum(torch.tensor(terms, device=device)).cpu().numpy().tobytes() == terms.sum(axis=1).tobytes()
 
 
 def test_device_is_chosen_by_availability(monkeypatch):
