@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from reappear.core import thread_map
 
 from .constraints import Constraint
-from .groups import Groups, add_rows
+from .groups import Groups
 from .joining import Merged, components
 from .links import Links
 
 _DIGITS = 6  # to which averages are compared: what is equal but for rounding merges in the order of the nodes
-_CHUNK_BYTES = 16 << 20  # of sums, for each thread
+_CHUNK_BYTES = 8 << 20  # of sums, for each thread; of more, memory is given back and asked for anew each time
 _ROWS = 4096
 
 
@@ -190,15 +191,18 @@ def sums_between(
     def few(some: slice) -> Float[np.ndarray, " c"]:
         named, place = np.unique(np.concatenate([a[some], b[some]]), return_inverse=True)
         size = groups.sizes[named]
-        owner = np.repeat(np.arange(len(named)), size)
-        nodes = groups.rows[np.arange(len(owner)) + np.repeat(groups.offsets[named] - np.cumsum(size) + size, size)]
-        plain, weighted = np.zeros((2, len(named), x.centers.shape[1]))
+        starts = np.cumsum(size) - size
+        nodes = groups.rows[np.arange(size.sum()) + np.repeat(groups.offsets[named] - starts, size)]
+        plain = weighted = np.zeros(())
         for begin in range(0, len(nodes), _ROWS):
-            mine, of = nodes[begin : begin + _ROWS], owner[begin : begin + _ROWS]
+            mine = nodes[begin : begin + _ROWS]
+            ends = np.clip(np.append(starts, len(nodes)) - begin, 0, len(mine))
+            pick = csr_array((np.ones(len(mine)), np.arange(len(mine)), ends), shape=(len(named), len(mine)))
             rows = x.centers[mine].astype(np.float64)
-            add_rows(plain, of, rows)
-            add_rows(weighted, of, rows / x.deviation[mine, None])
-        middle = np.bincount(owner, x.mean[nodes] / x.deviation[nodes], minlength=len(named))
+            plain = plain + pick @ rows
+            rows /= x.deviation[mine, None]
+            weighted = weighted + pick @ rows
+        middle = np.bincount(np.repeat(np.arange(len(named)), size), x.mean[nodes] / x.deviation[nodes])
         i, j = place.reshape(2, -1)
         inner = np.einsum("md,md->m", weighted[i], plain[j]) + np.einsum("md,md->m", plain[i], weighted[j])
         return np.asarray((inner - size[j] * middle[i] - size[i] * middle[j]) / 2)
