@@ -158,6 +158,51 @@ def test_empty_unfinished_work_is_replaced(tmp_path):
     assert (tmp_path / "out").is_dir()
 
 
+def before(monkeypatch, module, name, action):
+    """Runs `action` before the next call of a function of a module."""
+    plain = getattr(module, name)
+
+    def run(*given):
+        monkeypatch.setattr(module, name, plain)
+        action()
+        return plain(*given)
+
+    monkeypatch.setattr(module, name, run)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(record, "_require_own"), (record, "_read_begun"), (record.fcntl, "flock")]
+)
+def test_work_that_another_process_just_finished_is_not_begun_again(tmp_path, monkeypatch, module, name):
+    (tmp_path / "out.partial").mkdir()
+    before(monkeypatch, module, name, lambda: once(tmp_path / "out"))
+    with pytest.raises(WorkspaceError, match="another process is working in"):
+        once(tmp_path / "out", lambda staging: pytest.fail("done twice"))
+    assert list(tree(tmp_path)) == ["out/record.json"]
+
+
+def test_folder_stays_locked_until_it_has_its_name(tmp_path, monkeypatch):
+    def intrude():
+        with pytest.raises(WorkspaceError, match="another process is working in"):
+            once(tmp_path / "out")
+
+    def work(staging: Path) -> Outcome:
+        before(monkeypatch, Path, "rename", intrude)
+        return Outcome()
+
+    once(tmp_path / "out", work)
+    assert list(tree(tmp_path)) == ["out/record.json"]
+
+
+def test_interrupted_replacement_is_ended_by_one_process(tmp_path, monkeypatch):
+    update_to(tmp_path / "out", "a")
+    (tmp_path / "out").rename(tmp_path / "out.partial")
+    before(monkeypatch, record.fcntl, "flock", lambda: update_to(tmp_path / "out", "a"))
+    with pytest.raises(WorkspaceError, match="another process is working in"):
+        update_to(tmp_path / "out", "a")
+    assert update_to(tmp_path / "out", "a").already_done
+
+
 def update_to(folder: Path, source: str, decision="replace", knobs=None, archive=None, work=None) -> Record:
     """A step whose result is the content of its source, and what was there before."""
 

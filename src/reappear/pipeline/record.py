@@ -13,6 +13,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import os
 import platform
 import resource
 import shutil
@@ -190,6 +191,7 @@ def run_step(
     staging = folder.with_name(folder.name + _PARTIAL)
     if update is not None:
         _finish_replacing(staging, folder)
+    seen = _stamp(folder)
     if folder.exists() or folder.is_symlink():
         if not (folder / "record.json").exists():
             raise WorkspaceError(f"{folder} is there and holds no finished work of reappear; name another output")
@@ -207,43 +209,43 @@ def run_step(
             progress.note(f"{step}: {folder} is {'kept' if difference else 'already done'}")
             return dataclasses.replace(record, already_done=True)
 
-    with disk_errors(folder):
-        _require_own(staging)
-        staging.mkdir(parents=True, exist_ok=True)
-        with _exclusive_lock(staging):
-            done = read_record(staging) if (staging / "record.json").exists() else None
-            if done is not None and not _difference(vars(done), begun, operational):
-                _publish(staging, folder, update)  # the last call was killed between its record and this
-                return done
-            before = _resume_or_start(staging, begun, operational, clear, update)
-            start = time.perf_counter()
+    with disk_errors(folder), _exclusive_lock(staging):
+        if _stamp(folder) != seen:  # finished by another process meanwhile
+            _remove_if_nothing_is_done(staging)
+            raise _occupied(staging)
+        done = read_record(staging) if (staging / "record.json").exists() else None
+        if done is not None and not _difference(vars(done), begun, operational):
+            _publish(staging, folder, update)  # the last call was killed between its record and this
+            return done
+        before = _resume_or_start(staging, begun, operational, clear, update)
+        start = time.perf_counter()
+        try:
             try:
-                try:
-                    outcome = work(staging)
-                finally:
-                    seconds = before + time.perf_counter() - start
-                    with contextlib.suppress(OSError):  # on a full disk, do not mask the original error
-                        (staging / _CLOCK).write_text(json.dumps(seconds))
-                _require_output(step, folder, outcome)
-            except Exception:
-                _remove_if_nothing_is_done(staging)
-                raise
-            outputs = hash_outputs(staging, ignore=OWN_FILES, progress=progress)
-            record = Record(
-                step=step,
-                fingerprint=begun["fingerprint"],
-                settings=begun["settings"],
-                inputs=hashed,
-                counts=outcome.counts,
-                dropped=outcome.dropped,
-                seconds=round(seconds, 3),
-                peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-                versions=_versions(),
-                outputs=outputs,
-                operational=operational,
-            )
-            write_text(staging / "record.json", record.to_json())
-            _publish(staging, folder, update)
+                outcome = work(staging)
+            finally:
+                seconds = before + time.perf_counter() - start
+                with contextlib.suppress(OSError):  # on a full disk, do not mask the original error
+                    (staging / _CLOCK).write_text(json.dumps(seconds))
+            _require_output(step, folder, outcome)
+        except Exception:
+            _remove_if_nothing_is_done(staging)
+            raise
+        outputs = hash_outputs(staging, ignore=OWN_FILES, progress=progress)
+        record = Record(
+            step=step,
+            fingerprint=begun["fingerprint"],
+            settings=begun["settings"],
+            inputs=hashed,
+            counts=outcome.counts,
+            dropped=outcome.dropped,
+            seconds=round(seconds, 3),
+            peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            versions=_versions(),
+            outputs=outputs,
+            operational=operational,
+        )
+        write_text(staging / "record.json", record.to_json())
+        _publish(staging, folder, update)
     return record
 
 
@@ -256,12 +258,13 @@ def _require_output(step: str, folder: Path, outcome: Outcome) -> None:
 
 def _publish(staging: Path, folder: Path, update: Update | None = None) -> None:
     """Gives finished work its name. An earlier result is moved away first, and removed at last."""
-    for name in (_BEGUN, _CLOCK, _LOCK):
+    for name in (_BEGUN, _CLOCK):
         (staging / name).unlink(missing_ok=True)
     replaced = folder.with_name(folder.name + _REPLACED)
     if update is not None and folder.exists():
         folder.rename(replaced if update.archive is None else folder.with_name(update.archive()))
     staging.rename(folder)
+    (folder / _LOCK).unlink(missing_ok=True)  # not earlier: another process would make and lock a new one
     sync_folder(folder.parent)
     if update is not None:
         shutil.rmtree(replaced, ignore_errors=True)
@@ -269,23 +272,53 @@ def _publish(staging: Path, folder: Path, update: Update | None = None) -> None:
 
 def _finish_replacing(staging: Path, folder: Path) -> None:
     """Ends a replacement that was killed between its renames, and removes what it left."""
-    is_free = not folder.exists() and not folder.is_symlink()
-    if is_free and (staging / "record.json").exists() and _read_begun(staging) is not None:
+
+    def is_left() -> bool:
+        is_free = not folder.exists() and not folder.is_symlink()
+        return is_free and (staging / "record.json").exists() and _read_begun(staging) is not None
+
+    if is_left():
         with _exclusive_lock(staging):
-            _publish(staging, folder)
+            if is_left():
+                _publish(staging, folder)
     if folder.exists():
         shutil.rmtree(folder.with_name(folder.name + _REPLACED), ignore_errors=True)
 
 
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """What is another one when a folder is made, or made anew."""
+    try:
+        found = (folder / "record.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 @contextlib.contextmanager
 def _exclusive_lock(staging: Path) -> Iterator[None]:
-    """Locks the folder for this process, so that no two processes write into it."""
-    with (staging / _LOCK).open("a") as lock:
+    """Makes the folder and locks it for this process, so that no two processes write into it.
+
+    Raises:
+        WorkspaceError: Another process works in it, or has just finished or removed it; or it is not one of ours.
+    """
+    with contextlib.ExitStack() as stack:
         try:
+            _require_own(staging)
+            staging.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                staging.mkdir()
+            lock = stack.enter_context((staging / _LOCK).open("a"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WorkspaceError(f"another process is working in {staging}; wait for it, or stop it") from error
+            is_current = os.path.samestat(os.fstat(lock.fileno()), (staging / _LOCK).stat())
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise _occupied(staging) from error
+        if not is_current:
+            raise _occupied(staging)
         yield
+
+
+def _occupied(staging: Path) -> WorkspaceError:
+    return WorkspaceError(f"another process is working in {staging}; wait for it, or stop it")
 
 
 def _require_own(staging: Path) -> None:
@@ -322,7 +355,7 @@ def _is_untouched(staging: Path) -> bool:
     ours = {_LOCK} if _read_begun(staging) is None else {_LOCK, _BEGUN, _CLOCK}
 
     def is_ours(path: Path) -> bool:
-        if path.parent != staging or (path.name == _LOCK and path.stat().st_size):
+        if path.parent != staging or (path.name == _LOCK and path.lstat().st_size):
             return False
         return path.name in ours or path.match(f".{_BEGUN}.*.tmp")
 
