@@ -65,7 +65,7 @@ class Cluster:
             while waiting:
                 yield self._result(waiting.popleft())
         finally:  # after an error, or where the caller has seen enough
-            for task in waiting:
+            for task in waiting if self._ray.is_initialized() else ():  # else `cancel` would look for a Ray for minutes
                 self._ray.cancel(task)
 
     def _result(self, task: Any) -> Any:
