@@ -4,14 +4,16 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or `&`: commands that tests start would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: a commit fails for what it changes. Others: `pytest --hypothesis-profile default`.
-settings.register_profile("same", derandomize=True)
+# In both a slow machine fails no test.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("default"), derandomize=True)
 settings.load_profile("same")
 
 # Weights of this machine's user change no test; commands that tests start see this too.

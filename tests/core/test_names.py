@@ -9,7 +9,7 @@ PATH = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(lambda parts
 
 
 @given(st.lists(PATH, max_size=8, unique=True))
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_distinct_names_differ_and_are_path_suffixes(paths):
     names = distinct_names(paths)
     assert len(set(names)) == len(paths)

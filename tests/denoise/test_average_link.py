@@ -33,7 +33,7 @@ from tests.references import average as literal
 
 from .worlds import gaussian, tracklet_set
 
-few = settings(max_examples=30, deadline=None, derandomize=True)
+few = settings(max_examples=30, deadline=None)
 
 
 def unit(x):

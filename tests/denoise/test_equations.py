@@ -11,7 +11,7 @@ from tests.references import denoise as literal
 
 from .worlds import gaussian, sigmas, worlds
 
-few = settings(max_examples=60, deadline=None, derandomize=True)
+few = settings(max_examples=60, deadline=None)
 
 
 def plain(tracklets):

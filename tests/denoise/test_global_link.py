@@ -13,7 +13,7 @@ from reappear.denoise.linking import find_links
 from .test_linking import random_people, unit
 from .worlds import sigmas, tracklet_set, worlds
 
-few = settings(max_examples=30, deadline=None, derandomize=True)
+few = settings(max_examples=30, deadline=None)
 
 
 @few

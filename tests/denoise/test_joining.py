@@ -15,7 +15,7 @@ from tests.references import joining as literal
 
 from .worlds import at, cos_distance
 
-few = settings(max_examples=150, deadline=None, derandomize=True)
+few = settings(max_examples=150, deadline=None)
 
 
 @st.composite

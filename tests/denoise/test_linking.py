@@ -17,7 +17,7 @@ from reappear.denoise.products import BLAS, Blas, Products
 
 from .worlds import sigmas
 
-few = settings(max_examples=60, deadline=None, derandomize=True)
+few = settings(max_examples=60, deadline=None)
 
 
 def unit(x):

@@ -102,7 +102,7 @@ def test_the_fit_has_the_highest_posterior_of_its_surroundings():
 
 
 @given(st.lists(st.floats(0, 21), min_size=1, max_size=40), st.floats(0, 60), st.floats(0.05, 2))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 def test_wrong_merges_are_spread_by_similarity(z, wrong, steep):
     z = np.sort(np.array(z))
     found = probability._spread(z, wrong, steep)
@@ -131,7 +131,7 @@ merges = st.lists(
 
 
 @given(merges, st.sampled_from([0.3, 0.7, 0.9]))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None)
 def test_the_threshold_of_a_precision_is_that_of_the_loops(rows, wanted):
     similarity = np.array([float(row[0]) for row in rows])
     sizes = np.array([row[1:3] for row in rows], np.int64).reshape(-1, 2)

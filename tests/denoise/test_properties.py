@@ -20,7 +20,7 @@ from reappear.denoise.thresholds import RESOLUTION
 
 from .worlds import at, gaussian, sigmas, tracklet_set, worlds
 
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10_000)
 everywhere = 10**9
 

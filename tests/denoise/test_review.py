@@ -20,7 +20,7 @@ from reappear.denoise.links import Links
 
 from .worlds import at, gaussian, tracklet_set
 
-few = settings(max_examples=60, deadline=None, derandomize=True)
+few = settings(max_examples=60, deadline=None)
 
 
 def world(*degrees, video=None, start=None):

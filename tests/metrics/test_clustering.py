@@ -10,7 +10,7 @@ from reappear.core import InputError
 from reappear.metrics import score_identities
 from tests.references import clustering as literal
 
-few = settings(max_examples=80, deadline=None, derandomize=True)
+few = settings(max_examples=80, deadline=None)
 labels = st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 4)), min_size=1, max_size=30)
 
 
