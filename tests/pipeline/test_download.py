@@ -1,5 +1,6 @@
 """Downloads from a server on the loopback address: broken, resumed, wrong and insecure ones."""
 
+import fcntl
 import hashlib
 import http.client
 import http.server
@@ -122,6 +123,24 @@ def test_broken_download_continues_in_the_next_call(server, cache):
     server.cuts, server.ranges = [], []
     assert fetch(cache, server.url).read_bytes() == CONTENT
     assert server.ranges == ["bytes=123456-"]
+
+
+def test_file_that_another_process_just_finished_is_left_as_it_is(server, cache, monkeypatch):
+    lock = fcntl.flock
+
+    def late(*given):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        fetch(cache, server.url)
+        lock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(DownloadError, match=r"another process is downloading net\.onnx"):
+        fetch(cache, server.url)
+    assert leftovers(cache) == ["net.onnx", "weights.json"]
+    (cache.folder / "net" / "weights.json").unlink()
+    fetch(cache, server.url)
+    assert leftovers(cache) == ["net.onnx", "weights.json"]
+    assert server.ranges == [None]
 
 
 def test_server_without_ranges_begins_anew(server, cache):

@@ -1,4 +1,5 @@
 import ast
+import fcntl
 import json
 import os
 import shutil
@@ -170,9 +171,7 @@ def before(monkeypatch, module, name, action):
     monkeypatch.setattr(module, name, run)
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [(record, "_require_own"), (record, "_read_begun"), (record.fcntl, "flock")]
-)
+@pytest.mark.parametrize(("module", "name"), [(record, "_require_own"), (record, "_read_begun"), (fcntl, "flock")])
 def test_work_that_another_process_just_finished_is_not_begun_again(tmp_path, monkeypatch, module, name):
     (tmp_path / "out.partial").mkdir()
     before(monkeypatch, module, name, lambda: once(tmp_path / "out"))
@@ -197,7 +196,7 @@ def test_folder_stays_locked_until_it_has_its_name(tmp_path, monkeypatch):
 def test_interrupted_replacement_is_ended_by_one_process(tmp_path, monkeypatch):
     update_to(tmp_path / "out", "a")
     (tmp_path / "out").rename(tmp_path / "out.partial")
-    before(monkeypatch, record.fcntl, "flock", lambda: update_to(tmp_path / "out", "a"))
+    before(monkeypatch, fcntl, "flock", lambda: update_to(tmp_path / "out", "a"))
     with pytest.raises(WorkspaceError, match="another process is working in"):
         update_to(tmp_path / "out", "a")
     assert update_to(tmp_path / "out", "a").already_done

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from reappear.store import (
     ShardWriter,
     atomic_write,
     disk_errors,
+    file_lock,
     remove_scratch,
     write_embedding_blocks,
     write_embeddings,
@@ -175,3 +177,33 @@ def test_every_legal_name_can_be_written(tmp_path, name):
     write_texts({tmp_path / name: "two", tmp_path / "other": "three"})
     assert (tmp_path / name).read_text() == "two"
     assert {path.name for path in tmp_path.iterdir()} == {name, "other"}
+
+
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_lock_is_of_the_file_that_has_the_path_now(tmp_path, monkeypatch, change):
+    """Another process takes the file away between opening and locking."""
+    path = tmp_path / "lock"
+    lock = fcntl.flock
+
+    def late(*given):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        path.unlink()
+        if change == "replaced":
+            path.write_text("new ")
+        lock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(BlockingIOError), file_lock(path):
+        pass
+    monkeypatch.setattr(fcntl, "flock", late)
+    with file_lock(path, wait=True) as handle:
+        os.write(handle, b"line")
+        with pytest.raises(BlockingIOError), file_lock(path):
+            pass
+    assert path.read_text() == ("new line" if change == "replaced" else "line")
+
+
+def test_lock_is_released_after_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError), file_lock(tmp_path / "lock", wait=True):
+            raise FileNotFoundError

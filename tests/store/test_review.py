@@ -1,10 +1,11 @@
 import json
 import multiprocessing
+import os
 
 import pytest
 
-from reappear.core import Decision, InputError
-from reappear.store import append_decision, read_decisions
+from reappear.core import Decision, InputError, StorageError
+from reappear.store import append_decision, file_lock, read_decisions, review, stamp_decisions
 
 LINE = '{"decision": "same", "tracklets": [1, 2]}\n'
 
@@ -53,6 +54,36 @@ def test_concurrent_writers_wait(tmp_path):
     assert sorted(decision.tracklets for decision in found) == sorted(
         (100 * number, 100 * number + tracklet + 1) for number in range(4) for tracklet in range(20)
     )
+
+
+def test_decisions_are_not_stamped_while_one_is_made(tmp_path, monkeypatch):
+    """The log is replaced: a line that came in between would be lost."""
+    log = tmp_path / "review.jsonl"
+    log.write_text(LINE)
+    append_decision(log, Decision("same", (5, 6), note="red bag\u2028both"), footage="beef")
+    write = review.write_text
+
+    def with_a_writer(path, text):
+        with pytest.raises(BlockingIOError), file_lock(log):
+            pass
+        write(path, text)
+
+    monkeypatch.setattr(review, "write_text", with_a_writer)
+    stamp_decisions(log, footage="f00d")
+    with file_lock(log) as handle:
+        os.write(handle, LINE.encode())
+    stamp_decisions(log, footage="f00d")
+    assert [json.loads(line)["footage"] for line in log.read_text().split("\n")[:-1]] == ["f00d", "beef", "f00d"]
+
+
+def test_decision_that_does_not_fit_on_the_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    log = tmp_path / "review.jsonl"
+    log.write_text(LINE)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:9]))
+    with pytest.raises(StorageError, match="the disk is full"):
+        append_decision(log, Decision("same", (1, 2)), footage="f00d")
+    assert log.read_text() == LINE
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ name. A broken download continues where it stopped, in the same call or the next
 """
 
 import contextlib
-import fcntl
 import http.client
 import ipaddress
 import os
@@ -19,7 +18,16 @@ from typing import Any
 
 from reappear import __version__
 from reappear.core import SILENT, DownloadError, Progress
-from reappear.store import CachedWeights, Weights, WeightsCache, WeightsFile, disk_errors, hash_file, sync_folder
+from reappear.store import (
+    CachedWeights,
+    Weights,
+    WeightsCache,
+    WeightsFile,
+    disk_errors,
+    file_lock,
+    hash_file,
+    sync_folder,
+)
 
 _ATTEMPTS = 4  # in a row without a new byte
 _TIMEOUT = 30.0  # seconds without a byte
@@ -67,11 +75,11 @@ def download_weights(
 def _download(file: WeightsFile, folder: Path, pause: float, tick: Callable[[int], None], progress: Progress) -> str:
     """Downloads one file from the first of its addresses that gives it; returns the address."""
     path, part = folder / file.name, folder / f"{file.name}.part"
-    if path.is_file() and path.stat().st_size == file.size and hash_file(path) == file.sha256:
-        tick(file.size)
-        return file.urls[0]
     reasons = []
     with _locked(part):
+        if path.is_file() and path.stat().st_size == file.size and hash_file(path) == file.sha256:
+            tick(file.size)
+            return file.urls[0]
         for url in file.urls:
             try:
                 _require_secure(url)
@@ -86,9 +94,9 @@ def _download(file: WeightsFile, folder: Path, pause: float, tick: Callable[[int
 
 @contextlib.contextmanager
 def _locked(part: Path) -> Iterator[None]:
-    with part.open("ab") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(file_lock(part))
         except BlockingIOError as error:
             raise DownloadError(f"another process is downloading {part.stem}; wait for it, or stop it") from error
         try:

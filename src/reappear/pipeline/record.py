@@ -10,10 +10,8 @@ and left as it is.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import platform
 import resource
 import shutil
@@ -28,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reappear import __version__
 from reappear.core import SILENT, InputError, Progress, SettingsError, WorkspaceError, read_json
-from reappear.store import FileHashes, disk_errors, sync_folder, write_text
+from reappear.store import FileHashes, disk_errors, file_lock, sync_folder, write_text
 
 from .outputs import Output, hash_outputs
 from .settings import leave_out, operational_names, to_plain
@@ -307,13 +305,9 @@ def _exclusive_lock(staging: Path) -> Iterator[None]:
             staging.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 staging.mkdir()
-            lock = stack.enter_context((staging / _LOCK).open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_current = os.path.samestat(os.fstat(lock.fileno()), (staging / _LOCK).stat())
+            stack.enter_context(file_lock(staging / _LOCK))
         except (BlockingIOError, FileNotFoundError) as error:
             raise _occupied(staging) from error
-        if not is_current:
-            raise _occupied(staging)
         yield
 
 

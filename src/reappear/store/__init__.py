@@ -1,7 +1,7 @@
 """Files of a workspace, written atomically."""
 
 from .arrays import read_npy, read_npz, write_npy
-from .atomic import atomic_write, disk_errors, remove_scratch, sync_folder, write_text, write_texts
+from .atomic import atomic_write, disk_errors, file_lock, remove_scratch, sync_folder, write_text, write_texts
 from .crops import CropStore, Renumbering, write_earlier
 from .embeddings import (
     TRACKLETS,
@@ -47,6 +47,7 @@ __all__ = [
     "atomic_write",
     "count_decisions",
     "disk_errors",
+    "file_lock",
     "find_weights",
     "hash_file",
     "how_to_get",

@@ -1,7 +1,8 @@
-"""Atomic writes of files, and disk errors as `StorageError`."""
+"""Atomic writes and locks of files, and disk errors as `StorageError`."""
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -23,6 +24,8 @@ _REFUSALS = {
     errno.EEXIST: "another kind of file is there; move it away",
     errno.ELOOP: "its symbolic links lead in a circle; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ENOLCK: "its disk cannot lock files; choose another folder",
+    errno.ENOSYS: "its disk cannot lock files; choose another folder",
 }
 _FULL = ("disk is full", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))  # SQLite, safetensors, Arrow
 _NEARLY_NOTHING = 64 << 10  # bytes that are free on a disk that counts as full
@@ -120,6 +123,38 @@ def write_texts(texts: Mapping[Path, str]) -> None:
     finally:
         for staging in staging_paths.values():
             staging.unlink(missing_ok=True)
+
+
+@contextmanager
+def file_lock(path: Path, *, wait: bool = False) -> Iterator[int]:
+    """Locks a file, made if missing, against other processes; yields its descriptor, open for appending.
+
+    Args:
+        path: The file.
+        wait: Whether to wait for the lock.
+
+    Raises:
+        BlockingIOError: Without `wait`: another process has locked, moved or replaced the file.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(handle, path):
+                yield handle
+                return
+        finally:
+            os.close(handle)
+        if not wait:
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(path))
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one that has this path now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _staging_path(path: Path) -> Path:

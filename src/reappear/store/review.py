@@ -6,7 +6,7 @@ Keys: decision; tracklets, others, crops (lists of numbers, see `Decision`); who
 of the crops that the numbers are of). Only the decision and its numbers must be there.
 """
 
-import fcntl
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -19,7 +19,7 @@ import numpy as np
 
 from reappear.core import KINDS, Decision, InputError, parse_json, read_text
 
-from .atomic import disk_errors, sync_folder, write_text
+from .atomic import disk_errors, file_lock, sync_folder, write_text
 from .crops import Renumbering
 
 _NUMBERS, _WORDS = ("tracklets", "others", "crops"), ("who", "when", "note", "footage")
@@ -49,17 +49,24 @@ def append_decision(path: Path, decision: Decision, *, footage: str, renumber: R
     plain["footage"] = footage
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with file_lock(path, wait=True) as handle:
             read_decisions(path, footage=footage, renumber=renumber)  # which raises for an invalid log
             line = count_decisions(path) + 1
-            os.write(handle, (json.dumps(plain, ensure_ascii=False) + "\n").encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            _append(handle, (json.dumps(plain, ensure_ascii=False) + "\n").encode())
         sync_folder(path.parent)
     return replace(decision, line=line)
+
+
+def _append(handle: int, data: bytes) -> None:
+    """Appends to a file and flushes it to disk; after an error the file is as before."""
+    size = os.fstat(handle).st_size
+    try:
+        if os.write(handle, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(handle)
+    except OSError:
+        os.ftruncate(handle, size)
+        raise
 
 
 def count_decisions(path: Path) -> int:
@@ -76,11 +83,12 @@ def stamp_decisions(path: Path, *, footage: str) -> None:
     """
     if not path.exists():
         return
-    read_decisions(path, footage=footage, renumber=lambda other: Renumbering.none())
-    plain = [parse_json(line, path) for line in read_text(path).splitlines()]
-    if any("footage" not in one for one in plain):
-        lines = [json.dumps({**one, "footage": one.get("footage", footage)}, ensure_ascii=False) for one in plain]
-        write_text(path, "".join(line + "\n" for line in lines))
+    with disk_errors(path), file_lock(path, wait=True):
+        read_decisions(path, footage=footage, renumber=lambda other: Renumbering.none())
+        plain = [parse_json(line, path) for line in read_text(path).split("\n")[:-1]]
+        if any("footage" not in one for one in plain):
+            lines = [json.dumps({**one, "footage": one.get("footage", footage)}, ensure_ascii=False) for one in plain]
+            write_text(path, "".join(line + "\n" for line in lines))
 
 
 def read_decisions(path: Path, *, footage: str, renumber: Renumber | None = None) -> list[Decision]:
