@@ -30,6 +30,7 @@ def load_batches(data: StepDataset, start: int, steps: int, *, workers: int, pin
         batch_size=None,
         sampler=range(start, steps),
         num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # workers inherit the blocked signals
         pin_memory=pin,
         worker_init_fn=_begin_worker,
     )
