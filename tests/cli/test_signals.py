@@ -22,7 +22,7 @@ def start(*arguments: str | Path, **more: object) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for(condition, process: "subprocess.Popen[str]", seconds: float = 60) -> None:
+def wait_for(condition, process: "subprocess.Popen[str]", seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -31,7 +31,7 @@ def wait_for(condition, process: "subprocess.Popen[str]", seconds: float = 60) -
 
 
 def assert_stopped(process: "subprocess.Popen[str]") -> None:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == LINE
     assert err.count("stopped") == 1
@@ -75,7 +75,7 @@ def test_killed_worker_is_reported_in_one_line(tmp_path: Path) -> None:
     wait_for(lambda: len(films_begun(tmp_path)) == 2, process)
     worker = films_begun(tmp_path)[0]
     os.kill(worker, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert err.splitlines()[-1].startswith(f"reappear: worker process {worker} (SIGKILL) was killed")
 

@@ -154,7 +154,7 @@ if __name__ == "__main__":
     (tmp_path / "run.py").write_text(script)
     run = subprocess.Popen([sys.executable, tmp_path / "run.py"], start_new_session=True)
     films = folder.with_name("world.partial") / "films"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not list(films.glob(".*.tmp")):
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)

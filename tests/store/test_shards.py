@@ -68,7 +68,6 @@ def _read_many(reader, places, out):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 def test_reader_works_before_and_after_a_fork(tmp_path, method):
     blobs = [bytes([i]) * 700 for i in range(20)]
     places = write(tmp_path, 0, [(str(i), blob) for i, blob in enumerate(blobs)])
@@ -81,7 +80,7 @@ def test_reader_works_before_and_after_a_fork(tmp_path, method):
         other.start()
     for _ in range(200):
         assert all(reader.read(0, *place) == blob for place, blob in zip(places, blobs, strict=True))
-    found = [out.get(timeout=60) for _ in others]
+    found = [out.get(timeout=300) for _ in others]
     for other in others:
         other.join()
     assert {blob for blobs_found in found for blob in blobs_found} == set(blobs)

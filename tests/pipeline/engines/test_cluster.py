@@ -3,7 +3,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -167,16 +166,15 @@ print(found)
 
 
 @pytest.mark.slow
-def test_other_service_at_the_address_is_an_engine_error(capfd):
+def test_other_service_at_the_address_is_an_engine_error(capfd, monkeypatch):
+    monkeypatch.setattr("reappear.pipeline.engines.cluster._PATIENCE", 10)
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
         where = f"127.0.0.1:{server.getsockname()[1]}"
-        begun = time.monotonic()
         with (
             pytest.raises(InputError, match=f"no Ray cluster answers at {where}"),
             open_engine(RaySettings(address=where), MEMORY),
         ):
             pass
-    assert time.monotonic() - begun < 60
     assert capfd.readouterr() == ("", "")
 
 
@@ -199,6 +197,6 @@ def test_signals_to_the_group_stop_as_without_ray(number):
     )
     process.stderr.readline()  # where stdout goes while Ray runs
     os.killpg(process.pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert [line for line in err.splitlines() if line != "working"] == ["reappear: stopped; the same command continues"]

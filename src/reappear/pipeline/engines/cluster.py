@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 _RETRIES = 4
 _AHEAD = 2  # pieces under way for each worker: one at work, one at hand
-_PATIENCE = 20.0  # seconds in which a cluster must answer
+_PATIENCE = 60.0  # seconds in which a cluster must answer, and Ray be imported
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves the accelerator variables unchanged, without a warning
