@@ -20,7 +20,7 @@ from reappear.models import Embedder, create_model, save_model
 from reappear.pipeline.sets import find_set
 from reappear.pipeline.validation import Validation, across_cameras, hold_out_people
 
-from .pretrain_fixture import jpeg, make_workspace, paint
+from .pretrain_fixture import jpeg, make_validation_set, make_workspace, paint
 
 NETWORK = ["--backbone", "cnn6", "--set", "arguments={width: 4}"]
 SMALL = ["--height", "32", "--width", "16", "--images-per-step", "16", "--steps", "6", "--device", "cpu",
@@ -170,6 +170,41 @@ def test_starts_from_a_model_folder_or_a_file(data: Path, tmp_path: Path, capsys
     code, _, err = call(capsys, *common, "--name", "c", "--init", file, *NETWORK)
     assert code == 0, err
     assert same(models / "a", models / "c")
+
+
+def test_images_that_cannot_be_decoded_are_left_out_counted_and_listed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "set"))
+    train = sorted((root / "bounding_box_train").iterdir())
+    train[0].write_bytes(b"no image")
+    train[7].write_bytes(b"")
+    scored = make_validation_set(tmp_path / "scored")
+    broken = sorted((scored / "bounding_box_test").iterdir())[0]
+    broken.write_bytes(b"no image")
+    common = ["--data", root, "--out", tmp_path, *NETWORK, *SMALL, "--validation", scored]
+    code, printed, err = call(capsys, *common, "--name", "m", "--json")
+    assert code == 0, err
+    record = json.loads(printed)
+    assert record["counts"]["images"] == 58
+    reasons = {"images that cannot be decoded": 2, "validation images that cannot be decoded": 1}
+    assert {reason: record["dropped"][reason] for reason in reasons} == reasons
+    listed = json.loads((tmp_path / "models" / "m" / "unreadable.json").read_text())
+    assert listed == {str(train[0]): "not an image", str(train[7]): "an empty file", str(broken): "not an image"}
+    note = next(line for line in err.splitlines() if "left out: 2 images" in line)
+    assert str(train[0]) in note
+    assert str(train[7]) in note
+
+    for path in (train[0], train[7]):
+        path.unlink()
+    assert call(capsys, *common, "--name", "without")[0] == 0
+    assert same(tmp_path / "models" / "m", tmp_path / "models" / "without")
+
+    for path in (root / "bounding_box_train").iterdir():
+        path.write_bytes(b"no image")
+    code, _, err = call(capsys, *common, "--name", "none")
+    assert code == 1
+    assert "none of 58 images can be decoded" in err
 
 
 @pytest.mark.parametrize(

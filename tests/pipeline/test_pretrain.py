@@ -341,6 +341,20 @@ def test_tall_crops_are_shrunk_the_same_way_held_or_read(work: Workspace) -> Non
         np.testing.assert_array_equal(held[i], read[i])
 
 
+def test_crops_that_cannot_be_decoded_are_left_out_and_listed(tmp_path: Path) -> None:
+    work = make_workspace(tmp_path / "work")
+    crops = read_table(work.crops / "crops.parquet")
+    shard = work.crops / "shard-00000.tar"
+    data = bytearray(shard.read_bytes())
+    begin, size = int(crops["offset"][5]), int(crops["size"][5])
+    data[begin : begin + size] = bytes(size)
+    shard.write_bytes(data)
+    record = pretrain(work, "m", TINY, labels="instance")
+    assert (record.counts["crops"], record.counts["identities"]) == (47, 47)
+    assert record.dropped == {"images that cannot be decoded": 1}
+    assert json.loads((work.model("m") / "unreadable.json").read_text()) == {"crop 5": "not an image"}
+
+
 def test_validation_scores_the_model_while_it_trains(work: Workspace, tmp_path: Path) -> None:
     validation = make_validation_set(tmp_path / "validation")
     pretrain(work, "validated", dataclasses.replace(TINY, validation=validation, validation_every=2), labels="found")

@@ -13,7 +13,7 @@ from .cuhk03_np import CUHK03_NP, CUHK03_NP_LABELED
 from .exported import COCO, PARQUET, WEBDATASET
 from .folder import FOLDER
 from .ilids_vid import ILIDS_VID
-from .images import Images, container, decode_image, ending, image_size, open_image, read_image
+from .images import UNREADABLE, Images, container, decode_image, ending, image_size, open_image, read_image
 from .labels import TABLE_ENDINGS, Codes, column_names, read_labels
 from .layout import Counts, Layout
 from .lupersonnl import LUPERSONNL
@@ -49,6 +49,7 @@ __all__ = [
     "OWN_LABELS",
     "READERS",
     "TABLE_ENDINGS",
+    "UNREADABLE",
     "WRITERS",
     "Check",
     "Codes",

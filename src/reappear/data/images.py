@@ -6,23 +6,24 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
-from reappear.core import ImageTable, InputError, read_bytes, require_regular_file
+from reappear.core import SILENT, ImageTable, InputError, Progress, read_bytes, require_regular_file, thread_map
 
 from .parquet import group_sizes, read_images
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192; pictures of the largest cameras have 33 million
 _MAX_BYTES = 256 << 20  # of one image's file
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # of Pillow's some dozens, those that `is_image` names
+UNREADABLE = "images that cannot be decoded"  # the reason in records
 ROWS_TOGETHER = 64  # rows of a Parquet file that are read together, as exports have them
 _MEMBER = re.compile(r"(.+\.tar)@(\d+)\+(\d+)")
 _ROW = re.compile(r"(.+\.parquet)@(\d+)")
@@ -139,8 +140,34 @@ class Images:
         try:
             return decode_image(data)
         except InputError as error:
-            name = reference if isinstance(reference, str) else f"crop {reference}"
-            raise InputError(f"{name} is not a readable image: {error}; {self.remedy}") from error
+            raise InputError(f"{self.name(row)} is not a readable image: {error}; {self.remedy}") from error
+
+    def select(self, rows: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> "Images":
+        """Rows by number, in this order, or by a mask."""
+        return replace(self, table=self.table.select(rows))
+
+    def name(self, row: int) -> str:
+        """What messages call the image of a row: its reference, or "crop N"."""
+        reference = self.table.path[row].item()
+        return reference if isinstance(reference, str) else f"crop {reference}"
+
+    def unreadable(self, rows: range, *, progress: Progress = SILENT) -> dict[int, str]:
+        """Row → why its image cannot be read or decoded; every image of `rows` is decoded."""
+        found: dict[int, str] = {}
+        with progress.task("looking into images", len(rows)) as tick:
+            for row, why in zip(rows, thread_map(self._failure, rows), strict=True):
+                if why:
+                    found[row] = why
+                tick(1)
+        return found
+
+    def _failure(self, row: int) -> str:
+        reference = self.table.path[row].item()
+        try:
+            decode_image(self.read(reference))
+        except InputError as error:
+            return str(error).removeprefix(f"{reference} ")
+        return ""
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from reappear.core import (
     read_json_object,
     settings,
 )
-from reappear.data import decode_image
+from reappear.data import UNREADABLE, decode_image
 from reappear.models.extractors import ColorSettings, Extractor, ExtractorSettings, tracklet_extractor
 from reappear.store import (
     TRACKLETS,
@@ -423,7 +423,7 @@ def embed_images(
         if flip:
             vectors = _unit(vectors + _unit(extractor([np.ascontiguousarray(image[:, ::-1]) for image in images])))
         out[readable] = vectors
-    failed = Counter({"images that cannot be decoded": len(jpegs) - len(readable)})
+    failed = Counter({UNREADABLE: len(jpegs) - len(readable)})
     failed["vectors that are zero or not finite"] = len(readable) - int(np.any(out, axis=1).sum())
     return out, +failed
 

@@ -1,13 +1,14 @@
 """Validation set: held-out people that a model is scored on during training."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from reappear.core import ImageTable, InputError, Ranking, SettingsError, generator
+from reappear.core import SILENT, ImageTable, InputError, Progress, Ranking, SettingsError, generator
 from reappear.data import Images, read
 from reappear.models.clips import Compat, clip_positions
 from reappear.models.preprocessing import Preprocessing
@@ -15,6 +16,7 @@ from reappear.store import CropStore, FileHashes
 from reappear.train.samplers import Tracklets
 
 from .contents import hash_images, hash_value
+from .readable import leave_out
 
 if TYPE_CHECKING:
     from reappear.models import Embedder
@@ -27,10 +29,12 @@ class Validation:
     Attributes:
         table: Labels of the images or clips, of the splits "query" and "gallery".
         pixels: Images in RGB, or clips of them.
+        unreadable: Image → why it is left out.
     """
 
     table: ImageTable
     pixels: UInt8[np.ndarray, "n *t h w 3"]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, images: Images, preprocessing: Preprocessing) -> "Validation":
@@ -69,9 +73,17 @@ class Validation:
         return cls(table, pixels)
 
     @classmethod
-    def of_folder(cls, root: Path, preprocessing: Preprocessing) -> "Validation":
-        """A folder in Market-1501 layout; see `validation_table`."""
-        return cls.of(Images(validation_table(root), remedy="remove it from the validation set"), preprocessing)
+    def of_folder(cls, root: Path, preprocessing: Preprocessing, *, progress: Progress = SILENT) -> "Validation":
+        """A folder in Market-1501 layout, see `validation_table`, without images that cannot be decoded.
+
+        Raises:
+            InputError: No query has a match among the others.
+        """
+        images = Images(validation_table(root), remedy="remove it from the validation set")
+        failed = images.unreadable(range(len(images)), progress=progress)
+        images, unreadable = leave_out(images, failed, progress=progress)
+        _require_match(images.table, root)
+        return replace(cls.of(images, preprocessing), unreadable=unreadable)
 
     @staticmethod
     def hash_folder(root: Path, hashes: FileHashes) -> str:
@@ -113,6 +125,11 @@ def validation_table(root: Path) -> ImageTable:
     """
     table = read("market1501", root)
     table = table.select(table.split != "train")
+    _require_match(table, root)
+    return table
+
+
+def _require_match(table: ImageTable, root: Path) -> None:
     query, gallery = table.where("query"), table.where("gallery")
     queries = zip(query.identity.tolist(), query.camera.tolist(), strict=True)
     if not any(np.any((gallery.identity == person) & (gallery.camera != camera)) for person, camera in queries):
@@ -120,7 +137,6 @@ def validation_table(root: Path) -> ImageTable:
             f"validation: {root} has {len(query):,} queries and {len(gallery):,} images in its gallery, and no query "
             "with a match in another camera; give a folder in Market-1501 layout with query/ and bounding_box_test/"
         )
-    return table
 
 
 def validation_crops(crops: CropStore, table: ImageTable) -> ImageTable:

@@ -136,6 +136,15 @@ def broadcast_object(value: Value | None) -> Value:
     return cast(Value, values[0])
 
 
+def gather_objects(value: Value) -> list[Value]:
+    """The value of each rank, such as a dictionary, in rank order, in all ranks."""
+    world = rank_and_world()[1]
+    values: list[Value] = [value] * world
+    if world > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
 def broadcast_tensor(tensor: Tensor) -> None:
     """Sets a tensor of each rank to that of rank 0."""
     if rank_and_world()[1] > 1:

@@ -11,6 +11,7 @@ from reappear.core import SILENT, ImageTable, InputError, Progress, SettingsErro
 from reappear.data import Images
 from reappear.methods.grl.settings import GrlSettings
 from reappear.pipeline.contents import hash_images, hash_value
+from reappear.pipeline.readable import readable_images
 from reappear.pipeline.record import Record
 from reappear.pipeline.sets import NamedSet, find_set, people_at
 from reappear.pipeline.validation import Validation, across_cameras, hold_out_people
@@ -147,14 +148,17 @@ def read_identities(found: NamedSet, settings: FinetuneSettings) -> IdentitySet:
     return IdentitySet(table, dropped, found.name)
 
 
-def _training_set(images: IdentitySet, settings: FinetuneSettings, fingerprint: str) -> "TrainingSet":
+def _training_set(
+    images: IdentitySet, settings: FinetuneSettings, fingerprint: str, progress: Progress
+) -> "TrainingSet":
     from reappear.pipeline.training.training import TrainingSet
     from reappear.train import parallel
 
-    table, dropped, validation = images.table, images.dropped, None
+    readable, unreadable = readable_images(Images(images.table), progress=progress)
+    table, dropped, validation = readable.table, images.dropped, None
     first, preprocessing = parallel.rank_and_world()[0] == 0, settings.preprocessing
     if settings.validation is not None:
-        validation = Validation.of_folder(settings.validation, preprocessing) if first else None
+        validation = Validation.of_folder(settings.validation, preprocessing, progress=progress) if first else None
     elif settings.validation_share and settings.validation_every:
         shown, cameras = _with_cameras(table)
         held = hold_out_people(
@@ -169,7 +173,7 @@ def _training_set(images: IdentitySet, settings: FinetuneSettings, fingerprint: 
             validation = Validation.of(Images(across_cameras(shown.select(held))), preprocessing)
         dropped = {**dropped, "held out for validation": int(held.sum())}
         table = table.select(~held)
-    return TrainingSet(Images(table), {"data": images.source}, "given", dropped, fingerprint, validation)
+    return TrainingSet(Images(table), {"data": images.source}, "given", dropped, fingerprint, validation, unreadable)
 
 
 def _with_cameras(table: ImageTable) -> tuple[ImageTable, str]:

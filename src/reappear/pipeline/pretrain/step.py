@@ -14,6 +14,7 @@ from reappear.methods.registry import spec_of
 from reappear.methods.settings import MethodSettings
 from reappear.pipeline.contents import hash_value
 from reappear.pipeline.labels import crop_images, identities_folder, labelled_crops
+from reappear.pipeline.readable import readable_images
 from reappear.pipeline.record import Changed, Record, read_record
 from reappear.pipeline.validation import Validation, held_out, validation_crops
 from reappear.pipeline.workspace import Workspace
@@ -104,7 +105,9 @@ def draw_identities(table: ImageTable, share: float, seed: int) -> Bool[np.ndarr
     return np.isin(table.identity, identities[order[: max(1, round(share * len(identities)))]])
 
 
-def _read(work: Workspace, crops: CropStore, settings: PretrainSettings, labels: str) -> "TrainingSet":
+def _read(
+    work: Workspace, crops: CropStore, settings: PretrainSettings, labels: str, progress: Progress
+) -> "TrainingSet":
     """The crops with their identities; of the first process also the validation set."""
     from reappear.pipeline.training.training import TrainingSet
     from reappear.train import parallel
@@ -114,10 +117,12 @@ def _read(work: Workspace, crops: CropStore, settings: PretrainSettings, labels:
         drawn = draw_identities(table, settings.data_share, settings.seed)
         dropped = {**dropped, "beyond data_share": int(np.count_nonzero(~drawn))}
         table = table.select(drawn)
+    readable, unreadable = readable_images(crop_images(work, table), progress=progress)
+    table = readable.table
     first, preprocessing = parallel.rank_and_world()[0] == 0, settings.preprocessing
     validation = None
     if settings.validation is not None:
-        validation = Validation.of_folder(settings.validation, preprocessing) if first else None
+        validation = Validation.of_folder(settings.validation, preprocessing, progress=progress) if first else None
     elif settings.validation_share:
         held = held_out(crops, table, share=settings.validation_share, seed=settings.seed)
         if first and held.any():
@@ -127,4 +132,5 @@ def _read(work: Workspace, crops: CropStore, settings: PretrainSettings, labels:
             dropped = {**dropped, "held out for validation": int(held.sum())}
         table = table.select(~held)
     fingerprint = hash_value([read_record(crops.folder).fingerprint, table.path, table.identity], root=work.root)
-    return TrainingSet(crop_images(work, table), {"labels": labels}, labels, dropped, fingerprint, validation)
+    source = {"labels": labels}
+    return TrainingSet(crop_images(work, table), source, labels, dropped, fingerprint, validation, unreadable)

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from reappear.core import Progress, device_memory_errors
-from reappear.data import Images
+from reappear.data import UNREADABLE, Images
 from reappear.methods.registry import spec_of
 from reappear.methods.settings import MethodSettings
 from reappear.methods.setup import Setup
@@ -18,7 +18,7 @@ from reappear.models import Embedder
 from reappear.pipeline.record import Outcome
 from reappear.pipeline.settings import result_settings
 from reappear.pipeline.validation import Validation
-from reappear.store import remove_scratch
+from reappear.store import remove_scratch, write_text
 from reappear.train import parallel
 from reappear.train.loop import Run, train
 from reappear.train.optimizer import Schedule
@@ -40,6 +40,7 @@ class TrainingSet:
         dropped: Reason → images that were left out.
         fingerprint: Hash of images and labels: a checkpoint continues only a training on the same.
         validation: Of the first process, where there is any.
+        unreadable: Image → why it was left out, listed in `unreadable.json`.
     """
 
     images: Images
@@ -48,6 +49,7 @@ class TrainingSet:
     dropped: dict[str, int]
     fingerprint: str
     validation: Validation | None
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Training:
     Attributes:
         settings: Of the training.
         method: Settings of its method.
-        read: Reads the images.
+        read: Reads the images, with a progress listener.
         device: Where it runs.
         name: Of the model.
         unit: What images are called in the record.
@@ -68,7 +70,7 @@ class Training:
 
     settings: BaseTrainSettings
     method: MethodSettings
-    read: Callable[[], TrainingSet]
+    read: Callable[[Progress], TrainingSet]
     device: torch.device
     name: str
     unit: str = "images"
@@ -87,7 +89,7 @@ class Training:
             torch.set_num_threads(threads)
 
     def _run(self, staging: Path, progress: Progress) -> Outcome:
-        settings, data = self.settings, self.read()
+        settings, data = self.settings, self.read(progress)
         table, validation = data.images.table, data.validation
         schedule = Schedule.of(settings, len(table))
         images = CropImages(data.images, max_height=2 * settings.height, memory_mb=settings.memory_mb)
@@ -114,6 +116,12 @@ class Training:
             "identities": len(np.unique(table.identity)),
             **({"loss": metrics[-1]["loss"]} if metrics and "loss" in metrics[-1] else {}),
         }
+        left_out = {
+            UNREADABLE: data.unreadable,
+            f"validation {UNREADABLE}": validation.unreadable if validation else {},
+        }
+        dropped = {**data.dropped, **{reason: len(images) for reason, images in left_out.items() if images}}
+        unreadable = {image: why for images in left_out.values() for image, why in images.items()}
         if parallel.rank_and_world()[0] == 0:
             validated = [row["validation_map"] for row in metrics if "validation_map" in row]
             last = {"at the end": validated[-1]} if validated else {}
@@ -130,8 +138,10 @@ class Training:
                     best.apply()
                 scores = {f"after step {best.step:,}, the highest": best.score, **last}
                 self._save(embedder, staging, data, best.step, counts, scores)
+            if unreadable:
+                write_text(staging / "unreadable.json", json.dumps(unreadable, indent=2) + "\n")
             remove_scratch(staging / "checkpoints", "step-*.pt")
-        return Outcome(counts, data.dropped, made=len(table))
+        return Outcome(counts, dropped, made=len(table))
 
     def _save(
         self,
