@@ -286,3 +286,24 @@ def test_doctor_finds_an_unwritable_folder_and_a_missing_package(monkeypatch, tm
     assert "choose another folder" in found["disk"].detail
     assert not found["no_such_package"].ok
     assert "pip install no-such-package" in found["no_such_package"].detail
+
+
+@pytest.mark.parametrize(
+    ("line", "pair"),
+    [
+        ("evaluate set --out w --model resnet50 --extractor.weights f.pth", ("--model", "--extractor.weights")),
+        ("evaluate set --out w --model resnet50 --extractor color", ("--model", "--extractor")),
+        ("evaluate a.npz b.npz --out w --extractor resnet50", (".npz", "--extractor")),
+        ("embed w --extractor f.onnx --extractor.weights g.onnx", ("f.onnx", "extractor.weights g.onnx")),
+        ("run film.mp4 --out w --detector f.onnx --detector.weights g.onnx", ("f.onnx", "detector.weights g.onnx")),
+        ("search w crop:1 --csv --json", ("--csv", "--json")),
+    ],
+)
+def test_options_that_exclude_each_other_are_both_named(capsys, tmp_path, monkeypatch, line, pair):
+    monkeypatch.chdir(tmp_path)
+    for name in ("f.onnx", "g.onnx"):
+        (tmp_path / name).touch()
+    code, _, err = reappear(capsys, *line.split())
+    assert code in (1, 2)
+    assert all(part in err for part in pair), err
+    assert re.search("give|leave", err)

@@ -70,6 +70,12 @@ def test_headings_of_help_are_no_settings():
         resolve(PretrainSettings, {"section": "Model"})
 
 
+def test_a_setting_of_another_kind_is_told_with_that_kind():
+    for given in ({"detector": "motion", "detector.score": 0.5}, {"detector": {"kind": "motion", "score": 0.5}}):
+        with pytest.raises(SettingsError, match=r"^detector\.score: is a setting of detector network.* is motion here"):
+            resolve(Job, {}, given)
+
+
 def test_single_field_of_a_default_part_can_be_set():
     assert resolve(Job, {}, {"detector.history": 9}).detector == Motion(history=9)
     assert resolve(Job, {"detector": {"history": 9}}).detector == Motion(history=9)

@@ -333,11 +333,14 @@ def search(
 
     The tracklets that a crop, tracklet or identity consists of are left out.
     """
+    from reappear.core import SettingsError
     from reappear.pipeline.search import Query
     from reappear.pipeline.sheet import draw_search_sheet, require_new_picture
 
     from .sightings import format_sightings, parse_box, sightings_csv
 
+    if as_csv and as_json:
+        raise SettingsError("--csv and --json exclude each other; give one of the two")
     if picture is not None:
         require_new_picture(picture)
     place = _workspace(work)
@@ -520,11 +523,23 @@ def _expand_files(given: dict[str, Any]) -> None:
 
             if named not in {of.kind for of in get_args(ExtractorSettings)}:
                 given[path] = to_plain(extractor_settings_for(named))
+                _refuse_second(given, path, named)
         elif isinstance(named, str) and part == "detector":
             from reappear.store import known_weights
 
             if named.endswith(".onnx") or known_weights(named) is not None:
                 given[path] = {"kind": "yolox", "weights": named}
+                _refuse_second(given, path, named)
+
+
+def _refuse_second(given: Mapping[str, Any], path: str, named: str) -> None:
+    """Raises SettingsError where `--extractor FILE` has another `--extractor.weights` beside it."""
+    from reappear.core import SettingsError
+
+    for key in ("kind", "name", "weights"):
+        first, second = given[path].get(key), given.get(f"{path}.{key}")
+        if None not in (first, second) and first != second:
+            raise SettingsError(f"{path}: {named} and {path}.{key} {second} exclude each other; give one of the two")
 
 
 def _print_record(record: Any, as_json: bool) -> None:
@@ -598,6 +613,7 @@ class Entry:
     group: Mapping[str, Command] = field(default_factory=dict)
     shortcuts: Mapping[str, str] = field(default_factory=dict)
     first: tuple[str, ...] = ()
+    excludes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 _INGEST_SHORTCUTS = {
@@ -655,6 +671,10 @@ _FINETUNE_FIRST = (
     "workers",
     "validation-share",
 )
+_MODEL_ADVICE = (
+    "for a network with a file of weights give --extractor model --extractor.name NAME --extractor.weights FILE; for "
+    "several models give --model for each, and no --extractor"
+)
 COMMANDS = {
     "demo": Entry(demo, "Whole pipeline", "demo:DemoSettings"),
     "run": Entry(run, "Whole pipeline", "run:RunSettings", shortcuts=_INGEST_SHORTCUTS, first=_RUN_FIRST),
@@ -664,7 +684,7 @@ COMMANDS = {
     "correlate": Entry(correlate, "Steps", "correlate:CorrelateSettings"),
     "pretrain": Entry(pretrain, "Steps", "pretrain:PretrainSettings", first=_PRETRAIN_FIRST),
     "finetune": Entry(finetune, "Steps", "finetune:FinetuneSettings", first=_FINETUNE_FIRST),
-    "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings"),
+    "evaluate": Entry(evaluate, "Steps", "evaluate:EvaluateSettings", excludes={"model": ("extractor", _MODEL_ADVICE)}),
     "render": Entry(render, "Steps", "render:RenderSettings"),
     "export-data": Entry(export_data, "Steps", "export_data:ExportDataSettings"),
     "export-model": Entry(export_model, "Steps", "export_model:ExportModelSettings"),
@@ -705,7 +725,7 @@ def build(named: str | None, instead: Callable[[Command], Command] = lambda comm
             from .options import with_settings
 
             where = f"{_PIPELINE}.{entry.settings}"
-            command, kind = with_settings(command, where, entry.shortcuts, entry.first, _expand_files)
+            command, kind = with_settings(command, where, entry.shortcuts, entry.first, _expand_files, entry.excludes)
         elif entry.settings:
             command = _listed(command)
         elif entry.group:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, get_origin
 
 import typer
 
+from reappear.core import SettingsError
 from reappear.core.settings import choices_of, members, range_of, without_notes
 from reappear.pipeline.settings import Field, describe, load_recipe, parse_override, resolve
 
@@ -59,6 +60,7 @@ def with_settings(
     shortcuts: Mapping[str, str],
     first: Sequence[str],
     expand: Callable[[Overrides], None],
+    excludes: Mapping[str, tuple[str, str]],
 ) -> tuple[Callable[..., None], type[SettingsCommand]]:
     """Gives `command` one option for each field of a settings class, beside `--config` and `--set`.
 
@@ -68,6 +70,7 @@ def with_settings(
         shortcuts: Option prefix → dotted prefix of the setting, such as `{"detector": "ingest.detector"}`.
         first: Options listed first in help.
         expand: Expands shorthands in a recipe or among overrides, such as a file for an extractor.
+        excludes: Option of the command → the part whose options cannot stand beside it, and what to type instead.
 
     Returns:
         The command with its options, and the class that parses them and prints their help.
@@ -86,6 +89,10 @@ def with_settings(
             value = given.pop(parameter)
             if value is not None:
                 overrides[path] = value
+        for option, (part, advice) in excludes.items():
+            beside = [path for path in overrides if path == part or path.startswith(f"{part}.")]
+            if given[option] and beside:
+                raise SettingsError(f"--{option} and {_flag(beside[0], shortcuts)} exclude each other; {advice}")
         path = given.pop("config")
         recipe = load_recipe(path) if path else {}
         for values in (recipe, overrides):

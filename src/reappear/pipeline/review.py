@@ -78,9 +78,11 @@ def _check(kind: Kind, target: ReviewTarget, tracklets: int, crops: int) -> None
     if target.crops and kind != "reject":
         raise SettingsError(f"{kind} takes tracklets; only reject takes --crops")
     if target.crops and target.identities is not None:
-        raise SettingsError("--crops and --identities exclude each other")
+        raise SettingsError(
+            "--crops and --identities exclude each other; the numbers are of crops or of identities: give one"
+        )
     if target.identities is None and kind in ("merge", "split"):
-        raise SettingsError(f"{kind} needs --identities NAME")
+        raise SettingsError(f"{kind} needs --identities NAME, such as --identities round0")
     if target.identities is not None and kind in ("same", "different"):
         raise SettingsError(f"{kind} takes tracklets; omit --identities")
     if len(target.numbers) < _LEAST[kind]:

@@ -14,7 +14,7 @@ that are marked OPERATIONAL (see `core.settings`).
 import dataclasses
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -378,11 +378,18 @@ def _choose(parts: list[type[Any]], plain: Mapping[str, Any], default: Any) -> t
     return chosen
 
 
-def _refuse_unknown(cls: type[Any], plain: Mapping[str, Any], prefix: str) -> None:
+def _refuse_unknown(cls: type[Any], plain: Mapping[str, Any], prefix: str, others: Sequence[type[Any]] = ()) -> None:
+    """Raises SettingsError for a key that `cls` has not; `others` are the parts that could stand in its place."""
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in plain.items():
         if key not in fields:
+            if kinds := [_kind_of(part) for part in others if key in {f.name for f in dataclasses.fields(part)}]:
+                part, these = prefix.rstrip("."), ", ".join(kinds)
+                raise SettingsError(
+                    f"{prefix}{key}: is a setting of {part} {these}, and {part} is {_kind_of(cls)} here; leave it out, "
+                    f"or choose {part} {these}"
+                )
             raise SettingsError(unknown_name("setting", f"{prefix}{key}", [prefix + name for name in fields]))
         parts = _parts(hints[key])
         if not parts or not isinstance(value, Mapping):
@@ -392,4 +399,4 @@ def _refuse_unknown(cls: type[Any], plain: Mapping[str, Any], prefix: str) -> No
             raise SettingsError(f"{prefix}{key}: {unknown_name('kind', value['kind'], names)}")
         if (chosen := _choose(parts, value, _default(fields[key]))) is None:
             raise SettingsError(f"{prefix}{key}.kind: must be given, one of {', '.join(names)}")
-        _refuse_unknown(chosen, value, f"{prefix}{key}.")
+        _refuse_unknown(chosen, value, f"{prefix}{key}.", parts)

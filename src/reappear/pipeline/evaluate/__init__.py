@@ -52,8 +52,10 @@ def evaluate(
     files = [Path(item) for item in data if str(item).endswith(".npz")]
     if not data:
         raise SettingsError("data: give folders, or .npz files of embeddings in pairs")
-    if files and (len(files) != len(data) or models):
-        raise SettingsError("embeddings bring their own vectors: give .npz files without folders and without --model")
+    if files and (len(files) != len(data) or models or settings.extractor != ColorSettings()):
+        raise SettingsError(
+            "embeddings bring their own vectors: give .npz files alone, without folders, --model and --extractor"
+        )
     if len(files) % 2:
         raise SettingsError(f"embeddings come in pairs, query.npz gallery.npz; got {len(files)} files")
     pairs = list(zip(files[::2], files[1::2], strict=True))
