@@ -158,7 +158,7 @@ class PKSampler(_Passes):
                 raise SettingsError(f"{name}: must be 1 or more, got {value}")
         self._people, self._identity, counts = np.unique(identity, return_inverse=True, return_counts=True)
         if len(counts) < identities:
-            raise InputError(f"a step has {identities} identities, but there are {len(counts)}; lower images_per_step")
+            raise InputError(_too_few(len(counts), identities, images))
         self.images_per_step = identities * images
         self._ids, self._images, self._seed = identities, images, seed
         self._camera = np.zeros(len(identity), np.int64) if camera is None else camera
@@ -337,6 +337,17 @@ class ClipSampler:
         place = generator(self._seed, "frames", step).random((*tracklets.shape, self._frames))
         position = clip_positions(self._of.lengths[tracklets], place, self._compat)
         return np.asarray(self._of.order[self._of.begins[tracklets][..., None] + position], np.int64)
+
+
+def _too_few(there: int, identities: int, images: int) -> str:
+    """The message about a step of more identities than there are, with values that fit."""
+    found = f"a step has {identities} identities with {images} images of each, but there are {there} to train on"
+    if there < 2:
+        return f"{found}; give a set with two identities or more"
+    total = identities * images
+    more = next(k for k in range(images + 1, total + 1) if total % k == 0 and total // k <= there)
+    fits = f"{found}; give --images-per-step {there * images} or a smaller multiple of {images}"
+    return fits + (f", or --method.images {more}" if total // more >= 2 else "")
 
 
 def _require_identities(identity: Int[np.ndarray, " n"]) -> None:

@@ -172,8 +172,10 @@ def test_no_person_found_has_advice(tmp_path):
 def test_wrong_kind_of_network_is_one_line(films, tmp_path):
     (tmp_path / "a.onnx").write_text("no network")
     settings = IngestSettings(detector=YoloxSettings(weights=tmp_path / "a.onnx"), workers=1)
+    listener = Listener()
     with pytest.raises(InputError, match="ONNX model"):
-        ingest([films], Workspace(tmp_path / "w"), settings)
+        ingest([films], Workspace(tmp_path / "w"), settings, progress=listener)
+    assert not any("a.onnx" in note for note in listener.notes)  # the error is all: not once more for each video
 
 
 def test_finished_videos_are_not_repeated(films, tmp_path, done):

@@ -245,6 +245,8 @@ def _ingest_all(
     known = all(source.frames_stated for source in waiting)
     total = sum(source.frames_stated for source in waiting) if known else None
     failed: dict[int, list[str]] = {}
+    if isinstance(settings.detector, YoloxSettings) and waiting:
+        settings.detector.build_network()  # a wrong file is told once, and not for each video
     with progress.task("detecting people", total) as tick, ExitStack() as stack:
         processors = len(os.sched_getaffinity(0))
         workers = min(settings.workers or processors, len(waiting))

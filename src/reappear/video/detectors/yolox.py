@@ -53,6 +53,14 @@ class YoloxSettings:
 
     def build(self, footage: Footage) -> "YoloxDetector":
         """A detector for one video."""
+        return self.build_network()
+
+    def build_network(self) -> "YoloxDetector":
+        """The detector, which is the same for every video.
+
+        Raises:
+            InputError: The file is missing, or is no YOLOX network.
+        """
         return YoloxDetector(find_weights(self.weights), score=self.score, nms=self.nms, threads=self.threads or 1)
 
 
