@@ -228,17 +228,6 @@ class TestStages:
         again = cross_video(four, after, sigma_drm=0.1, rules=Rules(review=found))
         assert again.identity.tolist() == [0, 0, 0, 1]
 
-    def test_pieces_of_a_split_identity_are_joined_by_its_links_alone(self):
-        """0 and 1 are in one identity through 2; what is left has no link that explains it."""
-        three = world(0, 8, 4)
-        trace = Trace()
-        before = cross_video(three, Assignment.untouched(three), sigma_drm=0.004, trace=trace)
-        assert before.identity.tolist() == [0, 0, 0]
-        found = constraints_of(three, ("different", 0, 2), ("different", 1, 2))
-        after = apply_review(three, before, review=found, overlap=None, trace=trace)
-        assert after.identity.tolist() == [0, 1, 2]
-        assert len(trace.link_columns()["first"]) == 0
-
     def test_identities_without_links_stay_together_where_allowed(self):
         four = world(0, 90, 180, 270)
         given = Assignment(np.arange(4), np.array([0, 0, 0, 0]))

@@ -224,7 +224,7 @@ def apply_review(
     recorded = trace.joins() if trace is not None else Links.joined([])
     of = assignment.identity
     recorded = recorded[(of[recorded.first] == of[recorded.second]) & (of[recorded.first] >= 0)]
-    links = _shortest(Links.joined([decided, recorded, _chains(of, components(count, recorded))]), count)
+    links = _shortest(Links.joined([decided, recorded, _chains(of)]), count)
     cannot_link = review.cannot_link(tracklets, is_reliable(tracklets, assignment.tracklet), overlap)
     made = join(count, links, Constraint(cannot_link, np.where(held, np.arange(count), -1)))
     if trace is not None:
@@ -243,10 +243,9 @@ def _shortest(links: Links, count: int) -> Links:
     return links[np.unique(links.first * count + links.second, return_index=True)[1]]
 
 
-def _chains(identity: Int[np.ndarray, " t"], linked: Int[np.ndarray, " t"]) -> Links:
-    """Substitute links between tracklets of an identity that recorded ones do not connect; longer than any distance."""
-    rows = np.lexsort((linked, identity))
-    rows = rows[identity[rows] >= 0]
-    apart = (np.diff(identity[rows]) == 0) & (np.diff(linked[rows]) != 0)
-    first, second = rows[:-1][apart], rows[1:][apart]
+def _chains(identity: Int[np.ndarray, " t"]) -> Links:
+    """Substitute links for identities without recorded ones; longer than any distance."""
+    groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)
+    inside = np.diff(identity[groups.rows]) == 0
+    first, second = groups.rows[:-1][inside], groups.rows[1:][inside]
     return Links(first, second, np.full(len(first), _UNRECORDED))
