@@ -404,7 +404,7 @@ def test_npz_files_in_pairs_and_single(tmp_path):
     work = Workspace(tmp_path / "work")
     with pytest.raises(SettingsError, match=r"embeddings come in pairs, query.npz gallery.npz; got 1 files"):
         evaluate(work, EvaluateSettings(), data=["q.npz"])
-    with pytest.raises(SettingsError, match=r"give .npz files without folders and without --model"):
+    with pytest.raises(SettingsError, match=r"give .npz files alone"):
         evaluate(work, EvaluateSettings(), data=["q.npz", "g.npz"], models=["color"])
 
 
