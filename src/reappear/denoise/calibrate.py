@@ -207,8 +207,7 @@ def _inside(
         notes.append(
             f"{counted(len(own), 'crop')} can be compared with others of their tracklet, and "
             f"{counted(len(anybody), 'pair')} of tracklets with each other; {FEWEST_CROPS} and {FEWEST_PAIRS} are "
-            f"needed: "
-            f"sigma_cst is {NO_CROP:g}, which removes no crop"
+            f"needed: sigma_cst is {NO_CROP:g}, which removes no crop"
         )
         return _Inside(own, others, None, NO_CROP, _UNKNOWN)
     if not enough:
