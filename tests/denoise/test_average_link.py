@@ -33,6 +33,7 @@ from tests.references import average as literal
 
 from .worlds import gaussian, tracklet_set
 
+module = import_module("reappear.denoise.average_link")
 few = settings(max_examples=30, deadline=None)
 
 
@@ -152,7 +153,8 @@ def test_similarities_are_those_of_the_loops_and_neighbors_hold_all_that_matter(
 def linked(x, mean, deviation, least, cannot_link=(), chosen=None):
     """Average linkage with all pairs as candidates."""
     first, second = np.triu_indices(len(x), 1) if chosen is None else chosen
-    links = Links(first, second, np.zeros(len(first), np.float32))
+    cosine = np.einsum("md,md->m", x[first].astype(np.float64), x[second].astype(np.float64)).astype(np.float32)
+    links = Links(first, second, 1 - cosine)
     pairs = np.array(cannot_link, np.int64).reshape(-1, 2)
     constraint = Constraint(CannotLink(pairs, np.zeros(len(pairs), bool)), np.arange(len(x))) if len(pairs) else None
     return average_linkage(Similarities(x, mean, deviation), links, least, constraint)
@@ -365,18 +367,63 @@ def test_settings_out_of_range_are_refused(wrong, message):
         average_link(tracklets, Assignment.untouched(tracklets), **wrong)
 
 
-def test_number_of_skipped_neighbors_of_many_nodes_is_chosen_on_a_stretch(monkeypatch):
-    tracklets, _ = crowd(people=100)
-    start, trace = Assignment.untouched(tracklets), Trace()
-    module = import_module("reappear.denoise.average_link")
-    monkeypatch.setattr(module, "_STRETCH", 200)
+@few
+@given(centers, st.integers(1, 6), st.integers(1, 12))
+def test_near_groups_are_those_of_the_loops(x, k, size):
+    neighbors = nearest_neighbors(x, k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_GROUP", size)
+        found = module._near_groups(neighbors)
+    rows = zip(neighbors.index.tolist(), neighbors.cosine.tolist(), strict=True)
+    near = [[(j, c) for j, c in zip(*row, strict=True) if j >= 0] for row in rows]
+    wanted = literal.near_groups(near, size)
+    assert groups_of_labels(found) == wanted
+    assert (np.sort(np.unique(found, return_index=True)[1]) == np.unique(found, return_index=True)[1]).all()
+
+
+def groups_of_labels(labels):
+    return {frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)}
+
+
+def test_number_of_skipped_neighbors_of_many_nodes_is_chosen_among_some(monkeypatch):
+    tracklets, _ = crowd(people=200)
+    start, trace, whole = Assignment.untouched(tracklets), Trace(), Trace()
     looked_at = []
     monkeypatch.setattr(
         module,
         "mean_silhouette",
         lambda centers, *rest: looked_at.append(len(centers)) or mean_silhouette(centers, *rest),
     )
-    found = average_link(tracklets, start, radius=15, trace=trace)
-    assert set(looked_at) == {200}
-    again = average_link(tracklets, start, radius=15, skip=trace.skipped["average-link"])
+    average_link(tracklets, start, trace=whole)
+    assert set(looked_at) == {len(tracklets)}
+    looked_at.clear()
+    monkeypatch.setattr(module, "_LOOKED_AT", len(tracklets) // 4)
+    found = average_link(tracklets, start, trace=trace)
+    assert 0.1 < looked_at[0] / len(tracklets) < 0.5
+    few, all_of_them = (module._SKIPS.index(each.skipped["average-link"]) for each in (trace, whole))
+    assert abs(few - all_of_them) <= 1
+    again = average_link(tracklets, start, skip=trace.skipped["average-link"])
     assert (found.identity == again.identity).all()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.2, 0.3, 0.5]))
+def test_number_of_skipped_neighbors_is_that_of_trying_all(seed, spread):
+    tracklets, _ = gaussian(seed, people=40, videos=4, width=16, spread=spread, wrong=0.0, share=1.0)
+    nodes = Nodes.centered(tracklets, Assignment.untouched(tracklets), tracklets.video)
+    linking = module._Linking(
+        nodes.centers,
+        nearest_neighbors(nodes.centers, 62),
+        4.0,
+        Constraint(CannotLink(np.zeros((0, 2), np.int64), np.zeros(0, bool)), nodes.of_tracklet),
+        tracklets.video[nodes.representative],
+        1 << 30,
+    )
+    clarity, visits = {}, []
+    for skip in module._SKIPS:
+        group = linking.clusters(normalize(linking.centers, linking.neighbors, skip), 4.0).group
+        visits.append(np.mean(np.bincount(group)[group]))
+        if skip == 2 or skip <= 3 * (visits[-1] - 1):
+            clarity[skip] = mean_silhouette(linking.centers, linking.neighbors, group, linking.place)
+    assert visits == sorted(visits)
+    assert linking.clearest() == max(clarity, key=clarity.__getitem__)

@@ -67,3 +67,26 @@ def tree(z, least, cannot_link=()):
                 barred[mine] |= barred.pop(gone)
         total.pop((a, b)), barred.pop((a, b))
         clusters[a] += clusters.pop(b)
+
+
+def near_groups(near, size):
+    """Groups join that of their nearest neighbour, until there are `size` nodes in each on average.
+
+    Args:
+        near: The neighbours of each node and their similarities, the nearest first.
+        size: The average.
+    """
+    groups = [{i} for i in range(len(near))]
+    while len(near) < size * len(groups):
+        best = []
+        for group in groups:
+            outside = [(-c, i, place) for i in group for place, (j, c) in enumerate(near[i]) if j not in group]
+            best += [(i, near[i][place][0]) for _, i, place in sorted(outside)[:1]]
+        before = len(groups)
+        for a, b in best:
+            one, other = (next(group for group in groups if node in group) for node in (a, b))
+            if one is not other:
+                groups = [group for group in groups if group is not one and group is not other] + [one | other]
+        if len(groups) == before:
+            break
+    return {frozenset(group) for group in groups}

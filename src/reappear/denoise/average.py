@@ -60,7 +60,8 @@ def average_linkage(
     Args:
         similarities: Of any two nodes.
         links: Must hold every pair of nodes with a similarity of `least` or more; other pairs do no harm. Two clusters
-            whose mean is `least` have such a pair, so these are all that need to be compared.
+            whose mean is `least` have such a pair, so these are all that need to be compared. Similarities of two nodes
+            are those of the distances of `links`, of clusters those of `similarities`.
         least: Smallest mean similarity of clusters that merge.
         constraint: Nodes that must not come into one cluster.
 
@@ -93,7 +94,8 @@ class _Clusters:
         if constraint is not None:
             self._cannot, self._why = constraint.nodes
         self._a, self._b, self._best = (x.astype(np.int32) for x in (links.first, links.second, np.arange(len(links))))
-        self._value = self._total = self._sums(self._a, self._b)
+        cosine = 1 - links.distance.astype(np.float64)
+        self._value = self._total = similarities.of(links.first, links.second, cosine)
         self._kept = [np.zeros(0, np.int64)]
         self._similarity = [np.zeros(0)]
         self._sizes: list[Int[np.ndarray, "m 2"]] = [np.zeros((0, 2), np.int64)]

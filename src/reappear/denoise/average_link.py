@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet
+from reappear.core import LOCAL, Assignment, Engine, SettingsError, TrackletSet, thread_map
 
 from .approximate import Approximate, approximate_neighbors
 from .average import Similarities, average_linkage
 from .constraints import CannotLink, Constraint
-from .joining import Merged
+from .joining import Merged, components
+from .linking import read
 from .links import Links
 from .neighbors import Neighbors, nearest_neighbors
 from .nodes import Nodes
@@ -30,7 +31,9 @@ FEWEST = 35
 
 _SKIPS = (2, 3, 4, 6, 8, 11, 15, 20, 26, 32)
 _SKIPPED_PER_VISIT = 3
-_STRETCH = 20_000
+_LOOKED_AT = 20_000  # nodes among which the number to skip is chosen
+_GROUP = 50
+_ROWS = 4096
 
 
 def average_link(
@@ -57,7 +60,8 @@ def average_link(
     4. How sure each merge is, is read off the clusters that were left apart (`link_probability`).
 
     A neighbourhood must not be full of visits of the same person, so its nearest nodes are left out: as many as make
-    clusters clearest between places (`mean_silhouette`), but at most three for each other visit found.
+    clusters clearest between places (`mean_silhouette`), but at most three for each other visit found. Of 40,000 nodes
+    and more this is judged by some 20,000, in groups of near ones.
 
     Args:
         tracklets: All crops.
@@ -106,7 +110,7 @@ def average_link(
         nodes.centers, neighbors, least, Constraint(cannot_link, nodes.of_tracklet), places, engine.memory_bytes
     )
     if skip is None:
-        skip = linking.part(cannot_link, nodes.of_tracklet, radius).clearest()
+        skip = linking.part(cannot_link, nodes.of_tracklet).clearest()
     made = linking.joined(skip, precision)
     if trace is not None:
         trace.skipped[STAGE] = skip
@@ -125,19 +129,17 @@ class _Linking:
     place: Int[np.ndarray, " n"]
     memory_bytes: int
 
-    def part(self, cannot_link: CannotLink, node: Int[np.ndarray, " t"], radius: int | None) -> "_Linking":
-        """A stretch of nodes from the middle of many within a sliding range, which is like all of them; else all."""
-        count, length = len(self.centers), max(_STRETCH, 10 * (radius or 0))
-        if radius is None or count < 2 * length:
+    def part(self, cannot_link: CannotLink, node: Int[np.ndarray, " t"]) -> "_Linking":
+        """Some of many nodes, which are like all of them: groups of near ones, evenly spread; else all."""
+        step = len(self.centers) // _LOOKED_AT
+        if step < 2:
             return self
-        some = slice((count - length) // 2, (count + length) // 2)
-        index = self.neighbors.index[some] - some.start
-        inside = (index >= 0) & (index < length)
-        here = Neighbors(np.where(inside, index, -1), np.where(inside, self.neighbors.cosine[some], -np.inf))
-        mine = np.where((node >= some.start) & (node < some.stop), node - some.start, -1)
-        return _Linking(
-            self.centers[some], here, self.least, Constraint(cannot_link, mine), self.place[some], self.memory_bytes
-        )
+        some = np.flatnonzero(_near_groups(self.neighbors) % step == 0)
+        number = np.full(len(self.centers) + 1, -1, np.int32)  # the last is that of no node
+        number[some] = np.arange(len(some))
+        here = Neighbors(number[self.neighbors.index[some]], self.neighbors.cosine[some])
+        constraint = Constraint(cannot_link, number[node])
+        return _Linking(read(self.centers, some), here, self.least, constraint, self.place[some], self.memory_bytes)
 
     def clusters(self, similarities: Similarities, least: float) -> Merged:
         links = similar_pairs(similarities, self.neighbors, least, self.memory_bytes)
@@ -159,16 +161,49 @@ class _Linking:
 
         People who come back often fill their own neighbourhoods, so that few of their visits are found unless many
         neighbours are skipped; and the more are skipped, the more people are put together. So it is the number that
-        makes the clearest clusters, of those that are at most `_SKIPPED_PER_VISIT` for each other visit found.
+        makes the clearest clusters, of those that are at most `_SKIPPED_PER_VISIT` for each other visit found. Fewer
+        never find more visits, so numbers that are too large by what a larger one found are not tried.
         """
         clarity: dict[int, float] = {}
-        for skip in _SKIPS:
+        most = float(_SKIPS[-1])
+        for skip in reversed(_SKIPS):
+            if skip > max(most, _SKIPS[0]):
+                continue
             group = self.clusters(normalize(self.centers, self.neighbors, skip), self.least).group
             size = np.bincount(group)
             visits = (size**2).sum() / size.sum()  # in the cluster of a node
-            if not clarity or _SKIPPED_PER_VISIT * (visits - 1) >= skip:
+            most = _SKIPPED_PER_VISIT * (visits - 1)
+            if skip <= max(most, _SKIPS[0]):
                 clarity[skip] = mean_silhouette(self.centers, self.neighbors, group, self.place)
-        return max(clarity, key=clarity.__getitem__)
+        return max(sorted(clarity), key=clarity.__getitem__)
+
+
+def _near_groups(neighbors: Neighbors) -> Int[np.ndarray, " n"]:
+    """Groups of some `_GROUP` near nodes or more: each group joins that of its nearest neighbour (Borůvka 1926).
+
+    Returns:
+        The group of each node, numbered from 0 in the order of their first nodes.
+    """
+    count = groups = len(neighbors.index)
+    group = np.arange(count)
+
+    def outside(begin: int) -> Int[np.ndarray, "m 2"]:
+        """Nodes with neighbours in other groups, and the place of the nearest of these among their neighbours."""
+        index = neighbors.index[begin : begin + _ROWS]
+        other = (index >= 0) & (group[index] != group[begin : begin + _ROWS, None])
+        row = np.flatnonzero(other.any(axis=1))
+        return np.stack([row + begin, other[row].argmax(axis=1)], axis=1)
+
+    while count < _GROUP * groups:
+        node, place = np.concatenate(list(thread_map(outside, range(0, count, _ROWS)))).T
+        own, other = group[node], group[neighbors.index[node, place]]
+        order = np.lexsort((-neighbors.cosine[node, place], own))
+        nearest = order[np.unique(own[order], return_index=True)[1]]
+        joined = components(groups, Links(own[nearest], other[nearest], np.zeros(len(nearest))))
+        group, before, groups = joined[group], groups, int(joined.max()) + 1
+        if groups == before:
+            break
+    return group
 
 
 def _rows_of(some: Links, links: Links, count: int) -> Int[np.ndarray, " k"]:

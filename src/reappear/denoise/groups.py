@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from reappear.core import LOCAL, Engine, InputError, lengths_to_offsets, offsets_to_owner
 
-_BLOCK_BYTES = 32 << 20
+_BLOCK_BYTES = 4 << 20  # of more, memory is given back and asked for anew each time
 _ROWS = 4096  # read at a time; of a mapped file each may bring 64 KB into memory, which then goes again
 
 

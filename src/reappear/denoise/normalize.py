@@ -7,7 +7,7 @@ similarity is compared with those to the nearest others, the cohort, who are mos
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import SettingsError
+from reappear.core import SettingsError, thread_map
 
 from .average import Similarities
 from .groups import add_rows, release_pages, row_slices, to_unit
@@ -65,12 +65,16 @@ def normalize(centers: Float[np.ndarray, "n d"], neighbors: Neighbors, skip: int
     """
     count = len(centers)
     mean, deviation = np.full(count, _NEVER), np.full(count, _LEAST_DEVIATION)
-    for begin in range(0, count, _ROWS):
+
+    def few(begin: int) -> None:
         some = slice(begin, begin + _ROWS)
         middle, width = cohort_statistics(neighbors.cosine[some], skip)
         enough = np.isfinite(middle)
         mean[some][enough] = middle[enough]
         deviation[some][enough] = width[enough]
+
+    for _ in thread_map(few, range(0, count, _ROWS)):
+        pass
     return Similarities(centers, mean, deviation)
 
 
@@ -106,16 +110,20 @@ def similar_pairs(similarities: Similarities, neighbors: Neighbors, least: float
         SettingsError: They would not fit in memory.
     """
     count, most = len(similarities), max(1, memory_bytes // PAIR_BYTES)
-    keys, distances, total = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], 0
-    for begin in range(0, count, _ROWS):
+
+    def few(begin: int) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         index, cosine = neighbors.index[begin : begin + _ROWS], neighbors.cosine[begin : begin + _ROWS]
         row, column = np.nonzero(index >= 0)
         first, second, inner = row + begin, index[row, column].astype(np.int64), cosine[row, column]
         kept = similarities.of(first, second, inner.astype(np.float64)) >= least - _SLACK
         first, second = first[kept], second[kept]
-        keys.append(np.minimum(first, second) * count + np.maximum(first, second))
-        distances.append(np.maximum(1 - inner[kept], 0))
-        total += len(first)
+        return np.minimum(first, second) * count + np.maximum(first, second), np.maximum(1 - inner[kept], 0)
+
+    keys, distances, total = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], 0
+    for key, distance in thread_map(few, range(0, count, _ROWS)):
+        keys.append(key)
+        distances.append(distance)
+        total += len(key)
         if total > 2 * most:  # a pair is found once or twice
             raise SettingsError(
                 f"z: more than {most:,} pairs of nodes are {least:.3g} or more alike and would not fit in memory; "

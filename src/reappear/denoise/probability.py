@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq, minimize
 
+from reappear.core import thread_map
+
 from .average import Similarities, sums_between
 from .constraints import Constraint
 from .groups import Groups
@@ -93,8 +95,8 @@ def _left_apart(
     """All pairs of groups with two nodes of similarity 0 or more; of many groups, those of a sample."""
     groups = Groups.of(group, int(group.max(initial=-1)) + 1)
     count, step = len(groups), -(-len(groups) // _LOOKED_AT)
-    keys = [np.zeros(0, np.int64)]
-    for begin in range(0, len(group), _ROWS):
+
+    def few(begin: int) -> Int[np.ndarray, " m"]:
         index, cosine = neighbors.index[begin : begin + _ROWS], neighbors.cosine[begin : begin + _ROWS]
         row, column = np.nonzero(index >= 0)
         first, second = row + begin, index[row, column].astype(np.int64)
@@ -102,7 +104,9 @@ def _left_apart(
         some = (low != high) & (low % step == 0)
         first, second, inner = first[some], second[some], cosine[row[some], column[some]].astype(np.float64)
         alike = similarities.of(first, second, inner) >= 0
-        keys.append(np.unique(low[some][alike] * count + high[some][alike]))
+        return np.unique(low[some][alike] * count + high[some][alike])
+
+    keys = [np.zeros(0, np.int64), *thread_map(few, range(0, len(group), _ROWS))]
     key = np.unique(np.concatenate(keys))
     forbidden = np.sort(group[constraint.nodes[0]], axis=1)
     key = key[~np.isin(key, forbidden[:, 0] * count + forbidden[:, 1])]
