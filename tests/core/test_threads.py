@@ -1,3 +1,4 @@
+import importlib
 import multiprocessing
 import os
 import threading
@@ -10,7 +11,9 @@ from reappear.core import thread_map
 
 
 def blas_threads():
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    """Not of the library in faiss, which has a number for each thread."""
+    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return {library["num_threads"] for library in blas if "faiss" not in library["filepath"]}
 
 
 @pytest.fixture(params=[1, 3])
@@ -47,6 +50,7 @@ def test_items_run_in_parallel_with_one_blas_thread_each():
 
 
 def test_thread_map_can_be_nested(threads):
+    importlib.import_module("faiss")  # its BLAS does not take the limit for one thread from another
     sums = thread_map(lambda item: sum(thread_map(lambda inner: item * inner, range(5))), range(8))
     assert list(sums) == [10 * item for item in range(8)]
     assert blas_threads() == {threads}

@@ -1,8 +1,9 @@
 """Threads around BLAS instead of inside it."""
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
@@ -25,7 +26,7 @@ def thread_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """
     blas = _blas()
     threads = max((library.num_threads for library in blas.lib_controllers), default=1)
-    if threads == 1:
+    if threads == 1 or _here.busy or (isinstance(items, Sized) and len(items) < 2):
         yield from map(function, items)
         return
     pool = _pool(threads)
@@ -51,7 +52,14 @@ def _blas() -> ThreadpoolController:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Started once, which takes milliseconds too."""
-    return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(threads, initializer=lambda: setattr(_here, "busy", True))
+
+
+class _Here(threading.local):
+    busy = False  # true in threads of a pool: one that waited for others of its pool might wait for ever
+
+
+_here = _Here()
 
 
 if hasattr(os, "register_at_fork"):
