@@ -1,4 +1,4 @@
-"""What a GPU does in each part of the work, against bars: colours of views, loss, step, ranking, all pairs, neighbours.
+"""What a GPU does in each part of the work, against bars: views, loss, step, ranking, pairs, neighbours, identities.
 
     python benchmarks/device.py                      # 7 minutes at most
     python benchmarks/device.py --parts loss colours
@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import average
 import identity_loss
 import linking
 import measure
@@ -224,6 +225,13 @@ def neighbors(device: torch.device, small: bool) -> Figures:
     }
 
 
+def identities(device: torch.device, small: bool) -> Figures:
+    """From 250,000 vectors to identities by average linkage, with the neighbours of all pairs."""
+    count, products = 3000 if small else linking.GPU, TorchProducts(str(device))
+    average.to_identities(count, products)  # warms up
+    return {**average.to_identities(count, products), "peak_mb": peak_mb(device)}
+
+
 PARTS: dict[str, tuple[Callable[[torch.device, bool], Figures], int]] = {  # and seconds at most
     "ceilings": (ceilings, 30),
     "colours": (colours, 30),
@@ -232,6 +240,7 @@ PARTS: dict[str, tuple[Callable[[torch.device, bool], Figures], int]] = {  # and
     "ranking": (rank_gallery, 60),
     "pairs": (pairs, 60),
     "neighbors": (neighbors, 90),
+    "identities": (identities, 120),
 }
 
 
@@ -257,8 +266,9 @@ def bars(figures: Figures) -> Iterator[tuple[str, float, float]]:
             0,
         )
     if "seconds" in figures.get("neighbors", {}):
-        yield "neighbours of 250,000, s", figures["neighbors"]["seconds"], 5.0
         yield "neighbours: other than the processor's", not figures["neighbors"]["same_as_the_processor"], 0
+    if "seconds" in figures.get("identities", {}):
+        yield "from vectors to identities of 250,000, s", figures["identities"]["seconds"], 5.0
 
 
 def run_part(name: str, flags: list[str]) -> Figures:

@@ -1,6 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from reappear.core import LOCAL
 from reappear.denoise import groups
@@ -39,3 +43,23 @@ def test_reading_all_rows_gives_the_matrix(monkeypatch):
     matrix = np.arange(20, dtype=np.float32).reshape(5, 4)
     assert groups.rows_of(matrix, np.arange(5), LOCAL) is matrix
     assert np.array_equal(groups.rows_of(matrix, np.array([0, 1, 3, 4]), LOCAL), matrix[[0, 1, 3, 4]])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=40), st.integers(1, 12), st.sampled_from([1, 3]))
+def test_centroids_and_sums_do_not_depend_on_blocks_or_threads(owner, rows, threads):
+    x = np.random.default_rng(len(owner)).normal(size=(len(owner), 3)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    owner = np.array(owner)
+    sums = np.array([x[owner == group].sum(axis=0, dtype=float) for group in range(9)])
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(threads, "blas"):
+        patch.setattr(groups, "_BLOCK_BYTES", 4 * 3 * rows)
+        centers = groups.centroids(x, groups.Groups.of(owner, 9))
+        added = np.ones((9, 3))
+        groups.add_rows(added, owner, x)
+        distance = groups.distance_to_own(x, groups.Groups.of(owner, 9), centers)
+    assert np.allclose(centers, np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0), atol=1e-6)
+    assert np.allclose(added, 1 + sums, atol=1e-6)
+    order = np.argsort(owner, kind="stable")
+    assert np.allclose(distance, 1 - (x[order] * centers[owner[order]]).sum(axis=1), atol=1e-6)

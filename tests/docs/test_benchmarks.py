@@ -44,6 +44,7 @@ def test_every_part_runs_at_small_sizes() -> None:
         "peak memory",
         "all pairs",
         "neighbours",
+        "identities",
     ):
         assert any(row in line and ("<=" in line or ">" in line) for line in done.stdout.splitlines()), row
     assert '"same_components_as_the_processor": true' in done.stdout

@@ -1,15 +1,18 @@
 """Crops by the tracklet or identity that holds them, read in bounded blocks and never copied whole."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from reappear.core import LOCAL, Engine, InputError, lengths_to_offsets, offsets_to_owner
+from reappear.core import LOCAL, Engine, InputError, lengths_to_offsets, offsets_to_owner, thread_map
+
+T = TypeVar("T")
 
 _BLOCK_BYTES = 4 << 20  # of more, memory is given back and asked for anew each time
 _ROWS = 4096  # read at a time; of a mapped file each may bring 64 KB into memory, which then goes again
@@ -75,14 +78,20 @@ def release_pages(matrix: Float[np.ndarray, "n d"]) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def _blocks(
-    embeddings: Float[np.ndarray, "all d"], groups: Groups
-) -> Iterator[tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m d"]]]:
-    """The owner of each row and the row itself, block by block in the order of the groups."""
+def _each_block(
+    embeddings: Float[np.ndarray, "all d"],
+    groups: Groups,
+    work: Callable[[Int[np.ndarray, " m"], Float[np.ndarray, "m d"]], T],
+) -> Iterator[T]:
+    """What is made of the owner of each row and the row itself, block by block in the order of the groups."""
     owner = offsets_to_owner(groups.offsets)
     step = max(1, _BLOCK_BYTES // (4 * max(1, embeddings.shape[1])))
-    for begin in range(0, len(owner), step):
-        yield owner[begin : begin + step], read_unit(embeddings, groups.rows[begin : begin + step])
+
+    def read(begin: int) -> T:
+        some = slice(begin, begin + step)
+        return work(owner[some], read_unit(embeddings, groups.rows[some]))
+
+    return thread_map(read, range(0, len(owner), step))
 
 
 def centroids(
@@ -94,17 +103,41 @@ def centroids(
     out, have a row of zeros: at distance 1 from everything.
     """
     total = engine.zeros(len(groups), embeddings.shape[1])
-    for owner, x in _blocks(embeddings, groups):
-        add_rows(total, owner, x)
+
+    def few(
+        owner: Int[np.ndarray, " m"], x: Float[np.ndarray, "m d"]
+    ) -> tuple[Int[np.ndarray, " h"], Float[np.ndarray, "h d"]]:
+        """Writes the sums of all but the first and the last group, which go on in the blocks beside this one."""
+        here, part = sum_rows(owner, x)
+        total[here[1:-1]] = part[1:-1]
         release_pages(total)
+        ends = [0, -1][: len(here)]
+        return here[ends], part[ends]
+
+    for here, part in _each_block(embeddings, groups, few):
+        total[here] += part
     return to_unit(total)
 
 
-def add_rows(sums: Float[np.ndarray, "g d"], owner: Int[np.ndarray, " m"], rows: Float[np.ndarray, "m d"]) -> None:
-    """Adds each row to the sum of its owner."""
+def sum_rows(
+    owner: Int[np.ndarray, " m"], rows: Float[np.ndarray, "m d"]
+) -> tuple[Int[np.ndarray, " h"], Float[np.ndarray, "h d"]]:
+    """The owners there are, and the sum of the rows of each."""
     here, place = np.unique(owner, return_inverse=True)
     pick = csr_array((np.ones(len(owner)), (place, np.arange(len(owner)))), shape=(len(here), len(owner)))
-    sums[here] += pick @ rows
+    return here, pick @ rows
+
+
+def add_rows(sums: Float[np.ndarray, "g d"], owner: Int[np.ndarray, " n"], rows: Float[np.ndarray, "n d"]) -> None:
+    """Adds each row to the sum of its owner."""
+
+    def few(some: slice) -> tuple[Int[np.ndarray, " h"], Float[np.ndarray, "h d"]]:
+        part = sum_rows(owner[some], rows[some])
+        release_pages(rows)
+        return part
+
+    for here, part in thread_map(few, row_slices(rows)):
+        sums[here] += part
 
 
 def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engine: Engine) -> Float[np.ndarray, "m d"]:
@@ -121,30 +154,36 @@ def rows_of(matrix: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], engin
 
 def to_unit(sums: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g d"]:
     """Sums of unit rows scaled to unit length, in place; those that cancel out become zero."""
-    for some in row_slices(sums):
+
+    def few(some: slice) -> None:
         rows = sums[some]
         norms = np.sqrt(np.einsum("gd,gd->g", rows, rows))[:, None]
         np.divide(rows, norms, out=rows, where=norms > 1e-5)
         rows[norms[:, 0] <= 1e-5] = 0
         release_pages(sums)
+
+    for _ in thread_map(few, row_slices(sums)):
+        pass
     return sums
 
 
-def row_slices(matrix: Float[np.ndarray, "n d"]) -> Iterator[slice]:
+def row_slices(matrix: Float[np.ndarray, "n d"]) -> list[slice]:
     """Cuts rows into blocks of bounded size."""
     step = max(1, _BLOCK_BYTES // (4 * max(1, matrix.shape[1])))
-    return (slice(begin, begin + step) for begin in range(0, len(matrix), step))
+    return [slice(begin, begin + step) for begin in range(0, len(matrix), step)]
 
 
 def distance_to_own(
     embeddings: Float[np.ndarray, "all d"], groups: Groups, centers: Float[np.ndarray, "g d"]
 ) -> Float[np.ndarray, " n"]:
     """Cosine distance of each row of `groups.rows` to the centroid of its group."""
-    out = []
-    for owner, x in _blocks(embeddings, groups):
-        out.append(1 - np.einsum("md,md->m", x, centers[owner]))
+
+    def few(owner: Int[np.ndarray, " m"], x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
+        distance = 1 - np.einsum("md,md->m", x, centers[owner])
         release_pages(centers)
-    return np.concatenate([np.zeros(0, np.float32), *out])
+        return np.asarray(distance)
+
+    return np.concatenate([np.zeros(0, np.float32), *_each_block(embeddings, groups, few)])
 
 
 def usable_rows(embeddings: Float[np.ndarray, "n d"], rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " _"]:

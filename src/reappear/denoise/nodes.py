@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from reappear.core import LOCAL, Assignment, Engine, TrackletSet
 
 from .constraints import CannotLink, Constraint
-from .groups import Groups, add_rows, centroids, release_pages, renumber, row_slices, rows_of, to_unit
+from .groups import Groups, add_rows, centroids, renumber, rows_of, to_unit
 from .guard import Diameter, weak
 from .joining import Joined, join
 from .links import Links
@@ -58,9 +58,7 @@ class Nodes:
         if len(held) == len(representative):
             return cls(node, representative, means)
         total = engine.zeros(len(representative), means.shape[1])
-        for some in row_slices(means):
-            add_rows(total, node[held[some]], means[some])
-            release_pages(means)
+        add_rows(total, node[held], means)
         return cls(node, representative, to_unit(total))
 
     def joined(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from reappear.core import SettingsError, thread_map
 
 from .average import Similarities
-from .groups import add_rows, release_pages, row_slices, to_unit
+from .groups import add_rows, release_pages, row_slices, sum_rows, to_unit
 from .links import Links
 from .neighbors import Neighbors
 
@@ -23,7 +23,7 @@ PRIOR = 4.0
 _FEWEST = 5  # of a cohort; a node with fewer is linked to none
 _LEAST_DEVIATION = 1e-3
 _NEVER = 2.0  # more than any similarity
-_ROWS = 4096
+_ROWS = 1024
 _LOOKED_AT = 20_000
 
 PAIR_BYTES = 128
@@ -42,15 +42,17 @@ def center_by_place(centers: Float[np.ndarray, "n d"], place: Int[np.ndarray, " 
         place: The video or camera of each, numbered from 0.
     """
     total = np.zeros((int(place.max(initial=-1)) + 1, centers.shape[1]))
-    for some in row_slices(centers):
-        add_rows(total, place[some], centers[some])
-        release_pages(centers)
+    add_rows(total, place, centers)
     size = np.bincount(place, minlength=len(total))[:, None]
     mean = (total + PRIOR * total.sum(axis=0) / max(1, len(centers))) / (size + PRIOR)
-    for some in row_slices(centers):
+
+    def less(some: slice) -> None:
         rows = centers[some]
         rows -= np.where(rows.any(axis=1, keepdims=True), mean[place[some]], 0).astype(np.float32)
         release_pages(centers)
+
+    for _ in thread_map(less, row_slices(centers)):
+        pass
     to_unit(centers)
 
 
@@ -163,8 +165,12 @@ def mean_silhouette(
     members = np.flatnonzero(number[cluster] >= 0)
     visits, visit = np.unique(number[cluster[members]] * places + place[members], return_inverse=True)
     total = np.zeros((len(visits), centers.shape[1]), np.float32)
-    for begin in range(0, len(members), _ROWS):
-        add_rows(total, visit[begin : begin + _ROWS], centers[members[begin : begin + _ROWS]])
+
+    def summed(begin: int) -> tuple[Int[np.ndarray, " h"], Float[np.ndarray, "h d"]]:
+        return sum_rows(visit[begin : begin + _ROWS], centers[members[begin : begin + _ROWS]])
+
+    for here, part in thread_map(summed, range(0, len(members), _ROWS)):
+        total[here] += part
     size = np.bincount(visit)
     whole = np.zeros((len(named), centers.shape[1]), np.float32)
     add_rows(whole, visits // places, total)
@@ -181,12 +187,12 @@ def mean_silhouette(
         inner = np.einsum("md,md->m", x, whole[of] - np.where(here[:, None], total[row], 0))
         return inner / np.maximum(left, 1), left
 
-    out = 0.0
-    for begin in range(0, len(nodes), _ROWS):
+    def few(begin: int) -> float:
         some, beside = nodes[begin : begin + _ROWS], near[begin : begin + _ROWS]
         x, at = centers[some], place[some]
         own, left = elsewhere(x, number[cluster[some]], at)
         rest, _ = elsewhere(x, number[cluster[beside]], at)
         silhouette = (own - rest) / np.maximum(1 - np.minimum(own, rest), 1e-6)
-        out += float(silhouette[left > 0].sum())
-    return out / max(1, len(range(0, count, max(1, count // _LOOKED_AT))))
+        return float(silhouette[left > 0].sum())
+
+    return sum(thread_map(few, range(0, len(nodes), _ROWS))) / max(1, len(range(0, count, max(1, count // _LOOKED_AT))))
