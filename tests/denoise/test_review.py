@@ -18,7 +18,7 @@ from reappear.denoise.constraints import is_reliable
 from reappear.denoise.joining import components
 from reappear.denoise.links import Links
 
-from .worlds import at, gaussian, tracklet_set
+from .worlds import at, check_links, gaussian, tracklet_set
 
 few = settings(max_examples=60, deadline=None)
 
@@ -192,12 +192,31 @@ class TestProperties:
         assert (identity[cannot_link.pairs[:, 0]] != identity[cannot_link.pairs[:, 1]])[
             held[cannot_link.pairs].all(axis=1)
         ].all()
-        table = trace.link_columns()
-        links = Links(table["first"], table["second"], np.zeros(len(table["first"]), np.float32))
-        assert (identity[links.first] == identity[links.second]).all()
-        assert len(links) == held.sum() - len(np.unique(identity[held]))  # a spanning forest
+        check_links(made, trace.link_columns())
         refused = trace.refused_columns()
         assert set(refused["reason"]) <= ({"review", "seen together"} if constraints else {"review"})
+
+    @few
+    @given(st.data(), st.integers(0, 1000), st.booleans(), st.booleans())
+    def test_identities_are_parted_only_where_required(self, data, seed, constraints, traced):
+        tracklets, _ = gaussian(seed, people=3, videos=3, spread=0.8, share=1.0)
+        start = np.random.default_rng(seed).uniform(0, 20, len(tracklets))
+        tracklets = tracklet_set(tracklets.embeddings, np.diff(tracklets.offsets), tracklets.video, start, start + 5)
+        found = constraints_of(tracklets, *data.draw(logs(len(tracklets))))
+        trace = Trace()
+        before = cross_video(tracklets, Assignment.untouched(tracklets), sigma_drm=0.3, trace=trace)
+        before = reject(before, found, trace)
+        overlap = 1.0 if constraints else None
+        after = apply_review(tracklets, before, review=found, overlap=overlap, trace=trace if traced else None)
+        cannot_link = found.cannot_link(tracklets, is_reliable(tracklets, before.tracklet), overlap).pairs
+        required = {frozenset(after.identity[pair].tolist()) for pair in cannot_link}
+        held = np.flatnonzero(before.identity >= 0).tolist()
+        for a in held:
+            for b in held:
+                if before.identity[a] == before.identity[b] and after.identity[a] != after.identity[b]:
+                    assert frozenset(after.identity[[a, b]].tolist()) in required
+        if traced:
+            check_links(after, trace.link_columns())
 
 
 class TestStages:
@@ -231,8 +250,47 @@ class TestStages:
     def test_identities_without_links_stay_together_where_allowed(self):
         four = world(0, 90, 180, 270)
         given = Assignment(np.arange(4), np.array([0, 0, 0, 0]))
-        after = apply_review(four, given, review=constraints_of(four, ("split", (3,), (0, 1, 2))), overlap=None)
-        assert after.identity.tolist() == [0, 0, 0, 1]
+        for split, expected in [(3, [0, 0, 0, 1]), (1, [0, 1, 0, 0])]:
+            others = tuple({0, 1, 2, 3} - {split})
+            found = constraints_of(four, ("split", (split,), others))
+            for trace in (None, Trace()):
+                after = apply_review(four, given, review=found, overlap=None, trace=trace)
+                assert after.identity.tolist() == expected
+
+    @pytest.mark.parametrize("leaves", [("different", "different"), ("split",), ("reject",)])
+    def test_tracklets_linked_through_one_that_leaves_stay_one_person(self, leaves):
+        """0 and 1 are in one identity through 2."""
+        three = world(0, 8, 4)
+        trace = Trace()
+        before = cross_video(three, Assignment.untouched(three), sigma_drm=0.004, trace=trace)
+        assert before.identity.tolist() == [0, 0, 0]
+        assert 2 in trace.joins().second
+        log = {
+            ("different", "different"): (("different", 0, 2), ("different", 1, 2)),
+            ("split",): (("split", (2,), (0, 1)),),
+            ("reject",): (("reject", 2),),
+        }[leaves]
+        found = constraints_of(three, *log)
+        rejected = reject(before, found, trace)
+        after = apply_review(three, rejected, review=found, overlap=None, trace=trace)
+        assert after.identity.tolist() == [0, 0, -1 if leaves == ("reject",) else 1]
+        links = trace.link_columns()
+        assert list(zip(links["stage"], links["first"], links["second"], strict=True)) == [("carried-over", 0, 1)]
+        assert np.isnan(links["distance"]).all()
+        assert (trace.refused_columns()["distance"] < 1).all()
+
+    def test_carried_over_link_is_the_first_to_go(self):
+        """0 and 1 were linked through 2, 1 and 3 are at a distance; when 0 is not 3, it is 0 that leaves."""
+        four = world(0, 8, 4, 12)
+        trace = Trace()
+        before = cross_video(four, Assignment.untouched(four), sigma_drm=0.004, trace=trace)
+        log = [("different", 0, 2), ("different", 1, 2)]
+        once = apply_review(four, before, review=constraints_of(four, *log), overlap=None, trace=trace)
+        assert once.identity.tolist() == [0, 0, 1, 0]
+        found = constraints_of(four, *log, ("different", 0, 3))
+        twice = apply_review(four, once, review=found, overlap=None, trace=trace)
+        assert twice.identity.tolist() == [0, 1, 2, 1]
+        assert trace.link_columns()["stage"].tolist() == ["cross-video"]
 
     def test_apply_review_is_idempotent(self):
         for seed in range(5):

@@ -71,7 +71,10 @@ def test_pair_probability_is_that_of_the_weakest_link_on_the_way(seed):
     decided = random.random(len(first)) < 0.1
     similarity[decided], sure[decided] = np.nan, np.nan
     links = {"first": np.array(first, int), "second": np.array(second, int)}
+    carried = random.random(len(first)) < 0.1
+    similarity[carried], sure[carried] = np.nan, np.nan
     links |= {"similarity": similarity, "probability": sure}
+    links["stage"] = np.where(carried, "carried-over", "average-link").astype(object)
     a, b = np.divmod(np.arange(count * count), count)
     found = pair_probability(a, b, identity, links).reshape(count, count)
     for i in range(count):
@@ -81,7 +84,7 @@ def test_pair_probability_is_that_of_the_weakest_link_on_the_way(seed):
             here = waiting.pop()
             for k in range(len(first)):
                 for there, other in ((first[k], second[k]), (second[k], first[k])):
-                    if there == here and other not in met:
+                    if there == here and other not in met and not carried[k]:
                         own = (np.inf, 1.0) if decided[k] else (similarity[k], sure[k])
                         met[other] = min(own, met[here], key=lambda link: link[0])
                         waiting.append(other)

@@ -43,6 +43,18 @@ def gaussian(seed, *, people=5, videos=2, width=6, spread=0.4, wrong=0.15, longe
     return tracklet_set(x, lengths, video), np.array(person)
 
 
+def check_links(assignment, links):
+    """The links are a spanning forest of the identities: each joins two groups, and then the groups are these."""
+    group = {int(t): {int(t)} for t in np.unique(assignment.tracklet[assignment.tracklet >= 0])}
+    for first, second in zip(links["first"].tolist(), links["second"].tolist(), strict=True):
+        assert group[first] is not group[second]
+        group[first] |= group[second]
+        for tracklet in group[first]:
+            group[tracklet] = group[first]
+    for tracklet, members in group.items():
+        assert members == set(np.flatnonzero(assignment.identity == assignment.identity[tracklet]).tolist())
+
+
 def duplicates(seed, width=3):
     """Crops from a handful of directions, so that ties and exact duplicates abound."""
     rng = np.random.default_rng(seed)

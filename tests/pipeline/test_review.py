@@ -18,6 +18,7 @@ from reappear.pipeline.review import ReviewTarget, review
 from reappear.pipeline.sheet import draw_sheet
 from reappear.pipeline.workspace import Workspace
 from reappear.store import read_decisions, read_identities, write_embeddings, write_table
+from tests.denoise.worlds import check_links
 
 from . import report_fixture
 
@@ -130,25 +131,30 @@ def test_other_log_file_can_be_used(work, tmp_path):
         decided(work, "other", review=str(tmp_path / "not.jsonl"))
 
 
-def test_later_round_splits_earlier_identities(work):
+def test_later_round_splits_earlier_identities(work, tmp_path):
     before = identity_of(work)
     inside = np.flatnonzero(before == largest(before)).tolist()
     links = read_identities(work.identities("before")).links
     ends = np.bincount(np.concatenate([links["first"], links["second"]]), minlength=len(before))
-    leaf = next(t for t in inside if ends[t] == 1)  # the others stay linked
-    review(work, "split", ReviewTarget([leaf], identities="before"))
-    found, _ = decided(work, start="before")
+    hub = max(inside, key=lambda t: ends[t])
+    others = [t for t in inside if t != hub]
+    assert ends[hub] > 1  # it links the others
+    review(work, "split", ReviewTarget([hub], identities="before"))
+    found, _ = decided(work, "later", start="before")
     after = found.assignment.identity
-    assert all(after[leaf] != after[t] for t in inside if t != leaf)
+    assert len(set(after[others])) == 1
+    assert after[hub] != after[others[0]]
     assert [stage["name"] for stage in found.report["stages"]] == [
         "identities so far",
         "parting",
         "cross-video",
         "review",
     ]
-    assert (after[found.links["first"]] == after[found.links["second"]]).all()
-    held = np.unique(found.assignment.tracklet[found.assignment.tracklet >= 0])
-    assert len(found.links["first"]) == len(held) - found.assignment.identities
+    check_links(found.assignment, found.links)
+    text = format_explanation(explain(work, identities="later", tracklet=others[0]))
+    assert text.count("  carried-over") == (found.links["stage"] == "carried-over").sum() > 0
+    page = report([work], tmp_path / "page", ReportSettings(identities=60, projected=0))
+    assert '<div class="link">carried over <span>to tracklet' in page.read_text()
 
 
 def test_contradictions_are_reported(work, capsys):

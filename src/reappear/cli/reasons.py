@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reappear.core import counted
+from reappear.denoise.trace import CARRIED_OVER
 from reappear.pipeline.explain import Explanation
 
 _MOST = 20  # lines of one kind
@@ -75,7 +76,7 @@ def _tree(why: Explanation) -> list[str]:
             if node in seen:
                 continue
             seen.add(node)
-            by = "" if link is None else f"  {_distance(link['distance'])}{_similarity(link)}  {link['stage']}"
+            by = "" if link is None else f"  {_evidence(link)}  {link['stage']}"
             lines.append(f"  {branch}{node}{by}")
             below = [(other, by_which) for other, by_which in near[node] if other not in seen]
             for place, (other, by_which) in enumerate(reversed(below)):  # the last one first
@@ -95,11 +96,13 @@ def _format_refused(row: dict[str, Any]) -> str:
     return f"{row['first']} – {row['second']}  {_distance(row['distance'])}  {row['stage']}, {where}: {why}"
 
 
-def _similarity(link: dict[str, Any]) -> str:
+def _evidence(link: dict[str, Any]) -> str:
+    if link["stage"] == CARRIED_OVER:
+        return "linked through a tracklet that left"
     if link["similarity"] is None:
-        return ""
+        return _distance(link["distance"])
     sure = "" if link["probability"] is None else f"  {link['probability']:.0%} sure"
-    return f"  z {link['similarity']:.1f}{sure}"
+    return f"{_distance(link['distance'])}  z {link['similarity']:.1f}{sure}"
 
 
 def _format_left(row: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise, product
 
 import numpy as np
@@ -17,7 +17,7 @@ from .links import Links
 from .trace import Trace
 
 STAGE = "review"
-_DECIDED, _UNRECORDED = np.float32(-1), np.float32(3)  # outside of all distances
+_DECIDED = np.float32(-1)  # less than any distance
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,11 @@ def reject(assignment: Assignment, review: ReviewConstraints, trace: Trace | Non
         nowhere = np.full(len(gone), -1, np.int64)
         trace.add_moves(STAGE, gone, owner[gone], nowhere, np.full(len(gone), np.nan, np.float32))
     owner[gone] = -1
-    return Assignment(owner, assignment.identity)
+    held = np.bincount(owner[owner >= 0], minlength=len(assignment.identity)) > 0
+    identity = renumber(np.where(held, assignment.identity, -1))
+    if trace is not None:
+        trace.connect(identity)
+    return Assignment(owner, identity)
 
 
 def apply_review(
@@ -205,8 +209,9 @@ def apply_review(
     """Merges and splits identities according to review decisions.
 
     "Same" tracklets are merged. An identity that then violates a cannot-link constraint is rebuilt: decisions first,
-    then its links from the shortest, except those that would violate the constraint. It runs after all stages that
-    link by distance, because the mean of a person seen from two sides is similar to neither.
+    then its links from the shortest, except those that would violate the constraint. Parts of it that nothing forbids
+    to be one stay one, also where they were linked through what is taken out. It runs after all stages that link by
+    distance, because the mean of a person seen from two sides is similar to neither.
 
     Args:
         tracklets: All crops.
@@ -214,27 +219,29 @@ def apply_review(
         review: The decisions.
         overlap: Seconds that two tracklets of one video must overlap to be simultaneous; None = no such constraint.
         unite: Whether to merge and split, or to split only.
-        trace: Provides the links of the identities. Records merges by decision, whose distance is NaN, and
-            drops unused links.
+        trace: Provides the links of the identities. Records merges by decision, whose distance is NaN, drops unused
+            links, and connects what is left of an identity (`Trace.connect`).
     """
     count = len(tracklets)
     held = np.bincount(assignment.tracklet[assignment.tracklet >= 0], minlength=count) > 0
+    of = np.where(held, assignment.identity, -1)
     same = np.sort(review.same[unite & held[review.same].all(axis=1)], axis=1)
     decided = Links(same[:, 0], same[:, 1], np.full(len(same), _DECIDED))
-    recorded = trace.joins() if trace is not None else Links.joined([])
-    of = assignment.identity
+    recorded = trace.joins() if trace is not None else _chains(of)
     recorded = recorded[(of[recorded.first] == of[recorded.second]) & (of[recorded.first] >= 0)]
-    links = _shortest(Links.joined([decided, recorded, _chains(of)]), count)
+    links = _shortest(Links.joined([decided, recorded]), count)
     cannot_link = review.cannot_link(tracklets, is_reliable(tracklets, assignment.tracklet), overlap)
     made = join(count, links, Constraint(cannot_link, np.where(held, np.arange(count), -1)))
+    made = replace(made, group=_rejoined(of, made.group, cannot_link))
+    identity = renumber(np.where(of >= 0, made.group, -1))
     if trace is not None:
-        kept = made.kept
-        by_decision = kept[kept.distance == _DECIDED]
-        trace.keep_links(kept[(kept.distance != _DECIDED) & (kept.distance != _UNRECORDED)], count)
-        nothing = np.full(len(by_decision), np.nan, np.float32)
-        trace.add_links(STAGE, by_decision.first, by_decision.second, nothing)
+        by_decision = made.kept.distance == _DECIDED
+        trace.keep_links(made.kept[~by_decision], count)
+        nothing = np.full(np.count_nonzero(by_decision), np.nan, np.float32)
+        trace.add_links(STAGE, made.kept.first[by_decision], made.kept.second[by_decision], nothing)
         trace.add_refused(STAGE, made, cannot_link, np.arange(count))
-    return Assignment(assignment.tracklet, renumber(np.where(of >= 0, made.group, -1)))
+        trace.connect(identity)
+    return Assignment(assignment.tracklet, identity)
 
 
 def _shortest(links: Links, count: int) -> Links:
@@ -244,8 +251,33 @@ def _shortest(links: Links, count: int) -> Links:
 
 
 def _chains(identity: Int[np.ndarray, " t"]) -> Links:
-    """Substitute links for identities without recorded ones; longer than any distance."""
+    """Substitute links for identities without recorded ones."""
     groups = Groups.of(identity, int(identity.max(initial=-1)) + 1)
     inside = np.diff(identity[groups.rows]) == 0
     first, second = groups.rows[:-1][inside], groups.rows[1:][inside]
-    return Links(first, second, np.full(len(first), _UNRECORDED))
+    return Links(first, second, np.zeros(len(first), np.float32))
+
+
+def _rejoined(
+    identity: Int[np.ndarray, " t"], part: Int[np.ndarray, " t"], cannot_link: CannotLink
+) -> Int[np.ndarray, " t"]:
+    """The group of each tracklet after parts of one identity are joined where allowed, the first ones first.
+
+    In each round one part of each identity, in the order of their first tracklets, takes in all later ones that it may.
+    """
+    held = np.flatnonzero(identity >= 0)
+    place = 0
+    while True:
+        count = int(part.max(initial=-1)) + 1
+        keys, first = np.unique(identity[held] * count + part[held], return_index=True)
+        order = np.lexsort((first, keys // max(1, count)))
+        whole, parts = np.divmod(keys[order], max(1, count))
+        rank = np.arange(len(whole)) - np.searchsorted(whole, whole)
+        later = np.flatnonzero(rank > place)
+        if not len(later):
+            return part
+        ends = np.sort(np.stack([parts[later - rank[later] + place], parts[later]]), axis=0)
+        links = Links(ends[0], ends[1], rank[later].astype(np.float32)).in_order()
+        constraint = Constraint(cannot_link, np.where(identity >= 0, part, -1))
+        part = join(count, links, constraint).group[part]
+        place += 1

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import isotonic_regression
 
-from .trace import Columns
+from .trace import CARRIED_OVER, Columns
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,14 @@ def pair_probability(
         first: A tracklet of each pair.
         second: The other.
         identity: Of each tracklet; -1 = none.
-        links: As `Trace.link_columns` gives them. One without a probability, such as a decision, counts as 1.
+        links: As `Trace.link_columns` gives them. One without a probability, such as a decision, counts as 1; those
+            carried over say nothing.
 
     Returns:
         0 for tracklets of different identities or of none, else the probability; NaN where no links lead from one to
         the other.
     """
-    mine = np.isin(identity[links["first"]], np.unique(identity[first]))
+    mine = np.isin(identity[links["first"]], np.unique(identity[first])) & (links["stage"] != CARRIED_OVER)
     similarity = np.nan_to_num(links["similarity"][mine].astype(np.float64), nan=np.inf)
     order = np.argsort(-similarity, kind="stable")
     sure = np.nan_to_num(links["probability"][mine].astype(np.float64), nan=1.0)[order].tolist()

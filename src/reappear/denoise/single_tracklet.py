@@ -66,11 +66,14 @@ def single_tracklet(
     crop = np.concatenate([np.zeros(0, np.int64), *crops])
     order = np.argsort(crop)
     crop, distance = crop[order], np.concatenate([np.zeros(0), *distances])[order]
+    left = owner.copy()
+    left[crop] = -1
+    held = np.bincount(left[left >= 0], minlength=len(tracklets)) > 0
+    identity = renumber(np.where(held, assignment.identity, -1))
     if trace is not None:
         trace.add_moves(STAGE, crop, owner[crop], np.full(len(crop), -1), distance)
-    owner[crop] = -1
-    left = np.bincount(owner[owner >= 0], minlength=len(tracklets)) > 0
-    return Assignment(owner, renumber(np.where(left, assignment.identity, -1)))
+        trace.connect(identity)
+    return Assignment(left, identity)
 
 
 def _batches(groups: Groups, width: int) -> Iterator[Batch]:

@@ -1,12 +1,15 @@
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from .constraints import CannotLink
 from .groups import runs
-from .joining import GUARDED, Joined
+from .joining import GUARDED, Joined, components
 from .links import Links
+
+CARRIED_OVER = "carried-over"
 
 Columns = dict[str, np.ndarray]
 Part = tuple[str, Columns]
@@ -27,7 +30,8 @@ class Trace:
         links: Stage and columns: two tracklets whose identities were joined, and the distance of their centroids, NaN
             where people decided it. Of many links between two groups only the shortest that hold them together are
             kept (a spanning forest). By average linkage also the mean similarity of the groups that it merged (z),
-            and the probability that these are one person; NaN for others.
+            and the probability that these are one person; NaN for others. A link of stage "carried-over" has no
+            distance: what linked the two has left their identity, and nothing parts them.
         moves: Stage and columns: crop, the tracklet it left, the one it went to (-1 = discarded), and its distance to
             the deciding centroid; NaN for review decisions.
         refused: Stage and columns: two tracklets whose identities are within the threshold but were not merged; the
@@ -104,17 +108,39 @@ class Trace:
         self.moves.append((stage, {"crop": crop, "source": source, "target": target, "distance": distance}))
 
     def joins(self) -> Links:
-        """All links so far, between tracklets."""
-        table = self.link_columns()
-        return Links(table["first"], table["second"], np.nan_to_num(table["distance"]))
+        """All links so far, between tracklets, but those carried over; a decision is at distance 0."""
+        parts = [columns for stage, columns in self.links if stage != CARRIED_OVER]
+        return Links.joined([Links(p["first"], p["second"], np.nan_to_num(p["distance"])) for p in parts])
 
     def keep_links(self, kept: Links, tracklets: int) -> None:
         """Forgets all links but these, of so many tracklets."""
         keys = np.sort(kept.first * tracklets + kept.second)
+        self._select(lambda _, links: np.isin(links["first"] * tracklets + links["second"], keys))
+
+    def connect(self, identity: Int[np.ndarray, " t"]) -> None:
+        """Makes the links a spanning forest of these identities again, after tracklets were taken out of them.
+
+        Links between identities are forgotten. Parts of an identity that no other link connects get links of stage
+        "carried-over" between their first tracklets.
+        """
+
+        def inside(stage: str, links: Columns) -> Bool[np.ndarray, " n"]:
+            first, second = identity[links["first"]], identity[links["second"]]
+            return np.asarray((first == second) & (first >= 0) & (stage != CARRIED_OVER))
+
+        self._select(inside)
+        _, heads = np.unique(components(len(identity), self.joins()), return_index=True)
+        heads = heads[np.lexsort((heads, identity[heads]))]
+        apart = (np.diff(identity[heads]) == 0) & (identity[heads[1:]] >= 0)
+        first, second = heads[:-1][apart], heads[1:][apart]
+        self.add_links(CARRIED_OVER, first, second, np.full(len(first), np.nan, np.float32))
+
+    def _select(self, which: Callable[[str, Columns], Bool[np.ndarray, " n"]]) -> None:
+        """Forgets all other links."""
         self.links = [
             (stage, {name: column[mine] for name, column in columns.items()})
             for stage, columns in self.links
-            for mine in [np.isin(columns["first"] * tracklets + columns["second"], keys)]
+            for mine in [which(stage, columns)]
         ]
 
     def link_columns(self) -> dict[str, np.ndarray]:

@@ -22,8 +22,8 @@ class Explanation:
         identities: Name of the identities.
         identity: Its number; `None` = discarded.
         tracklets: tracklet, video, camera, start and end (s, `None` = unknown), crops (that it holds now).
-        links: first, second (tracklets), distance (None = by review), similarity (z of the groups that average
-            linkage merged, else None), probability (that these are one person, else None), stage: its minimum
+        links: first, second (tracklets), distance (None = by review or carried over), similarity (z of the groups that
+            average linkage merged, else None), probability (that these are one person, else None), stage: its minimum
             spanning tree.
         refused: The same for refused links to other identities, with their `identity` and the
             `reason`: "seen together" or "review", then `cannot_link` are the two tracklets, or "guard".

@@ -20,7 +20,7 @@ class Identities:
         assignment: Of crops to tracklets and of tracklets to identities.
         links: Columns stage (text), first, second (tracklets), distance, and where average linkage merged groups their
             similarity, and the probability that they are one person (NaN for other links): why tracklets are one
-            person.
+            person, a spanning forest of the identities. The distance of links by review or carried over is NaN.
         moves: Columns stage (text), crop, source, target (tracklets; target -1 = discarded), distance.
         report: Per stage: crops discarded, moved, tracklets merged, n_S, identities, and scores where truth is known.
         refused: Columns stage, first, second, distance as in links, reason (text), cannot_link_first,

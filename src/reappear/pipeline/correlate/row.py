@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from reappear.core import Assignment, Engine, TrackletSet, counted
 from reappear.denoise import DOUBTFUL, Products, Trace, noise_terms, sampled_noise, weakest_links
+from reappear.denoise.trace import CARRIED_OVER
 from reappear.metrics import score_identities
 
 _EXACT_UP_TO = 50_000  # identities; beyond, all pairs take minutes after each stage
@@ -57,12 +58,13 @@ def stage_row(
 ) -> dict[str, Any]:
     """What one stage did, and how things stand after it; `known`: how many parts of links the trace held before."""
     left, came = before.tracklet >= 0, after.tracklet >= 0
+    joins = [columns for stage, columns in trace.links[known:] if stage != CARRIED_OVER]
     row: dict[str, Any] = {
         "name": name,
         "crops_discarded": int(np.count_nonzero(left & ~came)),
         "crops_moved": int(np.count_nonzero(~left & came)),
         "crops_kept": int(np.count_nonzero(came)),
-        "tracklets_merged": sum(len(columns["first"]) for _, columns in trace.links[known:]),
+        "tracklets_merged": sum(len(columns["first"]) for columns in joins),
         "links_vetoed": sum(trace.vetoed.values()),
         "links_guarded": sum(trace.guarded.values()),
         **noise,

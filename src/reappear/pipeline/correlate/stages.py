@@ -80,6 +80,8 @@ def identify(
         trace = _trace(start)
         if review is not None:
             assignment = reject(assignment, review, trace)
+        if start is not None:
+            trace.connect(assignment.identity)
         thresholds = choose_thresholds(tracklets, assignment, settings, mine, progress)
         linking = choose_linking(tracklets, assignment, settings, progress)
         found = _noted(assignment, trace, {"thresholds": thresholds, "linking": linking, "stages": []})

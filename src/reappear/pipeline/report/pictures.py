@@ -15,11 +15,13 @@ from PIL import Image
 from reappear.core import InputError, offsets_to_owner
 from reappear.data import open_image, read_image
 from reappear.denoise import DOUBTFUL, weakest_links
+from reappear.denoise.trace import CARRIED_OVER
 from reappear.pipeline.doubts import unclear_identities
 from reappear.store import Columns, CropStore, Identities, read_table
 
 from .gather import Run, majority
 
+_WITHOUT_DISTANCE = {"review": "by review", CARRIED_OVER: "carried over"}
 _SMALL = 72  # height of the crops of the overview in px
 
 
@@ -50,7 +52,7 @@ class Strip:
         title: Heading.
         notes: Changes: moved and removed crops.
         pictures: Sorted by time.
-        link: How the strip was joined to another: (distance, tracklet, stage).
+        link: How the strip was joined to another: (distance or NaN, tracklet, stage).
     """
 
     title: str
@@ -405,8 +407,8 @@ class Thumbnails:
 
     def _joined(self, first: int, second: int, stage: str) -> str:
         """How a link joined two tracklets: by their videos, for a stage across videos joins those of one too."""
-        if stage in ("review", "parting"):
-            return stage
+        if stage in _WITHOUT_DISTANCE:
+            return _WITHOUT_DISTANCE[stage]
         video = self.store.tracklets["video"]
         return "within one video" if video[first] == video[second] else "across videos"
 
