@@ -1,5 +1,6 @@
 """The probability of a link is what its definition says, and is near the truth where truth is known."""
 
+import math
 from importlib import import_module
 from itertools import combinations
 
@@ -18,7 +19,7 @@ from reappear.denoise.probability import expected_precision, least_for, link_pro
 from tests.references import average as literal
 
 from .test_average_link import centers, cosines, crowd, few
-from .worlds import gaussian
+from .worlds import check_links, gaussian
 
 STAGE = "average-link"
 
@@ -231,3 +232,34 @@ def test_weakest_links_are_those_of_the_loops():
     assert np.array_equal(found, [0.4, 0.8, np.nan, np.nan], equal_nan=True)
     del links["probability"]
     assert np.isnan(weakest_links(identity, links)).all()
+
+
+@pytest.mark.parametrize(("spread", "skip", "asked"), [(0.3, 8, None), (0.5, 6, None), (0.9, 8, None), (0.9, 8, 0.9)])
+def test_the_same_is_linked_where_the_precision_of_the_report_is_asked_for(spread, skip, asked):
+    tracklets, _ = gaussian(1, people=150, videos=4, width=16, spread=spread, wrong=0.0, share=1.0)
+    found, trace = linked(tracklets, skip=skip, precision=asked)
+    reached = trace.precision[STAGE]
+    for again in (reached, math.floor(1000 * reached) / 1000, math.floor(100 * reached) / 100):  # as reports show it
+        same, other = linked(tracklets, skip=skip, precision=again)
+        assert (same.identity == found.identity).all()
+        assert other.precision[STAGE] == reached
+
+
+def test_links_of_a_precision_are_some_of_those_without():
+    tracklets, _ = gaussian(1, people=150, videos=4, width=16, spread=0.9, wrong=0.0, share=1.0)
+    _, every = linked(tracklets, skip=8)
+    found, some = linked(tracklets, skip=8, precision=0.9)
+    columns = [list(zip(*trace.link_columns().values(), strict=True)) for trace in (every, some)]
+    assert 0 < len(columns[1]) < len(columns[0])
+    assert set(columns[1]) < set(columns[0])
+    check_links(found, some.link_columns())
+
+
+@few
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=30), st.floats(0.01, 0.99))
+def test_equally_sure_links_all_have_the_precision_of_one(sizes, sure):
+    """Also where sums of probabilities are rounded; nothing would be linked otherwise."""
+    similarity = np.arange(len(sizes), 0, -1.0)
+    probability = np.full(len(sizes), sure)
+    for asked in (sure, expected_precision(np.array(sizes), probability)):
+        assert least_for(asked, similarity, np.array(sizes), probability) == 1

@@ -153,8 +153,15 @@ class _Linking:
         if precision is None:
             return replace(made, probability=sure)
         least = least_for(precision, made.similarity, made.sizes, sure)
-        fewer = self.clusters(similarities, least)
-        return replace(fewer, probability=sure[_rows_of(fewer.kept, made.kept, len(self.centers))])
+        fewer = self.clusters(similarities, least)  # the same merges; but a pair of two groups may be another
+        mine = made.similarity >= least
+        return replace(
+            fewer,
+            kept=made.kept[mine],
+            similarity=made.similarity[mine],
+            sizes=made.sizes[mine],
+            probability=sure[mine],
+        )
 
     def clearest(self) -> int:
         """The number of skipped neighbours.
@@ -204,10 +211,3 @@ def _near_groups(neighbors: Neighbors) -> Int[np.ndarray, " n"]:
         if groups == before:
             break
     return group
-
-
-def _rows_of(some: Links, links: Links, count: int) -> Int[np.ndarray, " k"]:
-    """The rows of links among others, which hold them; of so many nodes."""
-    keys = links.first * count + links.second
-    order = np.argsort(keys)
-    return np.asarray(order[np.searchsorted(keys[order], some.first * count + some.second)])

@@ -30,6 +30,7 @@ _SLOPE, _SLOPE_SPREAD = -0.9, 0.35  # of the logarithm of the number, and how fa
 _CURVATURE_SPREAD = 0.05
 _STEEPNESS = 0.6  # of the odds of a wrong link, as a share of the slope of the number of pairs of different people
 _MOST_WRONG = 0.9
+_ROUNDING = 1e-9  # more than that of the sums behind an expected precision
 _HIGHEST = 21.0  # above `least`; more is as sure
 
 DOUBTFUL = 0.5
@@ -166,7 +167,7 @@ def least_for(
     """The smallest similarity of merges at which this share of the linked pairs of nodes is expected to be right.
 
     Args:
-        precision: Wanted share, 0..1.
+        precision: Wanted share, 0..1; also reached where it lacks 1e-9 or less, by the rounding of sums.
         similarity: Of each merge.
         sizes: Nodes of the two groups of each.
         probability: That each is right.
@@ -178,7 +179,7 @@ def least_for(
     pairs = sizes.prod(axis=1)[order]
     share = np.cumsum(pairs * probability[order]) / np.cumsum(pairs)
     last_of_equal = np.append(np.diff(similarity[order]) != 0, True) if len(order) else np.zeros(0, bool)
-    enough = np.flatnonzero(last_of_equal & (share >= precision))
+    enough = np.flatnonzero(last_of_equal & (share >= precision - _ROUNDING))
     return float(similarity[order[enough[-1]]]) if len(enough) else np.inf
 
 

@@ -1,5 +1,6 @@
 """The report's row for one stage."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -75,7 +76,7 @@ def stage_row(
     if name in trace.skipped:
         row["skipped_neighbors"] = trace.skipped[name]
     if not np.isnan(trace.precision.get(name, np.nan)):
-        row["precision"] = round(trace.precision[name], 4)
+        row["precision"] = _round_down(trace.precision[name], 3)
         sure = weakest_links(after.identity, trace.link_columns())
         row["doubtful"] = int(np.count_nonzero(sure < DOUBTFUL))
     identity = after.crop_identity
@@ -98,7 +99,13 @@ def format_row(row: dict[str, Any]) -> str:
         found = "neighbors" if "skipped_neighbors" in row else "links"
         text += f", the index found {row['recall']:.1%} of {found} (of a sample)"
     if "precision" in row:
-        text += f", {row['precision']:.0%} of linked pairs expected right, {row['doubtful']} doubtful"
+        text += f", {_round_down(row['precision'], 2):.0%} of linked pairs expected right, {row['doubtful']} doubtful"
     if "scores" in row:
         text += f", pairwise F1 {row['scores']['pairwise_f1']:.3f}, B-cubed F1 {row['scores']['bcubed_f1']:.3f}"
     return text
+
+
+def _round_down(share: float, digits: int) -> float:
+    """What a report shows is reached, so that `--precision` with that value links the same."""
+    unit: int = 10**digits
+    return math.floor(round(share * unit, 6)) / unit
