@@ -184,8 +184,7 @@ def run_step(
         raise WorkspaceError(f"{folder} is a symbolic link to nothing; remove it, or name another output")
     operational = operational_names(settings)
     hashed = {name: value if isinstance(value, str) else fingerprint(value) for name, value in inputs.items()}
-    begun: dict[str, Any] = {"step": step, "settings": to_plain(settings), "inputs": hashed}
-    begun["fingerprint"] = _fingerprint(begun, operational)
+    begun = _describe(step, settings, hashed)
     staging = folder.with_name(folder.name + _PARTIAL)
     if update is not None:
         _finish_replacing(staging, folder)
@@ -195,15 +194,15 @@ def run_step(
             raise WorkspaceError(f"{folder} is there and holds no finished work of reappear; name another output")
         record = read_record(folder)
         difference = _difference(vars(record), begun, operational)
-        changed: Changed = "refuse"
+        changed: Changed = "refuse" if difference else "keep"
         if difference.startswith(_OTHER_INPUT) and update is not None:
             changed = update.decide(record)
-        if difference and changed == "refuse":
+        if changed == "refuse":
             raise WorkspaceError(
                 f"{folder} was made with another {difference}; name another output, or remove the folder to make it "
                 f"anew"
             )
-        if changed != "replace":
+        if changed == "keep":
             progress.note(f"{step}: {folder} is {'kept' if difference else 'already done'}")
             return dataclasses.replace(record, already_done=True)
 
@@ -228,18 +227,14 @@ def run_step(
         except Exception:
             _remove_if_nothing_is_done(staging)
             raise
-        outputs = hash_outputs(staging, ignore=OWN_FILES, progress=progress)
         record = Record(
-            step=step,
-            fingerprint=begun["fingerprint"],
-            settings=begun["settings"],
-            inputs=hashed,
+            **begun,
+            outputs=hash_outputs(staging, ignore=OWN_FILES, progress=progress),
             counts=outcome.counts,
             dropped=outcome.dropped,
             seconds=round(seconds, 3),
             peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             versions=_versions(),
-            outputs=outputs,
             operational=operational,
         )
         write_text(staging / "record.json", record.to_json())
@@ -429,8 +424,13 @@ def require_made_of(folder: Path, **inputs: Path) -> None:
 
 def key_of(step: str, settings: Any, inputs: Mapping[str, str]) -> str:
     """The fingerprint that `run_step` gives to a result of these settings and hashed inputs."""
+    return str(_describe(step, settings, inputs)["fingerprint"])
+
+
+def _describe(step: str, settings: Any, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Step, settings and inputs as records have them, with their fingerprint."""
     of = {"step": step, "settings": to_plain(settings), "inputs": dict(inputs)}
-    return _fingerprint(of, operational_names(settings))
+    return of | {"fingerprint": _fingerprint(of, operational_names(settings))}
 
 
 def _hash(plain: object) -> str:
