@@ -66,8 +66,9 @@ def average_linkage(
         constraint: Nodes that must not come into one cluster.
 
     Returns:
-        The clusters. `kept` has for each merge the most similar pair of nodes between the two; `refused` the same for
-        pairs of clusters that were similar enough but must not merge.
+        The clusters. `kept` has for each merge the most similar pair of nodes of the two, unless clusters that held
+        it were too dissimilar before: then the next one; `refused` the same for pairs of clusters that were similar
+        enough but must not merge.
     """
     clusters = _Clusters(similarities, links, least, constraint)
     while clusters.merge():

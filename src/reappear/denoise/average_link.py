@@ -75,8 +75,8 @@ def average_link(
         approximate: Search an index instead of all pairs; misses some neighbours.
         rules: Cannot-link constraints and review decisions; the guard is not needed.
         trace: Records links with their probability, refusals, and with an index the share of neighbours that it found.
-            The two tracklets of a link are the most similar pair of the two clusters; their distance is that of their
-            vectors less the means of their places.
+            The two tracklets of a link are the most similar pair of the two clusters (in one of 500 links the next);
+            their distance is that of their vectors less the means of their places.
         engine: Where neighbours are searched, and where centroids lie.
         products: Where inner products are taken; identities are the same everywhere.
 
