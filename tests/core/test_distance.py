@@ -19,5 +19,5 @@ def test_unit_rows_are_float32_of_length_one():
 def test_zero_and_nonfinite_rows_are_refused(value):
     rows = np.ones((4, 2))
     rows[2] = value
-    with pytest.raises(InputError, match="gallery: 1 rows are zero or not finite, first row 2"):
+    with pytest.raises(InputError, match="gallery: zero or not finite: 1 row, the first is 2"):
         unit_rows(rows, name="gallery")

@@ -35,7 +35,7 @@ def test_unsorted_videos_are_refused():
 
 
 def test_offsets_must_match(unchecked):
-    with pytest.raises(InputError, match="3 tracklets need 4 offsets, got 3"):
+    with pytest.raises(InputError, match="got 3 offsets for 3 tracklets; give 4"):
         tracklets(offsets=(0, 2, 5))
     with pytest.raises(InputError, match="must rise from 0 to the number of rows"):
         tracklets(offsets=(0, 2, 3, 4))

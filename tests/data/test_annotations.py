@@ -60,7 +60,7 @@ def test_json_objects_are_streamed_at_any_chunk_size(tmp_path, monkeypatch):
         ("[3]", "entry 0 is no object"),
         ('[{"id": 1}]', "entry 0 must have a file_path and a whole number id"),
         ('[{"file_path": "a.jpg", "id": "1"}]', "entry 0 must have a file_path and a whole number id"),
-        ('[{"file_path": "a.jpg", "id": 1}]', "none of its 1 images is there"),
+        ('[{"file_path": "a.jpg", "id": 1}]', "none of 1 image is there"),
     ],
 )
 def test_invalid_annotation_is_one_line(tmp_path, text, message):

@@ -58,7 +58,7 @@ def test_people_must_match_the_splits(tmp_path):
     ilids_vid(tmp_path)
     folder = tmp_path / "train-test people splits"
     savemat(folder / "train_test_splits_ilidsvid.mat", {"ls_set": np.arange(1, 7).reshape(1, 6)})
-    with pytest.raises(InputError, match="splits 6 people and 4 are there"):
+    with pytest.raises(InputError, match="splits 6 people, here: 4"):
         read("ilids_vid", tmp_path)
     (folder / "train_test_splits_ilidsvid.mat").unlink()
     with pytest.raises(InputError, match=r"train_test_splits_ilidsvid\.mat is missing"):

@@ -51,7 +51,7 @@ def test_other_files_are_skipped_with_a_reason(tmp_path):
     [
         (["readme.txt"], "holds none of bounding_box_train, query, bounding_box_test"),
         (["mine/query/0001_c1s1_0_0.jpg"], "did you mean .*/mine"),
-        (["query/cat.jpg"], r"holds no image named as in Market-1501 \(1 files skipped\)"),
+        (["query/cat.jpg"], r"holds no image named as in Market-1501 \(1 file skipped\)"),
     ],
 )
 def test_other_folders_are_not_market1501(tmp_path, files, message):

@@ -41,7 +41,7 @@ def put(name, **matrices):
         (lambda info: (info / "query_IDX.mat").unlink(), "query_IDX.mat is missing; copy it from the set"),
         (
             lambda info: [path.unlink() for path in info.parent.rglob("*.jpg")],
-            "none of the 6 images that info names is there",
+            "none of 6 images that info names is there",
         ),
         (lambda info: [path.unlink() for path in info.glob("*.txt")], "MARS needs its info folder"),
     ],

@@ -33,7 +33,7 @@ def test_listed_but_missing_image_is_skipped(tmp_path):
     [
         (lambda root: (root / "list_query.txt").write_text("one/path.jpg\n"), "list_query.txt:1: must be a path and a"),
         (lambda root: (root / "test").rename(root / "tset"), "list_query.txt, but neither test nor mask_test_v2"),
-        (lambda root: [p.unlink() for p in root.rglob("*.jpg")], "none of the 5 images of its lists is there"),
+        (lambda root: [p.unlink() for p in root.rglob("*.jpg")], "none of 5 images of its lists is there"),
         (lambda root: [p.unlink() for p in root.glob("*.txt")], "holds none of list_train.txt"),
     ],
 )

@@ -44,7 +44,7 @@ def test_text_identities_in_parquet(tmp_path):
         ("path,identity\na.jpg,1\na.jpg,2\n", r"a\.jpg stands in 2 lines; one image has one line"),
         ("path,identity,split\na.jpg,1,test\n", "a split must be one of train, query, gallery, got .*test"),
         ("path,identity,split\na.jpg,1,\n", "a split must be one of train, query, gallery, got none"),
-        ("path,identity\nb.jpg,1\n", "none of its 1 images is there"),
+        ("path,identity\nb.jpg,1\n", "none of 1 image is there"),
     ],
 )
 def test_mismatched_input_is_one_line(tmp_path, text, message):

@@ -84,7 +84,7 @@ def test_everybody_alone_everybody_together_and_one_crop():
     nobody = np.full(3, -1)
     assert score_identities(np.array([0, -1, -1]), np.array([0, 1, 2])).pairwise_f1 == 1
     for truth, found in ((nobody, np.arange(3)), (np.arange(3), nobody), (nobody[:0], nobody[:0])):
-        with pytest.raises(InputError, match=f"none of {len(truth)} crops has both a true person and an identity"):
+        with pytest.raises(InputError, match=f"none of {len(truth)} crops? has both a true person and an identity"):
             score_identities(truth, found)
 
 

@@ -180,10 +180,10 @@ def test_queries_without_a_match_are_told_apart():
     ("change", "said"),
     [
         ({"query_ids": np.array([9])}, "no query has a match"),
-        ({"query_ids": np.array([1, 2])}, "query_ids: must have one value for each of 1 features, got 2"),
+        ({"query_ids": np.array([1, 2])}, "query_ids: must have one value for each of 1 feature, got 2"),
         ({"protocol": "market"}, "needs query_cameras and gallery_cameras"),
-        ({"query": np.zeros((1, 2))}, "query: 1 rows are zero"),
-        ({"query": np.full((1, 2), np.nan)}, "query: 1 rows are zero or not finite"),
+        ({"query": np.zeros((1, 2))}, "query: zero or not finite: 1 row"),
+        ({"query": np.full((1, 2), np.nan)}, "query: zero or not finite: 1 row, the first is 0"),
         ({"query": np.ones((1, 3))}, "query features have 3 values and gallery features 2; embed both with one model"),
         (
             {"query_ids": np.array(["anna"])},

@@ -60,7 +60,7 @@ def test_ranking_by_it_is_ranking_its_distances_and_helps_here():
         ({"k1": 0}, SettingsError, "k1: must be 1 or more, got 0"),
         ({"k2": 0}, SettingsError, "k2: must be 1 or more, got 0"),
         ({"weight": 1.5}, SettingsError, r"weight: must lie in 0\.\.1, got 1\.5"),
-        ({"gallery": np.zeros((2, 3))}, InputError, "gallery: 2 rows are zero"),
+        ({"gallery": np.zeros((2, 3))}, InputError, "gallery: zero or not finite: 2 rows"),
     ],
 )
 def test_mistakes_are_named(change, kind, said):

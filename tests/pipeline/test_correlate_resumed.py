@@ -176,7 +176,7 @@ def test_links_beyond_memory_report_the_required_amount(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="memory: 10MB is too little") as error:
         correlate(work, "i", crowd, embeddings="e")
     enough = str(error.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
-    with pytest.raises(SettingsError, match="pairs lie within 2 and would not fit in memory"):
+    with pytest.raises(SettingsError, match="pairs within 2 would not fit in memory"):
         correlate(work, "i", replace(crowd, memory=enough), embeddings="e")
     assert correlate(work, "i", replace(crowd, memory="4GB"), embeddings="e").counts["crops"] == 1440
 

@@ -50,7 +50,7 @@ def test_extractor_without_a_single_vector_fails(work, monkeypatch):
     monkeypatch.setattr(
         ColorExtractor, "__call__", lambda self, images: np.full((len(images), self.width), np.nan, np.float32)
     )
-    with pytest.raises(InputError, match=f"{CROPS - 1} vectors that are zero or not finite"):
+    with pytest.raises(InputError, match=f"vectors that are zero or not finite: {CROPS - 1}"):
         embed(work, "nan", EmbedSettings())
     assert not work.embeddings("nan").exists()
 

@@ -172,7 +172,7 @@ def test_training_images_are_split_by_rule(tmp_path, change, queries, gallery):
         (
             {"split": "cross-camera", "identities": "0-3"},
             SettingsError,
-            "positions among 6 people from 1 to 6, got '0-3'",
+            "positions of people from 1 to 6, got '0-3'",
         ),
         ({"split": "cross-camera", "identities": "5-9"}, SettingsError, "from 1 to 6, got '5-9'"),
         ({"split": "cross-camera", "identities": "all"}, SettingsError, "identities: must be A-B"),
@@ -365,7 +365,7 @@ def test_names_in_files_are_numbered_together(tmp_path):
         ({"ids": None}, {}, "q.npz holds no ids; write it with numpy.savez"),
         ({"features": None}, {}, "q.npz holds no features"),
         ({"cameras": None}, {}, "q.npz holds no cameras, and the other file does; give both"),
-        ({"ids": np.array(["a"] * 8)}, {}, "ids of q.npz are names and those of g.npz numbers; write both alike"),
+        ({"ids": np.array(["a"] * 8)}, {}, "ids of q.npz are names and those of g.npz are numbers; write both alike"),
         ({"ids": np.array([{}] * 8)}, {}, "q.npz .*Python objects"),
         ({"ids": np.arange(8) / 2}, {}, "q.npz: ids must be whole numbers or text, got float64; convert them"),
         ({"cameras": np.array([b"door"] * 8)}, {}, "q.npz: cameras must be whole numbers or text, got |S4"),
@@ -374,7 +374,7 @@ def test_names_in_files_are_numbered_together(tmp_path):
         ({"paths": np.arange(8)}, {}, "q.npz: paths must be text, got int64"),
         ({"ids": np.array([0, -2, *range(6)])}, {}, "query_ids: .* got -2"),
         ({"features": np.ones((8, 3))}, {}, "query features have 3 values and gallery features 16; embed both"),
-        ({"features": np.full((8, 16), np.nan)}, {}, "query: 8 rows are zero or not finite, first row 0"),
+        ({"features": np.full((8, 16), np.nan)}, {}, "query: zero or not finite: 8 rows, the first is 0"),
         ({"cameras": np.zeros(8, int)}, {"cameras": np.zeros(32, int)}, "all images are of camera 0"),
         (
             {"cameras": None},
@@ -402,7 +402,7 @@ def test_invalid_npz_files_are_one_line(tmp_path, query, gallery, message, unche
 
 def test_npz_files_in_pairs_and_single(tmp_path):
     work = Workspace(tmp_path / "work")
-    with pytest.raises(SettingsError, match=r"embeddings come in pairs, query.npz gallery.npz; got 1 files"):
+    with pytest.raises(SettingsError, match=r"embeddings come in pairs, query.npz gallery.npz; got 1 file"):
         evaluate(work, EvaluateSettings(), data=["q.npz"])
     with pytest.raises(SettingsError, match=r"give .npz files alone"):
         evaluate(work, EvaluateSettings(), data=["q.npz", "g.npz"], models=["color"])
@@ -488,7 +488,7 @@ def test_copy_under_another_identity_is_excluded(tmp_path):
 
 def test_rerank_refuses_queries_in_the_gallery(tmp_path):
     np.savez(tmp_path / "all.npz", **arrays(0, cameras=False))
-    with pytest.raises(InputError, match="32 queries are in the gallery"):
+    with pytest.raises(InputError, match="the gallery has 32 images of the queries"):
         evaluate(Workspace(tmp_path / "work"), replace(NO_CAMERA, rerank=True), data=[tmp_path / "all.npz"] * 2)
 
 

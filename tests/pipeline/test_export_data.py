@@ -290,7 +290,7 @@ def test_label_issues_are_wrong_labels(noisy, tmp_path, capsys):
     assert result["reason"][0] == "moved to another"  # though others have higher scores
     assert result["reason"].count("identity merged") == 12
     assert result["reason"].count("identity split") == 6
-    assert "crops have a label issue" in capsys.readouterr().err
+    assert "label issues: " in capsys.readouterr().err
     parquet = read_table(tmp_path / "s" / "label_issues.parquet")
     assert parquet["crop"].tolist() == result["crop"]
 

@@ -515,7 +515,7 @@ def test_estimated_noise_is_marked(tmp_path: Path) -> None:
     path.write_text(json.dumps(plain))
     message = report([work], tmp_path / "sampled", SMALL)
     text = Page(message.read_text()).text
-    assert "4,096 identities drawn at random were compared with all others; standard error up to 0.042" in text
+    assert "4,096 identities drawn at random, each compared with all others; standard error up to 0.042" in text
     assert plain["stages"][2]["name"] not in read(message.with_suffix(".json"))["noise"]["round0"]
 
 

@@ -139,7 +139,7 @@ def test_interrupted_run_continues_with_the_next_film(
     assert calls == ["c0_00", "c1_00", "c1_00"]
     assert contents(folder) == contents(made)
     assert listener.done == listener.total > 0
-    assert "1 of 4 recordings are already there" in listener.notes[0]
+    assert "already there: 1 of 4 recordings" in listener.notes[0]
 
 
 @pytest.mark.slow

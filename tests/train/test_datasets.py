@@ -190,8 +190,8 @@ def test_bad_input_in_a_worker_is_one_line() -> None:
 
 
 def test_identities_that_cannot_be_shared_evenly_are_refused() -> None:
-    with pytest.raises(InputError, match=r"6 images are 3 identities .* which 2 processes cannot share"):
+    with pytest.raises(InputError, match=r"a step of 6 images has 3 identities, which 2 processes cannot share"):
         _data(0, 2, images_per_step=6).require_even_parts(1)
-    with pytest.raises(InputError, match="accumulate: 2 identities of a step cannot be cut into 4 parts"):
+    with pytest.raises(InputError, match="accumulate: a step of 2 identities cannot be cut into 4 parts"):
         _data(0, 2).require_even_parts(4)
     _data(0, 2).require_even_parts(2)

@@ -269,7 +269,7 @@ def test_pk_and_clips_that_cannot_be_sampled_are_refused(make: object, error: ty
 @pytest.mark.parametrize(("there", "identities", "images"), [(2, 4, 4), (3, 16, 4), (7, 8, 2), (5, 6, 3)])
 def test_too_few_identities_are_told_with_values_that_fit(there: int, identities: int, images: int) -> None:
     identity = _labels([4] * there)
-    with pytest.raises(InputError, match=f"there are {there} to train on") as told:
+    with pytest.raises(InputError, match=f"the set has {there}") as told:
         PKSampler(identity, identities=identities, images=images, seed=0)
     fitting = int(str(told.value).split("--images-per-step ")[1].split()[0])
     PKSampler(identity, identities=fitting // images, images=images, seed=0)

@@ -165,7 +165,7 @@ def test_constant_time_stamps(tmp_path, images):
     footage = open_footage(path)
     times = [frame.time for frame in footage.frames()]
     assert np.allclose(times, np.arange(len(times)) / footage.clock)
-    assert any("no time stamp of their own" in note for note in footage.notes)
+    assert any("without a time stamp of their own" in note for note in footage.notes)
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv", "a.ts", "a.264"])

@@ -58,7 +58,7 @@ def test_stated_ending_and_folder_are_used(tmp_path):
 def test_names_without_a_number_are_counted(tmp_path):
     footage = open_footage(write_sequence(tmp_path, ["1.png", "cover.png", "²³.png", "2.png"]))
     assert [frame.number for frame in footage.frames()] == [0, 1]
-    assert "2 images have no number" in footage.damage
+    assert "2 images, such as cover.png" in footage.damage
 
 
 def test_byte_order_mark_and_names_in_other_case(tmp_path):

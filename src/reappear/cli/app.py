@@ -560,6 +560,8 @@ def _print_record(record: Any, as_json: bool) -> None:
 
 
 def _print_evaluation(found: dict[str, Any], path: Path) -> None:
+    from reappear.core import counted
+
     for examined in dict.fromkeys(of["data"] for of in found["evaluations"]):
         mine = [of for of in found["evaluations"] if of["data"] == examined]
         rows = [(f"{examined}, {mine[0]['protocol']}", "mAP", "95 %", "rank 1", "rank 5", "mINP", "queries")]
@@ -584,7 +586,7 @@ def _print_evaluation(found: dict[str, Any], path: Path) -> None:
     for of in found["means"]:
         percents = [f"{100 * v:.1f}" for v in (of["mean_ap"], of["cmc"][0], of["cmc"][:5][-1], of["mean_inp"])]
         line = "mAP {}, rank 1 {}, rank 5 {}, mINP {}".format(*percents)
-        typer.echo(f"{of['set']}, mean of {of['splits']} splits: {of['label']}: {line}")
+        typer.echo(f"{of['set']}, mean of {counted(of['splits'], 'split')}: {of['label']}: {line}")
     for one in found["differences"]:
         line = one.get("why_not") or "{:+.1f} mAP ({:+.1f} to {:+.1f}), sign flips in {:.1f} % of resamples".format(
             *(100 * one["mean_ap"][key] for key in ("mean", "low", "high", "sign_flip_rate"))

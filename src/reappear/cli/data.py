@@ -51,6 +51,7 @@ def check_set(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes only.")] = False,
 ) -> None:
     """Compares a copy of a data set with the published counts. Exit code 0: complete; 1: not complete."""
+    from reappear.core import counted
     from reappear.data import READERS, check, locate, read
 
     place = locate(name, root)
@@ -60,7 +61,7 @@ def check_set(
     if as_json:
         typer.echo(json.dumps({"layout": name, "root": str(place), **found.to_plain()}, indent=2))
     else:
-        typer.echo(f"{name} in {place}: {len(table):,} images")
+        typer.echo(f"{name} in {place}: {counted(len(table), 'image')}")
         width = max((len(line.split) for line in found.lines), default=0)
         for line in found.lines:
             typer.echo(

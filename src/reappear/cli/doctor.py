@@ -44,7 +44,7 @@ class Finding:
 
 def check_machine(folder: Path) -> list[Finding]:
     """Checks packages, codecs, accelerators, memory and the disk under `folder`."""
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory"
+    machine = f"{platform.machine()}, {counted(os.cpu_count() or 1, 'core')}, {_memory_gib():.0f} GiB of memory"
     findings = [
         Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()}"),
         Finding("machine", True, machine),
@@ -73,14 +73,17 @@ def check_workspace(root: Path, *, progress: Progress = SILENT) -> list[Finding]
         extra += f" and {len(found.extra) - _SHOWN} more" if len(found.extra) > _SHOWN else ""
         if not found.damaged:
             findings.append(
-                Finding(name, True, f"{counted(found.files, 'file')}, {found.bytes:,} bytes, as recorded{extra}")
+                Finding(
+                    name, True, f"{counted(found.files, 'file')}, {counted(found.bytes, 'byte')}, as recorded{extra}"
+                )
             )
             continue
         findings += [Finding(f"{name}/{file}", False, problem) for file, problem in found.damaged.items()]
         findings.append(Finding(name, False, f"restore these files, or remove {folder} and run its step again{extra}"))
     for name, whole in parts.items():
         detail = (
-            f"{counted(sum(of.files for of in whole), 'file')}, {sum(of.bytes for of in whole):,} bytes, as recorded"
+            f"{counted(sum(of.files for of in whole), 'file')}, "
+            f"{counted(sum(of.bytes for of in whole), 'byte')}, as recorded"
         )
         findings.append(Finding(name, True, f"{counted(len(whole), 'video')}: {detail}"))
     return findings

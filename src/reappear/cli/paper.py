@@ -47,7 +47,7 @@ def paper(
     Each row is a chain of reappear's own commands. The same command goes on after it was stopped; rows that failed are
     listed, and the others go on. Writes OUT/SCALE/NAME.md, .json, .csv, and .svg of a figure.
     """
-    from reappear.core import InputError, SettingsError, unknown_name
+    from reappear.core import InputError, SettingsError, counted, unknown_name
     from reappear.pipeline.paper import Request, commands_of, paper, plan, read_recipe
 
     if scale not in ("full", "tiny"):
@@ -63,7 +63,7 @@ def paper(
     if not missing:
         typer.echo(f"paper: {page}", err=True)
     if missing:
-        raise InputError(f"{missing} rows are not filled; {page} says why; the same command tries them again")
+        raise InputError(f"not filled: {counted(missing, 'row')}; {page} says why; the same command tries them again")
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from reappear.core import SettingsError, escape_formula
+from reappear.core import SettingsError, counted, escape_formula
 from reappear.pipeline.search import SearchResult, Sighting
 
 from .reasons import format_clock, format_table
@@ -27,7 +27,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
 def format_sightings(found: SearchResult) -> str:
     """The sightings as a table."""
     whose = f"identities {found.identities}" if found.identities else "no identities yet"
-    heading = f"{found.query}: {len(found.sightings)} sightings by embeddings {found.embeddings}; {whose}"
+    heading = f"{found.query}: {counted(len(found.sightings), 'sighting')} by embeddings {found.embeddings}; {whose}"
     return "\n".join([heading, *format_table([_COLUMNS, *map(_cells, found.sightings)])])
 
 

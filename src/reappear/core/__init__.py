@@ -33,7 +33,7 @@ from .files import (
 )
 from .footage import Detections, Tracks, Video
 from .images import SPLITS, ImageTable, Split
-from .names import counted, distinct_names
+from .names import counted, distinct_names, plural
 from .onnx_files import onnx_files
 from .progress import SILENT, Progress
 from .ranking import Ranking
@@ -115,6 +115,7 @@ __all__ = [
     "onnx_files",
     "parse_json",
     "parser_errors",
+    "plural",
     "process_pool",
     "read_bytes",
     "read_json",

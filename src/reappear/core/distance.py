@@ -2,6 +2,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .errors import InputError
+from .names import counted
 
 
 def unit_rows(rows: Float[np.ndarray, "n d"], *, name: str = "embeddings") -> Float[np.ndarray, "n d"]:
@@ -15,7 +16,7 @@ def unit_rows(rows: Float[np.ndarray, "n d"], *, name: str = "embeddings") -> Fl
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
     if len(bad):
         raise InputError(
-            f"{name}: {len(bad)} rows are zero or not finite, first row {bad[0]}; remove them or embed again"
+            f"{name}: zero or not finite: {counted(len(bad), 'row')}, the first is {bad[0]}; remove them or embed again"
         )
     return np.asarray(rows / norms, np.float32)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, ReappearError, SettingsError
+from .names import counted
 
 MAX_TEXT_BYTES = 256 << 20
 _MAX_NAME_BYTES = 200  # file systems allow 255, and suffixes such as ".partial" are added
@@ -46,7 +47,9 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}") from error
     if len(data) > max_bytes:
-        raise InputError(f"{path} is larger than {max_bytes:,} bytes, the limit for such a file; check that it is one")
+        raise InputError(
+            f"{path} is larger than {counted(max_bytes, 'byte')}, the limit for such a file; check that it is one"
+        )
     return data
 
 

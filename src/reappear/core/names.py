@@ -1,6 +1,8 @@
 from collections import Counter
 from collections.abc import Sequence
+from operator import index
 from pathlib import Path
+from typing import SupportsIndex
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
@@ -22,12 +24,18 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
         length = longer
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: SupportsIndex, noun: str) -> str:
     """A number with its noun in the singular or plural.
 
-    >>> counted(1, "frame"), counted(1200, "frame"), counted(0, "identity"), counted(2, "person")
-    ('1 frame', '1,200 frames', '0 identities', '2 people')
+    >>> counted(1, "frame"), counted(1200, "frame"), counted(0, "identity"), counted(2, "person"), counted(3, "box")
+    ('1 frame', '1,200 frames', '0 identities', '2 people', '3 boxes')
     """
-    many = "people" if noun == "person" else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    plural = noun if count == 1 else many
-    return f"{count:,} {plural}"
+    number = index(count)
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun: frames, queries, boxes, people."""
+    endings = {"person": "people", "y": "ies", "x": "xes", "ss": "sses", "": "s"}
+    ending = next(ending for ending in endings if noun.endswith(ending))
+    return noun.removesuffix(ending) + endings[ending]

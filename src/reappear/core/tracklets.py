@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 
 from .columns import offsets_to_owner, require_equal_length, require_offsets
 from .errors import InputError
+from .names import counted
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class TrackletSet:
         require_offsets(self.offsets, len(self.embeddings), "TrackletSet.offsets")
         if len(self.offsets) != len(self.video) + 1:
             raise InputError(
-                f"TrackletSet: {len(self.video)} tracklets need {len(self.video) + 1} offsets, got {len(self.offsets)}"
+                f"TrackletSet: got {counted(len(self.offsets), 'offset')} for {counted(len(self.video), 'tracklet')}; "
+                f"give {len(self.video) + 1}"
             )
         starts_anew = np.flatnonzero(np.diff(self.video) != 0) + 1
         runs = self.video[np.concatenate([[0], starts_anew])] if len(self.video) else self.video

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reappear.core import ImageTable, InputError, require_regular_file
+from reappear.core import ImageTable, InputError, counted, require_regular_file
 
 from .files import Listing
 from .layout import Counts, Layout
@@ -43,7 +43,7 @@ def read_annotations(root: Path, *, files: tuple[str, ...]) -> ImageTable:
         rows.add_if(listing.problem(path), f"{root}/{path}", identity=person)
     if not len(rows):
         raise InputError(
-            f"{annotations}: none of its {rows.skipped} images is there ({rows.reason()}); copy them beside it"
+            f"{annotations}: none of {counted(rows.skipped, 'image')} is there ({rows.reason()}); copy them beside it"
         )
     return rows.table()
 

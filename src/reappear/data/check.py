@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from reappear.core import SILENT, ImageTable, InputError, Progress, process_pool
+from reappear.core import SILENT, ImageTable, InputError, Progress, counted, process_pool
 
 from .images import image_size, read_image
 from .layout import Counts, Layout
@@ -108,7 +108,7 @@ def check(table: ImageTable, layout: Layout, root: Path, *, images: bool = False
         elif split in layout.people:
             absent = sorted(set(layout.people[split]) - set(table.identity[mine].tolist()))
             if absent:
-                missing.append(f"{split}: {len(absent):,} people, numbers {_ranges(absent)}")
+                missing.append(f"{split}: {counted(len(absent), 'person')}, numbers {_ranges(absent)}")
     unreadable = scan(table, progress=progress) if images else {}
     return Check(lines, missing, dict(Counter(table.skipped.values())), unreadable)
 
@@ -170,4 +170,4 @@ def _ranges(numbers: list[int]) -> str:
     cuts = [0, *(i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1), len(numbers)]
     runs = [(numbers[a], numbers[b - 1]) for a, b in pairwise(cuts)]
     ranges = [str(a) if a == b else f"{a}-{b}" for a, b in runs]
-    return ", ".join(ranges[:8]) + (f" and {len(ranges) - 8} more ranges" if len(ranges) > 8 else "")
+    return ", ".join(ranges[:8]) + (f" and {counted(len(ranges) - 8, 'more range')}" if len(ranges) > 8 else "")

@@ -7,7 +7,7 @@ without `campus`, and those named as in Market-1501 (`0001_c1s1_000001_00.png`),
 import re
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError
+from reappear.core import ImageTable, InputError, counted
 
 from .files import is_image, list_files
 from .layout import Counts, Layout
@@ -36,7 +36,9 @@ def read_cuhk01(root: Path) -> ImageTable:
         else:
             rows.skip(str(path), "not named as in CUHK01, 0001001.png: person 1, image 1")
     if not len(rows):
-        raise InputError(f"{folder} holds no image named as in CUHK01, 0001001.png ({rows.skipped} files skipped)")
+        raise InputError(
+            f"{folder} holds no image named as in CUHK01, 0001001.png ({counted(rows.skipped, 'file')} skipped)"
+        )
     return rows.table()
 
 

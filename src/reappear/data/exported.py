@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import ImageTable, InputError, read_json_object
+from reappear.core import ImageTable, InputError, counted, read_json_object
 
 from .files import Listing, is_image
 from .layout import Layout
@@ -46,7 +46,7 @@ def read_coco(root: Path) -> ImageTable:
             labels = {"identity": identity, "camera": camera, "sequence": sequence, "frame": _frame(frame)}
             rows.add_if(listing.problem(name), str(root / name), **labels)
     if not len(rows):
-        raise InputError(f"{file}: none of its {rows.skipped} images can be used ({rows.reason()})")
+        raise InputError(f"{file}: none of {counted(rows.skipped, 'image')} can be used ({rows.reason()})")
     return rows.table(cameras=_camera_names(found.get("videos"), rows.table().camera))
 
 

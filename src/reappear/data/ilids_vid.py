@@ -7,7 +7,7 @@ numbers are places (from 1) in the sorted list of people, or `splits.json`, ten 
 from collections.abc import Sequence
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError, SettingsError, Split, read_json
+from reappear.core import ImageTable, InputError, SettingsError, Split, counted, read_json
 
 from .files import is_image, list_files, list_folders
 from .layout import Counts, Layout
@@ -72,7 +72,7 @@ def _tested(root: Path, people: Sequence[str], split: int, test: str) -> set[str
     row = matrix[split]
     if sorted(row.tolist()) != list(range(1, len(people) + 1)):
         raise InputError(
-            f"{root / _MATLAB} splits {len(row)} people and {len(people)} are there; copy all sequences, "
+            f"{root / _MATLAB} splits {counted(len(row), 'person')}, here: {len(people)}; copy all sequences, "
             f"or read with split=None"
         )
     half = len(row) // 2

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError
+from reappear.core import ImageTable, InputError, counted
 
 from .files import is_image
 from .layout import Counts, Layout
@@ -47,7 +47,9 @@ def read_lupersonnl(root: Path) -> ImageTable:
                 rows.skip(path, "not named as in LUPerson-NL, 000012_0000345_01.jpg: person, frame, detection")
     if not len(rows):
         hint = "; unpack the LMDB into files first" if any(root.rglob("data.mdb")) else ""
-        raise InputError(f"{root} holds no image named as in LUPerson-NL ({rows.skipped} files skipped){hint}")
+        raise InputError(
+            f"{root} holds no image named as in LUPerson-NL ({counted(rows.skipped, 'file')} skipped){hint}"
+        )
     return rows.table()
 
 

@@ -7,7 +7,7 @@ distractor), camera, sequence, frame, detection (Zheng et al. 2015).
 import re
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError, Split
+from reappear.core import ImageTable, InputError, Split, counted
 
 from .files import is_image, list_files
 from .layout import Counts, Layout
@@ -35,7 +35,7 @@ def read_market1501(root: Path) -> ImageTable:
     for folder in folders:
         add_named(rows, folder, SPLIT_OF[folder.name])
     if not len(rows):
-        raise InputError(f"{root} holds no image named as in Market-1501 ({rows.skipped} files skipped)")
+        raise InputError(f"{root} holds no image named as in Market-1501 ({counted(rows.skipped, 'file')} skipped)")
     return rows.table()
 
 

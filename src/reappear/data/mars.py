@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reappear.core import ImageTable, InputError, Split, read_text
+from reappear.core import ImageTable, InputError, Split, counted, read_text
 
 from .files import Listing
 from .layout import Counts, Layout
@@ -61,7 +61,7 @@ def read_mars(root: Path) -> ImageTable:
         first += len(tracks)
     if not len(rows):
         raise InputError(
-            f"{root}: none of the {rows.skipped} images that info names is there; copy bbox_train, bbox_test"
+            f"{root}: none of {counted(rows.skipped, 'image')} that info names is there; copy bbox_train, bbox_test"
         )
     return rows.table()
 

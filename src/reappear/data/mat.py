@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError, parser_errors, read_bytes
+from reappear.core import InputError, counted, parser_errors, read_bytes
 
 _MAX_BYTES = 16 << 20  # the largest matrix of MARS has 0.4 MB
 _HEADER, _COMPRESSED, _MATRIX, _COMPLEX = 128, 15, 14, 0x0800
@@ -34,7 +34,7 @@ def read_mat(path: Path, key: str, columns: int | None = None) -> Int[np.ndarray
     if value is None or value.ndim != 2:
         raise InputError(f"{path} holds no matrix of numbers called {key}")
     if columns is not None and value.shape[1] != columns:
-        raise InputError(f"{path}: {key} must have {columns} columns, got {value.shape[1]}")
+        raise InputError(f"{path}: {key} must have {counted(columns, 'column')}, got {value.shape[1]}")
     if not (np.abs(value.astype(np.float64)) < 2**53).all():  # also nan
         raise InputError(f"{path}: {key} must hold whole numbers of at most 53 bits")
     return value.astype(np.int64)
@@ -71,7 +71,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         if kind > 0xFFFF:  # of at most four bytes: the size stands beside the type
             kind, size, at = kind & 0xFFFF, kind >> 16, at - 4
             if size > 4:
-                raise ValueError(f"a small element of {size} bytes")
+                raise ValueError(f"a small element of {counted(size, 'byte')}")
         if at + size > len(data):
             raise ValueError("cut off")
         yield kind, data[at : at + size]

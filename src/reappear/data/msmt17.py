@@ -7,7 +7,7 @@ A line of a list is a path and the person's number, which begins at 0 in the tra
 import re
 from pathlib import Path
 
-from reappear.core import ImageTable, InputError, Split, read_text
+from reappear.core import ImageTable, InputError, Split, counted, read_text
 
 from .files import Listing
 from .layout import Counts, Layout
@@ -59,7 +59,9 @@ def read_msmt17(root: Path) -> ImageTable:
                 frame=int(match[4]) if match and match[4] else -1,
             )
     if not len(rows):
-        raise InputError(f"{root}: none of the {rows.skipped} images of its lists is there; copy the image folders")
+        raise InputError(
+            f"{root}: none of {counted(rows.skipped, 'image')} of its lists is there; copy the image folders"
+        )
     return rows.table()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reappear.core import InputError, parser_errors, require_regular_file
+from reappear.core import InputError, counted, parser_errors, require_regular_file
 
 _KIND = "a Parquet file"
 _MAX_GROUP_BYTES = 2 << 30
@@ -65,7 +65,9 @@ def read_images(path: Path, group: int) -> list[bytes]:
     with open_parquet(path) as file:
         size = file.metadata.row_group(group).total_byte_size
         if size > _MAX_GROUP_BYTES:
-            raise InputError(f"{path}: a row group of {size:,} bytes; write it with fewer rows in each row group")
+            raise InputError(
+                f"{path}: a row group of {counted(size, 'byte')}; write it with fewer rows in each row group"
+            )
         column = file.read_row_group(group, columns=["image"]).column("image").to_pylist()
         found = [image.get("bytes") if isinstance(image, dict) else image for image in column]
         return [image if isinstance(image, bytes) else b"" for image in found]

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import SPLITS, ImageTable, InputError, Split
+from reappear.core import SPLITS, ImageTable, InputError, Split, counted
 
 from .files import Listing
 from .labels import TABLE_ENDINGS, Codes, column_names, read_labels
@@ -34,7 +34,9 @@ def read_image_table(root: Path) -> ImageTable:
     paths, identity = np.asarray(columns["path"]), cast(Codes, columns["identity"])
     first, times = np.unique(paths, return_counts=True)
     if (times > 1).any():
-        raise InputError(f"{file}: {first[times > 1][0]} stands in {times.max()} lines; one image has one line")
+        raise InputError(
+            f"{file}: {first[times > 1][0]} stands in {counted(times.max(), 'line')}; one image has one line"
+        )
     camera, sequence, frame = (_numbers(columns.get(name), len(paths)) for name in ("camera", "tracklet", "frame"))
     splits = _splits(columns.get("split"), len(paths), file)
     rows, listing = Rows(), Listing(file.parent, file.name)
@@ -44,7 +46,7 @@ def read_image_table(root: Path) -> ImageTable:
         rows.add_if(listing.problem(path), str(file.parent / path), **labels)
     if not len(rows):
         raise InputError(
-            f"{file}: none of its {len(paths)} images is there ({rows.reason()}); "
+            f"{file}: none of {counted(len(paths), 'image')} is there ({rows.reason()}); "
             f"paths are relative to {file.parent} and stay inside"
         )
     return rows.table(identity.names)

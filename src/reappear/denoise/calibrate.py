@@ -258,8 +258,8 @@ def _between(
     if not known:
         near = float(np.quantile(parts.value, 0.9)) if len(parts) else SIGMA_DRM
         notes.append(
-            f"{counted(count, 'tracklet')}, {counted(len(simultaneous), 'simultaneous pair')} are too few to "
-            f"calibrate: {FEWEST_SIMULTANEOUS} such pairs or {FEWEST_PAIRS} of any are needed; "
+            f"too few to calibrate: {counted(count, 'tracklet')}, {counted(len(simultaneous), 'simultaneous pair')}; "
+            f"{FEWEST_SIMULTANEOUS} such pairs or {FEWEST_PAIRS} of any are needed; "
             f"sigma_drm is the paper's {SIGMA_DRM}, or less where 9 of 10 tracklets have parts that are closer"
         )
         return _Between(nodes, reach, pairs, parts, simultaneous, min(SIGMA_DRM, near), _UNKNOWN, float("nan"))

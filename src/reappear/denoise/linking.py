@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import LOCAL, Engine, SettingsError, thread_map
+from reappear.core import LOCAL, Engine, SettingsError, counted, thread_map
 
 from .groups import to_unit
 from .joining import shortest_forest
@@ -151,7 +151,7 @@ def gathered(parts: Iterable[CountedLinks], count: int, sigma_drm: float, most: 
         total, held = total + part.total, held + len(part.links)
         if total > most and not thin:
             raise SettingsError(
-                f"sigma_drm: more than {most:,} pairs lie within {sigma_drm:.3g} and would not fit in memory; "
+                f"sigma_drm: more than {counted(most, 'pair')} within {sigma_drm:.3g} would not fit in memory; "
                 f"give more memory, lower sigma_drm, or link without constraints, guard and review"
             )
         if held > bound:

@@ -7,7 +7,7 @@ similarity is compared with those to the nearest others, the cohort, who are mos
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import SettingsError, thread_map
+from reappear.core import SettingsError, counted, thread_map
 
 from .average import Similarities
 from .groups import add_rows, release_pages, row_slices, sum_rows, to_unit
@@ -128,7 +128,7 @@ def similar_pairs(similarities: Similarities, neighbors: Neighbors, least: float
         total += len(key)
         if total > 2 * most:  # a pair is found once or twice
             raise SettingsError(
-                f"z: more than {most:,} pairs of nodes are {least:.3g} or more alike and would not fit in memory; "
+                f"z: more than {counted(most, 'pair')} of nodes, {least:.3g} or more alike, would not fit in memory; "
                 f"give more memory, or a higher z"
             )
     key, at = np.unique(np.concatenate(keys), return_index=True)

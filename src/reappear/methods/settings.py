@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Interval
 from pydantic import AfterValidator
 
-from reappear.core import Count, SettingsError, settings
+from reappear.core import Count, SettingsError, counted, settings
 from reappear.models.clips import Compat
 from reappear.train.settings import BaseTrainSettings, TrainSettings
 
@@ -90,6 +90,6 @@ class SupervisedMethodSettings(FinetuneMethodSettings):
             )
         if identities // training.accumulate < 2:
             raise SettingsError(
-                f"accumulate: each part of a step needs two identities, and {identities} identities "
-                f"in {training.accumulate} parts are fewer; lower it"
+                "accumulate: each part of a step needs two identities, and "
+                f"{counted(identities, 'identity')} in {counted(training.accumulate, 'part')} is less; lower it"
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError
+from reappear.core import InputError, counted
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def score_identities(truth: Int[np.ndarray, " n"], found: Int[np.ndarray, " n"])
         InputError: Every crop is discarded or has no true person.
     """
     if not ((truth >= 0) & (found >= 0)).any():
-        raise InputError(f"score_identities: none of {len(truth)} crops has both a true person and an identity")
+        raise InputError(
+            f"score_identities: none of {counted(len(truth), 'crop')} has both a true person and an identity"
+        )
     unlabelled = truth < 0
     person = np.where(unlabelled, truth.max() + 1 + np.cumsum(unlabelled), truth)
     person = np.unique(person, return_inverse=True)[1]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import InputError
+from reappear.core import InputError, counted
 
 
 def label_numbers(
@@ -41,7 +41,7 @@ def _checked(given: Any, name: str, rows: int) -> np.ndarray:
     column: np.ndarray = np.full(rows, -1) if given is None else np.asarray(given)
     if column.shape != (rows,):
         got = len(column) if column.ndim == 1 else f"an array of shape {column.shape}"
-        raise InputError(f"{name}: must have one value for each of {rows} features, got {got}")
+        raise InputError(f"{name}: must have one value for each of {counted(rows, 'feature')}, got {got}")
     if column.dtype.kind not in "iu":
         first = str(column[0]) if len(column) else ""
         raise InputError(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from reappear.core import InputError, SettingsError, unit_rows
+from reappear.core import InputError, SettingsError, counted, unit_rows
 
 from .gallery import Block, GalleryFactory, NumpyGallery
 from .retrieval_task import RetrievalTask
@@ -113,7 +113,7 @@ def encode(
             raise SettingsError(f"{name}: must be 1 or more, got {value}")
     if query.shape[1] != gallery.shape[1]:
         raise InputError(
-            f"query features have {query.shape[1]} values and gallery features {gallery.shape[1]}; "
+            f"query features have {counted(query.shape[1], 'value')} and gallery features {gallery.shape[1]}; "
             f"embed both with one model"
         )
     features = np.concatenate([unit_rows(query, name="query"), unit_rows(gallery, name="gallery")])
@@ -163,8 +163,8 @@ def reranked(
     """
     if task.own_images:
         raise InputError(
-            f"{task.own_images} queries are in the gallery too and would be their own neighbours; "
-            f"take them out of the gallery, or do not re-rank"
+            f"the gallery has {counted(task.own_images, 'image')} of the queries too, which would be their own "
+            "neighbours; take them out of the gallery, or do not re-rank"
         )
     shown = np.flatnonzero(task.gallery_ids >= 0)
     encoding = encode(task.query, task.gallery[shown], k1=k1, k2=k2, memory_mb=memory_mb)

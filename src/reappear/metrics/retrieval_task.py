@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reappear.core import InputError, SettingsError, generator
+from reappear.core import InputError, SettingsError, counted, generator
 
 from .gallery import TIE, Block, Gallery, GalleryFactory
 from .labels import label_numbers
@@ -89,7 +89,7 @@ class RetrievalTask:
         query, gallery = _features(query, "query"), _features(gallery, "gallery")
         if query.shape[1] != gallery.shape[1]:
             raise InputError(
-                f"query features have {query.shape[1]} values and gallery features {gallery.shape[1]}; "
+                f"query features have {counted(query.shape[1], 'value')} and gallery features {gallery.shape[1]}; "
                 f"embed both with one model"
             )
         rows = len(query), len(gallery)
@@ -220,7 +220,7 @@ def _inverse_norms(rows: Float[np.ndarray, "n d"], name: str) -> Float[np.ndarra
     bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
     if len(bad):
         raise InputError(
-            f"{name}: {len(bad)} rows are zero or not finite, first row {bad[0]}; remove them or embed again"
+            f"{name}: zero or not finite: {counted(len(bad), 'row')}, the first is {bad[0]}; remove them or embed again"
         )
     return np.asarray(1 / norms, np.float32)
 

@@ -13,6 +13,7 @@ from reappear.core import (
     InputError,
     SettingsError,
     TrainingError,
+    counted,
     read_json_object,
     require_regular_file,
 )
@@ -74,7 +75,9 @@ def read_backbone(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         numbers = sum(parameter.numel() for parameter in sketch.parameters())
         weights = require_regular_file(folder / _WEIGHTS).st_size
         if numbers > weights:
-            raise InputError(f"{path}: a model of {numbers:,} parameters, but {_WEIGHTS} has {weights:,} bytes")
+            raise InputError(
+                f"{path}: a model of {counted(numbers, 'parameter')}, but {_WEIGHTS} has {counted(weights, 'byte')}"
+            )
         return create_model(config["architecture"], pretrained=folder, **config["arguments"])
     except SettingsError as error:
         raise InputError(f"{path}: {error}") from error

@@ -11,7 +11,7 @@ from timm.models._manipulate import checkpoint_seq
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from reappear.core import SettingsError
+from reappear.core import SettingsError, counted
 
 from .necks import BNNeck
 from .pooling import GeM
@@ -64,7 +64,7 @@ class MGN(nn.Module):
         shared = self._run(self.shared.children(), images)
         maps = [self._run(branch.children(), shared) for branch in self.branches]
         if maps[0].shape[2] < BRANCHES:
-            raise ValueError(f"the map has {maps[0].shape[2]} rows, and thirds need three")
+            raise ValueError(f"the map has {counted(maps[0].shape[2], 'row')}, and thirds need three")
         stripes = [part for number, one in enumerate(maps[1:], 2) for part in torch.tensor_split(one, number, dim=2)]
         return torch.cat([head(part) for head, part in zip(self.heads, [*maps, *stripes], strict=True)], 1)
 

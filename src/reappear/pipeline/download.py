@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reappear import __version__
-from reappear.core import SILENT, DownloadError, Progress
+from reappear.core import SILENT, DownloadError, Progress, counted
 from reappear.store import (
     CachedWeights,
     Weights,
@@ -137,10 +137,10 @@ def _fetch(
         most = max(most, part.stat().st_size)
         if failures == _ATTEMPTS:
             raise DownloadError(
-                f"{url}: {problem or 'the connection ends early'}; {part.stat().st_size:,} of {file.size:,} bytes are "
-                "kept, and the same command goes on from there"
+                f"{url}: {problem or 'the connection ends early'}; kept: {part.stat().st_size:,} of "
+                f"{counted(file.size, 'byte')}, and the same command goes on from there"
             )
-        progress.note(f"weights: {problem or 'the connection ended early'}; trying again from {most:,} bytes on")
+        progress.note(f"weights: {problem or 'the connection ended early'}; trying again after {counted(most, 'byte')}")
         time.sleep(pause * 2**failures)
 
 

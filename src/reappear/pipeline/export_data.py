@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from reappear.core import SILENT, ImageTable, InputError, Progress, WorkspaceError, read_json, settings
+from reappear.core import SILENT, ImageTable, InputError, Progress, WorkspaceError, counted, read_json, settings
 from reappear.data import OWN_LABELS, WRITERS, Crop, Writer
 from reappear.store import (
     CropStore,
@@ -170,7 +170,7 @@ def _write_label_issues(work: Workspace, crops: CropStore, name: str, staging: P
     write_table(staging / "label_issues.parquet", table)
     write_csv(staging / "label_issues.csv", table)
     reasons, counts = np.unique(table["reason"], return_counts=True)
-    progress.note(f"export-data: {len(table['crop'])} of {len(crops)} crops have a label issue")
+    progress.note(f"export-data: label issues: {len(table['crop']):,} of {counted(len(crops), 'crop')}")
     totals: dict[str, int | float] = {"crops": len(crops), "label_issues": len(table["crop"])}
     # Finding no label issue is a result, so `made` counts the crops that were examined.
     return Outcome(totals | dict(zip(reasons.tolist(), counts.tolist(), strict=True)), made=len(crops))

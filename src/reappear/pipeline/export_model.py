@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import SILENT, InputError, Progress, settings, unit_rows
+from reappear.core import SILENT, InputError, Progress, counted, settings, unit_rows
 from reappear.models.extractors import Extractor, extractor_settings_for
 from reappear.models.preprocessing import Image
 from reappear.store import FileHashes, write_text
@@ -66,8 +66,8 @@ def export_model(model: Path, out: Path, settings: ExportModelSettings, *, progr
         embedder = Embedder.load(model)
         if embedder.clip_frames:
             progress.note(
-                f"export-model: {model} is made for clips of {embedder.clip_frames} frames; the exported file "
-                "takes single images"
+                f"export-model: {model} is made for clips of {counted(embedder.clip_frames, 'frame')}; the exported "
+                "file takes single images"
             )
         name = model.resolve().name
         images = _crops()

@@ -245,7 +245,7 @@ def run_step(
 def _require_output(step: str, folder: Path, outcome: Outcome) -> None:
     if outcome.made is None or outcome.made > 0:
         return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in outcome.dropped.items()) or "nothing came in"
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in outcome.dropped.items()) or "nothing came in"
     raise InputError(f"{step}: nothing is left to write to {folder} ({reasons}); check its inputs and settings")
 
 

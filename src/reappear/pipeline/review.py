@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from reappear.core import KINDS, Decision, InputError, Kind, SettingsError, unknown_name
+from reappear.core import KINDS, Decision, InputError, Kind, SettingsError, counted, unknown_name
 from reappear.store import read_identities
 
 from .workspace import Workspace
@@ -86,7 +86,7 @@ def _check(kind: Kind, target: ReviewTarget, tracklets: int, crops: int) -> None
     if target.identities is not None and kind in ("same", "different"):
         raise SettingsError(f"{kind} takes tracklets; omit --identities")
     if len(target.numbers) < _LEAST[kind]:
-        raise SettingsError(f"{kind} needs {_LEAST[kind]} numbers or more, got {len(target.numbers)}")
+        raise SettingsError(f"{kind} needs {counted(_LEAST[kind], 'number')} or more, got {len(target.numbers)}")
     if len(set(target.numbers)) < len(target.numbers):
         raise SettingsError(f"{kind}: a number is given twice")
     if kind == "merge" or (kind == "reject" and target.identities is not None):

@@ -19,6 +19,7 @@ from reappear.core import (
     NotNegative,
     Progress,
     SettingsError,
+    counted,
     read_bytes,
     settings,
     thread_map,
@@ -172,7 +173,10 @@ def search(
     name = embeddings or work.newest_embeddings()
     vectors, _ = read_embeddings(require_embeddings(work, name))
     if len(vectors) != len(store):
-        raise InputError(f"{work.embeddings(name)} holds {len(vectors)} rows for {len(store)} crops; embed anew")
+        raise InputError(
+            f"{work.embeddings(name)} holds {counted(len(vectors), 'row')} for {counted(len(store), 'crop')}; "
+            "embed anew"
+        )
     whose = identities or (work.newest_identities() if work.has_identities() else None)
     identity = _crop_identities(work, whose, len(store))
     listed = _listed(store, settings)
@@ -202,7 +206,9 @@ def _crop_identities(work: Workspace, name: str | None, crops: int) -> Int[np.nd
         return np.full(crops, -1, np.int64)
     found = read_table(work.finished_identities(name) / "identities.parquet", "identity")["identity"]
     if len(found) != crops:
-        raise InputError(f"{work.identities(name)} has {len(found)} rows for {crops} crops; correlate anew")
+        raise InputError(
+            f"{work.identities(name)} has {counted(len(found), 'row')} for {counted(crops, 'crop')}; correlate anew"
+        )
     return np.asarray(found, np.int64)
 
 
@@ -213,7 +219,8 @@ def _block_rows(settings: SearchSettings, crops: int, tracklets: int, width: int
     if rows < 1:
         least = needed + _THREADS * 4 * width
         raise SettingsError(
-            f"memory: {settings.memory} is too little to search {crops:,} crops; give {format_memory(least)} or more"
+            f"memory: {settings.memory} is too little to search {counted(crops, 'crop')}; "
+            f"give {format_memory(least)} or more"
         )
     return min(4096, rows)
 

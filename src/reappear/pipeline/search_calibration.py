@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import read_json_object
+from reappear.core import counted, read_json_object
 from reappear.denoise import SightingProbability, pair_probability
 from reappear.denoise.normalize import COHORT, cohort_statistics
 from reappear.store import CropStore, read_table
@@ -76,6 +76,6 @@ class Calibration:
         own = np.partition(-nearest, min(self._nearest, len(nearest) - 1))[: self._nearest]
         (middle,), (width,) = cohort_statistics(-np.sort(own)[None], self._skip)
         if not len(z) or np.isnan(middle):
-            self.lacking = f"{len(nearest)} tracklets are too few to compare with"
+            self.lacking = f"too few to compare with: {counted(len(nearest), 'tracklet')}"
             return None
         return SightingProbability.fit(z, sure).at((cosine - middle) / width)

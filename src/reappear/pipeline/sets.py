@@ -85,9 +85,7 @@ def people_at(table: ImageTable, positions: str) -> np.ndarray:
     named = _RANGE.fullmatch(positions)
     first, last = (int(part) for part in named.groups()) if named else (0, 0)
     if not 1 <= first <= last <= len(people):
-        raise SettingsError(
-            f"identities: must be A-B, positions among {len(people)} people from 1 to {len(people)}, got {positions!r}"
-        )
+        raise SettingsError(f"identities: must be A-B, positions of people from 1 to {len(people)}, got {positions!r}")
     return np.isin(table.identity, people[first - 1 : last])
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Annotated
 
-from reappear.core import OPERATIONAL, SILENT, Processes, Progress, process_pool, settings
+from reappear.core import OPERATIONAL, SILENT, Processes, Progress, counted, process_pool, settings
 from reappear.store import atomic_write, write_text
 from reappear.synthetic import Film, World, WorldSettings, encode_film, generate_world, render_test_images
 
@@ -55,7 +55,7 @@ def render_world(world: World, folder: Path, *, workers: int = 1, progress: Prog
         stale.unlink()
     left = [job for job in jobs if not job[2].exists()]
     if len(left) < len(jobs):
-        progress.note(f"synthesize: {len(jobs) - len(left)} of {len(jobs)} recordings are already there")
+        progress.note(f"synthesize: already there: {len(jobs) - len(left)} of {counted(len(jobs), 'recording')}")
     with progress.task("rendering", sum(film.frames for _, film, _ in left)) as advance:
         for film in _run(world, left, workers):
             advance(film.frames)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from reappear.core import SILENT, ImageTable, InputError, Progress, Ranking, SettingsError, generator
+from reappear.core import SILENT, ImageTable, InputError, Progress, Ranking, SettingsError, counted, generator
 from reappear.data import Images, read
 from reappear.models.clips import Compat, clip_positions
 from reappear.models.preprocessing import Preprocessing
@@ -134,8 +134,9 @@ def _require_match(table: ImageTable, root: Path) -> None:
     queries = zip(query.identity.tolist(), query.camera.tolist(), strict=True)
     if not any(np.any((gallery.identity == person) & (gallery.camera != camera)) for person, camera in queries):
         raise InputError(
-            f"validation: {root} has {len(query):,} queries and {len(gallery):,} images in its gallery, and no query "
-            "with a match in another camera; give a folder in Market-1501 layout with query/ and bounding_box_test/"
+            f"validation: {root} has {counted(len(query), 'query')} and {counted(len(gallery), 'image')} in its "
+            "gallery, and no query with a match in another camera; "
+            "give a folder in Market-1501 layout with query/ and bounding_box_test/"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reappear.core import SILENT, InputError, Progress
+from reappear.core import SILENT, InputError, Progress, counted
 from reappear.store import FileHashes, read_table
 
 from .outputs import full_outputs, output_names
@@ -78,7 +78,7 @@ def verify_folder(folder: Path, *, progress: Progress = SILENT) -> Verified:
             elif sha256 is None:
                 damaged[name] = "cannot be read"
             elif (size := path.stat().st_size) != of.size:
-                damaged[name] = f"{size:,} bytes, recorded {of.size:,}"
+                damaged[name] = f"{counted(size, 'byte')}, recorded {of.size:,}"
             else:
                 damaged[name] = "other content than recorded"
     damaged |= _damaged_parts(folder)

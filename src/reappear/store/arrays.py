@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reappear.core import InputError, parser_errors, require_regular_file
+from reappear.core import InputError, counted, parser_errors, require_regular_file
 
 from .atomic import atomic_write
 
@@ -47,7 +47,9 @@ def read_npz(path: Path, *keys: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as members:
             expanded = sum(member.file_size for member in members.infolist())
         if expanded > max(_ALWAYS, _MAX_EXPANSION * size):
-            raise InputError(f"{path} would expand from {size:,} to {expanded:,} bytes; write it with numpy.savez")
+            raise InputError(
+                f"{path} would expand from {size:,} to {counted(expanded, 'byte')}; write it with numpy.savez"
+            )
         with np.load(path, allow_pickle=False) as stored:
             return {key: np.asarray(stored[key]) for key in stored.files if not keys or key in keys}
 

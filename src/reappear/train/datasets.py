@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch.utils.data import Dataset
 
-from reappear.core import ImageTable, InputError, generator
+from reappear.core import ImageTable, InputError, counted, generator
 from reappear.models.preprocessing import resize_images
 
 from .batch import Batch, ClipBatch, ImageBatch, PatchBatch, ViewBatch
@@ -66,12 +66,13 @@ class StepDataset(Dataset[Batch]):
         for identities in self.sampler.identities_per_step:
             if identities % self.world:
                 raise InputError(
-                    f"images_per_step: {self.sampler.images_per_step} images are {identities} identities in a step, "
-                    f"which {self.world} processes cannot share evenly"
+                    f"images_per_step: a step of {counted(self.sampler.images_per_step, 'image')} has "
+                    f"{counted(identities, 'identity')}, which {counted(self.world, 'process')} cannot share evenly"
                 )
             if identities // self.world % parts:
                 raise InputError(
-                    f"accumulate: {identities // self.world} identities of a step cannot be cut into {parts} parts"
+                    f"accumulate: a step of {counted(identities // self.world, 'identity')} cannot be cut into "
+                    f"{counted(parts, 'part')}"
                 )
 
     def _random(self, step: int, position: int) -> np.random.Generator:

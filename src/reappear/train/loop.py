@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reappear.core import SILENT, Progress, SettingsError, TrainingError, generator
+from reappear.core import SILENT, Progress, SettingsError, TrainingError, counted, generator
 
 from .batch import Batch
 from .checkpoint import Checkpoints
@@ -236,7 +236,7 @@ class _Loop:
             if skipped.in_a_row > bad_steps:
                 raise TrainingError(
                     f"the loss is {loss} at step {step} and the norm of its gradient{scale} {norm}, as in the "
-                    f"{bad_steps} steps before; lower lr or lengthen the warm-up"
+                    f"{counted(bad_steps, 'step')} before; lower lr or lengthen the warm-up"
                     + (", or take bfloat16" if scale else "")
                 )
             self.progress.note(f"step {step + 1} skipped: the loss or its gradient{scale} is not finite")

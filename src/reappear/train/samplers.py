@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import ImageTable, InputError, SettingsError, generator, lengths_to_offsets
+from reappear.core import ImageTable, InputError, SettingsError, counted, generator, lengths_to_offsets
 from reappear.models.clips import Compat, clip_positions
 
 from .schedule import Stages, require_stages, stage
@@ -341,7 +341,9 @@ class ClipSampler:
 
 def _too_few(there: int, identities: int, images: int) -> str:
     """The message about a step of more identities than there are, with values that fit."""
-    found = f"a step has {identities} identities with {images} images of each, but there are {there} to train on"
+    found = (
+        f"a step has {counted(identities, 'identity')} with {counted(images, 'image')} of each, but the set has {there}"
+    )
     if there < 2:
         return f"{found}; give a set with two identities or more"
     total = identities * images

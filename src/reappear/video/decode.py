@@ -153,7 +153,9 @@ def _choose_stream(path: Path) -> tuple[int, str]:
             (stream for stream in videos if 2 * packets[stream.index] >= most),
             key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index),
         )
-        text = f"{len(videos)} video streams; stream {best.index} is read ({best.width} x {best.height} pixels)"
+        text = (
+            f"{counted(len(videos), 'video stream')}; stream {best.index} is read ({best.width} x {best.height} pixels)"
+        )
         return best.index, text
 
 
@@ -222,18 +224,19 @@ def _decode_file(index: int, footage: Footage) -> Iterator[Frame]:
             stated, span = float(stream.duration * stream.time_base), end - begin
             short = short and span < stated - 1.5 * span / max(number, 1)
         if not footage.damage and short:
-            footage.damage = f"the file ends after {number} of {stream.frames} frames"
+            footage.damage = f"the file ends after {number} of {counted(stream.frames, 'frame')}"
         _note_reading(footage, clock, number - lost, sizes)
 
 
 def _note_reading(footage: Footage, clock: Clock, frames: int, sizes: set[tuple[int, int]]) -> None:
     if clock.restarts:
-        times = f"{clock.restarts} times" if clock.restarts > 1 else "once"
+        times = counted(clock.restarts, "time") if clock.restarts > 1 else "once"
         footage.note(f"time stamps jump {times}; each part is placed one frame interval after the one before")
     if clock.derived:
         rate = f"{footage.clock:g} frames a second" + ("" if footage.rate else ", assumed: the file states no rate")
         footage.note(
-            f"{clock.derived} of {frames} frames have no time stamp of their own; their times are computed from {rate}"
+            f"without a time stamp of their own: {clock.derived:,} of {counted(frames, 'frame')}; their times are "
+            f"computed from {rate}"
         )
     _note_sizes(footage, sizes)
 
@@ -241,7 +244,9 @@ def _note_reading(footage: Footage, clock: Clock, frames: int, sizes: set[tuple[
 def _note_sizes(footage: Footage, sizes: set[tuple[int, int]]) -> None:
     if len(sizes) > 1:
         shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes)[:4])
-        footage.note(f"frames have {len(sizes)} sizes ({shown} pixels); boxes are relative to the size of their frame")
+        footage.note(
+            f"frames have {counted(len(sizes), 'size')} ({shown} pixels); boxes are relative to the size of their frame"
+        )
 
 
 def _converter(frame: Any, to_rgb: VideoReformatter) -> Callable[[], np.ndarray]:
@@ -280,7 +285,7 @@ def _open_images(folder: Path) -> Footage:
 def _decode_images(sequence: ImageSequence, footage: Footage) -> Iterator[Frame]:
     lost, sizes = len(sequence.unnumbered), set()
     if lost:
-        footage.damage = f"{lost} images have no number in their name, such as {sequence.unnumbered[0]}"
+        footage.damage = f"without a number in their name: {counted(lost, 'image')}, such as {sequence.unnumbered[0]}"
     start = min(sequence.images)
     for number, path in sequence.images.items():
         image = _read_image(path)

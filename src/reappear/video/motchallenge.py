@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reappear.core import InputError
+from reappear.core import InputError, counted
 from reappear.core.files import read_text
 
 from .sequence import ImageSequence
@@ -63,7 +63,7 @@ def read_boxes(path: Path, *, people_only: bool, images: ImageSequence | None = 
         values = line.replace(",", " ").split()
         try:
             if len(values) < 6:
-                raise ValueError(f"{len(values)} values")
+                raise ValueError(counted(len(values), "value"))
             rows[i, :6] = [float(value) for value in values[:6]]
             rows[i, 6] = float(values[6]) if len(values) > 6 else 1.0
             rows[i, 7] = float(values[7]) if len(values) == 9 else 1.0

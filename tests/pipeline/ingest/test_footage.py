@@ -305,7 +305,7 @@ def test_crop_that_cannot_be_written_fails_the_video(tmp_path, monkeypatch):
 
     monkeypatch.setattr(videos, "follow", then_removes)
     _, files, listener, _, work = take([tmp_path], tmp_path / "w")
-    assert listener.having("left out", str(tmp_path / "a"), "crops are in frames")
+    assert listener.having("left out", str(tmp_path / "a"), "could not be read a second time")
     assert [video.path.name for video in work.open_crops().videos] == ["b"]
     assert all(files)
     (part,) = work.parts.glob("*/record.json")

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from reappear.core import SettingsError, TrainingError, generator, unit_rows
+from reappear.core import SettingsError, TrainingError, counted, generator, unit_rows
 from reappear.losses import IdentityMemory
 from reappear.methods.setup import Setup
 from reappear.methods.supervised import SupervisedTask
@@ -105,7 +105,7 @@ class ClusterContrast(SupervisedTask):
             name, value = ("z", settings.z) if settings.clusters == "average" else ("radius", settings.radius)
             change = "raise" if (clusters == 0) == (name == "radius") else "lower"
             raise TrainingError(
-                f"step {step}: {len(cluster):,} images have {clusters} clusters, and two are needed; "
+                f"step {step}: {counted(clusters, 'cluster')} of {counted(len(cluster), 'image')}, and two are needed; "
                 f"{change} method.{name} {value}, or start from better weights"
             )
         self._remember(torch.zeros(clusters, self._head.neck.num_features))

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
-from reappear.core import NotNegative, Positive, SettingsError, settings
+from reappear.core import NotNegative, Positive, SettingsError, counted, settings
 from reappear.methods.settings import FinetuneMethodSettings
 from reappear.models.clips import Compat
 from reappear.train.image_augment import ImageAugmentSettings
@@ -59,6 +59,6 @@ class GrlSettings(FinetuneMethodSettings):
             )
         if pairs // training.accumulate < 2:
             raise SettingsError(
-                f"accumulate: each part of a step needs two pairs of clips, and {pairs} pairs in "
-                f"{training.accumulate} parts are fewer; lower it"
+                f"accumulate: each part of a step needs two pairs of clips, and {counted(pairs, 'pair')} in "
+                f"{counted(training.accumulate, 'part')} is less; lower it"
             )

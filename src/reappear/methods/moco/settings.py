@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Fraction, Positive, SettingsError, settings
+from reappear.core import Fraction, Positive, SettingsError, counted, settings
 from reappear.methods.settings import Buffers, MethodSettings, Width
 from reappear.train.settings import TrainSettings
 
@@ -28,9 +28,9 @@ class MocoSettings(MethodSettings):
         if training.views.local_views:
             raise SettingsError(
                 f"views.local_views: method {self.kind} compares two views of an image, got "
-                f"{training.views.local_views} local ones; set it to 0"
+                f"{counted(training.views.local_views, 'local view')}; set it to 0"
             )
         if self.queue < training.images_per_step:
             raise SettingsError(
-                f"method.queue: must hold the {training.images_per_step} images of a step, got {self.queue}"
+                f"method.queue: must hold the {counted(training.images_per_step, 'image')} of a step, got {self.queue}"
             )

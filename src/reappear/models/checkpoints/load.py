@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from reappear.core import InputError
+from reappear.core import InputError, counted
 
 from .layouts import as_in_timm, of_backbone, with_positions_of
 from .read import read_tensors, require_finite
@@ -74,7 +74,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, allow: Sequence[str] 
     if refused or not matched:
         parts = [f"{n} {what} ({', '.join(names)}{', ...' if n > len(names) else ''})" for n, what, names in refused]
         raise InputError(
-            f"{path} does not fit {type(model).__name__}: {len(matched)} of {len(own)} tensors match"
+            f"{path} does not fit {type(model).__name__}: matched {len(matched)} of {counted(len(own), 'tensor')}"
             + "".join(f", {part}" for part in parts)
             + "; check the architecture and its arguments, or allow these names to differ"
         )

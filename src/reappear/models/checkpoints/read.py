@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from reappear.core import InputError, parser_errors, require_regular_file
+from reappear.core import InputError, counted, parser_errors, require_regular_file
 
 _NESTS = ("teacher", "student", "state_dict", "model")
 _MOST_EXPANSION = 8  # PyTorch stores tensors uncompressed: a file that becomes much larger was not written by it
@@ -64,9 +64,9 @@ def require_finite(tensors: Mapping[str, Tensor], source: Path | str) -> None:
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
         count = int((~torch.isfinite(tensors[bad[0]])).sum())
-        more = f", and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        more = f", and {counted(len(bad) - 1, 'more tensor')}" if len(bad) > 1 else ""
         raise InputError(
-            f"{source}: {count:,} of {tensors[bad[0]].numel():,} values of {bad[0]} are NaN or infinite{more}; "
+            f"{source}: NaN or infinite: {count:,} of {counted(tensors[bad[0]].numel(), 'value')} of {bad[0]}{more}; "
             "take weights from before their training diverged"
         )
 
@@ -92,7 +92,9 @@ def load_plain(file: BufferedReader | BytesIO, path: Path) -> Any:
             with zipfile.ZipFile(file) as members:
                 expanded = sum(member.file_size for member in members.infolist())
             if expanded > _MOST_EXPANSION * size:
-                raise InputError(f"{path} would expand from {size:,} to {expanded:,} bytes; save it again with PyTorch")
+                raise InputError(
+                    f"{path} would expand from {size:,} to {counted(expanded, 'byte')}; save it again with PyTorch"
+                )
         file.seek(0)
         with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is whether it loads

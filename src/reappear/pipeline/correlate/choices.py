@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import Assignment, Engine, InputError, Progress, TrackletSet
+from reappear.core import Assignment, Engine, InputError, Progress, TrackletSet, counted
 from reappear.denoise import SIGMA_CST, SIGMA_DRM, calibrate
 from reappear.denoise.average_link import FEWEST
 from reappear.store import read_npy
@@ -35,8 +35,8 @@ def linked_rows(tracklets: TrackletSet, vectors: Float[np.ndarray, "t d"] | None
     crops, origin = tracklets.embeddings, tracklets.origin
     if vectors.shape != (len(tracklets), crops.shape[1]):
         raise InputError(
-            f"vectors of {len(vectors)} tracklets, {vectors.shape[1:]} wide, do not fit {len(tracklets)} tracklets of "
-            f"{crops.shape[1]}; embed these crops anew"
+            f"vectors of {counted(len(vectors), 'tracklet')}, {vectors.shape[1:]} wide, do not fit "
+            f"{counted(len(tracklets), 'tracklet')} of {crops.shape[1]}; embed these crops anew"
         )
     rows = np.lib.format.open_memmap(file, "w+", np.float16, crops.shape)
     for begin in range(0, len(crops), _BLOCK):
@@ -59,7 +59,7 @@ def choose_linking(
     videos = len(np.unique(tracklets.video[held]))
     note = None
     if nodes < FEWEST:
-        note = f"average linkage compares with lookalikes and needs {FEWEST} tracklets, here are {nodes}"
+        note = f"average linkage compares with lookalikes and needs {FEWEST} tracklets, got {nodes}"
     elif videos < 2:
         note = "average linkage is for several videos, here is one"
     if note is None:

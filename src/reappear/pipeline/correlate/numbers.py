@@ -55,8 +55,8 @@ def format_changes(changes: dict[str, Any]) -> str:
     """What changed in one line; "" for the first identities."""
     if "kept" not in changes:
         return ""
-    parts = [f"{changes['kept']} identities keep their numbers ({len(changes['grown'])} have grown)"]
-    parts += [f"{len(changes['new'])} are new"]
+    parts = [f"identities kept: {changes['kept']:,} (grown: {len(changes['grown']):,})"]
+    parts += [f"new: {len(changes['new']):,}"]
     parts += [f"merged {' + '.join(map(str, group))}" for group in changes["merged"][:5]]
     parts += [f"split {group[0]} into {' + '.join(map(str, group))}" for group in changes["split"][:5]]
     more = sum(max(0, len(changes[name]) - 5) for name in ("merged", "split"))

@@ -114,7 +114,8 @@ def _correlate(
     vectors, meta = read_embeddings(work.embeddings(embeddings))
     if len(vectors) != len(crops):
         raise InputError(
-            f"{work.embeddings(embeddings)} holds {len(vectors)} rows for {len(crops)} crops; embed these crops anew"
+            f"{work.embeddings(embeddings)} holds {counted(len(vectors), 'row')} for {counted(len(crops), 'crop')}; "
+            f"embed these crops anew"
         )
     if not len(crops):
         raise InputError(f"{work.crops} has no crops: nothing to correlate; ingest videos first")
@@ -185,8 +186,8 @@ def _spare_memory(settings: CorrelateSettings, crops: int, tracklets: int, width
     memory = parse_memory(settings.memory)
     if memory < needed:
         raise SettingsError(
-            f"memory: {format_memory(memory)} is too little for {crops:,} crops in {tracklets:,} tracklets; "
-            f"give {format_memory(needed)} or more"
+            f"memory: {format_memory(memory)} is too little for {counted(crops, 'crop')} in "
+            f"{counted(tracklets, 'tracklet')}; give {format_memory(needed)} or more"
         )
     return memory - needed
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from reappear.core import LOCAL, STOP_SIGNALS, EngineError, InputError, MissingExtra, signals_blocked
+from reappear.core import LOCAL, STOP_SIGNALS, EngineError, InputError, MissingExtra, counted, signals_blocked
 
 from .choose import RaySettings
 
@@ -81,7 +81,7 @@ class Cluster:
             raise error.cause from error
         except (wrong.WorkerCrashedError, wrong.OutOfMemoryError, wrong.NodeDiedError, wrong.ObjectLostError) as error:
             raise EngineError(
-                f"Ray lost a piece of work {_RETRIES + 1} times ({type(error).__name__}); "
+                f"Ray lost a piece of work {counted(_RETRIES + 1, 'time')} ({type(error).__name__}); "
                 f"give its machines more memory or fewer workers, then run the same command again"
             ) from error
 

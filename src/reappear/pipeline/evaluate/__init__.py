@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reappear.core import SILENT, Progress, SettingsError
+from reappear.core import SILENT, Progress, SettingsError, counted
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings, extractor_settings_for
 from reappear.pipeline.contents import hash_files, hash_images, hash_value
 from reappear.pipeline.pages import require_own_page
@@ -57,7 +57,7 @@ def evaluate(
             "embeddings bring their own vectors: give .npz files alone, without folders, --model and --extractor"
         )
     if len(files) % 2:
-        raise SettingsError(f"embeddings come in pairs, query.npz gallery.npz; got {len(files)} files")
+        raise SettingsError(f"embeddings come in pairs, query.npz gallery.npz; got {counted(len(files), 'file')}")
     pairs = list(zip(files[::2], files[1::2], strict=True))
     extractors = [extractor_settings_for(model) for model in models] or [settings.extractor]
     labels = _unique_labels([query for query, _ in pairs] if files else [_path_of(one) for one in extractors])

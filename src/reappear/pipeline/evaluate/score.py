@@ -72,7 +72,7 @@ def score(
     )
     if task.own_images:
         dropped = dropped | {OWN_IMAGES: task.own_images}
-        progress.note(f"{description['name']}: {task.own_images:,} {OWN_IMAGES}")
+        progress.note(f"{description['name']}: {OWN_IMAGES}: {task.own_images:,}")
     memory = settings.memory_mb
     backend = cosine = _backend(settings.device)
     advice = f"lower memory_mb, which is {memory}, or set device cpu; the result is the same"

@@ -226,7 +226,7 @@ def _as_numbers(arrays: list[dict[str, Any]], key: str, paths: tuple[Path, Path]
         return
     if not all(named):
         text, numbers = paths if named[0] else paths[::-1]
-        raise InputError(f"{key} of {text.name} are names and those of {numbers.name} numbers; write both alike")
+        raise InputError(f"{key} of {text.name} are names and those of {numbers.name} are numbers; write both alike")
     names = np.unique(np.concatenate([part[key] for part in arrays]))
     names = names[~np.isin(names, _NONE)]
     for part in arrays:

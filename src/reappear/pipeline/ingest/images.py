@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from reappear.core import ImageTable, InputError, Progress, process_pool, read_json_object
+from reappear.core import ImageTable, InputError, Progress, counted, process_pool, read_json_object
 from reappear.data import READERS, ending, image_size, locate, read, read_image
 from reappear.pipeline.contents import hash_images, hash_value
 from reappear.pipeline.record import Outcome, Record, run_step
@@ -123,7 +123,7 @@ def _copy_all(plan: _Plan, staging: Path, settings: IngestSettings, progress: Pr
     waiting = [(number, rows) for number, rows in blocks if not _mark(parts, number).exists()]
     done = len(plan.order) - sum(len(rows) for _, rows in waiting)
     if done:
-        progress.note(f"ingest: {done:,} of {len(plan.order):,} images are already copied")
+        progress.note(f"ingest: already copied: {done:,} of {counted(len(plan.order), 'image')}")
     workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
     with progress.task("copying images", len(plan.order)) as tick:
         tick(done)
@@ -177,11 +177,13 @@ def _merge(plan: _Plan, blocks: list[int], staging: Path, progress: Progress) ->
         damaged += len(unreadable)
         reasons |= {str(plan.table.path[plan.order[number * _BLOCK + int(i)]]): why for i, why in unreadable.items()}
     if not len(row):
-        raise InputError(f"{plan.root}: none of {len(plan.order)} images can be read ({next(iter(reasons.values()))})")
+        raise InputError(
+            f"{plan.root}: none of {counted(len(plan.order), 'image')} can be read ({next(iter(reasons.values()))})"
+        )
     for path, why in list(reasons.items())[:5]:
         progress.note(f"left out: {path}: {why}")
     if len(reasons) > 5:
-        progress.note(f"left out: {len(reasons) - 5} more files; crops/skipped.parquet lists them all")
+        progress.note(f"left out: {counted(len(reasons) - 5, 'more file')}; crops/skipped.parquet lists them all")
     progress.note(NO_TIMES)
     places = {name: np.concatenate([table[name] for table in tables]) for name in ("offset", "size", "width", "height")}
     places["shard"] = np.repeat(blocks, [len(table["row"]) for table in tables])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from reappear.core import InputError, Progress
+from reappear.core import InputError, Progress, counted
 from reappear.data import TABLE_ENDINGS, Codes, column_names, read_labels
 from reappear.pipeline.contents import hash_files
 from reappear.pipeline.record import Outcome, Record, run_step
@@ -95,7 +95,8 @@ def _write_crops(
     length = len(next(iter(columns.values())))
     if length != len(vectors):
         raise InputError(
-            f"{path} has {length} lines for {len(vectors)} vectors in {vectors_path}; the numbers must be equal"
+            f"{path} has {counted(length, 'line')} for {counted(len(vectors), 'vector')} in {vectors_path}; "
+            "the numbers must be equal"
         )
     rows, videos, labels = _arrange(columns, path, settings)
     known = rows.label >= 0 if "tracklet" not in columns else np.ones(len(rows), bool)

@@ -241,7 +241,7 @@ def _ingest_all(
 ) -> Outcome:
     waiting = [source for source in sources if not source.is_done]
     if waiting and len(waiting) < len(sources):
-        progress.note(f"{len(sources) - len(waiting)} of {len(sources)} videos are already done")
+        progress.note(f"already done: {len(sources) - len(waiting):,} of {counted(len(sources), 'video')}")
     known = all(source.frames_stated for source in waiting)
     total = sum(source.frames_stated for source in waiting) if known else None
     failed: dict[int, list[str]] = {}
@@ -426,8 +426,8 @@ def _note_tracking(footage: Footage, seen: TrackedVideo, settings: IngestSetting
         )
     if np.diff(seen.tracks.offsets).max(initial=0) < 2:
         footage.note(
-            f"{seen.detections} boxes, but no tracklet of two or more: {interval}, in which people may move further "
-            f"than --tracker.minimum-iou {settings.tracker.minimum_iou:g} allows; try a lower one, "
+            f"{counted(seen.detections, 'box')}, but no tracklet of two or more: {interval}, in which people may "
+            f"move further than --tracker.minimum-iou {settings.tracker.minimum_iou:g} allows; try a lower one, "
             "a lower --tracker.minimum-frames or --stride, or a higher frame rate"
         )
 
@@ -455,8 +455,8 @@ def _write_images(
                 _write_poster(picture.image, staging / "poster.jpg", rules.quality)
         if lacking := int(np.sum(places[:, 1] == 0)):
             raise InputError(
-                f"{footage.path}: {lacking} of {len(frame)} crops are in frames that could not be read a second "
-                "time; copy the video to a reliable disk"
+                f"{footage.path}: {lacking:,} of {counted(len(frame), 'crop')}: the frame could not be read a "
+                "second time; copy the video to a reliable disk"
             )
     return places[:, 0], places[:, 1]
 

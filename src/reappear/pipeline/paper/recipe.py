@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from reappear.core import SettingsError, check_name, settings, unknown_name
+from reappear.core import SettingsError, check_name, counted, settings, unknown_name
 from reappear.pipeline.settings import load_recipe, resolve
 
 Words = tuple[str, ...]
@@ -93,7 +93,9 @@ class PaperSettings:
     def _check_row(self, name: str, row: Any) -> None:
         paper = row.get("paper") if isinstance(row, Mapping) else None
         if not isinstance(paper, list) or len(paper) != len(self.columns):
-            raise SettingsError(f"rows.{name}.paper: must list {len(self.columns)} values, one for each column")
+            raise SettingsError(
+                f"rows.{name}.paper: must list {counted(len(self.columns), 'value')}, one for each column"
+            )
         if not all(value is None or isinstance(value, int | float) for value in paper):
             raise SettingsError(f"rows.{name}.paper: must be numbers, or null where none is published")
         for own in _OWN:

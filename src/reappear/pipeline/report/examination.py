@@ -10,7 +10,7 @@ from markupsafe import Markup
 from reappear.core import Progress
 from reappear.pipeline.workspace import Workspace
 
-from .formatting import PROTOCOLS, number, percent
+from .formatting import PROTOCOLS, number, number_of, percent
 from .plots import colour, roc
 from .retrieval_examples import LookAlike, Pair, RankedList, RetrievalExamples
 
@@ -88,7 +88,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, percent=percent)
+    made.filters.update(number=number, number_of=number_of, percent=percent)
     return made
 
 

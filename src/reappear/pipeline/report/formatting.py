@@ -2,6 +2,8 @@
 
 import math
 
+from reappear.core import plural
+
 PROTOCOLS = {
     "market": "images of the same person from the query's camera are ignored",
     "cross-camera": "all images from the query's camera are ignored",
@@ -18,6 +20,11 @@ def number(value: int | float | None, digits: int = 0) -> str:
     if digits == 0 and value != round(value):
         digits = 1
     return f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+def number_of(value: int | float, noun: str) -> str:
+    """A number with its noun in the singular or plural."""
+    return f"{number(value)} {noun if value == 1 else plural(noun)}"
 
 
 def percent(value: int | float | None) -> str:

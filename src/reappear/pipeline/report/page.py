@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from markupsafe import Markup
 
-from reappear.core import Progress, counted
+from reappear.core import Progress, counted, plural
 from reappear.metrics import most_seen
 from reappear.store import read_embeddings
 
@@ -222,19 +222,18 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool
     footage = _means(found["footage"])
     out = [
         (
-            number(footage["videos"]),
-            "videos",
+            *_value_and_label(footage["videos"], "video"),
             f"{_duration(footage['seconds'])} from {_cameras(footage)}" if footage["seconds"] else _cameras(footage),
         ),
-        (number(round(footage["tracklets"])), "tracklets", counted(round(footage["crops"]), "crop")),
+        (*_value_and_label(footage["tracklets"], "tracklet"), counted(round(footage["crops"]), "crop")),
     ]
     stage = _identities(found, last)
     if stage is not None:
-        true = footage.get("people")
+        true, people = footage.get("people"), stage["identities"]["mean"]
+        unsure = any(run["warning"] for run in found["detection"].values())
         out.append(
             (
-                number(round(stage["identities"]["mean"])),
-                "people at most" if any(run["warning"] for run in found["detection"].values()) else "identities",
+                *(_value_and_label(people, "person", " at most") if unsure else _value_and_label(people, "identity")),
                 f"true people: {number(true)}" if true is not None else "no ground truth",
             )
         )
@@ -248,6 +247,10 @@ def _figures(found: Tree, last: str | None, ours: str | None, *, synthetic: bool
             )
         )
     return out
+
+
+def _value_and_label(value: float, noun: str, more: str = "") -> tuple[str, str]:
+    return number(round(value)), (noun if round(value) == 1 else plural(noun)) + more
 
 
 def _pages(cards: Sequence[IdentityCard]) -> list[Tree]:
@@ -291,7 +294,8 @@ def _estimated(found: Tree) -> str:
         return ""
     rows = max(stage["noise_sample"]["mean"] for stage in stages if "noise_sample" in stage)
     return (
-        f"{rows:,.0f} identities drawn at random were compared with all others; standard error up to {max(errors):.3f}"
+        f"{counted(round(rows), 'identity')} drawn at random, each compared with all others; standard error "
+        f"up to {max(errors):.3f}"
     )
 
 
@@ -331,7 +335,10 @@ def _clouds(run: Run, thumbnails: Thumbnails, settings: ReportSettings) -> tuple
             np.searchsorted(chosen, group[rows[there]]),
             store.camera[rows[there]],
             name=f"cloud{place}",
-            alt=f"{int(there.sum())} crops of {len(chosen)} people in the plane, embedded by {name}",
+            alt=(
+                f"{counted(int(there.sum()), 'crop')} of {counted(len(chosen), 'person')} in the plane, "
+                f"embedded by {name}"
+            ),
         )
         agreement = _agreement(some[there], group[rows[there]], store.camera[rows[there]]) if store.has_truth else None
         clouds.append(Cloud(title, Markup(svg), agreement))  # noqa: S704 (drawn by matplotlib, its text escaped)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from reappear.core import InputError, offsets_to_owner
+from reappear.core import InputError, counted, offsets_to_owner
 from reappear.data import open_image, read_image
 from reappear.denoise import DOUBTFUL, weakest_links
 from reappear.denoise.trace import CARRIED_OVER
@@ -140,7 +140,7 @@ class Thumbnails:
         self.found: Identities | None = run.identities[name] if name is not None else None
         if self.found is not None and len(self.found.assignment.tracklet) != len(run.store):
             raise InputError(
-                f"{run.work.identities(name or '')}: {len(self.found.assignment.tracklet)} crops, but "
+                f"{run.work.identities(name or '')}: {counted(len(self.found.assignment.tracklet), 'crop')}, but "
                 f"{run.work.crops} has {len(run.store)}; correlate again"
             )
 
@@ -215,8 +215,7 @@ class Thumbnails:
         count = int(rows["crops"][tracklet])
         when = "" if math.isnan(start) else f" · {clock(start)}–{clock(end)}"
         return (
-            f"tracklet {tracklet} · {self.video_names[int(rows['video'][tracklet])]}{when}"
-            f" · {count} crop{'s' if count != 1 else ''}"
+            f"tracklet {tracklet} · {self.video_names[int(rows['video'][tracklet])]}{when} · {counted(count, 'crop')}"
         )
 
     def people(self, most: int, strips: int, crops: int) -> list[Person]:
@@ -250,7 +249,7 @@ class Thumbnails:
             image = self.store.image(int(crops[len(crops) // 2])) if self.store.has_images else None
             picture = Picture("" if image is None else data_uri(image, _SMALL), f"a crop of identity {k}")
             tracklets = len(np.unique(tracklet[crops]))
-            facts = [_count(tracklets, "tracklet"), _count(int(videos[k]), "video")]
+            facts = [counted(tracklets, "tracklet"), counted(int(videos[k]), "video")]
             sure = float(self._weakest[k])
             cards.append(IdentityCard(k, picture, facts, sure < DOUBTFUL or bool(self._unclear[k])))
         return cards
@@ -287,7 +286,9 @@ class Thumbnails:
             return []
         mine = self.found.assignment.crop_identity
         return [
-            self._mixture(f"Identity {k}: {len(parts)} true people", mine == k, self.truth, "true person", crops)
+            self._mixture(
+                f"Identity {k}: {counted(len(parts), 'true person')}", mine == k, self.truth, "true person", crops
+            )
             for k, parts in _mixed(mine, self.truth)[:most]
         ]
 
@@ -298,7 +299,7 @@ class Thumbnails:
         mine = self.found.assignment.crop_identity
         return [
             self._mixture(
-                f"True person {k}: {len(parts)} identities",
+                f"True person {k}: {counted(len(parts), 'identity')}",
                 (self.truth == k) & (mine >= 0),
                 mine,
                 "identity",
@@ -351,10 +352,10 @@ class Thumbnails:
         video_count = len(np.unique(self.store.crops["video"][mine]))
         cams = len(np.unique(self.store.camera[mine]))
         facts = [
-            _count(int(mine.sum()), "crop"),
-            _count(len(members), "tracklet"),
-            _count(video_count, "video"),
-            _count(cams, "camera"),
+            counted(int(mine.sum()), "crop"),
+            counted(len(members), "tracklet"),
+            counted(video_count, "video"),
+            counted(cams, "camera"),
         ]
         sure = float(self._weakest[identity])
         if not math.isnan(sure):
@@ -367,7 +368,7 @@ class Thumbnails:
             facts.append(
                 "one true person"
                 if len(people) == 1 and not others
-                else f"{_count(others, 'crop')} of other true people"
+                else f"{counted(others, 'crop')} of other true people"
                 if len(people)
                 else "no true person"
             )
@@ -396,10 +397,10 @@ class Thumbnails:
             stage, _, _, distance = self.moves.get(crop, ("", -1, -1, math.nan))
             how = self._stage(stage) if stage else "because it has no embedding"
             (removed if now[crop] < 0 else moved).setdefault(how, []).append((int(self.origin[crop]), distance))
-        notes = [f"{_count(len(of), 'crop')} removed {how}{_range(d for _, d in of)}" for how, of in removed.items()]
+        notes = [f"{counted(len(of), 'crop')} removed {how}{_range(d for _, d in of)}" for how, of in removed.items()]
         for how, of in moved.items():
             sources = ", ".join(map(str, dict.fromkeys(source for source, _ in of)))
-            notes.append(f"{_count(len(of), 'crop')} moved here from {sources} {how}{_range(d for _, d in of)}")
+            notes.append(f"{counted(len(of), 'crop')} moved here from {sources} {how}{_range(d for _, d in of)}")
         return Strip(self.title(tracklet), pictures, notes, link and (link[0], link[1], self._stage(link[2])))
 
     def _stage(self, name: str) -> str:
@@ -460,9 +461,9 @@ class Thumbnails:
             names = sorted({self.video_names[int(v)] for v in np.unique(self.store.crops["video"][mine])})
             name = f"{word} {values[i]}" if values[i] >= 0 else "no true person"
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            title_of = f"{name} · {_count(int(counts[i]), 'crop')} · {', '.join(names[:3])}{more}"
+            title_of = f"{name} · {counted(int(counts[i]), 'crop')} · {', '.join(names[:3])}{more}"
             strips.append(Strip(title_of, [self.crop(c) for c in _even(mine, crops)]))
-        return Person(title, [_count(len(where), "crop")], {"": strips}, max(0, len(values) - 6))
+        return Person(title, [counted(len(where), "crop")], {"": strips}, max(0, len(values) - 6))
 
 
 def clock(seconds: int | float) -> str:
@@ -496,10 +497,6 @@ def _even(values: Int[np.ndarray, " n"], most: int) -> list[int]:
     if len(values) > most:
         values = values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
     return [int(value) for value in values]
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def _range(distances: Iterable[float]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from markupsafe import Markup
 
-from reappear.core import InputError
+from reappear.core import InputError, counted
 from reappear.data import read_image
 from reappear.store import read_npz
 
@@ -166,7 +166,10 @@ class RetrievalExamples:
             np.searchsorted(people, ids),
             columns["shown_cameras"],
             name=f"plane-{name}",
-            alt=f"{len(ids)} images of {len(people)} people in the plane, embedded by {self.scores['model']}",
+            alt=(
+                f"{counted(len(ids), 'image')} of {counted(len(people), 'person')} in the plane, "
+                f"embedded by {self.scores['model']}"
+            ),
         )
         keys = [(wheel(i, len(people)), f"person {who}") for i, who in enumerate(people.tolist())]
         return Markup(svg), keys  # noqa: S704

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from reappear.core import counted
 from reappear.methods.registry import spec_of
 from reappear.methods.settings import MethodSettings
 from reappear.models import Embedder
@@ -44,15 +45,15 @@ def model_card(
         scores: What it is → validation mAP.
     """
     spec, preprocessing = spec_of(method), embedder.preprocessing
-    what = "crops" if "crops" in counts else "images"
+    trained = next(counted(int(counts[f"{of}s"]), of) for of in ("crop", "image") if f"{of}s" in counts)
     source = next(f"{key}: {origin[key]}" for key in ("labels", "data") if key in origin)
     lines = [
         f"# {origin['architecture']}, {_VERBS[spec.command]} by {spec.title}",
         "",
         f"- Input: RGB, {preprocessing.height}×{preprocessing.width}, mean {preprocessing.mean}, "
         f"std {preprocessing.std} of pixels in [0, 1]",
-        f"- Trained on {counts[what]:,} {what} of {counts['identities']:,} identities ({source}), "
-        f"{origin['steps']:,} steps of {settings.images_per_step} images",
+        f"- Trained on {trained} of {counted(int(counts['identities']), 'identity')} ({source}), "
+        f"{counted(origin['steps'], 'step')} of {counted(settings.images_per_step, 'image')}",
         f"- Exported: the {origin['exported']}; seed {settings.seed}",
         *(f"- Validation mAP {name}: {score:.3f}" for name, score in scores.items()),
         "",

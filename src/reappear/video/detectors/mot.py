@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from reappear.core import Fraction, InputError, settings
+from reappear.core import Fraction, InputError, counted, settings
 from reappear.video.decode import Footage
 from reappear.video.motchallenge import Boxes, read_boxes
 from reappear.video.sequence import read_sequence
@@ -48,7 +48,9 @@ class MotSettings:
         if images is not None:
             lost = int(np.sum(~np.isin(boxes.frame + images.first, [*images.images])))
             if lost:
-                footage.note(f"{lost} of {len(boxes.frame)} boxes of {path.name} are in frames that have no image")
+                footage.note(
+                    f"in frames that have no image: {lost:,} of {counted(len(boxes.frame), 'box')} of {path.name}"
+                )
         if self.ids != "none" and np.any(boxes.identity < 0):
             raise InputError(f"{path} has boxes without an id (-1); set detector.ids none to track them")
         return MotBoxes(boxes, ids=self.ids != "none", score=self.score)
