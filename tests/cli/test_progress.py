@@ -13,30 +13,40 @@ class Clock:
         return self.now
 
 
-def test_plain_lines_show_progress_and_time_left(monkeypatch):
+def run(monkeypatch, ticks, total, unit="crop"):
+    """The lines of a task that advances by `units` at each of `ticks`, (time, units)."""
     clock, out = Clock(), io.StringIO()
     monkeypatch.setattr("reappear.cli.progress.time.monotonic", clock)
-    with PlainLines(out).task("crops", 100) as advance:
-        clock.now = 5.0
-        advance(10)
-        clock.now = 20.0
-        advance(30)
-    assert out.getvalue() == "crops: 40/100, 30.0 s left\ncrops: 40 in 20.0 s\n"
+    with PlainLines(out).task("work", total, unit) as advance:
+        for clock.now, units in ticks:
+            advance(units)
+    return out.getvalue().splitlines()
+
+
+def test_plain_lines_show_progress_rate_and_time_left(monkeypatch):
+    lines = run(monkeypatch, [(5.0, 10), (20.0, 30)], 100)
+    assert lines == ["work: 40/100 crops, 2/s, 30.0 s left", "work: 40 crops in 20.0 s"]
 
 
 def test_unknown_total_has_no_eta(monkeypatch):
-    clock, out = Clock(), io.StringIO()
-    monkeypatch.setattr("reappear.cli.progress.time.monotonic", clock)
-    with PlainLines(out).task("frames", None) as advance:
-        clock.now = 11.0
-        advance(7)
-    assert out.getvalue().splitlines()[0] == "frames: 7"
+    assert run(monkeypatch, [(11.0, 7)], None, "frame") == ["work: 7 frames", "work: 7 frames in 11.0 s"]
+
+
+def test_what_was_done_before_a_stop_is_not_in_the_rate(monkeypatch):
+    """A task that goes on advances at once by what is there."""
+    assert run(monkeypatch, [(0.0, 1_000_000), (10.0, 1000)], 1_002_000)[0].endswith("crops, 100/s, 10.0 s left")
+
+
+def test_bytes_are_shown_in_megabytes(monkeypatch):
+    assert run(monkeypatch, [(0.0, 0), (1.0, 10**6), (11.0, 10**8)], 10**9, "byte")[0].startswith(
+        "work: 101.0/1,000.0 MB, 10/s"
+    )
 
 
 def test_quiet_keeps_notes():
     out = io.StringIO()
     progress = listener(quiet=True, stream=out)
-    with progress.task("crops", 3) as advance:
+    with progress.task("crops", 3, "crop") as advance:
         advance(3)
     progress.note("one video skipped")
     assert out.getvalue() == "one video skipped\n"
@@ -46,12 +56,12 @@ def test_bars_run_on_a_terminal(capsys):
     from reappear.cli.progress import Bars
 
     bars = Bars()
-    with bars.task("outer", 2) as advance, bars.task("inner", 1) as inner:
+    with bars.task("outer [1]", 2, "video") as advance, bars.task("inner", 1, "frame") as inner:
         inner(1)
         advance(2)
     bars.note("[not markup]")
     message = capsys.readouterr().err
-    assert "outer: 2 in" in message
+    assert "outer [1]: 2 videos in" in message
     assert "[not markup]" in message
 
 

@@ -97,7 +97,7 @@ def test_ranges_in_words(hint, words):
 
 
 def test_silent_progress_ignores_everything(capsys):
-    with SILENT.task("work", None) as advance:
+    with SILENT.task("work", None, "step") as advance:
         advance(3)
     SILENT.note("done")
     message = capsys.readouterr()

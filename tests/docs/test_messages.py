@@ -1,4 +1,4 @@
-"""What the user reads: numbers agree with their nouns."""
+"""What the user reads: numbers agree with their nouns, and each task of the progress names its unit."""
 
 import ast
 import re
@@ -83,3 +83,18 @@ def test_numbers_in_pages_agree_with_their_nouns():
         f"{path.name}: {place}" for path in SOURCE.rglob("*.html") for place in count.findall(path.read_text("utf-8"))
     ]
     assert not found, "use number_of: " + "\n".join(found)
+
+
+def test_every_task_names_its_unit():
+    """In the singular, as in `progress.task("copying", len(images), "image")`."""
+    calls = [
+        (f"{path.relative_to(SOURCE)}:{node.lineno}", node)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "task"
+    ]
+    assert len(calls) > 20
+    for where, call in calls:
+        unit = call.args[2] if len(call.args) == 3 else None
+        assert isinstance(unit, ast.Constant), where
+        assert re.fullmatch("[a-z]+[^s]", str(unit.value)), where

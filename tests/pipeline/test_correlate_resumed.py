@@ -39,8 +39,8 @@ class Stops:
         self.word = word
         self.notes = []
 
-    def task(self, title, total):
-        return kept.SILENT.task(title, total)
+    def task(self, title, total, unit):
+        return kept.SILENT.task(title, total, unit)
 
     def note(self, text):
         self.notes.append(text)
@@ -218,7 +218,7 @@ class _LosesAWorker(Stops):
         self.killed = []
 
     @contextmanager
-    def task(self, title, total):
+    def task(self, title, total, unit):
         def tick(units):
             if title == "average-link" and units and not self.killed:
                 workers = [pid for pid in descendants(os.getpid()) if read_proc(pid, "cmdline").startswith("ray::")]

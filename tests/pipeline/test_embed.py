@@ -103,7 +103,7 @@ def test_finished_blocks_are_not_repeated(work, monkeypatch):
         after = 6
 
         @contextmanager
-        def task(self, title, total):
+        def task(self, title, total, unit):
             def tick(units):
                 ticks.append(units)
                 if len(ticks) > self.after:

@@ -188,7 +188,7 @@ def test_interrupted_export_is_resumed(work, tmp_path, kind, monkeypatch):
     export_data(work, tmp_path / "whole", ExportDataSettings(to=kind), identities="round0")
 
     class Stops(Listener):
-        def task(self, title, total):
+        def task(self, title, total, unit):
             return stopping(8)
 
     with pytest.raises(KeyboardInterrupt):

@@ -102,7 +102,7 @@ class Listener:
         self.total, self.done, self.notes = 0, 0, list[str]()
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         self.total += total or 0
 
         def advance(done: int) -> None:

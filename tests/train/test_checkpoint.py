@@ -13,7 +13,7 @@ class Notes:
         self.said: list[str] = []
 
     @contextmanager
-    def task(self, title: str, total: int | None):
+    def task(self, title: str, total: int | None, unit: str):
         yield lambda done: None
 
     def note(self, text: str) -> None:

@@ -45,23 +45,24 @@ class PlainLines:
             self._stream.flush()
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         """See `Progress.task`."""
         done, start = 0, time.monotonic()
-        last = start
+        last, first = start, (start, 0)
 
         def advance(units: int) -> None:
-            nonlocal done, last
-            done += units
+            nonlocal done, last, first
             now = time.monotonic()
+            if not done:
+                first = now, units  # measured from here: a task that goes on advances at once by what is there
+            done += units
             if now - last >= self._every:
                 last = now
-                left = (now - start) * (total - done) / done if total and done else None
-                of = f"{done}/{total}" if total else str(done)
-                self._write_line(f"{title}: {of}" + (f", {duration(left)} left" if left is not None else ""))
+                rate = (done - first[1]) / (now - first[0]) if now > first[0] else None
+                self._write_line(f"{title}: {state(done, total, unit, rate)}")
 
         yield advance
-        self._write_line(_ended(title, done, time.monotonic() - start))
+        self._write_line(_ended(title, done, unit, time.monotonic() - start))
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
@@ -79,10 +80,15 @@ class Bars:
         self._depth = 0
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         """See `Progress.task`."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Task, TextColumn
         from rich.progress import Progress as RichProgress
+        from rich.text import Text
+
+        class State(TextColumn):
+            def render(self, task: Task) -> Text:
+                return Text(state(int(task.completed), total, unit, task.speed), no_wrap=True)
 
         start = time.monotonic()
         done = 0
@@ -90,7 +96,7 @@ class Bars:
             yield lambda units: None
             return
         self._depth += 1
-        columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=16), State(""))
         try:
             with RichProgress(*columns, console=self._console, transient=True) as bars:
                 bar = bars.add_task(title, total=total)
@@ -103,18 +109,45 @@ class Bars:
                 yield advance
         finally:
             self._depth -= 1
-        self._console.print(_ended(title, done, time.monotonic() - start), style="dim", highlight=False)
+        text = _ended(title, done, unit, time.monotonic() - start)
+        self._console.print(text, style="dim", highlight=False, markup=False)
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
         self._console.print(text, highlight=False, markup=False)
 
 
-def _ended(title: str, done: int, seconds: float) -> str:
-    return f"{title}: {done} in {duration(seconds)}" if done else f"{title}: {duration(seconds)}"
+def state(done: int, total: int | None, unit: str, rate: float | None) -> str:
+    """How far a task is, at `rate` units a second, and the time left; bytes are shown in MB.
+
+    >>> state(1234, 10_000, "frame", 12.3), state(3, None, "image", 0.25), state(0, None, "query", None)
+    ('1,234/10,000 frames, 12/s, 11 min 52 s left', '3 images, 0.25/s', '')
+    """
+    if not done and total is None:
+        return ""
+    scale, digits = (1e6, 1) if unit == "byte" else (1, 0)
+    of = "" if total is None else f"/{total / scale:,.{digits}f}"
+    parts = [f"{done / scale:,.{digits}f}{of} {_units(done if total is None else total, unit)}"]
+    if rate:
+        parts.append(f"{rate / scale:,.0f}/s" if rate / scale >= 10 else f"{rate / scale:.2g}/s")
+        if total is not None and total > done:
+            parts.append(f"{duration((total - done) / rate)} left")
+    return ", ".join(parts)
 
 
-def duration(seconds: float) -> str:
+def _units(number: int, unit: str) -> str:
+    from reappear.core import plural
+
+    return "MB" if unit == "byte" else unit if number == 1 else plural(unit)
+
+
+def _ended(title: str, done: int, unit: str, seconds: float) -> str:
+    return (
+        f"{title}: {state(done, None, unit, None)} in {duration(seconds)}" if done else f"{title}: {duration(seconds)}"
+    )
+
+
+def duration(seconds: int | float) -> str:
     """Formats seconds for reading.
 
     >>> duration(3.21), duration(75), duration(7300)

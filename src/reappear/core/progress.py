@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 class Progress(Protocol):
     """A listener. The command line shows bars with an ETA on a terminal and plain lines elsewhere."""
 
-    def task(self, title: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-        """Opens a task of `total` units (None = unknown).
+    def task(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        """Opens a task of `total` units (None = unknown); `unit` is what is counted, in the singular: "frame".
 
         The yielded function takes the number of units done since its last call.
         """
@@ -25,7 +25,7 @@ class Silent:
     """Ignores everything."""
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         """See `Progress.task`."""
         yield lambda done: None
 

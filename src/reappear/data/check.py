@@ -137,7 +137,7 @@ def scan(table: ImageTable, *, progress: Progress = SILENT, workers: int = 0) ->
     pieces = [paths[begin : begin + _PIECE] for begin in range(0, len(paths), _PIECE)]
     workers = min(workers or len(os.sched_getaffinity(0)), len(pieces))
     found: dict[str, str] = {}
-    with progress.task("looking into images", len(paths)) as tick:
+    with progress.task("decoding", len(paths), "image") as tick:
         if workers <= 1:
             for piece in pieces:
                 found |= _damaged(piece)

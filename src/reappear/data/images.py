@@ -154,7 +154,7 @@ class Images:
     def unreadable(self, rows: range, *, progress: Progress = SILENT) -> dict[int, str]:
         """Row → why its image cannot be read or decoded; every image of `rows` is decoded."""
         found: dict[int, str] = {}
-        with progress.task("looking into images", len(rows)) as tick:
+        with progress.task("decoding", len(rows), "image") as tick:
             for row, why in zip(rows, thread_map(self._failure, rows), strict=True):
                 if why:
                     found[row] = why

@@ -62,7 +62,7 @@ def embed_tracklets(
     """Unit vectors of all tracklets of a workspace, as float16; zeros where a crop that is needed cannot be decoded."""
     offsets = crops.offsets.tolist()
     vectors = np.zeros((len(offsets) - 1, extractor.width), np.float16)
-    with progress.task(f"embedding tracklets with {extractor.name}", len(vectors)) as tick:
+    with progress.task(f"embedding tracklets with {extractor.name}", len(vectors), "tracklet") as tick:
         for begin in range(0, len(vectors), AT_ONCE):
             ends = offsets[begin : begin + AT_ONCE + 1]
             frames = [

@@ -32,7 +32,7 @@ def hash_images(table: ImageTable, hashes: FileHashes, *, progress: Progress = S
     counts as unreadable.
     """
     digest = hashlib.sha256()
-    with progress.task("hashing images", len(table)) as tick:
+    with progress.task("hashing", len(table), "image") as tick:
         for begin in range(0, len(table), _BLOCK):
             paths = table.path[begin : begin + _BLOCK].tolist()
             files = [container(path) for path in paths]

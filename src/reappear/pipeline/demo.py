@@ -76,7 +76,7 @@ def _one_world(work: Workspace, settings: DemoSettings, seed: int, progress: Pro
         last = correlate_in_rounds(work, plan, rounds, progress=progress)[-1]
         if training.method.kind != "cion":
             pretrain(work, "cion", replace(training, method=CionSettings()), labels=last, progress=progress)
-        with progress.task("baselines", None):
+        with progress.task("baselines", None, "model"):
             baselines.result()
     descriptors = _descriptors(work, last)
     embed(work, "untrained", EmbedSettings(extractor=descriptors["untrained"]), progress=progress)

@@ -65,7 +65,7 @@ def download_weights(
     folder = cache.folder / entry.name
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with progress.task(f"downloading {entry.name}", entry.size) as tick:
+        with progress.task(f"downloading {entry.name}", entry.size, "byte") as tick:
             sources = [_download(file, folder, pause, tick, progress) for file in entry.files]
         sync_folder(folder)
     files = {file.name: (file.size, file.sha256) for file in entry.files}

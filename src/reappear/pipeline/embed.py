@@ -263,7 +263,7 @@ def _embed_all(
     crops, extractor = plan.crops, embedder.extractor
     plan.folder.mkdir(parents=True, exist_ok=True)
     waiting = [block for block in plan.blocks if not block.file.exists()]
-    with progress.task(f"embedding with {extractor.name}", len(crops)) as tick:
+    with progress.task(f"embedding with {extractor.name}", len(crops), "crop") as tick:
         tick(len(crops) - sum(block.last - block.first for block in waiting))
         results = engine.map(_embed_batch, embedder, plan.batches(waiting, batch))
         for block in waiting:

@@ -119,7 +119,7 @@ def _write_images(
     person = np.unique(table.identity, return_inverse=True)[1]
     notes = staging / "notes"
     files = []
-    with progress.task("exporting crops", len(table)) as tick:
+    with progress.task("exporting", len(table), "crop") as tick:
         for number, begin in enumerate(range(0, len(table), _BLOCK)):
             places = range(begin, min(begin + _BLOCK, len(table)))
             files.append(notes / f"{number:05d}.jsonl")

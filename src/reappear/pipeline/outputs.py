@@ -74,7 +74,7 @@ def _hash(folder: Path, names: list[str], progress: Progress) -> dict[str, Outpu
     out: dict[str, Output] = {}
     sizes = [(folder / name).stat().st_size for name in names]
     shown = progress if sum(sizes) > _LONG else SILENT
-    with shown.task("checksums", len(names)) as tick:
+    with shown.task("checksums", len(names), "file") as tick:
         hashes = FileHashes().each([f"{folder}/{name}" for name in names], tick)
         for name, found, size in zip(names, hashes, sizes, strict=True):
             if found is None:

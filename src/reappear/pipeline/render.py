@@ -86,7 +86,7 @@ def render(
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, _CLOCK)
-        with progress.task("rendering", found.frames) as tick:
+        with progress.task("rendering", found.frames, "frame") as tick:
             for frame in footage.frames():
                 image = frame.image
                 if image.shape[1::-1] != footage.size:

@@ -184,7 +184,7 @@ def search(
     calibration = Calibration(work, whose, store, vectors)
     width = vectors.shape[1] + len(calibration.queries)
     starts = _block_starts(store.offsets, _block_rows(settings, len(store), len(store.offsets) - 1, width))
-    with progress.task("searching", len(vectors)) as tick:
+    with progress.task("searching", len(vectors), "crop") as tick:
         similarity = _similarities(vectors, vector, store.offsets, starts, calibration, tick)
     best = np.maximum.reduceat(similarity, store.offsets[:-1])
     best[store.origin[crops]] = -np.inf

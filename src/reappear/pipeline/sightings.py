@@ -68,7 +68,7 @@ def write_mot(work: Workspace, labels: str, staging: Path, progress: Progress) -
     store = work.open_crops()
     identity = tracklet_identities(work, labels)
     boxes, people, dropped = 0, set[int](), Counter[str]()
-    with progress.task("writing boxes", len(store.videos)) as tick:
+    with progress.task("writing boxes", len(store.videos), "video") as tick:
         for number, name in enumerate(store.video_names):
             rows = video_boxes(work, number)
             mine = np.where(rows["tracklet"] >= 0, identity[rows["tracklet"]], -1)

@@ -56,7 +56,7 @@ def render_world(world: World, folder: Path, *, workers: int = 1, progress: Prog
     left = [job for job in jobs if not job[2].exists()]
     if len(left) < len(jobs):
         progress.note(f"synthesize: already there: {len(jobs) - len(left)} of {counted(len(jobs), 'recording')}")
-    with progress.task("rendering", sum(film.frames for _, film, _ in left)) as advance:
+    with progress.task("rendering", sum(film.frames for _, film, _ in left), "frame") as advance:
         for film in _run(world, left, workers):
             advance(film.frames)
     for _, _, done in jobs:

@@ -67,7 +67,7 @@ def verify_folder(folder: Path, *, progress: Progress = SILENT) -> Verified:
         return Verified(folder, damaged={"record.json": str(error)})
     names = list(outputs)
     damaged: dict[str, str] = {}
-    with progress.task(f"checking {folder.name}", len(names)) as tick:
+    with progress.task(f"checking {folder.name}", len(names), "file") as tick:
         found = FileHashes().each([f"{folder}/{name}" for name in names], tick)
         for (name, of), sha256 in zip(outputs.items(), found, strict=True):
             if sha256 == of.sha256:

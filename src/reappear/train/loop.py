@@ -107,7 +107,7 @@ class _Loop:
             log = MetricsLog(self.folder if self.rank == 0 else None, tracker=settings.tracker, name=self._run.name)
             stack.callback(log.close)
             log.resume(first)
-            advance = stack.enter_context(self.progress.task("training", steps))
+            advance = stack.enter_context(self.progress.task("training", steps, "step"))
             stop_requested = stack.enter_context(deferred_signals())
             advance(first)
             window, since = time.perf_counter(), first

@@ -20,10 +20,10 @@ class Notes:
     def note(self, text):
         self.texts.append(text)
 
-    def task(self, title, total):
+    def task(self, title, total, unit):
         from reappear.core import SILENT
 
-        return SILENT.task(title, total)
+        return SILENT.task(title, total, unit)
 
 
 @pytest.fixture

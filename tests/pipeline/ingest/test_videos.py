@@ -28,7 +28,7 @@ class Listener:
         self.done = 0
 
     @contextmanager
-    def task(self, title, total):
+    def task(self, title, total, unit):
         yield lambda units: setattr(self, "done", self.done + units)
 
     def note(self, text):
@@ -184,7 +184,7 @@ def test_finished_videos_are_not_repeated(films, tmp_path, done):
 
     class Stops(Listener):
         @contextmanager
-        def task(self, title, total):
+        def task(self, title, total, unit):
             def tick(units):
                 seen.append(units)
                 if len(seen) == FRAMES + 5:

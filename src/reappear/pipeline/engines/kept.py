@@ -63,7 +63,7 @@ class Kept:
         chunks = _Chunks(self._folder / f"{self._calls:04d}", function, items)
         self._calls += 1
         progress = self._progress if len(items) >= _MANY else SILENT
-        with progress.task(self._title, len(items)) as tick:
+        with progress.task(self._title, len(items), "piece") as tick:
             done = 0
             for result in chunks.read():
                 yield result

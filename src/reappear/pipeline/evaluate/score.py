@@ -76,7 +76,7 @@ def score(
     memory = settings.memory_mb
     backend = cosine = _backend(settings.device)
     advice = f"lower memory_mb, which is {memory}, or set device cpu; the result is the same"
-    with device_memory_errors(advice), progress.task(f"ranking {description['name']}", None):
+    with device_memory_errors(advice), progress.task(f"ranking {description['name']}", None, "query"):
         if settings.rerank:
             backend = reranked(task, k1=settings.k1, k2=settings.k2, weight=settings.weight, memory_mb=memory)
         ranking = rank_task(task, draws=settings.draws, ranks=settings.ranks, memory_mb=memory, backend=backend)

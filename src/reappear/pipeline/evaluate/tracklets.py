@@ -44,7 +44,9 @@ def embed_tracklets(
         vectors = np.zeros((len(frames), extractor.width), np.float32)
         with (
             device_memory_errors("free the GPU of other programs"),
-            progress.task(f"embedding tracklets of {split.name} with {extractor.name}", len(frames)) as tick,
+            progress.task(
+                f"embedding tracklets of {split.name} with {extractor.name}", len(frames), "tracklet"
+            ) as tick,
         ):
             for begin in range(0, len(frames), AT_ONCE):
                 some = frames[begin : begin + AT_ONCE]

@@ -85,7 +85,7 @@ def embed_split(
         dropped: Counter[str] = Counter()
         with (
             device_memory_errors(f"lower batch, which is {batch}, or free the GPU of other programs"),
-            progress.task(f"embedding {split.name} with {extractor.name}", len(path)) as tick,
+            progress.task(f"embedding {split.name} with {extractor.name}", len(path), "image") as tick,
         ):
             for begin in range(0, len(path), batch):
                 some = slice(begin, begin + batch)

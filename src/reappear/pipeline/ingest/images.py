@@ -35,7 +35,7 @@ def ingest_images(source: Path, name: str, work: Workspace, settings: IngestSett
         InputError: The set does not exist, has another layout, or has no readable image.
     """
     layout, root = READERS[name], locate(name, source)
-    with progress.task(f"reading {root.name} as {name}", None) as tick:
+    with progress.task(f"reading {root.name} as {name}", None, "image") as tick:
         table = read(name, root, **layout.full_options)
         tick(len(table))
     plan = _arrange(table, root, name, settings)
@@ -125,7 +125,7 @@ def _copy_all(plan: _Plan, staging: Path, settings: IngestSettings, progress: Pr
     if done:
         progress.note(f"ingest: already copied: {done:,} of {counted(len(plan.order), 'image')}")
     workers = min(settings.workers or len(os.sched_getaffinity(0)), len(waiting))
-    with progress.task("copying images", len(plan.order)) as tick:
+    with progress.task("copying", len(plan.order), "image") as tick:
         tick(done)
         if workers <= 1:
             for number, rows in waiting:

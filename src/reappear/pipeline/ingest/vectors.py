@@ -87,7 +87,7 @@ def _open(path: Path) -> np.ndarray:
 def _write_crops(
     vectors: np.ndarray, vectors_path: Path, path: Path, settings: IngestSettings, staging: Path, progress: Progress
 ) -> Outcome:
-    with progress.task(f"reading {path.name}", None) as tick:
+    with progress.task(f"reading {path.name}", None, "vector") as tick:
         columns = read_labels(path, labels=("identity", "camera", "video", "tracklet", "truth"), times=("time",))
         tick(len(vectors))
     if not columns.keys() & {"identity", "tracklet"}:
@@ -175,7 +175,7 @@ def _write_vectors(
 
     def blocks() -> Iterator[Float[np.ndarray, "b d"]]:
         nonlocal empty
-        with progress.task(f"copying {name}", len(row)) as tick:
+        with progress.task(f"copying {name}", len(row), "vector") as tick:
             for begin in range(0, len(row), _BLOCK):
                 mine = row[begin : begin + _BLOCK]
                 some = vectors[mine[0] : mine[-1] + 1] if in_order else vectors[mine]

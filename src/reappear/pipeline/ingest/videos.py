@@ -247,7 +247,7 @@ def _ingest_all(
     failed: dict[int, list[str]] = {}
     if isinstance(settings.detector, YoloxSettings) and waiting:
         settings.detector.build_network()  # a wrong file is told once, and not for each video
-    with progress.task("detecting people", total) as tick, ExitStack() as stack:
+    with progress.task("detecting people", total, "frame") as tick, ExitStack() as stack:
         processors = len(os.sched_getaffinity(0))
         workers = min(settings.workers or processors, len(waiting))
         detector = settings.detector

@@ -95,7 +95,7 @@ def environment() -> Environment:
 def render(work: Workspace, found: Tree, *, progress: Progress) -> str:
     """The page of the evaluations in `found`; see `evaluate.compare`."""
     sets = []
-    with progress.task("page", len(found["evaluations"])) as done:
+    with progress.task("page", len(found["evaluations"]), "evaluation") as done:
         for place, data in enumerate(dict.fromkeys(scores["data"] for scores in found["evaluations"])):
             mine = [scores for scores in found["evaluations"] if scores["data"] == data]
             examples = {

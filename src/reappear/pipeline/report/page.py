@@ -86,7 +86,7 @@ def render(run: Run, found: Tree, settings: ReportSettings, *, progress: Progres
     colours = _colours(run, ours, last)
     curves = _curves(run, colours)
     shown = ours if ours is not None and ours in run.scores else next(reversed(run.scores), None)
-    with progress.task("report", 4) as done:
+    with progress.task("report", 4, "section") as done:
         people = thumbnails.people(settings.identities, settings.strips, settings.crops)
         overview = thumbnails.overview(settings.overview)
         done(1)
