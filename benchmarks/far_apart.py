@@ -112,7 +112,8 @@ def correlated(work: Path, radius: int) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     thresholds = "calibrated"
     for pairs in PAIRS:
-        options = ("--pairs", pairs, "--radius", radius, "--thresholds", thresholds)
+        reach = ("--radius", radius) if pairs == "sliding" else ()
+        options = ("--pairs", pairs, *reach, "--thresholds", thresholds)
         reappear("correlate", work, "--name", pairs, *options)
         report = json.loads((work / "identities" / pairs / "report.json").read_text(encoding="utf-8"))
         last, chosen = report["stages"][-1], report["thresholds"]

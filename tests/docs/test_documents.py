@@ -1,9 +1,12 @@
 """Commands in the documentation work, and its links exist."""
 
 import ast
+import contextlib
+import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,8 @@ import pytest
 import typer
 
 from reappear.cli.app import COMMANDS, build
+from reappear.cli.paper import parse
+from reappear.core import InputError
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -60,6 +65,20 @@ def test_every_option_in_documents_and_messages_exists():
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9._-]*[a-z0-9]", text)) - known
     }
     assert not unknown
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_in_documents_are_accepted(document, monkeypatch):
+    """Each command of the shell blocks, with its options and their values; nothing is run."""
+    monkeypatch.chdir(ROOT)
+    for language, block in BLOCK.findall(document.read_text(encoding="utf-8")):
+        if language != "sh":
+            continue
+        for line in re.findall(r"^reappear .*", block.replace("\\\n", " "), re.MULTILINE):
+            step, *arguments = itertools.takewhile(lambda word: word not in "|>", shlex.split(line, comments=True)[1:])
+            if step in COMMANDS and COMMANDS[step].settings:
+                with contextlib.suppress(InputError):  # a file that is not there
+                    parse(step, arguments)
 
 
 def test_tutorial_runs_as_written(tmp_path):

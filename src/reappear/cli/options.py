@@ -15,7 +15,7 @@ import typer
 
 from reappear.core import SettingsError
 from reappear.core.settings import choices_of, members, range_of, without_notes
-from reappear.pipeline.settings import Field, describe, load_recipe, parse_override, resolve
+from reappear.pipeline.settings import Field, Unmet, describe, load_recipe, parse_override, resolve, without_effect
 
 from .plain import PlainCommand
 
@@ -97,7 +97,10 @@ def with_settings(
         recipe = load_recipe(path) if path else {}
         for values in (recipe, overrides):
             expand(values)
-        command(resolve(cls, recipe, overrides), **given)
+        resolved = resolve(cls, recipe, overrides)
+        if found := without_effect(resolved, overrides):
+            raise SettingsError(_no_effect(found, shortcuts))
+        command(resolved, **given)
 
     typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
@@ -124,6 +127,24 @@ def with_settings(
     )
     rows, sections = _sections(fields, shortcuts, [f"--{name}" for name in first])
     return typed, type("Command", (SettingsCommand,), {"first": rows, "sections": sections})
+
+
+def _no_effect(found: Unmet, shortcuts: Mapping[str, str]) -> str:
+    """The message about an option that does nothing, with what to type."""
+    flag = _flag(found.path, shortcuts)
+    others = {_flag(path, shortcuts): value for path, value in found.others.items()}
+    need = " or ".join(_needed(other, value, found.values) for other, value in others.items())
+    current = " and ".join(
+        f"{other} is {'not given' if value is None else format_default(value)}" for other, value in others.items()
+    )
+    return f"{flag} has no effect without {need}, and {current}; give {need}, or leave out {flag}"
+
+
+def _needed(flag: str, current: Any, values: Sequence[str | bool | None]) -> str:
+    if values:
+        return " or ".join(f"{flag} {'none' if value is None else format_default(value)}" for value in values)
+    kinds = {bool: f"{flag} yes", int: f"{flag} above 0", float: f"{flag} above 0", NoneType: flag}
+    return kinds.get(type(current), f"another {flag}")
 
 
 def _dashed(argument: str) -> str:

@@ -14,6 +14,10 @@ A setting that changes how fast something comes out, or with how much memory, bu
 
 It is no part of a fingerprint: a finished step stays finished and an interrupted one goes on when it changes. On a part
 the mark counts for all settings in it. Rounding in the last bit, where the help names it, is no other result.
+
+A setting that has an effect only under some values of another names it; on the command line it is refused elsewhere:
+
+    k1: Annotated[int, "re-ranking: size of the neighbourhood", Only("rerank")] = 20
 """
 
 import difflib
@@ -44,6 +48,31 @@ def _check_rising(pair: tuple[float, float]) -> tuple[float, float]:
 
 RISING = AfterValidator(_check_rising)  # a pair (low, high) with low <= high
 OPERATIONAL: Final = object()  # marks a setting that changes speed or memory, and no result
+
+
+class Only:
+    """Marks a setting that has an effect only under some values of another of the same class. Several marks: all count.
+
+    Args:
+        other: The other, dotted where it is one of a part: "views.local_views"; or several, one of which is enough:
+            "validation or validation_share".
+        values: Its values; any but none, no and 0 if not given.
+
+    >>> Only("split", "cross-camera").holds("own"), Only("rerank").holds(True), Only("steps", None).holds(320)
+    (False, True, False)
+    """
+
+    def __init__(self, other: str, *values: str | bool | None) -> None:
+        self.other, self.values = other, values
+
+    def holds(self, value: Any) -> bool:
+        """Whether the setting has an effect under this value of the other; of a list in words, "a,b", one is enough."""
+        if self.values:
+            return value in self.values or (
+                isinstance(value, str) and any(of in self.values for of in value.split(","))
+            )
+        return any(value) if isinstance(value, tuple) else bool(value)
+
 
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 Positive = Annotated[float, Interval(gt=0)]

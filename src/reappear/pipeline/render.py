@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Interval
 from jaxtyping import Float, Int, UInt8
 
-from reappear.core import SILENT, InputError, Progress, SettingsError, counted, settings, unknown_name
+from reappear.core import SILENT, InputError, Only, Progress, SettingsError, counted, settings, unknown_name
 from reappear.core import Fraction as Share
 from reappear.data import OWN_LABELS
 from reappear.store import Columns, atomic_write
@@ -36,7 +36,9 @@ class RenderSettings:
         Literal["none", "heads", "people"],
         "make heads, or whole people, unrecognisable where they were detected",
     ] = "none"
-    blur_margin: Annotated[Share, "what is blurred is larger on each side by this fraction"] = 0.1
+    blur_margin: Annotated[
+        Share, "what is blurred is larger on each side by this fraction", Only("blur", "heads", "people")
+    ] = 0.1
     crf: Annotated[int, "H.264 quality; lower = better and larger", Interval(ge=0, le=51)] = 23
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Interval
 
-from reappear.core import SILENT, Fraction, Progress, counted, settings
+from reappear.core import SILENT, Fraction, Only, Progress, counted, settings
 from reappear.methods.registry import spec_of
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings
 from reappear.store import count_decisions
@@ -46,7 +46,9 @@ class RunSettings:
     retrain: Annotated[
         bool, "models are trained anew after videos were added or removed; no = as retrain_share says"
     ] = False
-    retrain_share: Annotated[Fraction, "models are trained anew when more of the crops than this are new to them"] = 0.5
+    retrain_share: Annotated[
+        Fraction, "models are trained anew when more of the crops than this are new to them", Only("retrain", False)
+    ] = 0.5
     ingest: Annotated[IngestSettings, "videos to crops"] = field(default_factory=IngestSettings)
     correlate: Annotated[CorrelateSettings, "embeddings to identities"] = field(default_factory=CorrelateSettings)
     pretrain: Annotated[PretrainSettings, "identities to a model"] = field(default_factory=PretrainSettings)

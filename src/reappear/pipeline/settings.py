@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
 
-from reappear.core import OPERATIONAL, InputError, SettingsError, read_text, unknown_name
+from reappear.core import OPERATIONAL, InputError, Only, SettingsError, read_text, unknown_name
 from reappear.core.settings import members, notes, without_notes
 
 T = TypeVar("T")
@@ -203,6 +203,38 @@ def resolve(cls: type[T], recipe: Mapping[str, Any] | None = None, overrides: Ma
         _put(cls, plain, path, value)
     _refuse_unknown(cls, plain, "")
     return _build(cls, plain, "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmet:
+    """A setting without effect, and the others, dotted path → value, of which it needs one of `values`.
+
+    See `core.settings.Only`.
+    """
+
+    path: str
+    others: dict[str, Any]
+    values: tuple[str | bool | None, ...]
+
+
+def without_effect(settings: Any, given: Iterable[str]) -> Unmet | None:
+    """The first of the `given` settings, dotted paths, that has no effect under the values of the others."""
+    for path in given:
+        *parents, name = path.split(".")
+        part = _inside(settings, parents)
+        hint = typing.get_type_hints(type(part), include_extras=True).get(name)
+        for only in notes(hint):
+            if isinstance(only, Only):
+                others = {name: _inside(part, name.split(".")) for name in only.other.split(" or ")}
+                if not any(map(only.holds, others.values())):
+                    return Unmet(path, {".".join([*parents, of]): now for of, now in others.items()}, only.values)
+    return None
+
+
+def _inside(part: Any, names: Iterable[str]) -> Any:
+    for name in names:
+        part = getattr(part, name)
+    return part
 
 
 def to_plain(value: Any) -> Any:

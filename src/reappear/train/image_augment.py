@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Interval
 from jaxtyping import UInt8
 
-from reappear.core import Fraction, settings
+from reappear.core import Fraction, Only, settings
 from reappear.models.preprocessing import resize_images
 
 from .views import ERASED, Area
@@ -27,8 +27,10 @@ class ImageAugmentSettings:
     flip: Annotated[Fraction, "probability of a mirrored image"] = 0.5
     padding: Annotated[int, "pixels added at each side before a crop of the image's size", Interval(ge=0, le=1024)] = 10
     erase: Annotated[Fraction, "probability that a box of the image is erased"] = 0.5
-    erase_area: Annotated[Area, "area of that box as a share of the image"] = (0.02, 0.4)
-    erase_with: Annotated[Literal["mean", "noise"], "what fills it: the mean colour, or noise of each pixel"] = "mean"
+    erase_area: Annotated[Area, "area of that box as a share of the image", Only("erase")] = (0.02, 0.4)
+    erase_with: Annotated[
+        Literal["mean", "noise"], "what fills it: the mean colour, or noise of each pixel", Only("erase")
+    ] = "mean"
 
 
 class ImageAugment:

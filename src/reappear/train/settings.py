@@ -16,6 +16,7 @@ from reappear.core import (
     Fraction,
     ImageSide,
     NotNegative,
+    Only,
     Positive,
     Processes,
     Seed,
@@ -74,8 +75,8 @@ class AugmentSettings:
 
     section: ClassVar[str] = "Augmentation"
 
-    local_height: Annotated[ImageSide, "height of local views in pixels"] = 32
-    local_width: Annotated[ImageSide, "width of local views in pixels"] = 16
+    local_height: Annotated[ImageSide, "height of local views in pixels", Only("views.local_views")] = 32
+    local_width: Annotated[ImageSide, "width of local views in pixels", Only("views.local_views")] = 16
     views: Annotated[ViewSettings, "views of each image"] = field(
         default_factory=lambda: ViewSettings(local_views=0)  # a part of a person in 32x16 pixels teaches little
     )
@@ -93,12 +94,16 @@ class ScheduleSettings:
     steps: Annotated[
         CountOrZero | None, "steps of training; 0 exports the network untrained; epochs count if not given"
     ] = 320
-    epochs: Annotated[float, "passes over the crops, where steps are not given", Interval(ge=0, le=1_000_000)] = 100.0
+    epochs: Annotated[
+        float, "passes over the crops, where steps are not given", Interval(ge=0, le=1_000_000), Only("steps", None)
+    ] = 100.0
     images_per_step: Annotated[
         int, "images in a step, over all processes; a multiple of the curriculum's", Interval(ge=1, le=1_000_000)
     ] = 96
     lr: Annotated[Positive, "peak learning rate"] = 3e-3
-    final_lr: Annotated[NotNegative, "learning rate at the end of a cosine"] = 1e-6
+    final_lr: Annotated[
+        NotNegative, "learning rate at the end of a cosine", Only("lr_schedule", "cosine", "full-cosine", "late-cosine")
+    ] = 1e-6
     warmup: Annotated[float, "share of the training in which the learning rate rises", Interval(ge=0, lt=1)] = 0.125
     lr_schedule: Annotated[
         LrShape,
@@ -106,7 +111,9 @@ class ScheduleSettings:
         "under late-cosine in the middle of the training",
     ] = "cosine"
     lr_steps: Annotated[
-        tuple[Fraction, ...], "shares of the training at which a stepped learning rate falls to a tenth"
+        tuple[Fraction, ...],
+        "shares of the training at which a stepped learning rate falls to a tenth",
+        Only("lr_schedule", "step"),
     ] = (0.6, 0.8)
     weight_decay: Annotated[NotNegative, "weight decay at the start; biases and norms have none"] = 0.04
     final_weight_decay: Annotated[NotNegative, "weight decay at the end of its cosine"] = 0.4
@@ -172,12 +179,20 @@ class ValidationSettings:
     section: ClassVar[str] = "Validation"
 
     validation: Annotated[
-        Path | None, "validation set during training: a folder in Market-1501 layout; none if not given"
+        Path | None,
+        "validation set during training: a folder in Market-1501 layout; none if not given",
+        Only("validation_every"),
     ] = None
     validation_share: Annotated[
-        float, "share of people held out for validation, where no folder is given", Interval(ge=0, lt=1)
+        float,
+        "share of people held out for validation, where no folder is given",
+        Interval(ge=0, lt=1),
+        Only("validation", None),
+        Only("validation_every"),
     ] = 0.0
-    validation_every: Annotated[CountOrZero, "steps between validations; 0 = never"] = 0
+    validation_every: Annotated[
+        CountOrZero, "steps between validations; 0 = never", Only("validation or validation_share")
+    ] = 0
 
 
 @settings

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Interval
 from jaxtyping import Bool, Float, UInt8
 
-from reappear.core import RISING, Fraction, settings
+from reappear.core import RISING, Fraction, Only, settings
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 Range = tuple[float, float]
@@ -38,14 +38,16 @@ class ViewSettings:
 
     local_views: Annotated[int, "small views per image, beside the two global ones", Interval(ge=0, le=100)] = 8
     global_scale: Annotated[Area, "area of a global view as a share of the crop"] = (0.8, 1.0)
-    local_scale: Annotated[Area, "area of a local view as a share of the crop"] = (0.05, 0.8)
+    local_scale: Annotated[Area, "area of a local view as a share of the crop", Only("local_views")] = (0.05, 0.8)
     ratio: Annotated[tuple[Ratio, Ratio], "width over height of what a view is cut from", RISING] = (0.4, 0.6)
     flip: Annotated[Fraction, "probability of a mirrored view"] = 0.5
     jitter: Annotated[Fraction, "probability that colours are jittered"] = 0.8
-    brightness: Annotated[Fraction, "brightness is multiplied by up to 1 ± this"] = 0.4
-    contrast: Annotated[Fraction, "contrast is multiplied by up to 1 ± this"] = 0.4
-    saturation: Annotated[Fraction, "saturation is multiplied by up to 1 ± this"] = 0.2
-    hue: Annotated[float, "hue turns by up to ± this share of the colour circle", Interval(ge=0, le=0.5)] = 0.1
+    brightness: Annotated[Fraction, "brightness is multiplied by up to 1 ± this", Only("jitter")] = 0.4
+    contrast: Annotated[Fraction, "contrast is multiplied by up to 1 ± this", Only("jitter")] = 0.4
+    saturation: Annotated[Fraction, "saturation is multiplied by up to 1 ± this", Only("jitter")] = 0.2
+    hue: Annotated[
+        float, "hue turns by up to ± this share of the colour circle", Interval(ge=0, le=0.5), Only("jitter")
+    ] = 0.1
     cast: Annotated[
         Fraction, "beyond the paper: each channel is multiplied by 1 ± this, as cameras differ; 0 = not"
     ] = 0.0
@@ -54,13 +56,17 @@ class ViewSettings:
         tuple[Fraction, Fraction, Fraction],
         "probability of blur in the first and second global view and in local views",
     ] = (1.0, 0.1, 0.5)
-    blur_radius: Annotated[tuple[Radius, Radius], "standard deviation of the blur in pixels of the view", RISING] = (
+    blur_radius: Annotated[
+        tuple[Radius, Radius], "standard deviation of the blur in pixels of the view", RISING, Only("blur")
+    ] = (
         0.1,
         2.0,
     )
     solarise: Annotated[Fraction, "probability that bright pixels of the second global view are inverted"] = 0.2
     erase: Annotated[Fraction, "probability that a box of a view is erased"] = 0.0
-    erase_area: Annotated[tuple[ErasedArea, ErasedArea], "area of that box as a share of the view", RISING] = (
+    erase_area: Annotated[
+        tuple[ErasedArea, ErasedArea], "area of that box as a share of the view", RISING, Only("erase")
+    ] = (
         0.02,
         0.6,
     )

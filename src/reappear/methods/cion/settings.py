@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Fraction, Positive, settings
+from reappear.core import Fraction, Only, Positive, settings
 from reappear.methods.settings import Buffers, Curriculum, MethodSettings, Width
 from reappear.methods.upreid.settings import IntraIdentityOption
 from reappear.train.schedule import require_stages
@@ -25,9 +25,13 @@ class DistillationSettings(MethodSettings):
     prototype_length: Annotated[Positive, "initial length of the prototypes; a step turns long ones less"] = 1.0
     student_temperature: Annotated[Positive, "tau_s"] = 0.1
     teacher_temperature: Annotated[Positive, "tau_t"] = 0.03
-    first_teacher_temperature: Annotated[Positive | None, "tau_t at step 0; tau_t if not given"] = None
+    first_teacher_temperature: Annotated[
+        Positive | None, "tau_t at step 0; tau_t if not given", Only("teacher_temperature_warmup")
+    ] = None
     teacher_temperature_warmup: Annotated[
-        Fraction, "share of the training in which tau_t changes from first_teacher_temperature"
+        Fraction,
+        "share of the training in which tau_t changes from first_teacher_temperature",
+        Only("first_teacher_temperature"),
     ] = 0.0
     center_momentum: Annotated[Fraction, "momentum of the centre"] = 0.9
     momentum: Annotated[Fraction, "EMA momentum of the teacher; rises to 1 along a cosine"] = 0.97

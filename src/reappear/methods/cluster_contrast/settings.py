@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Count, Fraction, Positive, settings
+from reappear.core import Count, Fraction, Only, Positive, settings
 from reappear.methods.settings import SupervisedMethodSettings
 from reappear.train.image_augment import ImageAugmentSettings
 
@@ -27,16 +27,28 @@ class ClusterContrastSettings(SupervisedMethodSettings):
         "average linkage: smallest mean similarity of two clusters that merge, in standard deviations above that to "
         "their nearest other images",
         Interval(gt=0, le=1000),
+        Only("clusters", "average"),
     ] = 3.0
     negatives: Annotated[
         Literal["all", "camera"],
         "clusters whose centroids an image is contrasted with: all, or those with an image of its own camera, so that "
         "a person's clusters of several cameras are not pushed apart",
     ] = "all"
-    radius: Annotated[float, "largest Jaccard distance of neighbours in DBSCAN (eps)", Interval(gt=0, lt=1)] = 0.6
-    least: Annotated[Count, "neighbours, with itself, that make an image the core of a cluster"] = 4
-    k1: Annotated[int, "neighbours that are asked whether they are mutual", Interval(ge=1, le=1000)] = 30
-    k2: Annotated[int, "neighbours whose neighbourhoods are averaged", Interval(ge=1, le=1000)] = 6
+    radius: Annotated[
+        float,
+        "largest Jaccard distance of neighbours in DBSCAN (eps)",
+        Interval(gt=0, lt=1),
+        Only("clusters", "dbscan"),
+    ] = 0.6
+    least: Annotated[
+        Count, "neighbours, with itself, that make an image the core of a cluster", Only("clusters", "dbscan")
+    ] = 4
+    k1: Annotated[
+        int, "neighbours that are asked whether they are mutual", Interval(ge=1, le=1000), Only("clusters", "dbscan")
+    ] = 30
+    k2: Annotated[
+        int, "neighbours whose neighbourhoods are averaged", Interval(ge=1, le=1000), Only("clusters", "dbscan")
+    ] = 6
     temperature: Annotated[Positive, "temperature of the cross-entropy"] = 0.05
     momentum: Annotated[Fraction, "share of a centroid that an image of its cluster leaves as it was"] = 0.2
     hard: Annotated[bool, "a centroid follows its least similar image of the step alone, not each in turn"] = True

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Fraction, NotNegative, Positive, SettingsError, settings
+from reappear.core import Fraction, NotNegative, Only, Positive, SettingsError, settings
 from reappear.methods.settings import Buffers, Curriculum, HiddenWidth, MethodSettings, Width
 from reappear.train.schedule import require_stages
 from reappear.train.settings import TrainSettings
@@ -28,8 +28,10 @@ class SupConSettings(MethodSettings):
         NotNegative,
         "weight of the cross-entropy to a centroid of every identity of the set, as in method memory; 0 = none",
     ] = 1.0
-    memory_temperature: Annotated[Positive, "temperature of that cross-entropy"] = 0.05
-    memory_momentum: Annotated[Fraction, "share of a centroid that an image of its identity leaves as it was"] = 0.5
+    memory_temperature: Annotated[Positive, "temperature of that cross-entropy", Only("memory_weight")] = 0.05
+    memory_momentum: Annotated[
+        Fraction, "share of a centroid that an image of its identity leaves as it was", Only("memory_weight")
+    ] = 0.5
     queue: Annotated[
         int,
         "vectors of earlier steps, by the teacher, that are compared with too; 0 = none",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Positive, settings
+from reappear.core import Only, Positive, settings
 from reappear.methods.settings import SupervisedMethodSettings
 from reappear.train.image_augment import ImageAugmentSettings
 
@@ -27,7 +27,7 @@ class TransReidSettings(SupervisedMethodSettings):
     sie: Annotated[bool, "side information of the camera, for vision transformers: a learnt vector in each token"] = (
         False
     )
-    sie_weight: Annotated[Positive, "weight of the vector of the camera"] = 3.0
+    sie_weight: Annotated[Positive, "weight of the vector of the camera", Only("sie")] = 3.0
     bias_lr: Annotated[Positive, "learning rate of biases over that of weights"] = 2.0
     augment: Annotated[ImageAugmentSettings, "augmentation of images"] = field(
         default_factory=lambda: ImageAugmentSettings(erase_area=(0.02, 0.33), erase_with="noise")

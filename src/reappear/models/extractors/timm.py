@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from reappear.core import ImageSide, Seed, SettingsError, read_json_object, settings
+from reappear.core import ImageSide, Only, Seed, SettingsError, read_json_object, settings
 from reappear.models.preprocessing import Mean, Preprocessing, Std
 from reappear.store import find_weights
 
@@ -23,7 +23,7 @@ class ModelSettings:
     width: Annotated[ImageSide | None, "image width in pixels; the folder's own, or 128"] = None
     mean: Annotated[Mean | None, "of pixels in 0..1; the folder's own, or ImageNet's"] = None
     std: Annotated[Std | None, "of pixels in 0..1; the folder's own, or ImageNet's"] = None
-    seed: Annotated[Seed, "of the random weights, where there are no others"] = 0
+    seed: Annotated[Seed, "of the random weights, where there are no others", Only("weights", None)] = 0
 
     @property
     def files(self) -> dict[str, Path]:

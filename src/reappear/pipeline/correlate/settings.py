@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import OPERATIONAL, Count, CountOrZero, SettingsError, settings
+from reappear.core import OPERATIONAL, Count, CountOrZero, Only, SettingsError, settings
 from reappear.pipeline.engines import EngineSettings, LocalSettings, parse_memory
 
 Share = Annotated[float, Interval(gt=0, lt=1)]
@@ -27,11 +27,13 @@ class CorrelateSettings:
         "average linkage: smallest mean similarity of two groups that merge, in standard deviations above that to "
         "their nearest other people; more = fewer wrong merges and more identities",
         Interval(gt=0, le=1000),
+        Only("linking", "average"),
     ] = 4.0
     precision: Annotated[
         Share | None,
         "average linkage: link less than `z` gives, so that this share of the linked pairs of tracklets is expected to "
         "be one person, such as 0.9; as `z` gives it if not given",
+        Only("linking", "average"),
     ] = None
     thresholds: Annotated[
         float | str,
@@ -43,14 +45,19 @@ class CorrelateSettings:
         float,
         "calibrated thresholds: share of impostors among the crops removed from tracklets",
         Interval(gt=0, lt=1),
+        Only("thresholds", "calibrated"),
     ] = 0.9
     false_links: Annotated[
         float,
         "calibrated thresholds: largest expected share of false pairs among linked pairs of crops",
         Interval(gt=0, lt=1),
+        Only("thresholds", "calibrated"),
     ] = 0.2
     resamples: Annotated[
-        int, "calibrated thresholds: bootstrap resamples of tracklets for their intervals", Interval(ge=0, le=100_000)
+        int,
+        "calibrated thresholds: bootstrap resamples of tracklets for their intervals",
+        Interval(ge=0, le=100_000),
+        Only("thresholds", "calibrated"),
     ] = 100
     pairs: Annotated[
         Literal["sliding", "all", "approximate"],
@@ -59,21 +66,29 @@ class CorrelateSettings:
         "all similar pairs among millions",
     ] = "sliding"
     recall: Annotated[
-        float, "recall of links or neighbors that an index must reach; it is measured on a sample", Interval(gt=0, le=1)
+        float,
+        "recall of links or neighbors that an index must reach; it is measured on a sample",
+        Interval(gt=0, le=1),
+        Only("pairs", "approximate"),
     ] = 0.99
-    radius: Annotated[CountOrZero, "half width of the sliding range across videos, in identities (r_s)"] = 1000
+    radius: Annotated[
+        CountOrZero, "half width of the sliding range across videos, in identities (r_s)", Only("pairs", "sliding")
+    ] = 1000
     single_tracklet: Annotated[bool, "remove outlier crops from each tracklet (Eq. 4)"] = True
     single_video: Annotated[
         bool, "move removed crops to a matching tracklet of their video (Eq. 5); closure: merge its tracklets (Eq. 6)"
     ] = True
     cross_video: Annotated[bool, "link tracklets of all videos: average linkage, or Eq. 7"] = True
-    minimum_crops: Annotated[Count, "tracklets with fewer crops after Eq. 4 are discarded"] = 1
+    minimum_crops: Annotated[Count, "tracklets with fewer crops after Eq. 4 are discarded", Only("single_tracklet")] = 1
     targets: Annotated[
-        Literal["frozen", "updated"], "Eq. 5: centroids computed once, or updated with every moved crop"
+        Literal["frozen", "updated"],
+        "Eq. 5: centroids computed once, or updated with every moved crop",
+        Only("single_video"),
     ] = "frozen"
     merge: Annotated[
         Literal["once", "repeat"],
         "closure, Eq. 6: one pass over all pairs, or repeated with new centroids until none is left",
+        Only("single_video"),
     ] = "once"
     constraints: Annotated[bool, "never link simultaneous tracklets of one video"] = True
     overlap: Annotated[
@@ -85,7 +100,10 @@ class CorrelateSettings:
         "sigma_drm; cut: links whose ends share few neighbours are ignored; none: as in the paper",
     ] = "diameter"
     max_diameter: Annotated[
-        float, "largest diameter of a group in sigma_drm; 1 = complete linkage", Interval(ge=1, le=1000)
+        float,
+        "largest diameter of a group in sigma_drm; 1 = complete linkage",
+        Interval(ge=1, le=1000),
+        Only("guard", "diameter"),
     ] = 1.5
     review: Annotated[
         str, "review decisions: auto = review.jsonl of the workspace if there is one, none, or a file"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
-from reappear.core import LOCAL, Engine, Processes, SettingsError, settings
+from reappear.core import LOCAL, Engine, Only, Processes, SettingsError, settings
 from reappear.denoise import BLAS, Products
 
 
@@ -24,7 +24,7 @@ class RaySettings:
     address: Annotated[
         str | None, "a cluster, as host:port or auto; RAY_ADDRESS if not given; without either one is started here"
     ] = None
-    workers: Annotated[Processes, "processes, where Ray is started here; 0 = one per core"] = 0
+    workers: Annotated[Processes, "processes, where Ray is started here; 0 = one per core", Only("address", None)] = 0
 
 
 EngineSettings = LocalSettings | RaySettings

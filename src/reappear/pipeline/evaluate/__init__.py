@@ -20,6 +20,8 @@ from .vectors import VectorSettings, embed_split, read_embedded, read_files
 
 __all__ = ["EvaluateSettings", "evaluate", "evaluate_files", "evaluate_one"]
 
+_OF_SETS = ("extractor", "split", "identities", "query_camera", "tracklet", "flip")  # settings without effect on .npz
+
 
 def evaluate(
     work: Workspace,
@@ -52,9 +54,11 @@ def evaluate(
     files = [Path(item) for item in data if str(item).endswith(".npz")]
     if not data:
         raise SettingsError("data: give folders, or .npz files of embeddings in pairs")
-    if files and (len(files) != len(data) or models or settings.extractor != ColorSettings()):
+    if files and (len(files) != len(data) or models):
+        raise SettingsError("embeddings bring their own vectors: give .npz files alone, without folders and --model")
+    if files and (idle := [name for name in _OF_SETS if getattr(settings, name) != getattr(EvaluateSettings(), name)]):
         raise SettingsError(
-            "embeddings bring their own vectors: give .npz files alone, without folders, --model and --extractor"
+            f"--{idle[0].replace('_', '-')} has no effect on .npz files, which bring their own vectors; leave it out"
         )
     if len(files) % 2:
         raise SettingsError(f"embeddings come in pairs, query.npz gallery.npz; got {counted(len(files), 'file')}")

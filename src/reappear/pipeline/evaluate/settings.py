@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import OPERATIONAL, BatchSize, CountOrZero, Fraction, Megabytes, Seed, SettingsError, settings
+from reappear.core import OPERATIONAL, BatchSize, CountOrZero, Fraction, Megabytes, Only, Seed, SettingsError, settings
 from reappear.metrics import RankingProtocol
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 
@@ -35,20 +35,30 @@ class EvaluateSettings:
         str | None, "only people at positions A-B of all, sorted by number, such as 568-767; all if not given"
     ] = None
     query_camera: Annotated[
-        CountOrZero | None, "camera of the queries under --split cross-camera; the lowest if not given"
+        CountOrZero | None,
+        "camera of the queries under --split cross-camera; the lowest if not given",
+        Only("split", "cross-camera"),
     ] = None
-    gallery_includes_query: Annotated[bool, "under --protocol video: queries join the gallery"] = True
+    gallery_includes_query: Annotated[
+        bool, "under --protocol video: queries join the gallery", Only("protocol", "video")
+    ] = True
     tracklet: Annotated[
         TrackletVector,
         "under --protocol video, what a model for clips makes a tracklet's vector of: one clip of frames at equal "
         "distances; dense: clips of all frames, whose mean it is; images: as other models, the mean of its images",
+        Only("protocol", "video"),
     ] = "clip"
-    draws: Annotated[int, "galleries drawn under --protocol cuhk03-single-gallery-shot", Interval(ge=1, le=10_000)] = 10
+    draws: Annotated[
+        int,
+        "galleries drawn under --protocol cuhk03-single-gallery-shot",
+        Interval(ge=1, le=10_000),
+        Only("protocol", "cuhk03-single-gallery-shot"),
+    ] = 10
     flip: Annotated[bool, "add the vector of the mirrored image"] = False
     rerank: Annotated[bool, "re-rank by k-reciprocal neighbours"] = False
-    k1: Annotated[Neighbours, "re-ranking: size of the k-reciprocal neighbourhood"] = 20
-    k2: Annotated[Neighbours, "re-ranking: neighbours whose encodings are averaged"] = 6
-    weight: Annotated[Fraction, "re-ranking: share of the original distance"] = 0.3
+    k1: Annotated[Neighbours, "re-ranking: size of the k-reciprocal neighbourhood", Only("rerank")] = 20
+    k2: Annotated[Neighbours, "re-ranking: neighbours whose encodings are averaged", Only("rerank")] = 6
+    weight: Annotated[Fraction, "re-ranking: share of the original distance", Only("rerank")] = 0.3
     false_match: Annotated[
         tuple[Annotated[float, Interval(gt=0, lt=1)], ...], "false-match rates that a threshold is wanted for"
     ] = (0.001, 0.01)

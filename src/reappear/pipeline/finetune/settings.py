@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import Count, CountOrZero, ImageSide, NotNegative, Positive, settings
+from reappear.core import Count, CountOrZero, ImageSide, NotNegative, Only, Positive, settings
 from reappear.methods.registry import AnyFinetuneMethod
 from reappear.methods.transreid.settings import TransReidSettings
 from reappear.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -38,7 +38,9 @@ class FinetuneSettings(BaseTrainSettings):
         Literal["imagenet", "half"], "mean and deviation of pixels: ImageNet's, or 0.5 as in the paper's fine-tuning"
     ] = "imagenet"
     steps: Annotated[CountOrZero | None, "steps of training; epochs count if not given"] = None
-    epochs: Annotated[float, "passes over the images, where steps are not given", Interval(ge=0, le=1_000_000)] = 30.0
+    epochs: Annotated[
+        float, "passes over the images, where steps are not given", Interval(ge=0, le=1_000_000), Only("steps", None)
+    ] = 30.0
     images_per_step: Annotated[Count, "images in a step, over all processes; a multiple of method.images"] = 64
     lr: Annotated[Positive, "peak learning rate"] = 0.01
     final_lr: Annotated[NotNegative, "learning rate at the end of a cosine"] = 1e-5
@@ -58,8 +60,14 @@ class FinetuneSettings(BaseTrainSettings):
         float,
         "share of the identities that the model is selected on instead of trained, where --validation is not given",
         Interval(ge=0, lt=1),
+        Only("validation", None),
+        Only("validation_every"),
     ] = 0.1
-    validation_every: Annotated[CountOrZero, "steps between validations; 0 = never: the last weights are saved"] = 100
+    validation_every: Annotated[
+        CountOrZero,
+        "steps between validations; 0 = never: the last weights are saved",
+        Only("validation or validation_share"),
+    ] = 100
 
     def __post_init__(self) -> None:
         self.method.check(self)

@@ -18,6 +18,8 @@ from reappear.video import AutoSettings, ByteTrackSettings, CropSettings, Detect
 
 __all__ = ["IngestSettings", "ingest", "require_sources"]
 
+_OF_VIDEOS = ("detector", "tracker", "crop", "stride", "camera", "truth_ids")
+
 
 @settings
 class IngestSettings:
@@ -61,8 +63,19 @@ def require_sources(sources: Sequence[Path], settings: IngestSettings) -> None:
     """
     from .kinds import VIDEOS, detect_kind
 
-    if detect_kind(sources, settings.layout, SILENT) == VIDEOS:
+    kind = detect_kind(sources, settings.layout, SILENT)
+    _refuse_idle(kind, settings)
+    if kind == VIDEOS:
         find_videos(sources)
+
+
+def _refuse_idle(kind: str, settings: IngestSettings) -> None:
+    """Raises SettingsError for a setting that has no effect on inputs of this kind."""
+    names, others = (("labels_are_truth",), "sets with labels") if kind == "videos" else (_OF_VIDEOS, "videos")
+    for name in names:
+        if getattr(settings, name) != getattr(IngestSettings(), name):
+            flag = f"--{name.replace('_', '-')}"
+            raise SettingsError(f"{flag} has no effect on {kind}: it is for {others}; leave it out, or give --layout")
 
 
 def ingest(
@@ -82,6 +95,7 @@ def ingest(
     from .videos import ingest_videos
 
     kind = detect_kind(sources, settings.layout, progress)
+    _refuse_idle(kind, settings)
     work.make()
     if kind == VIDEOS:
         return ingest_videos(sources, work, settings, progress=progress)

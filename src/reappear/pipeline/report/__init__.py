@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from reappear.core import SILENT, InputError, Progress, Seed, settings
+from reappear.core import SILENT, InputError, Only, Progress, Seed, settings
 from reappear.pipeline.pages import require_own_page, write_page
 from reappear.pipeline.workspace import Workspace
 
@@ -26,15 +26,17 @@ class ReportSettings:
     tracklets: Annotated[Shown, "rows of crops in the gallery of tracklets"] = 12
     identities: Annotated[Shown, "identities shown with their links, sampled evenly, those in several videos first"] = 8
     overview: Annotated[Shown, "identities in the overview, one crop each, by reach"] = 600
-    strips: Annotated[Shown, "tracklets shown per identity"] = 12
+    strips: Annotated[Shown, "tracklets shown per identity", Only("identities")] = 12
     crops: Annotated[Shown, "crops shown per tracklet"] = 6
     failures: Annotated[Shown, "wrong merges, and as many wrong splits, shown if true identities are known"] = 3
     discarded: Annotated[Shown, "removed crops shown"] = 24
     queries: Annotated[Shown, "ranked lists shown per kind: good, typical, worst"] = 3
     worst: Annotated[Shown, "worst queries, and as many hard negatives, shown"] = 8
     projected: Annotated[Shown, "identities in the embedding plot"] = 15
-    projection: Annotated[Literal["tsne", "pca"], "projection of embeddings to two dimensions"] = "tsne"
-    seed: Annotated[Seed, "seed of the projection"] = 0
+    projection: Annotated[Literal["tsne", "pca"], "projection of embeddings to two dimensions", Only("projected")] = (
+        "tsne"
+    )
+    seed: Annotated[Seed, "seed of the projection", Only("projected")] = 0
     height: Annotated[int, "height of the crops' thumbnails in px", Interval(ge=16, le=512)] = 96
 
 
