@@ -29,7 +29,7 @@ LINES = [
     "correlate WORK --name new --review PATH",
     "pretrain PATH",
     "pretrain WORK --name new --labels given --init PATH",
-    "pretrain WORK --name new --labels given --validation PATH",
+    "pretrain WORK --name new --labels given --validation PATH --validation-every 2",
     "pretrain WORK --name new --labels given --resume PATH",
     "finetune --data PATH --out NEW --backbone cnn6",
     "finetune --data market1501:PATH --out NEW --backbone cnn6",
@@ -70,7 +70,9 @@ RECIPE = """
 title: A table
 columns: {mAP: "{out}/evaluations/color mean_ap"}
 rows: {color: {paper: [null]}}
-full: {data: {images: a folder}, commands: ["reappear evaluate {images} --out {out} --name color --query-camera 7"]}
+full:
+  data: {images: a folder}
+  commands: ["reappear evaluate {images} --out {out} --name color --split cross-camera --query-camera 7"]
 tiny: {}
 """
 

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from reappear.cli.app import COMMANDS, build, main
+from reappear.cli.paper import parse
 from reappear.core import Only, SettingsError
 from reappear.core.settings import choices_of, members, notes, without_notes
 from reappear.pipeline.settings import Field, describe, resolve, without_effect
@@ -42,6 +43,8 @@ def text_of(field: Field) -> str:
     """A value that the setting takes."""
     if isinstance(field.default, tuple):
         return f"[{', '.join(map(str, field.default))}]"
+    if not field.default and without_notes(field.hint) in (int, float, bool):
+        return {bool: "yes", int: "1", float: "0.5"}[without_notes(field.hint)]
     if field.default is not None:
         return str(field.default)
     kinds = {without_notes(member) for member in members(field.hint)}
@@ -122,6 +125,7 @@ def test_help_that_names_a_condition_is_held():
         ("pretrain w --epochs 3", "--steps none"),
         ("pretrain w --validation-share 0.2", "--validation-every above 0"),
         ("pretrain w --validation-every 9", "--validation or --validation-share above 0"),
+        ("finetune --data d --validation v --validation-share 0.2", "--validation v; leave out one of the two"),
         ("run films --out w --pretrain.local-height 16", "--pretrain.views.local-views above 0"),
         ("run films --out w --correlate.linking closure --correlate.z 3", "--correlate.linking average"),
     ],
@@ -134,7 +138,7 @@ def test_message_names_both_options_as_they_are_typed(capsys, tmp_path, monkeypa
     assert ended.value.code == 2
     assert needed in err
     assert err.count("\n") == 1
-    assert "leave out --" in err
+    assert "leave out" in err
     command: Any = typer.main.get_command(build(line.split()[0])).commands[line.split()[0]]  # type: ignore[attr-defined]
     known = {flag for parameter in command.params for flag in parameter.opts}
     assert set(re.findall(r"--[a-z0-9.-]+", err)) <= known
@@ -146,6 +150,10 @@ def test_recipe_may_hold_settings_that_are_off(tmp_path):
     made = resolve(evaluate, {"k1": "30"})
     assert made.k1 == 30
     assert without_effect(made, ["k1"]) is not None
+
+
+def test_settings_that_are_off_are_taken():
+    parse("finetune", ["--data", "d", "--validation-share", "0", "--validation-every", "0"])
 
 
 def test_commands_have_settings():

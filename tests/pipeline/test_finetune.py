@@ -154,7 +154,19 @@ def test_starts_from_a_model_folder_or_a_file(data: Path, tmp_path: Path, capsys
     start = create_model("cnn6", width=4)
     config = {"architecture": "cnn6", "arguments": {"width": 4}, "height": 32, "width": 16}
     save_model(tmp_path / "start", start, config | {"mean": [0, 0, 0], "std": [1, 1, 1]}, card="")
-    common = ["--data", data, "--out", tmp_path, *SMALL, "--steps", "0", "--validation-share", "0"]
+    common = [
+        "--data",
+        data,
+        "--out",
+        tmp_path,
+        *SMALL,
+        "--steps",
+        "0",
+        "--validation-share",
+        "0",
+        "--validation-every",
+        "0",
+    ]
     models = tmp_path / "models"
     code, _, err = call(capsys, *common, "--name", "a", "--init", tmp_path / "start")
     assert code == 0, err
@@ -182,7 +194,7 @@ def test_images_that_cannot_be_decoded_are_left_out_counted_and_listed(
     scored = make_validation_set(tmp_path / "scored")
     broken = sorted((scored / "bounding_box_test").iterdir())[0]
     broken.write_bytes(b"no image")
-    common = ["--data", root, "--out", tmp_path, *NETWORK, *SMALL, "--validation", scored]
+    common = ["--data", root, "--out", tmp_path, *NETWORK, *SMALL, "--validation-share", "0", "--validation", scored]
     code, printed, err = call(capsys, *common, "--name", "m", "--json")
     assert code == 0, err
     record = json.loads(printed)
@@ -280,7 +292,19 @@ def test_two_processes_learn_from_one_clustering(data: Path, tmp_path: Path) -> 
     """The first process clusters, and the other trains on the same clusters."""
     method = ["--method", "cluster_contrast", "--method.images", "2", "--method.phase-steps", "2", "--method.k1", "6"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "reappear", "finetune"]
-    more = [*method, "--method.k2", "2", "--images-per-step", "8", "--validation-share", "0", "--lr", "0.0001"]
+    more = [
+        *method,
+        "--method.k2",
+        "2",
+        "--images-per-step",
+        "8",
+        "--validation-share",
+        "0",
+        "--validation-every",
+        "0",
+        "--lr",
+        "0.0001",
+    ]
     done = subprocess.run(
         [sys.executable, *launcher, "--data", data, "--out", tmp_path, "--name", "two", *NETWORK, *SMALL, *more],
         capture_output=True, text=True, check=False,

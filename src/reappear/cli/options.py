@@ -133,6 +133,9 @@ def _no_effect(found: Unmet, shortcuts: Mapping[str, str]) -> str:
     """The message about an option that does nothing, with what to type."""
     flag = _flag(found.path, shortcuts)
     others = {_flag(path, shortcuts): value for path, value in found.others.items()}
+    for other, value in others.items():
+        if found.values == (None,) and isinstance(value, str | Path):
+            return f"{flag} has no effect beside {other} {value}; leave out one of the two"
     need = " or ".join(_needed(other, value, found.values) for other, value in others.items())
     current = " and ".join(
         f"{other} is {'not given' if value is None else format_default(value)}" for other, value in others.items()

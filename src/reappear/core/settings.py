@@ -53,6 +53,8 @@ OPERATIONAL: Final = object()  # marks a setting that changes speed or memory, a
 class Only:
     """Marks a setting that has an effect only under some values of another of the same class. Several marks: all count.
 
+    Where the other has only to be on, or not to be given, the setting may be off (0, no, none) in any case.
+
     Args:
         other: The other, dotted where it is one of a part: "views.local_views"; or several, one of which is enough:
             "validation or validation_share".

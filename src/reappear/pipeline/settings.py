@@ -226,7 +226,8 @@ def without_effect(settings: Any, given: Iterable[str]) -> Unmet | None:
         for only in notes(hint):
             if isinstance(only, Only):
                 others = {name: _inside(part, name.split(".")) for name in only.other.split(" or ")}
-                if not any(map(only.holds, others.values())):
+                off = only.values in ((), (None,)) and not getattr(part, name)
+                if not (off or any(map(only.holds, others.values()))):
                     return Unmet(path, {".".join([*parents, of]): now for of, now in others.items()}, only.values)
     return None
 
