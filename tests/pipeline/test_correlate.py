@@ -215,7 +215,7 @@ def test_every_setting_has_an_effect(tmp_path, changed):
 
 def test_invalid_input_is_named(tmp_path):
     work = pretend(tmp_path / "short", rows=100)
-    with pytest.raises(InputError, match="holds 100 rows for 1440 crops"):
+    with pytest.raises(InputError, match="holds 100 rows for 1,440 crops"):
         correlate(work, "i", CorrelateSettings(), embeddings="e")
     with pytest.raises(InputError, match=r"holds no embeddings 'absent' \(there: e\)"):
         correlate(work, "i", CorrelateSettings(), embeddings="absent")
@@ -310,7 +310,7 @@ def test_recall_of_the_index_is_reported(tmp_path, linking, what):
 
 
 @pytest.mark.parametrize(
-    ("people", "videos", "why"), [(12, 2, "needs 35 tracklets, here are 24"), (60, 1, "here is one")]
+    ("people", "videos", "why"), [(12, 2, "needs 35 tracklets, got 24"), (60, 1, "here is one")]
 )
 def test_too_little_for_average_linkage_is_linked_by_closure(tmp_path, people, videos, why):
     notes = []

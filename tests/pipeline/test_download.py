@@ -115,7 +115,7 @@ def test_cut_connections_continue_in_one_call(server, cache):
 
 def test_broken_download_continues_in_the_next_call(server, cache):
     server.cuts = [123_456, *[0] * 10]
-    with pytest.raises(DownloadError, match="123,456 of 307,200 bytes are kept"):
+    with pytest.raises(DownloadError, match="kept: 123,456 of 307,200 bytes"):
         fetch(cache, server.url)
     assert leftovers(cache) == ["net.onnx.part"]
     assert cache.get("net") is None

@@ -48,7 +48,7 @@ def test_step_runs_once_and_is_recorded(tmp_path):
 
 
 def test_step_without_output_fails_and_leaves_no_folder(tmp_path):
-    with pytest.raises(InputError, match="3 blank"):
+    with pytest.raises(InputError, match="blank: 3"):
         once(tmp_path / "out", lambda staging: Outcome({"lines": 3}, {"blank": 3}, made=0))
     assert not (tmp_path / "out").exists()
 
