@@ -193,7 +193,7 @@ def test_version(capsys):
         (["ingest", "x.mp4", "--out", "w", "--detector", "yolox"], "detector.weights: must be given"),
         (["embed", "w", "--extractor", "onnx"], "extractor.weights: must be given"),
         (["evaluate", "x", "--out", "w", "--protocol", "x"], "known: market, cross-camera, no-camera, video"),
-        (["run", "x", "--out", "w", "--pretrain.images-per-step", "10"], "pretrain.images_per_step: 10 is not a mult"),
+        (["run", "x", "--out", "w", "--pretrain.images-per-step", "10"], "--pretrain.images-per-step: 10 is not"),
         (["ingest", "x.mp4", "--out", "w", "--config", "/dev/zero"], "/dev/zero is not a regular file"),
         (["ingest", "x.mp4", "--out", "w", "--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["ingest", "x.mp4"], "--out"),
@@ -286,6 +286,29 @@ def test_doctor_finds_an_unwritable_folder_and_a_missing_package(monkeypatch, tm
     assert "choose another folder" in found["disk"].detail
     assert not found["no_such_package"].ok
     assert "pip install no-such-package" in found["no_such_package"].detail
+
+
+@pytest.mark.parametrize(
+    ("line", "head"),
+    [
+        ("run f --out w --detector nope", "--detector: unknown kind"),
+        ("run f --out w --detector yolox", "--detector.weights: must be given"),
+        ("run f --out w --pretrain.lr x", "--pretrain.lr: must be a number"),
+        ("run f --out w --workers -1", "--workers: must be"),
+        ("ingest f --out w --set detector.score=3", "--detector.score: is a setting of detector"),
+        ("evaluate f f --out w --name x", "--name: several evaluations"),
+        ("correlate w --thresholds 9", "--thresholds: must be cosine distances"),
+        ("run f --out w --config r.yaml", "pretrain.lr: must be a number"),
+        ("run f --out w --config r.yaml --pretrain.lr 1 --workers -1", "--workers: must be"),
+    ],
+)
+def test_settings_in_messages_are_named_as_they_are_typed(capsys, tmp_path, monkeypatch, line, head):
+    """By the option; by the path where the value is that of a recipe."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text("pretrain: {lr: x}")
+    code, _, err = reappear(capsys, *line.split())
+    assert code == 2
+    assert err.startswith(f"reappear: {head}"), err
 
 
 @pytest.mark.parametrize(

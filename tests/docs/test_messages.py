@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from reappear.pipeline.settings import describe
+from tests.cli.test_ranges import WITH_SETTINGS, settings_class
+
 SOURCE = Path(__file__).parents[2] / "src" / "reappear"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # What follows a value that is not a count, such as a path; and what ends the noun of a count.
@@ -83,6 +86,18 @@ def test_numbers_in_pages_agree_with_their_nouns():
         f"{path.name}: {place}" for path in SOURCE.rglob("*.html") for place in count.findall(path.read_text("utf-8"))
     ]
     assert not found, "use number_of: " + "\n".join(found)
+
+
+def test_notes_name_settings_as_they_are_typed():
+    """`--tracker.lost-seconds`, not `tracker.lost_seconds`; in errors the command line puts the one for the other."""
+    paths = {field.path for command in WITH_SETTINGS for field in describe(settings_class(command))}
+    names = {name for path in paths for name in (path, path.rpartition(".")[2]) if "." in name or "_" in name}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "note":
+                texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+                words = {word for text in texts for word in re.findall(r"(?<![\w./-])[a-z][a-z0-9_.]*\w", str(text))}
+                assert not words & names, f"{path.relative_to(SOURCE)}:{node.lineno}"
 
 
 def test_every_task_names_its_unit():

@@ -219,7 +219,7 @@ def test_end_at_the_uniform_distribution_is_named(entropy: float, loss: float, u
     ]
     warnings = _cion().warnings(rows)
     assert len(warnings) == uniform
-    assert all("method.teacher_temperature (0.04)" in text for text in warnings)
+    assert all("--method.teacher-temperature (0.04)" in text for text in warnings)
 
 
 def test_training_without_steps_has_no_warnings() -> None:

@@ -101,7 +101,7 @@ def no_readable_query(data):
     ("build", "message"),
     [
         (one_camera, "all images are of camera 2, and the protocol market looks for people in other cameras; choose"),
-        (no_camera, "the file name has no camera .* or choose the protocol no-camera"),
+        (no_camera, "the file name has no camera .* or give --protocol no-camera"),
         (no_gallery, "bounding_box_test is missing or holds no images; an evaluation needs queries and a gallery"),
         (train_only, "has training images only; make queries of them by a rule: --split cross-camera"),
         (no_readable_query, "no image of the query can be read, first .*0001_c1s1_000000_00.jpg"),
@@ -191,7 +191,7 @@ def test_folder_of_people_without_cameras(tmp_path):
         person.mkdir(parents=True, exist_ok=True)
         path.rename(person / path.name)
     work, rule = Workspace(tmp_path / "work"), {"split": "first-image"}
-    with pytest.raises(InputError, match=r"has no camera .* choose the protocol no-camera"):
+    with pytest.raises(InputError, match=r"has no camera .* give --protocol no-camera"):
         evaluate(work, EvaluateSettings(**rule), data=[tmp_path / "set"])
     with pytest.raises(InputError, match="--split cross-camera needs images of two cameras or more, got 0"):
         evaluate(work, EvaluateSettings(split="cross-camera"), data=[tmp_path / "set"])

@@ -106,7 +106,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path: Path) -> None:
 
 
 def test_loss_that_is_not_finite_raises_training_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"the loss is nan at step 3 .* in the 0 steps before; lower lr or"):
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 3 .* in the 0 steps before; lower --lr or"):
         _train(MeanColour(poison=3), tmp_path, bad_steps=0)
 
 

@@ -3,17 +3,19 @@
 import dataclasses
 import functools
 import inspect
+import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, ClassVar, get_origin
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 import typer
+from typer.models import OptionInfo
 
-from reappear.core import SettingsError
+from reappear.core import ReappearError, SettingsError
 from reappear.core.settings import choices_of, members, range_of, without_notes
 from reappear.pipeline.settings import Field, Unmet, describe, load_recipe, parse_override, resolve, without_effect
 
@@ -23,6 +25,9 @@ Overrides = dict[str, Any]
 Sections = dict[str, list[tuple[str, str]]]
 
 _YES_NO = "YES|NO"
+_SETTING = re.compile(
+    r"(?<![\w./-])--[a-z][a-z0-9.-]*[a-z0-9]|^[a-z][a-z0-9_.]*(?=:)|(?<![\w./-])[a-z][a-z0-9]*([._][a-z0-9]+)+(?![\w/]|\.\w)"
+)
 _WORDS = ("yes", "no", "true", "false", "on", "off")
 
 
@@ -81,6 +86,7 @@ def with_settings(
     for field in describe(cls):
         fields.setdefault(field.path, []).append(field)
     options = {path.replace(".", "__"): path for path in fields}
+    flags = {path: _flag(path, shortcuts) for path in fields} | _own_flags(command)
 
     @functools.wraps(command)
     def typed(**given: Any) -> None:
@@ -95,12 +101,17 @@ def with_settings(
                 raise SettingsError(f"--{option} and {_flag(beside[0], shortcuts)} exclude each other; {advice}")
         path = given.pop("config")
         recipe = load_recipe(path) if path else {}
-        for values in (recipe, overrides):
-            expand(values)
-        resolved = resolve(cls, recipe, overrides)
-        if found := without_effect(resolved, overrides):
-            raise SettingsError(_no_effect(found, shortcuts))
-        command(resolved, **given)
+        named = () if path is None else flags.keys() - overrides.keys() - given.keys()
+        try:
+            for values in (recipe, overrides):
+                expand(values)
+            resolved = resolve(cls, recipe, overrides)
+            if found := without_effect(resolved, overrides):
+                raise SettingsError(_no_effect(found, shortcuts))
+            command(resolved, **given)
+        except ReappearError as error:
+            error.args = (as_typed(str(error), flags, named),)
+            raise
 
     typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
@@ -127,6 +138,33 @@ def with_settings(
     )
     rows, sections = _sections(fields, shortcuts, [f"--{name}" for name in first])
     return typed, type("Command", (SettingsCommand,), {"first": rows, "sections": sections})
+
+
+def as_typed(text: str, flags: Mapping[str, str], recipe: Collection[str] = ()) -> str:
+    """A message with its settings as they are typed: the one at its head, and others whose name is no plain word.
+
+    A setting, or an option, may be named by the last parts of its path, as by a step that is one of several.
+
+    Args:
+        text: The message.
+        flags: Path of each setting → its option.
+        recipe: Paths that stand in a recipe: they keep the name that they have there.
+
+    >>> flags = {"correlate.memory": "--correlate.memory", "pretrain.images_per_step": "--pretrain.images-per-step"}
+    >>> as_typed("memory: 1MB is too little; give --memory 2MB, or fewer images_per_step", flags)
+    '--correlate.memory: 1MB is too little; give --correlate.memory 2MB, or fewer --pretrain.images-per-step'
+    """
+
+    def flag(match: re.Match[str]) -> str:
+        named = match[0].startswith("--")
+        name = match[0].removeprefix("--").replace("-", "_") if named else match[0]
+        if named and match[0] in flags.values():
+            return match[0]
+        inner = [path for path in flags if path.endswith(f".{name}")]
+        path = name if name in flags else inner[0] if len(inner) == 1 else ""
+        return match[0] if not path or (path in recipe and not named) else flags[path]
+
+    return _SETTING.sub(flag, text)
 
 
 def _no_effect(found: Unmet, shortcuts: Mapping[str, str]) -> str:
@@ -162,6 +200,14 @@ def _fixed(command: Callable[..., None]) -> list[inspect.Parameter]:
     hints = typing.get_type_hints(command, include_extras=True)
     own = list(inspect.signature(command).parameters.values())[1:]
     return [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+
+
+def _own_flags(command: Callable[..., None]) -> dict[str, str]:
+    """Options of the command itself, and its arguments, which are named as they are."""
+    own = [p.name for p in _fixed(command)]
+    hints = typing.get_type_hints(command, include_extras=True)
+    options = {name for name in own if any(isinstance(note, OptionInfo) for note in get_args(hints[name])[1:])}
+    return {name: f"--{name.replace('_', '-')}" if name in options else name for name in own}
 
 
 def _parameter(name: str, hint: Any, flags: list[str], text: str, **more: Any) -> inspect.Parameter:

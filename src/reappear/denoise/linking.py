@@ -152,7 +152,7 @@ def gathered(parts: Iterable[CountedLinks], count: int, sigma_drm: float, most: 
         if total > most and not thin:
             raise SettingsError(
                 f"sigma_drm: more than {counted(most, 'pair')} within {sigma_drm:.3g} would not fit in memory; "
-                f"give more memory, lower sigma_drm, or link without constraints, guard and review"
+                f"give more --memory, lower sigma_drm (--thresholds), or link without constraints, guard and review"
             )
         if held > bound:
             found = [shortest_forest(count, Links.joined(found).in_order())]

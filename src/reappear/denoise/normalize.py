@@ -129,7 +129,7 @@ def similar_pairs(similarities: Similarities, neighbors: Neighbors, least: float
         if total > 2 * most:  # a pair is found once or twice
             raise SettingsError(
                 f"z: more than {counted(most, 'pair')} of nodes, {least:.3g} or more alike, would not fit in memory; "
-                f"give more memory, or a higher z"
+                f"give more --memory, or a higher --z"
             )
     key, at = np.unique(np.concatenate(keys), return_index=True)
     return Links(key // count, key % count, np.concatenate(distances)[at])

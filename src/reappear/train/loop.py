@@ -236,8 +236,8 @@ class _Loop:
             if skipped.in_a_row > bad_steps:
                 raise TrainingError(
                     f"the loss is {loss} at step {step} and the norm of its gradient{scale} {norm}, as in the "
-                    f"{counted(bad_steps, 'step')} before; lower lr or lengthen the warm-up"
-                    + (", or take bfloat16" if scale else "")
+                    f"{counted(bad_steps, 'step')} before; lower --lr or raise --warmup"
+                    + (", or take --precision bfloat16" if scale else "")
                 )
             self.progress.note(f"step {step + 1} skipped: the loss or its gradient{scale} is not finite")
         self.scaler.update()

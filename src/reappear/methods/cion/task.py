@@ -198,7 +198,7 @@ class Cion(Task[ViewBatch]):
             return []
         return [
             f"the training ended at the uniform distribution: teacher_entropy is {entropy:.3f} of at most "
-            f"{uniform:.3f}; lower method.teacher_temperature ({self.settings.teacher_temperature:g}), or take fewer "
+            f"{uniform:.3f}; lower --method.teacher-temperature ({self.settings.teacher_temperature:g}), or take fewer "
             "local views or more steps"
         ]
 

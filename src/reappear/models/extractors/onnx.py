@@ -89,7 +89,7 @@ class OnnxExtractor:
         if self._type is np.uint8 and not plain:
             raise InputError(
                 f"{weights} takes pixels as whole numbers 0..255 ({taken[0].type}), which cannot be normalised; "
-                "set extractor.mean 0,0,0, extractor.std 1,1,1 and extractor.scale 1"
+                "give --extractor.mean 0,0,0 --extractor.std 1,1,1 --extractor.scale 1"
             )
         self._batch = shape[0] if isinstance(shape[0], int) else None
         self._preprocessing = replace(

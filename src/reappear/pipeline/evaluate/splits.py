@@ -86,17 +86,17 @@ def check_cameras(split: EvalSplit, protocol: RankingProtocol) -> None:
     if len(unknown):
         raise InputError(
             f"{table.path[unknown[0]]}: the file name has no camera (as in 0002_c1s1_000451_03.jpg), which the "
-            f"protocol {protocol} needs; rename the files, or choose the protocol no-camera"
+            f"protocol {protocol} needs; rename the files, or give --protocol no-camera"
         )
     if len(np.unique(table.camera)) == 1:
         raise InputError(
             f"{split.name}: all images are of camera {table.camera[0]}, and the protocol {protocol} looks for people "
-            f"in other cameras; choose the protocol no-camera"
+            f"in other cameras; give --protocol no-camera"
         )
     if protocol == "video" and (table.sequence < 0).any():
         raise InputError(
             f"{table.path[np.flatnonzero(table.sequence < 0)[0]]}: the file name has no sequence, and the protocol "
-            f"video ranks tracklets; choose the protocol market"
+            f"video ranks tracklets; give --protocol market"
         )
 
 

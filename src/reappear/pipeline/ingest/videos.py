@@ -292,7 +292,7 @@ def _ingest_all(
     if not counts["crops"]:
         raise InputError(
             f"no person was found in {counted(len(sources), 'video')} (boxes: {counts['detections']:,}, none passes "
-            "the rules for crops); try another --detector, a lower score, or looser rules (--crop.height, "
+            "the rules for crops); try another --detector, a lower --detector.score, or looser rules (--crop.height, "
             "--crop.min-crops)"
         )
     everywhere = settings.truth_ids == "global" or _has_global_ids(settings)
@@ -422,7 +422,7 @@ def _note_tracking(footage: Footage, seen: TrackedVideo, settings: IngestSetting
     if waited > settings.tracker.lost_seconds:
         footage.note(
             f"{interval}; lost tracklets are kept for {waited:.3g} s, "
-            f"not tracker.lost_seconds = {settings.tracker.lost_seconds:g} s"
+            f"not the --tracker.lost-seconds of {settings.tracker.lost_seconds:g} s"
         )
     if np.diff(seen.tracks.offsets).max(initial=0) < 2:
         footage.note(

@@ -52,7 +52,7 @@ class MotSettings:
                     f"in frames that have no image: {lost:,} of {counted(len(boxes.frame), 'box')} of {path.name}"
                 )
         if self.ids != "none" and np.any(boxes.identity < 0):
-            raise InputError(f"{path} has boxes without an id (-1); set detector.ids none to track them")
+            raise InputError(f"{path} has boxes without an id (-1); give --detector.ids none to track them")
         return MotBoxes(boxes, ids=self.ids != "none", score=self.score)
 
 
@@ -67,7 +67,7 @@ def boxes_file(video: Path, template: str = "") -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise InputError(f"{video} has no boxes: searched {' and '.join(map(str, places))}; set detector.boxes")
+    raise InputError(f"{video} has no boxes: searched {' and '.join(map(str, places))}; give --detector.boxes")
 
 
 class MotBoxes:
