@@ -309,9 +309,7 @@ def test_recall_of_the_index_is_reported(tmp_path, linking, what):
     assert f"the index found 100.0% of {what} (of a sample)" in notes[-1]
 
 
-@pytest.mark.parametrize(
-    ("people", "videos", "why"), [(12, 2, "needs 35 tracklets, got 24"), (60, 1, "here is one")]
-)
+@pytest.mark.parametrize(("people", "videos", "why"), [(12, 2, "needs 35 tracklets, got 24"), (60, 1, "here is one")])
 def test_too_little_for_average_linkage_is_linked_by_closure(tmp_path, people, videos, why):
     notes = []
 

@@ -173,7 +173,7 @@ def test_links_beyond_memory_report_the_required_amount(tmp_path, monkeypatch):
     monkeypatch.setattr("reappear.pipeline.correlate.step._MIN_MEMORY_BYTES", 0)
     work = pretend(tmp_path)
     crowd = CorrelateSettings(linking="closure", thresholds="0.2,2", single_video=False, noise="none", memory="1MB")
-    with pytest.raises(SettingsError, match="memory: 10MB is too little") as error:
+    with pytest.raises(SettingsError, match="memory: 1MB is too little") as error:
         correlate(work, "i", crowd, embeddings="e")
     enough = str(error.value).split()[-3]  # to the next 10 MB, of which a quarter holds fewer than 240 x 239 / 2 links
     with pytest.raises(SettingsError, match="pairs within 2 would not fit in memory"):

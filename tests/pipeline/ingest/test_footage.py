@@ -318,7 +318,7 @@ def test_long_frame_interval_is_noted(tmp_path):
     write_truth(tmp_path / "a.gt.txt", FRAMES)
     _, _, listener, record, _ = take([tmp_path], tmp_path / "w")
     assert record.counts["tracklets"] == 2
-    assert listener.having("a.mkv", "tracker.lost_seconds", "2 s apart")
+    assert listener.having("a.mkv", "--tracker.lost-seconds", "2 s apart")
 
 
 def test_tracker_without_tracklets_is_noted(tmp_path):

@@ -186,7 +186,7 @@ def _spare_memory(settings: CorrelateSettings, crops: int, tracklets: int, width
     memory = parse_memory(settings.memory)
     if memory < needed:
         raise SettingsError(
-            f"memory: {format_memory(memory)} is too little for {counted(crops, 'crop')} in "
+            f"memory: {settings.memory} is too little for {counted(crops, 'crop')} in "
             f"{counted(tracklets, 'tracklet')}; give {format_memory(needed)} or more"
         )
     return memory - needed
