@@ -1,7 +1,10 @@
+import errno
+import multiprocessing
 import os
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,16 @@ def test_stopping_does_not_wait_for_workers() -> None:
         pool.submit(_sleep, 0).result()
         pool.submit(_sleep, 600)
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["semaphores", "start"])
+def test_workers_that_cannot_start_are_one_line(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Without /dev/shm, and at the limit of processes."""
+    number = errno.EROFS if when == "semaphores" else errno.EAGAIN
+
+    def fail(*given: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*((multiprocessing, "Lock") if when == "semaphores" else (SpawnProcess, "start")), fail)
+    with pytest.raises(EngineError, match=os.strerror(number).lower()), process_pool(1) as pool:
+        pool.submit(_sleep, 0)

@@ -56,6 +56,8 @@ def test_old_file_stays_when_the_block_fails(tmp_path):
         (errno.ENOSPC, "the disk is full; free some space and run the same command again"),
         (errno.EROFS, "the disk is read-only"),
         (errno.EACCES, "permission denied"),
+        (errno.EFBIG, "larger than its disk"),
+        (errno.EMFILE, "too many files are open"),
     ],
 )
 def test_disk_errors_have_advice(tmp_path, number, message):
@@ -63,6 +65,27 @@ def test_disk_errors_have_advice(tmp_path, number, message):
         raise OSError(number, os.strerror(number), str(tmp_path / "x"))
     with pytest.raises(StorageError, match=message), disk_errors(tmp_path):
         raise OSError(f"[Errno {number}] Error writing: {os.strerror(number)}")  # as Arrow raises it
+
+
+def test_temporary_file_is_not_named(tmp_path):
+    (tmp_path / "file").touch()
+    for write in (
+        lambda: write_text(tmp_path / "file" / "a.txt", "text"),
+        lambda: write_texts({tmp_path / "file" / "a.txt": "text"}),
+    ):
+        with pytest.raises(StorageError, match="move it away") as caught:
+            write()
+        assert ".tmp" not in str(caught.value)
+    with pytest.raises(StorageError, match=r"a\.txt: permission denied"), atomic_write(tmp_path / "a.txt") as staging:
+        raise PermissionError(errno.EACCES, "Permission denied", str(staging))
+
+
+def test_disk_error_behind_another_is_recognised(tmp_path):
+    """PyAV raises an error of its own where writing to an open file fails more than once."""
+    error = RuntimeError("Error in PyAV callback")
+    error.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StorageError, match="the disk is full"), disk_errors(tmp_path):
+        raise error
 
 
 def test_other_errors_pass(tmp_path):
@@ -207,3 +230,32 @@ def test_lock_is_released_after_an_error(tmp_path):
     for _ in range(2):
         with pytest.raises(FileNotFoundError), file_lock(tmp_path / "lock", wait=True):
             raise FileNotFoundError
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+@pytest.mark.parametrize("wait", [False, True])
+def test_disk_without_locks_is_one_line(tmp_path, monkeypatch, number, wait):
+    def flock(handle, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StorageError) as caught, file_lock(tmp_path / "lock", wait=wait):
+        pass
+    message = str(caught.value)
+    assert str(tmp_path / "lock") in message
+    assert "no file locks" in message
+    assert "another disk" in message
+
+
+def test_folder_that_cannot_be_flushed_is_written(tmp_path, monkeypatch):
+    """Network disks of Windows refuse to flush a folder."""
+    flush = os.fsync
+
+    def fsync(handle):
+        if os.path.isdir(f"/proc/self/fd/{handle}"):  # noqa: PTH112
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "text")
+    assert (tmp_path / "a.txt").read_text() == "text"

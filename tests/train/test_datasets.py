@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import multiprocessing
 import os
 import signal
@@ -180,6 +181,31 @@ def test_killed_worker_is_named() -> None:
         list(source)
     assert f"{worker} (SIGKILL)" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_too_little_shared_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, /dev/shm has 64 MB unless told otherwise. PyTorch's own loader would wait without end."""
+
+    def share(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", share)
+    with pytest.raises(EngineError, match=r"too little shared memory .*No space left.* workers to 0"):
+        next(load_batches(_data(), 0, 1, workers=1))
+    assert isinstance(next(load_batches(_data(), 0, 1, workers=0)), ViewBatch)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_workers_that_cannot_start_are_one_line(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    def lock() -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing, "Lock", lock)
+    if workers:
+        with pytest.raises(EngineError, match=r"cannot start .read-only file system"):
+            load_batches(_data(), 0, 1, workers=workers)
+    else:
+        next(load_batches(_data(), 0, 1, workers=workers))
 
 
 def test_bad_input_in_a_worker_is_one_line() -> None:

@@ -57,7 +57,7 @@ from .settings import (
 )
 from .threads import thread_map
 from .tracklets import Assignment, TrackletSet
-from .workers import STOP_SIGNALS, killed_worker, process_pool, signals_blocked
+from .workers import STOP_SIGNALS, killed_worker, process_pool, require_semaphores, signals_blocked
 
 __all__ = [
     "KINDS",
@@ -124,6 +124,7 @@ __all__ = [
     "read_json_object",
     "read_text",
     "require_regular_file",
+    "require_semaphores",
     "restore_formula",
     "settings",
     "signals_blocked",

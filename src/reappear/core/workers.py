@@ -28,12 +28,15 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     process decides, and ends them when it is stopped itself.
 
     Raises:
-        EngineError: A worker was killed.
+        EngineError: A worker was killed, or none can start.
     """
     context = _WorkerContext()
+    require_semaphores()
     pool = ProcessPoolExecutor(workers, mp_context=context)
     try:
         yield pool
+    except BlockingIOError as error:
+        raise _cannot_start(error) from error
     except BrokenProcessPool as error:
         pool.shutdown(wait=True, cancel_futures=True)
         raise EngineError(killed_worker(context.killed())) from error
@@ -43,6 +46,25 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def require_semaphores() -> None:
+    """Makes what every pool of processes needs of the machine, and removes it.
+
+    Raises:
+        EngineError: It cannot be made, as where /dev/shm is missing or read-only.
+    """
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise _cannot_start(error) from error
+
+
+def _cannot_start(error: OSError) -> EngineError:
+    return EngineError(
+        f"worker processes cannot start ({(error.strerror or str(error)).lower()}); check /dev/shm and the limit of "
+        "processes (`ulimit -u`), or run without workers (--workers 1; of a training, 0)"
+    )
 
 
 @contextmanager

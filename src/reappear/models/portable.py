@@ -88,6 +88,8 @@ def write_onnx(embedder: Embedder, path: Path) -> None:
             )
         except ModuleNotFoundError as error:
             raise MissingExtra("export to ONNX needs a package: pip install 'reappear[onnx]'") from error
+        except OSError:  # the disk
+            raise
         except Exception as error:  # the exporter raises what it stumbles over
             text = " ".join(str(error).split())[:200]
             raise InputError(
@@ -112,6 +114,8 @@ def write_openvino(embedder: Embedder, onnx_file: Path, path: Path) -> None:
         raise MissingExtra("export to OpenVINO needs a package: pip install 'reappear[openvino]'") from error
     try:
         model = openvino.convert_model(str(onnx_file))
+    except OSError:  # the disk
+        raise
     except Exception as error:  # the converter raises what it stumbles over
         raise InputError(
             f"{embedder.name} cannot be converted to OpenVINO: {' '.join(str(error).split())[:200]}; use --to onnx"

@@ -24,10 +24,16 @@ _REFUSALS = {
     errno.EEXIST: "another kind of file is there; move it away",
     errno.ELOOP: "its symbolic links lead in a circle; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-    errno.ENOLCK: "its disk cannot lock files; choose another folder",
-    errno.ENOSYS: "its disk cannot lock files; choose another folder",
+    errno.EFBIG: "the file is larger than its disk or `ulimit -f` allows; choose another folder",
+    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",
+    errno.ENFILE: "too many files are open on this machine; end other programs",
+    errno.ESTALE: "its network disk was lost; mount it again",
 }
-_FULL = ("disk is full", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))  # SQLite, safetensors, Arrow
+_IN_TEXT = {  # SQLite; safetensors, Arrow
+    "disk is full": errno.ENOSPC,
+    **{os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)},
+}
+_NOT_SUPPORTED = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # by the file system
 _NEARLY_NOTHING = 64 << 10  # bytes that are free on a disk that counts as full
 
 
@@ -42,7 +48,8 @@ def disk_errors(where: Path) -> Iterator[None]:
         reason = _reason(error, where)
         if reason is None:
             raise
-        path = getattr(error, "filename", None) or where
+        named = os.fsdecode(getattr(error, "filename", None) or where)
+        path = where if named.endswith(".tmp") else named
         raise StorageError(f"cannot write {path}: {reason} and run the same command again") from error
 
 
@@ -53,16 +60,20 @@ def _reason(error: Exception, where: Path) -> str | None:
     14272 written").
     """
     text = " ".join(str(error).split())
-    if any(words in text for words in _FULL):
-        return _REFUSALS[errno.ENOSPC]
+    for words, number in _IN_TEXT.items():
+        if words in text:
+            return _REFUSALS[number]
     if isinstance(error, OSError):
-        number = error.errno or next((n for n in _REFUSALS if os.strerror(n) in text), None)
-        if number is not None:
+        number = error.errno or next((n for n in _REFUSALS if os.strerror(n) in text), 0)
+        if number:
             return _REFUSALS.get(number)
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # PyAV, of a file of Python's
+        return _reason(error.__context__, where)
     if type(error) is OSError or (type(error) is RuntimeError and "writ" in text):
         if _is_full(where):
             return _REFUSALS[errno.ENOSPC]
-        return f"writing failed ({text[:160]}); check the disk" if type(error) is OSError else None
+        if type(error) is OSError or "PytorchStreamWriter" in text:
+            return f"writing failed ({text[:160]}); check the disk"
     return None
 
 
@@ -73,8 +84,12 @@ def _is_full(where: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes renames inside `folder` to disk (fsync)."""
-    _sync(folder)
+    """Flushes renames inside `folder` to disk (fsync), where its file system can: those of Windows shares cannot."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
 
 
 def _sync(path: Path) -> None:
@@ -122,7 +137,8 @@ def write_texts(texts: Mapping[Path, str]) -> None:
                 sync_folder(path.parent)
     finally:
         for staging in staging_paths.values():
-            staging.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # as above
+                staging.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -135,11 +151,12 @@ def file_lock(path: Path, *, wait: bool = False) -> Iterator[int]:
 
     Raises:
         BlockingIOError: Without `wait`: another process has locked, moved or replaced the file.
+        StorageError: The file system has no locks, as some network disks.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(handle, path):
                 yield handle
                 return
@@ -147,6 +164,18 @@ def file_lock(path: Path, *, wait: bool = False) -> Iterator[int]:
             os.close(handle)
         if not wait:
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(path))
+
+
+def _lock(handle: int, path: Path, how: int) -> None:
+    try:
+        fcntl.flock(handle, how)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        raise StorageError(
+            f"cannot lock {path}: its disk has no file locks ({os.strerror(error.errno).lower()}), which keep two "
+            "processes from writing one file; choose a folder on another disk"
+        ) from error
 
 
 def _is_at(handle: int, path: Path) -> bool:

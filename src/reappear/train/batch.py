@@ -26,6 +26,14 @@ class Batch:
         """The batch in pinned memory; called by PyTorch's loader."""
         return self._each(Tensor.pin_memory)
 
+    def share_memory(self: B) -> B:
+        """The batch in memory that other processes can map.
+
+        Raises:
+            RuntimeError: There is too little of it.
+        """
+        return self._each(Tensor.share_memory_)
+
     def augmented(self: B) -> B:
         """The batch with its deferred augmentation applied, on its device."""
         return self

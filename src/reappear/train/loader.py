@@ -9,9 +9,9 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 import cv2
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from reappear.core import EngineError, ReappearError, killed_worker, signals_blocked
+from reappear.core import EngineError, ReappearError, killed_worker, require_semaphores, signals_blocked
 
 from .batch import Batch
 from .datasets import StepDataset
@@ -23,8 +23,10 @@ def load_batches(data: StepDataset, start: int, steps: int, *, workers: int, pin
     Workers ignore SIGINT and SIGTERM and end with this process, as those of `core.process_pool`.
 
     Raises:
-        EngineError: A worker was killed.
+        EngineError: A worker was killed, none can start, or there is too little shared memory for its batches.
     """
+    if workers:
+        require_semaphores()
     loader = DataLoader(
         _NoRaise(data),
         batch_size=None,
@@ -61,16 +63,30 @@ def _received(made: Iterator[Batch | ReappearError], processes: Collection[BaseP
 
 
 class _NoRaise(Dataset[Batch | ReappearError]):
-    """Gives back what the data raise, which PyTorch would wrap into a traceback of many lines."""
+    """Gives back what the data raise, which PyTorch would wrap into a traceback of many lines.
+
+    A batch moves into shared memory here: PyTorch would do it in a thread of the worker, whose errors reach nobody, and
+    the training would wait for that batch without end.
+    """
 
     def __init__(self, data: StepDataset) -> None:
         self._data = data
 
     def __getitem__(self, step: int) -> Batch | ReappearError:
         try:
-            return self._data[step]
+            batch = self._data[step]
         except ReappearError as error:
             return error
+        if get_worker_info() is None:
+            return batch
+        try:
+            return batch.share_memory()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            return EngineError(
+                f"too little shared memory for a batch ({reason}); give /dev/shm more (docker run --shm-size=8g), "
+                "or set workers to 0"
+            )
 
 
 def _begin_worker(worker: int) -> None:
