@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from reappear.cli.app import main
@@ -97,7 +98,7 @@ def _paths(folder: Path) -> dict[str, str]:
     }
 
 
-def _places(folder: Path) -> dict[str, str]:
+def make_places(folder: Path) -> dict[str, str]:
     """A data set and a workspace of it."""
     for split in ("bounding_box_train", "query", "bounding_box_test"):
         for person in (1, 2):
@@ -118,8 +119,8 @@ def _places(folder: Path) -> dict[str, str]:
     return {"SET": str(folder / "set"), "images=SET": f"images={folder / 'set'}", "WORK": work, "RECIPE": str(recipe)}
 
 
-def _call(words: list[str], message: Path) -> int:
-    """Exit code; negative for the signal that ended it."""
+def call(words: list[str], message: Path, prepare: Callable[[], None] = lambda: None) -> int:
+    """Exit code; negative for the signal that ended it. `prepare` is called in the process of the command."""
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS)
@@ -127,6 +128,7 @@ def _call(words: list[str], message: Path) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code: object = 98
         try:
+            prepare()
             main(words)
         except SystemExit as stopped:
             code = stopped.code or 0
@@ -140,14 +142,14 @@ def check(lines: list[str]) -> list[str]:
     """What ended in anything but exit code 1 or 2 and one line."""
     wrong = []
     with tempfile.TemporaryDirectory() as place:
-        places = _places(Path(place))
+        places = make_places(Path(place))
         for number, line in enumerate(lines):
             folder = Path(place) / f"line{number}"
             folder.mkdir()
             for kind, path in _paths(folder).items():
                 named = {**places, "NEW": str(folder / f"new {kind}")}
                 words = [named.get(word, word.replace("PATH", path)) for word in line.split()]
-                code = _call(words, Path(place) / "message")
+                code = call(words, Path(place) / "message")
                 message = (Path(place) / "message").read_text(errors="replace").strip().splitlines()
                 own = [row for row in message if row.startswith("reappear: ")]
                 if code not in (1, 2) or "bug in reappear" in " ".join(message) or (code == 1 and len(own) != 1):

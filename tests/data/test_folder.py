@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from reappear.core import InputError
@@ -28,3 +30,14 @@ def test_images_without_folders(tmp_path):
     fill(tmp_path, ["a.jpg", "b.jpg"])
     with pytest.raises(InputError, match="one folder for each person"):
         read("folder", tmp_path)
+
+
+def test_images_that_cannot_be_read_are_in_the_table(tmp_path):
+    """So that those who read them count and list them, as they do with damaged ones."""
+    fill(tmp_path, ["ann/a.png", "bob/x.jpeg"])
+    (tmp_path / "ann" / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "ann" / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(tmp_path / "ann" / "pipe.jpg")
+    (tmp_path / "ann" / "folder.jpg").mkdir()
+    table = read("folder", tmp_path)
+    assert [path.rsplit("/", 1)[1] for path in table.path] == ["a.png", "gone.jpg", "loop.jpg", "pipe.jpg", "x.jpeg"]

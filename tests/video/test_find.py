@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,17 @@ def test_broken_links_are_kept_for_the_reader(tree):
     (tree / "b" / "loop.mp4").symlink_to(tree / "b" / "loop.mp4")
     assert names(tree, "b") == ["b/gone.mp4", "b/loop.mp4", "b/x.MP4"]
     assert names(tree, "b/loop.mp4") == ["b/loop.mp4"]
+
+
+def test_what_may_not_be_looked_up_is_left_to_who_opens_it(tree, monkeypatch):
+    """A folder of many that may not be entered costs none of the others."""
+    stat, lstat = Path.stat, Path.lstat
+
+    def refuse(path: Path, **more: object) -> os.stat_result:
+        if path.name == "closed.mp4":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **more)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(Path, "lstat", lambda path: refuse(path, follow_symlinks=False) and lstat(path))
+    assert names(tree, "d/closed.mp4", "a.mkv") == ["d/closed.mp4", "a.mkv"]

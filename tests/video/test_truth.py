@@ -51,3 +51,10 @@ def test_ground_truth_files_are_found(tmp_path):
     (folder / "gt" / "gt.txt").write_text("1,4,0,0,5,5,1,1,1")
     assert read_truth(film).identity.tolist() == [3]
     assert read_truth(folder).identity.tolist() == [4]
+
+
+def test_video_with_the_longest_name_has_no_truth(tmp_path):
+    video = tmp_path / f"{'x' * 251}.mp4"  # X.gt.txt would be too long
+    video.touch()
+    assert truth_file(video) is None
+    assert read_truth(video) is None

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -772,6 +773,13 @@ def main(arguments: list[str] | None = None) -> None:
     For signals see `exit_on_signals`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names that the terminal's encoding lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        Path.cwd()
+    except OSError as error:  # no path can be looked up, and the library of matrix products ends the process
+        _exit_with(f"the current folder cannot be entered ({(error.strerror or '').lower()}); change to another", 1)
     if any("\0" in argument for argument in arguments):
         _exit_with("an argument has a NUL character, which no path or name can have; leave it out", 2)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
@@ -810,5 +818,7 @@ def _exit_with_error(error: Exception) -> None:
 
 
 def _exit_with(message: str, code: int) -> NoReturn:
-    typer.echo(f"reappear: {message}", err=True)
+    from reappear.core.files import printable
+
+    typer.echo(f"reappear: {printable(message)}", err=True)
     sys.exit(code)

@@ -66,7 +66,7 @@ class PlainLines:
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
-        self._stream.write(text + "\n")
+        self._stream.write(_one_line(text) + "\n")
         self._stream.flush()
 
 
@@ -114,7 +114,13 @@ class Bars:
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(_one_line(text), highlight=False, markup=False)
+
+
+def _one_line(text: str) -> str:
+    from reappear.core.files import printable  # with numpy, which the help needs not
+
+    return printable(text)
 
 
 def state(done: int, total: int | None, unit: str, rate: float | None) -> str:

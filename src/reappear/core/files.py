@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,6 +172,19 @@ def printable(text: object) -> str:
         c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
         for c in str(text)
     )
+
+
+def require_text(path: Path) -> None:
+    """Refuses an output whose path has bytes that are no text: Parquet, safetensors and JSON cannot hold it.
+
+    Raises:
+        InputError: It has.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        advice = "rename it" if sys.getfilesystemencoding() == "utf-8" else "set LC_ALL=C.UTF-8"
+        raise InputError(f"{printable(path.absolute())}: the path has bytes that are not text; {advice}") from error
 
 
 def _reason(error: Exception) -> str:

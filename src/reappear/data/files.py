@@ -1,4 +1,3 @@
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,26 +8,32 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The files of one folder by name, without hidden ones."""
-    return _entries(folder, os.DirEntry.is_file)
+    """All but the folders of one folder by name, without hidden ones.
+
+    Links to nowhere and pipes are among them: whoever reads them counts and lists them as what cannot be read.
+    """
+    return _entries(folder, lambda entry: not _is_folder(entry))
 
 
 def list_folders(folder: Path) -> list[Path]:
     """The folders in one folder by name, without hidden ones; none where the folder is not there."""
     if not folder.is_dir():
         return []
-    return _entries(folder, os.DirEntry.is_dir)
+    return _entries(folder, _is_folder)
 
 
 def _entries(folder: Path, kind: Callable[["os.DirEntry[str]"], bool]) -> list[Path]:
-    """Entries of one kind by name, without hidden ones and links that lead in a circle."""
-    names = []
+    """Entries of one kind by name, without hidden ones."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if not entry.name.startswith(".") and kind(entry):
-                    names.append(entry.name)
-    return [folder / name for name in sorted(names)]
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and kind(entry))
+    return [folder / name for name in names]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
 
 
 def is_image(path: Path) -> bool:

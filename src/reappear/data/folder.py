@@ -39,7 +39,14 @@ def read_folder(root: Path) -> ImageTable:
 
 
 def _matches(root: Path) -> bool:
-    return any(is_image(file) for folder in list_folders(root) for file in list_files(folder)[:1])
+    return any(is_image(file) for folder in list_folders(root) for file in _listed(folder)[:1])
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list_files(folder)
+    except OSError:  # reading the set says so
+        return []
 
 
 FOLDER = Layout(read=read_folder, matches=_matches, description="one folder of images for each person: PERSON/*.jpg")

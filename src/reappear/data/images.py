@@ -25,8 +25,8 @@ _MAX_BYTES = 256 << 20  # of one image's file
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # of Pillow's some dozens, those that `is_image` names
 UNREADABLE = "images that cannot be decoded"  # the reason in records
 ROWS_TOGETHER = 64  # rows of a Parquet file that are read together, as exports have them
-_MEMBER = re.compile(r"(.+\.tar)@(\d+)\+(\d+)")
-_ROW = re.compile(r"(.+\.parquet)@(\d+)")
+_MEMBER = re.compile(r"(.+\.tar)@(\d+)\+(\d+)", re.DOTALL)
+_ROW = re.compile(r"(.+\.parquet)@(\d+)", re.DOTALL)
 _ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp"}
 
 

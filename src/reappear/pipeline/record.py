@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reappear import __version__
 from reappear.core import SILENT, InputError, Progress, SettingsError, WorkspaceError, read_json
+from reappear.core.files import require_text
 from reappear.store import FileHashes, disk_errors, file_lock, sync_folder, write_text
 
 from .outputs import Output, hash_outputs
@@ -180,6 +181,7 @@ def run_step(
     """
     if folder.name.endswith((_PARTIAL, ".tmp")):
         raise SettingsError(f"{folder}: names that end in {_PARTIAL} or .tmp mark unfinished work; choose another name")
+    require_text(folder)
     if folder.is_symlink() and not folder.exists():
         raise WorkspaceError(f"{folder} is a symbolic link to nothing; remove it, or name another output")
     operational = operational_names(settings)

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reappear.core import Decision, InputError, SettingsError
-from reappear.core.files import check_name
+from reappear.core.files import check_name, require_text
 from reappear.data import OWN_LABELS
 from reappear.store import CropStore, FileHashes, append_decision, disk_errors, read_decisions
 
@@ -33,6 +33,9 @@ class Workspace:
     """
 
     root: Path
+
+    def __post_init__(self) -> None:
+        require_text(self.root)
 
     def make(self) -> None:
         """Creates the folder if missing, readable by its owner only, because it shows people.

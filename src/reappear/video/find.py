@@ -45,9 +45,9 @@ def find_videos(paths: Iterable[Path], *, note: Callable[[str], None] = lambda t
 
 
 def _within(path: Path, note: Callable[[str], None]) -> Iterator[Path]:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 (where it cannot be looked up, `Path.is_dir` raises)
         yield from _below(path, note, set())
-    elif os.path.lexists(path):
+    elif _is_there(path):
         yield path  # also a link to nowhere: opening it raises the error
     elif any(sign in str(path) for sign in "*?["):
         # Relative to its root: Path.glob takes no absolute patterns, and unlike glob.glob does not follow looped links.
@@ -76,10 +76,21 @@ def _below(folder: Path, note: Callable[[str], None], seen: set[_Identity | None
         note(f"left out: {folder} cannot be searched: {error.strerror}")
         return
     for entry in entries:
-        if entry.is_dir():
+        if os.path.isdir(entry):  # noqa: PTH112 (as above)
             yield from _below(entry, note, seen)
         elif entry.suffix.lower() in ENDINGS and not entry.name.startswith("."):
             yield entry
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something, also where it cannot be looked up."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _identity(path: Path) -> _Identity | None:

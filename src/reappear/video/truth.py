@@ -1,5 +1,6 @@
 """Ground truth identities of the people in videos, where annotated. Used for scoring only."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from .sequence import is_image_sequence, read_sequence
 def truth_file(video: Path) -> Path | None:
     """`X.gt.txt` beside the video `X.mp4`, or `gt/gt.txt` in a MOTChallenge folder."""
     path = video / "gt" / "gt.txt" if video.is_dir() else video.with_suffix(".gt.txt")
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None  # noqa: PTH113 (a name may be too long for `Path.is_file`)
 
 
 def read_truth(video: Path) -> Boxes | None:

@@ -154,7 +154,7 @@ def _open_all(
 ) -> tuple[list[_Source], "Counter[str]", dict[str, str]]:
     """The readable videos, numbered; the number skipped by reason; the hash of every file read."""
     hashes = work.hashes
-    stems = [path.name if path.is_dir() else path.stem for path in paths]
+    stems = [path.name if os.path.isdir(path) else path.stem for path in paths]  # noqa: PTH112 (raises no error)
     names = distinct_names([path.absolute().with_name(stem) for path, stem in zip(paths, stems, strict=True)])
     sources: list[_Source] = []
     inputs = (
