@@ -84,7 +84,7 @@ class _NoRaise(Dataset[Batch | ReappearError]):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             return EngineError(
-                f"too little shared memory for a batch ({reason}); give /dev/shm more (docker run --shm-size=8g), "
+                f"too little shared memory for a batch ({reason}); give /dev/shm more (of a container: shm-size), "
                 "or set workers to 0"
             )
 
