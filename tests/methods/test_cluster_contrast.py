@@ -284,9 +284,9 @@ def test_fewer_clusters_than_a_step_has_and_none_at_all() -> None:
     assert len(few.phase(0, None).data[0].identity) == min(16, clusters) < 16
     with pytest.raises(TrainingError, match=r"method\.radius"):
         _task(radius=0.999, k1=240).phase(0, None)
-    with pytest.raises(TrainingError, match=r"have 0 clusters.*raise method\.radius"):
+    with pytest.raises(TrainingError, match=r"0 clusters of 240 images.*raise method\.radius"):
         _task(k1=2, k2=1, least=20).phase(0, None)
-    with pytest.raises(TrainingError, match=r"have 0 clusters.*lower method\.z 900"):
+    with pytest.raises(TrainingError, match=r"0 clusters of 240 images.*lower method\.z 900"):
         _task(clusters="average", z=900).phase(0, None)
 
 
