@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from reappear.core import InputError, SettingsError
+from reappear.models import create_model, save_model
+from reappear.models.extractors import ModelSettings
 from reappear.pipeline.evaluate import EvaluateSettings, evaluate, evaluate_one
 from reappear.pipeline.workspace import Workspace
 from tests.data import trees
@@ -37,6 +39,26 @@ def market(root, cameras=(1, 2)):
         picture(root / "bounding_box_test" / f"{person:04d}_c{cameras[-1]}s1_000001_00.jpg", color, shade=10)
     picture(root / "bounding_box_test" / "0000_c2s1_000002_00.jpg", (120, 120, 120))
     return root
+
+
+def test_workspace_may_be_moved(tmp_path):
+    data = market(tmp_path / "set")
+    work, moved = Workspace(tmp_path / "work"), Workspace(tmp_path / "elsewhere" / "work")
+    config = {"architecture": "cnn6", "arguments": {"width": 4}, "height": 32, "width": 16}
+    network = create_model("cnn6", width=4)
+    save_model(work.model("small"), network, config | {"mean": [0.5] * 3, "std": [0.5] * 3}, card="")
+
+    def settings(where, **how):
+        return EvaluateSettings(extractor=ModelSettings(name=str(where.model("small"))), **how)
+
+    evaluate_one(work, "a", settings(work), data=data)
+    moved.root.parent.mkdir()
+    work.root.rename(moved.root)
+    (vectors,) = moved.root.glob("vectors/*/vectors.npy")
+    before = vectors.stat().st_mtime_ns
+    assert evaluate_one(moved, "a", settings(moved), data=data).already_done
+    assert not evaluate_one(moved, "b", settings(moved, top=2), data=data).already_done
+    assert [path.stat().st_mtime_ns for path in moved.root.glob("vectors/*/vectors.npy")] == [before]
 
 
 def test_scores_and_lists(tmp_path):
@@ -100,7 +122,10 @@ def no_readable_query(data):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (one_camera, "all images are of camera 2, and the protocol market looks for people in other cameras; choose"),
+        (
+            one_camera,
+            "all images are of camera 2, and the protocol market .* in other cameras; give --protocol no-camera",
+        ),
         (no_camera, "the file name has no camera .* or give --protocol no-camera"),
         (no_gallery, "bounding_box_test is missing or holds no images; an evaluation needs queries and a gallery"),
         (train_only, "has training images only; make queries of them by a rule: --split cross-camera"),

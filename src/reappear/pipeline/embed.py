@@ -105,10 +105,7 @@ def embed(
     if settings.beside is not None:
         beside = inputs["beside"] = require_embeddings(work, settings.beside)
 
-    inside = f"{work.root}{os.sep}"  # the result does not depend on where the workspace lies
-    texts = {name: text for name, text in vars(settings.extractor).items() if isinstance(text, str | Path)}
-    moved: dict[str, Any] = {name: type(text)(str(text).removeprefix(inside)) for name, text in texts.items()}
-    read = dataclasses.replace(settings, extractor=dataclasses.replace(settings.extractor, **moved))
+    read = dataclasses.replace(settings, extractor=as_recorded(settings.extractor, work))
     source = key_of("embed", read, hashed | ({} if beside is None else {"beside": _source_of(beside)}))
 
     def fill(staging: Path) -> Outcome:
@@ -398,6 +395,14 @@ def embed_like(work: Workspace, name: str, images: Sequence[bytes]) -> Float[np.
     earlier = embed_like(work, made.beside, images)
     (row,) = _side_by_side([(earlier, own)], np.split(center, [earlier.shape[1]]))
     return np.asarray(row, np.float32)
+
+
+def as_recorded(extractor: ExtractorSettings, work: Workspace) -> ExtractorSettings:
+    """The extractor with paths relative to the workspace: results do not depend on where it lies."""
+    inside = f"{work.root}{os.sep}"
+    texts = {name: text for name, text in vars(extractor).items() if isinstance(text, str | Path)}
+    moved: dict[str, Any] = {name: type(text)(str(text).removeprefix(inside)) for name, text in texts.items()}
+    return dataclasses.replace(extractor, **moved)
 
 
 def _in_workspace(extractor: ExtractorSettings, work: Workspace) -> ExtractorSettings:

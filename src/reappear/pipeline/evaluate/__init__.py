@@ -7,6 +7,7 @@ from pathlib import Path
 from reappear.core import SILENT, Progress, SettingsError, counted
 from reappear.models.extractors import ColorSettings, ExtractorSettings, ModelSettings, extractor_settings_for
 from reappear.pipeline.contents import hash_files, hash_images, hash_value
+from reappear.pipeline.embed import as_recorded
 from reappear.pipeline.pages import require_own_page
 from reappear.pipeline.record import Outcome, Record, run_step
 from reappear.pipeline.workspace import Workspace
@@ -136,7 +137,7 @@ def evaluate_one(
     return run_step(
         work.evaluation(name),
         step="evaluate",
-        settings=settings,
+        settings=replace(settings, extractor=as_recorded(settings.extractor, work)),
         inputs={
             "images": images,
             "data": hash_value(divided, root=divided.root),

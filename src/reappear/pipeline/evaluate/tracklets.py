@@ -1,6 +1,7 @@
 """Vectors of tracklets by a model for clips: embedded once for each model and set."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from reappear.data import Images
 from reappear.models.extractors import tracklet_extractor
 from reappear.pipeline.clips import AT_ONCE, Frames, tracklet_vectors
 from reappear.pipeline.contents import hash_files, hash_value
+from reappear.pipeline.embed import as_recorded
 from reappear.pipeline.record import Outcome, read_record, run_step
 from reappear.pipeline.settings import result_settings
 from reappear.pipeline.workspace import Workspace
@@ -59,7 +61,8 @@ def embed_tracklets(
         counts: dict[str, int | float] = {"tracklets": len(frames), "width": extractor.width}
         return Outcome(counts, dict(+dropped), made=len(frames) - dropped.total())
 
-    run_step(folder, step="vectors", settings=given, inputs=inputs, work=fill, progress=progress)
+    recorded = replace(given, extractor=as_recorded(given.extractor, work))
+    run_step(folder, step="vectors", settings=recorded, inputs=inputs, work=fill, progress=progress)
     return folder, read_record(folder).dropped
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from reappear.data import read_image
 from reappear.metrics import RankingProtocol, digests
 from reappear.models.extractors import ColorSettings, ExtractorSettings
 from reappear.pipeline.contents import hash_files, hash_value
-from reappear.pipeline.embed import embed_images
+from reappear.pipeline.embed import as_recorded, embed_images
 from reappear.pipeline.record import Outcome, read_record, run_step
 from reappear.pipeline.settings import result_settings
 from reappear.pipeline.workspace import Workspace
@@ -98,7 +98,8 @@ def embed_split(
         made = len(path) - dropped.total()
         return Outcome({"images": len(path), "width": extractor.width}, dict(dropped), made=made)
 
-    run_step(folder, step="vectors", settings=given, inputs=inputs, work=fill, progress=progress)
+    recorded = replace(given, extractor=as_recorded(given.extractor, work))
+    run_step(folder, step="vectors", settings=recorded, inputs=inputs, work=fill, progress=progress)
     return folder, read_record(folder).dropped
 
 
