@@ -143,7 +143,7 @@ def test_links_that_cannot_be_thinned_must_fit_in_memory():
     x = np.ones((40, 4), np.float32) / 2
     with pytest.raises(
         SettingsError,
-        match=r"sigma_drm: more than 100 pairs lie within 0\.1 .*",
+        match=r"sigma_drm: more than 100 pairs within 0\.1 .*",
     ):
         find_links(x, 0.1, thin=False, engine=Local(memory_bytes=128 * 100))
     assert len(find_links(x, 0.1, thin=False, engine=Local(memory_bytes=128 * 780))) == 780

@@ -224,11 +224,11 @@ def test_images_that_cannot_be_decoded_are_left_out_counted_and_listed(
     [
         (["--data", "nowhere"], 1, "nowhere does not exist; give the folder of a data set"),
         (["--data", "DATA"], 2, "out: must be given, as DATA is no workspace"),
-        (["--data", "DATA", "--out", "OUT", "--method.images", "3"], 2, "images_per_step: must be a multiple"),
+        (["--data", "DATA", "--out", "OUT", "--method.images", "3"], 2, "--images-per-step: must be a multiple"),
         (["--data", "DATA", "--out", "OUT", "--accumulate", "4"], 2, "accumulate: each part of a step needs two"),
         (["--data", "DATA", "--out", "OUT", "--identities", "1-11"], 2, "identities: must be A-B"),
         (["--data", "DATA", "--out", "OUT", "--identities", "1-3"], 1, "the set has 2; give"),
-        (["--data", "DATA", "--out", "OUT", "--identities", "1-1"], 2, "validation_share: fewer than two people"),
+        (["--data", "DATA", "--out", "OUT", "--identities", "1-1"], 2, "--validation-share: fewer than two people"),
         (["--data", "DATA", "--out", "OUT", "--init", "nowhere.pth"], 1, "nowhere.pth"),
         (["--data", "DATA", "--out", "OUT", "--method", "supcon"], 2, "unknown kind 'supcon'"),
         (["--data", "EMPTY", "--out", "OUT"], 1, "has no training images with an identity"),

@@ -215,7 +215,7 @@ def test_a_model_of_clips_begins_a_second_training(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--images-per-step", "18"], "images_per_step: must be pairs of clips of method.frames 2"),
+        (["--images-per-step", "18"], "--images-per-step: must be pairs of clips of --method.frames 2"),
         (["--accumulate", "4"], "accumulate: each part of a step needs two pairs"),
         (["--init", "FOLDER", "--backbone", "grl"], "clips need a backbone of images"),
     ],
