@@ -154,7 +154,7 @@ def test_later_round_splits_earlier_identities(work, tmp_path):
     text = format_explanation(explain(work, identities="later", tracklet=others[0]))
     assert text.count("  carried-over") == (found.links["stage"] == "carried-over").sum() > 0
     page = report([work], tmp_path / "page", ReportSettings(identities=60, projected=0))
-    assert '<div class="link">carried over <span>to tracklet' in page.read_text()
+    assert '<div class="link">linked through a tracklet that left <span>to tracklet' in page.read_text()
 
 
 def test_contradictions_are_reported(work, capsys):

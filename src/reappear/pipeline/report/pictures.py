@@ -21,7 +21,7 @@ from reappear.store import Columns, CropStore, Identities, read_table
 
 from .gather import Run, majority
 
-_WITHOUT_DISTANCE = {"review": "by review", CARRIED_OVER: "carried over"}
+_WITHOUT_DISTANCE = {"review": "by review", CARRIED_OVER: "linked through a tracklet that left"}
 _SMALL = 72  # height of the crops of the overview in px
 
 
