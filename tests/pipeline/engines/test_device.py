@@ -1,6 +1,7 @@
 """A faster machine proposes links; they stay those of the processor."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +34,14 @@ def test_half_precision_gives_the_same_links(device, dtype, reach):
     for sigma in (0.18, float(distances[len(distances) // 3])):  # the latter lies among many
         same_bits(find_links(x, sigma, reach=reach, products=products), find_links(x, sigma, reach=reach))
         assert count_pairs(x, sigma, reach=reach, products=products) == count_pairs(x, sigma, reach=reach)
+
+
+def test_a_device_with_much_memory_holds_more_rows(monkeypatch):
+    for gigabytes, block in ((8, 65_536), (80, 262_144)):
+        known = SimpleNamespace(total_memory=gigabytes << 30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, known=known: known)
+        assert TorchProducts("cuda").block == block
+        assert TorchProducts("cpu").block == 65_536
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from reappear.denoise.linking import read
 from reappear.denoise.neighbors import Neighbors, Search
 
+_LARGE = 32 << 30  # bytes of a device that holds more rows, so that fewer are copied to it again and again
 _FIRST = 2048  # columns from which the first bounds are taken
 _EXACT_BYTES = 256 << 20  # of the terms of sums that are taken at once
 
@@ -25,6 +26,8 @@ class TorchProducts:
     def __init__(self, device: str, dtype: torch.dtype = torch.float16) -> None:
         self._device = device
         self._dtype = dtype
+        if device.startswith("cuda") and torch.cuda.get_device_properties(device).total_memory >= _LARGE:
+            self.block = 4 * self.block
         self._tiles = threading.Semaphore(2)  # on the device at once: one is computed while the other is set up
 
     def error(self, width: int) -> float:
