@@ -130,7 +130,7 @@ def test_only_new_videos_are_processed_and_people_keep_their_numbers(shelf, tmp_
     assert report["dropped"]["ingest"]["videos that cannot be read"]["mean"] == 1
     assert sum("stay in parts/" in note for note in listener.notes) == 2
     assert digests(work.model("round0")) == model
-    assert report["changes"]["round0"]["w"]["summary"].startswith(f"{len(set(before.values()))} identities keep")
+    assert report["changes"]["round0"]["w"]["summary"].startswith(f"identities kept: {len(set(before.values()))} ")
     assert "Since the last run" in (work.root / "report.html").read_text()
     after = who(work)
     assert {film for film, _ in after} == {*"acdfgh"}
