@@ -1,6 +1,6 @@
 """Times average linkage with the neighbours of all pairs: from vectors to identities, and what of it is the search.
 
-    python benchmarks/average.py            # 25,000 to 250,000 tracklets, 20 minutes on two cores, 3 GB of memory
+    python benchmarks/average.py            # 25,000 to 250,000 tracklets, ten minutes on two cores, 2 GB of memory
     python benchmarks/average.py --quick    # a tenth of them
 
 The vectors are those of `linking.py`, d = 768, one crop each, at eight places; `device.py` does the same on a GPU.

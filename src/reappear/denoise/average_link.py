@@ -32,7 +32,7 @@ FEWEST = 35
 _SKIPS = (2, 3, 4, 6, 8, 11, 15, 20, 26, 32)
 _SKIPPED_PER_VISIT = 3
 _LOOKED_AT = 20_000  # nodes among which the number to skip is chosen
-_GROUP = 50
+_GROUP = 50  # of these in a group of near ones, on average, or more
 _ROWS = 4096
 
 
@@ -153,7 +153,7 @@ class _Linking:
         if precision is None:
             return replace(made, probability=sure)
         least = least_for(precision, made.similarity, made.sizes, sure)
-        fewer = self.clusters(similarities, least)  # the same merges; but a pair of two groups may be another
+        fewer = self.clusters(similarities, least)  # of the same merges, some named by another pair of nodes
         mine = made.similarity >= least
         return replace(
             fewer,
@@ -206,7 +206,8 @@ def _near_groups(neighbors: Neighbors) -> Int[np.ndarray, " n"]:
         own, other = group[node], group[neighbors.index[node, place]]
         order = np.lexsort((-neighbors.cosine[node, place], own))
         nearest = order[np.unique(own[order], return_index=True)[1]]
-        joined = components(groups, Links(own[nearest], other[nearest], np.zeros(len(nearest))))
+        ends = np.sort(np.stack([own[nearest], other[nearest]]), axis=0)
+        joined = components(groups, Links(ends[0], ends[1], np.zeros(len(nearest))))
         group, before, groups = joined[group], groups, int(joined.max()) + 1
         if groups == before:
             break

@@ -155,6 +155,7 @@ def mean_silhouette(
     """
     count, places = len(centers), int(place.max(initial=0)) + 1
     nodes = np.arange(0, count, max(1, count // _LOOKED_AT))
+    looked_at = len(nodes)
     near = neighbors.index[nodes]
     other = (near >= 0) & (cluster[near] != cluster[nodes, None]) & (place[near] != place[nodes, None])
     found = other.any(axis=1)
@@ -195,4 +196,4 @@ def mean_silhouette(
         silhouette = (own - rest) / np.maximum(1 - np.minimum(own, rest), 1e-6)
         return float(silhouette[left > 0].sum())
 
-    return sum(thread_map(few, range(0, len(nodes), _ROWS))) / max(1, len(range(0, count, max(1, count // _LOOKED_AT))))
+    return sum(thread_map(few, range(0, len(nodes), _ROWS))) / max(1, looked_at)

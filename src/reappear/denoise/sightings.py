@@ -57,7 +57,7 @@ def pair_probability(
         second: The other.
         identity: Of each tracklet; -1 = none.
         links: As `Trace.link_columns` gives them. One without a probability, such as a decision, counts as 1; those
-            carried over say nothing.
+            carried over are left out.
 
     Returns:
         0 for tracklets of different identities or of none, else the probability; NaN where no links lead from one to

@@ -1,4 +1,4 @@
-"""Images that cannot be decoded, left out of a training and of its validation, and told."""
+"""Images that cannot be decoded, left out of a training and of its validation, and listed."""
 
 from collections.abc import Mapping
 

@@ -65,7 +65,7 @@ def _received(made: Iterator[Batch | ReappearError], processes: Collection[BaseP
 class _NoRaise(Dataset[Batch | ReappearError]):
     """Gives back what the data raise, which PyTorch would wrap into a traceback of many lines.
 
-    A batch moves into shared memory here: PyTorch would do it in a thread of the worker, whose errors reach nobody, and
+    A batch moves into shared memory here: PyTorch would do it in a thread of the worker, whose errors are lost, and
     the training would wait for that batch without end.
     """
 

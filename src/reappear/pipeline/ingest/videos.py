@@ -246,7 +246,7 @@ def _ingest_all(
     total = sum(source.frames_stated for source in waiting) if known else None
     failed: dict[int, list[str]] = {}
     if isinstance(settings.detector, YoloxSettings) and waiting:
-        settings.detector.build_network()  # a wrong file is told once, and not for each video
+        settings.detector.build_network()  # a wrong file is refused here, not once for each video
     with progress.task("detecting people", total, "frame") as tick, ExitStack() as stack:
         processors = len(os.sched_getaffinity(0))
         workers = min(settings.workers or processors, len(waiting))
